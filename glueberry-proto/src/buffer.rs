@@ -1,0 +1,177 @@
+//! The read and the write buffer of one substream, so that adapters don't each write them again.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::id::SubstreamId;
+use crate::session::{Ingest, Session, SubstreamEnd};
+use crate::time::Instant;
+
+/// The buffers of one substream between a [`Session`] and a transport. It does no I/O.
+///
+/// ```text
+/// transport ── bytes ──► read_buffer ── received ──► Session ── poll_write ──► chunk ──► transport
+/// ```
+///
+/// - **Reading:** while [`wants_read`](Self::wants_read), append what the transport has to
+///   [`read_buffer`](Self::read_buffer) and call [`received`](Self::received). Report an end of
+///   the peer's half by [`ended`](Self::ended); it waits here until all before it was taken.
+/// - **Writing:** after [`Action::WantWrite`](crate::Action::WantWrite) call
+///   [`chunk`](Self::chunk), hand as much of it as the transport takes, and
+///   [`wrote`](Self::wrote), until there is no chunk.
+///
+/// An idle substream holds no buffer.
+#[derive(Debug)]
+pub struct SubstreamBuffer {
+    substream: SubstreamId,
+    read: BytesMut,
+    reading: Reading,
+    end: Option<SubstreamEnd>,
+    write: Bytes,
+    staging: BytesMut,
+    finishing: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// At least so many more bytes are needed.
+    Wanted(usize),
+    Paused,
+    Over,
+}
+
+impl SubstreamBuffer {
+    /// Makes the empty buffers of a substream.
+    pub fn new(substream: SubstreamId) -> Self {
+        Self {
+            substream,
+            read: BytesMut::new(),
+            reading: Reading::Wanted(1),
+            end: None,
+            write: Bytes::new(),
+            staging: BytesMut::new(),
+            finishing: false,
+        }
+    }
+
+    /// Returns the substream.
+    pub const fn substream(&self) -> SubstreamId {
+        self.substream
+    }
+
+    /// Tells whether the transport may be read.
+    pub const fn wants_read(&self) -> bool {
+        matches!(self.reading, Reading::Wanted(_)) && self.end.is_none()
+    }
+
+    /// Tells whether nothing more can come of reading.
+    pub const fn is_read_over(&self) -> bool {
+        matches!(self.reading, Reading::Over)
+    }
+
+    /// Returns the buffer to append received bytes to, with room for at least
+    /// [`READ_CHUNK`] bytes. It grows only as bytes arrive, whatever length a peer announces.
+    pub fn read_buffer(&mut self) -> &mut BytesMut {
+        let missing = match self.reading {
+            Reading::Wanted(missing) => missing,
+            Reading::Paused | Reading::Over => 1,
+        };
+        let step = READ_CHUNK.max(self.read.len());
+        self.read.reserve(missing.max(READ_CHUNK).min(step));
+        &mut self.read
+    }
+
+    /// Hands what was read to the session.
+    pub fn received(&mut self, session: &mut Session, now: Instant) {
+        if self.reading == Reading::Over {
+            return;
+        }
+        self.reading = match session.handle_data(now, self.substream, &mut self.read) {
+            Ingest::More { missing } => Reading::Wanted(missing),
+            Ingest::Paused => Reading::Paused,
+            Ingest::Discard => Reading::Over,
+        };
+        if self.read.is_empty() {
+            self.read = BytesMut::new();
+        }
+        self.pass_end(session, now);
+    }
+
+    /// Takes note of [`Action::ResumeRead`](crate::Action::ResumeRead), and hands in what had to
+    /// wait.
+    pub fn resume(&mut self, session: &mut Session, now: Instant) {
+        if self.reading == Reading::Paused {
+            self.reading = Reading::Wanted(1);
+            self.received(session, now);
+        }
+    }
+
+    /// Reports the end of a half. The clean end of the peer's half is passed on as soon as all
+    /// before it was taken; anything else at once.
+    pub fn ended(&mut self, session: &mut Session, now: Instant, end: SubstreamEnd) {
+        match end {
+            SubstreamEnd::Finished => {
+                self.end.get_or_insert(end);
+                self.pass_end(session, now);
+            }
+            SubstreamEnd::Reset | SubstreamEnd::Aborted => {
+                self.reading = Reading::Over;
+                self.read = BytesMut::new();
+                self.tell_end(session, now, end);
+            }
+            SubstreamEnd::Stopped => self.tell_end(session, now, end),
+        }
+        if matches!(end, SubstreamEnd::Stopped | SubstreamEnd::Aborted) {
+            self.write = Bytes::new();
+            self.staging = BytesMut::new();
+        }
+    }
+
+    /// Returns the bytes to write next, or `None` if there are none. An adapter may take from the
+    /// front of them, or say afterwards how many it [`wrote`](Self::wrote).
+    pub fn chunk(&mut self, session: &mut Session) -> Option<&mut Bytes> {
+        if self.write.is_empty() {
+            session.poll_write(self.substream, &mut self.staging, WRITE_CHUNK);
+            self.write = self.staging.split().freeze();
+            if self.write.is_empty() {
+                self.staging = BytesMut::new();
+                return None;
+            }
+        }
+        Some(&mut self.write)
+    }
+
+    /// Takes note that the transport has taken `count` bytes of the chunk.
+    pub fn wrote(&mut self, count: usize) {
+        self.write.advance(count.min(self.write.len()));
+    }
+
+    /// Takes note of [`Action::Finish`](crate::Action::Finish).
+    pub const fn finish(&mut self) {
+        self.finishing = true;
+    }
+
+    /// Tells whether this side's half is to be ended as soon as there is no
+    /// [`chunk`](Self::chunk).
+    pub const fn is_finishing(&self) -> bool {
+        self.finishing
+    }
+
+    fn pass_end(&mut self, session: &mut Session, now: Instant) {
+        if matches!(self.reading, Reading::Wanted(_))
+            && let Some(end) = self.end.take()
+        {
+            self.reading = Reading::Over;
+            self.tell_end(session, now, end);
+            self.read = BytesMut::new();
+        }
+    }
+
+    fn tell_end(&self, session: &mut Session, now: Instant, end: SubstreamEnd) {
+        session.handle_substream_end(now, self.substream, end, &self.read);
+    }
+}
+
+/// Bytes that are read at a time, and the least that a read buffer grows by.
+pub const READ_CHUNK: usize = 64 * 1024;
+/// Bytes that are written at a time; one message may exceed it.
+pub const WRITE_CHUNK: usize = 64 * 1024;

@@ -1,0 +1,333 @@
+//! The configuration of a node and of its sessions: every limit, with its unit and its reason.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::wire::{Profile, StreamName};
+
+/// What a [`Node`](crate::Node) and its sessions may do and hold.
+///
+/// A plain value with the defaults of the architecture document; set the fields that matter and
+/// hand it to [`Node::new`](crate::Node::new), which checks it and keeps its own copy, so that it
+/// cannot change under a running node.
+///
+/// ```
+/// use glueberry_proto::Config;
+///
+/// let mut config = Config::default();
+/// config.max_message_size = 64 * 1024;
+/// assert!(config.check().is_ok());
+/// config.low_watermark = config.high_watermark;
+/// assert_eq!(config.check().unwrap_err().field, "low_watermark");
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Wire profiles that this node speaks, in the order in which a dialler offers them.
+    pub profiles: Vec<Profile>,
+    /// Names of the streams that peers may open. A substream that arrives under one of them before
+    /// `prepare_streams` waits unread; any other name is refused until it is prepared.
+    pub streams: Vec<StreamName>,
+    /// Largest message in bytes, sent or received, on a named stream. 10 MiB.
+    pub max_message_size: usize,
+    /// Largest handshake message, and all that a session holds of them in each direction, in
+    /// bytes. 64 KiB: a peer that has proven nothing yet is granted little.
+    pub max_handshake_size: usize,
+    /// Messages queued per stream and peer above which `send` says backpressure. 1000.
+    pub high_watermark: usize,
+    /// Messages to which a queue must drain before `send` accepts again. 500.
+    pub low_watermark: usize,
+    /// Bytes queued per stream and peer above which `send` says backpressure. 8 MiB.
+    pub high_watermark_bytes: usize,
+    /// Bytes to which a queue must drain before `send` accepts again. 4 MiB.
+    pub low_watermark_bytes: usize,
+    /// Received messages held per stream until the application takes them. 1000; above it the
+    /// substream is left unread, so that the transport's flow control slows the sender.
+    pub receive_queue: usize,
+    /// Received bytes held per stream until the application takes them. 1 MiB. One message is
+    /// always admitted to an empty queue.
+    pub receive_queue_bytes: usize,
+    /// Named streams per session. 32.
+    pub max_streams: usize,
+    /// Substreams per session at one time, of all kinds. 64.
+    pub max_substreams: usize,
+    /// Time for a substream to be negotiated, and for the peer to open its own handshake
+    /// substream once it has refused ours. 10 s.
+    pub negotiation_timeout: Duration,
+    /// Wait before a refused or broken substream is opened again; doubles up to
+    /// [`negotiation_timeout`](Self::negotiation_timeout). 100 ms.
+    pub retry_delay: Duration,
+    /// Times that a stream is proposed to a peer that refuses it, before its messages are given
+    /// back as unsent. 10.
+    pub max_stream_attempts: u32,
+    /// Time that messages towards a Go node stay referenced, in case it resets the substream that
+    /// they went out on in favour of its own. 1 s.
+    pub settle_time: Duration,
+    /// Time that a closing session waits for the transport to take and acknowledge what was
+    /// queued. 5 s.
+    pub drain_timeout: Duration,
+    /// Records that fail to open before the session ends. 16.
+    pub max_rejected_records: u32,
+    /// Time for a dial to succeed. 30 s.
+    pub dial_timeout: Duration,
+    /// Time from Connected to Established. 60 s.
+    pub handshake_timeout: Duration,
+    /// Time for which a peer whose handshake failed is left alone. 60 s.
+    pub cooldown: Duration,
+    /// Time for which a peer that was disconnected here is refused when it dials. 30 s; otherwise
+    /// its own reconnection would undo the disconnect.
+    pub refuse_after_disconnect: Duration,
+    /// Dials at one time. 16; more wait their turn.
+    pub max_dials: usize,
+    /// Sessions at one time, above which new ones are refused. 400.
+    pub max_sessions: usize,
+    /// Sessions at one time with one peer, while the rule of DESIGN §7 chooses among them. 4.
+    pub max_sessions_per_peer: usize,
+    /// Peers that a node holds addresses or state for. 10,000.
+    pub max_peers: usize,
+    /// Addresses held per peer. 16.
+    pub max_addresses: usize,
+    /// Events that a node holds until they are polled; while it is full no session is admitted
+    /// and no dial starts. 1024.
+    pub event_queue: usize,
+    /// A rule to break on purpose, so that the rule's test can be seen to fail.
+    #[cfg(feature = "testing")]
+    pub fault: Option<crate::testing::Fault>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            profiles: vec![Profile::V1, Profile::V1Go],
+            streams: Vec::new(),
+            max_message_size: 10 * MIB,
+            max_handshake_size: 64 * KIB,
+            high_watermark: 1000,
+            low_watermark: 500,
+            high_watermark_bytes: 8 * MIB,
+            low_watermark_bytes: 4 * MIB,
+            receive_queue: 1000,
+            receive_queue_bytes: MIB,
+            max_streams: 32,
+            max_substreams: 64,
+            negotiation_timeout: Duration::from_secs(10),
+            retry_delay: Duration::from_millis(100),
+            max_stream_attempts: 10,
+            settle_time: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(5),
+            max_rejected_records: 16,
+            dial_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(60),
+            cooldown: Duration::from_secs(60),
+            refuse_after_disconnect: Duration::from_secs(30),
+            max_dials: 16,
+            max_sessions: 400,
+            max_sessions_per_peer: 4,
+            max_peers: 10_000,
+            max_addresses: 16,
+            event_queue: 1024,
+            #[cfg(feature = "testing")]
+            fault: None,
+        }
+    }
+}
+
+impl Config {
+    /// Checks that the fields make sense alone and together.
+    ///
+    /// # Errors
+    ///
+    /// Names the first field that does not, and why.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_counts()?;
+        self.check_times()?;
+        let rules = [
+            (self.low_watermark < self.high_watermark, "low_watermark", "high_watermark"),
+            (
+                self.low_watermark_bytes < self.high_watermark_bytes,
+                "low_watermark_bytes",
+                "high_watermark_bytes",
+            ),
+        ];
+        for (holds, field, than) in rules {
+            if !holds {
+                return Err(ConfigError { field, problem: Problem::NotBelow(than) });
+            }
+        }
+        if self.profiles.is_empty() {
+            return Err(ConfigError { field: "profiles", problem: Problem::Empty });
+        }
+        if self.max_message_size > MAX_MESSAGE {
+            return Err(ConfigError { field: "max_message_size", problem: Problem::AboveWire });
+        }
+        if self.streams.len() > self.max_streams {
+            return Err(ConfigError { field: "streams", problem: Problem::Above("max_streams") });
+        }
+        Ok(())
+    }
+
+    /// Returns the most bytes that the core and the [`SubstreamBuffer`](crate::SubstreamBuffer)s
+    /// of one session hold, whatever the peer does and however the application lags (rule C10).
+    ///
+    /// Per stream: the send queue (thrice: queued, retained towards a Go node, given back as
+    /// unsent), the receive queue (either of them one message at the least,
+    /// and a view into a larger buffer counted at that buffer's size), one message being gathered
+    /// and one being written. Per substream: a fixed overhead and a read and a write buffer.
+    /// Messages that an application hands in count at their own length; if several share one
+    /// buffer, that buffer is counted once for each.
+    pub fn session_memory_bound(&self) -> usize {
+        let message = self.max_message_size + RECORD_OVERHEAD;
+        let queued =
+            3 * (self.high_watermark_bytes.max(message) + self.high_watermark * PER_MESSAGE);
+        let received = 2 * self.receive_queue_bytes.max(message) + self.receive_queue * PER_MESSAGE;
+        let gathered = 2 * (message + crate::buffer::READ_CHUNK);
+        let written = 2 * (message + crate::buffer::WRITE_CHUNK);
+        let per_stream = queued + received + gathered + written + PER_STREAM;
+        let per_substream = 2 * crate::buffer::READ_CHUNK + crate::buffer::WRITE_CHUNK + PER_STREAM;
+        let handshake = 4 * (2 * self.max_handshake_size + RECORD_OVERHEAD);
+        self.max_streams * per_stream
+            + self.max_substreams * per_substream
+            + handshake
+            + PER_SESSION
+    }
+
+    /// Returns the most bytes that a node and all its sessions hold (rule C10).
+    pub fn node_memory_bound(&self) -> usize {
+        self.max_sessions.saturating_mul(self.session_memory_bound())
+            + self.max_peers * (PER_PEER + self.max_addresses * crate::node::MAX_ADDRESS)
+            + self.event_queue * PER_MESSAGE
+    }
+
+    fn check_counts(&self) -> Result<(), ConfigError> {
+        let counts = [
+            ("max_message_size", self.max_message_size),
+            ("max_handshake_size", self.max_handshake_size),
+            ("high_watermark", self.high_watermark),
+            ("high_watermark_bytes", self.high_watermark_bytes),
+            ("receive_queue", self.receive_queue),
+            ("receive_queue_bytes", self.receive_queue_bytes),
+            ("max_streams", self.max_streams),
+            ("max_substreams", self.max_substreams),
+            ("max_dials", self.max_dials),
+            ("max_sessions", self.max_sessions),
+            ("max_sessions_per_peer", self.max_sessions_per_peer),
+            ("max_peers", self.max_peers),
+            ("max_addresses", self.max_addresses),
+            ("event_queue", self.event_queue),
+            ("max_stream_attempts", usize::try_from(self.max_stream_attempts).unwrap_or(1)),
+            ("max_rejected_records", usize::try_from(self.max_rejected_records).unwrap_or(1)),
+        ];
+        match counts.into_iter().find(|(_, value)| *value == 0) {
+            Some((field, _)) => Err(ConfigError { field, problem: Problem::Zero }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_times(&self) -> Result<(), ConfigError> {
+        let times = [
+            ("negotiation_timeout", self.negotiation_timeout),
+            ("retry_delay", self.retry_delay),
+            ("settle_time", self.settle_time),
+            ("drain_timeout", self.drain_timeout),
+            ("dial_timeout", self.dial_timeout),
+            ("handshake_timeout", self.handshake_timeout),
+        ];
+        match times.into_iter().find(|(_, value)| value.is_zero()) {
+            Some((field, _)) => Err(ConfigError { field, problem: Problem::Zero }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A configuration that cannot work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("configuration field `{field}` {problem}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The field at fault.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+impl ConfigError {
+    /// Makes an error about a field of an adapter's own configuration.
+    pub const fn new(field: &'static str, problem: Problem) -> Self {
+        Self { field, problem }
+    }
+}
+
+/// What is wrong with a field of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// Zero, where at least one is needed.
+    #[error("must not be zero")]
+    Zero,
+    /// Empty, where at least one entry is needed.
+    #[error("must not be empty")]
+    Empty,
+    /// Must be below the named field.
+    #[error("must be below `{0}`")]
+    NotBelow(&'static str),
+    /// Must not exceed the named field.
+    #[error("must not exceed `{0}`")]
+    Above(&'static str),
+    /// Larger than a frame of the wire can announce.
+    #[error("is more than the wire can carry (64 MiB with room for a record's overhead)")]
+    AboveWire,
+    /// Cannot be used, for the reason given.
+    #[error("cannot be used: {0}")]
+    Unusable(&'static str),
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// What Go nodes accept in one frame is 64 MiB; a record and two varints must fit beside.
+const MAX_MESSAGE: usize = 64 * MIB - 64;
+
+/// Nonce, tag and the longest frame header.
+const RECORD_OVERHEAD: usize = 64;
+/// Bookkeeping of one queued message: a `Bytes` and its place in a queue that doubles.
+const PER_MESSAGE: usize = 192;
+/// Bookkeeping of one stream or substream.
+const PER_STREAM: usize = 2 * KIB;
+/// Bookkeeping of one session: keys, nonce windows, tables.
+const PER_SESSION: usize = 64 * KIB;
+/// Bookkeeping of one peer.
+const PER_PEER: usize = KIB;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn each_bad_field_is_named() {
+        type Break = fn(&mut Config);
+        let cases: [(&str, Break); 8] = [
+            ("profiles", |c| c.profiles.clear()),
+            ("max_message_size", |c| c.max_message_size = 0),
+            ("max_message_size", |c| c.max_message_size = 64 * MIB),
+            ("low_watermark", |c| c.low_watermark = c.high_watermark),
+            ("low_watermark_bytes", |c| c.low_watermark_bytes = c.high_watermark_bytes),
+            ("dial_timeout", |c| c.dial_timeout = Duration::ZERO),
+            ("event_queue", |c| c.event_queue = 0),
+            ("streams", |c| {
+                c.max_streams = 1;
+                c.streams = ["a", "b"].map(|n| StreamName::new(n).unwrap()).to_vec();
+            }),
+        ];
+        for (field, spoil) in cases {
+            let mut config = Config::default();
+            spoil(&mut config);
+            assert_eq!(config.check().unwrap_err().field, field);
+        }
+    }
+}

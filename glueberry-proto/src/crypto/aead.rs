@@ -1,0 +1,109 @@
+//! ChaCha20-Poly1305, behind a small trait so that a faster implementation can take its place.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
+use zeroize::Zeroize;
+
+use super::agreement::SharedKey;
+
+/// An implementation of ChaCha20-Poly1305 (RFC 8439).
+///
+/// Every implementation gives the same bytes; they differ in speed only.
+pub trait Aead: Send + Sync + fmt::Debug {
+    /// Prepares a key for use. The copy that is made of it is wiped on drop.
+    fn key(&self, key: &SharedKey) -> Box<dyn AeadKey>;
+}
+
+/// One key of an [`Aead`], wiped on drop.
+///
+/// Both operations work in place and take the tag apart from the text, which no implementation needs
+/// a copy for.
+pub trait AeadKey: Send + Sync {
+    /// Seals the plaintext in `in_out` where it lies, and returns the tag.
+    ///
+    /// A nonce must not be used twice with one key. Texts of 256 GiB or more can't be sealed: then
+    /// `in_out` is zeroed and the tag is zero, a record that every receiver refuses.
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_LEN];
+
+    /// Opens the ciphertext in `in_out` where it lies.
+    ///
+    /// # Errors
+    /// [`OpenError`] if anything was altered. What `in_out` holds then is not specified, but never
+    /// plaintext.
+    fn open(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        in_out: &mut [u8],
+        tag: &[u8; TAG_LEN],
+    ) -> Result<(), OpenError>;
+}
+
+/// Returns the fastest implementation that was compiled in.
+#[must_use]
+pub fn default_aead() -> Arc<dyn Aead> {
+    #[cfg(feature = "aws-lc-rs")]
+    return Arc::new(aws_lc::AwsLc);
+    #[cfg(not(feature = "aws-lc-rs"))]
+    return Arc::new(RustCrypto);
+}
+
+/// A ciphertext that does not belong to its key, nonce, additional data and tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("authentication failed")]
+#[non_exhaustive]
+pub struct OpenError;
+
+/// The implementation in Rust, for every platform.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct RustCrypto;
+
+impl Aead for RustCrypto {
+    fn key(&self, key: &SharedKey) -> Box<dyn AeadKey> {
+        Box::new(RustCryptoKey(ChaCha20Poly1305::new(key.as_bytes().into())))
+    }
+}
+
+struct RustCryptoKey(ChaCha20Poly1305);
+
+impl AeadKey for RustCryptoKey {
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_LEN] {
+        match self.0.encrypt_inout_detached(nonce.into(), aad, (&mut *in_out).into()) {
+            Ok(tag) => tag.into(),
+            Err(_) => unsealed(in_out),
+        }
+    }
+
+    fn open(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        in_out: &mut [u8],
+        tag: &[u8; TAG_LEN],
+    ) -> Result<(), OpenError> {
+        self.0
+            .decrypt_inout_detached(nonce.into(), aad, in_out.into(), tag.into())
+            .map_err(|_| OpenError)
+    }
+}
+
+/// Length of a nonce, in bytes.
+pub const NONCE_LEN: usize = 12;
+
+/// Length of a tag, in bytes.
+pub const TAG_LEN: usize = 16;
+
+/// Leaves nothing of a plaintext that could not be sealed; returns the tag that stands for it.
+fn unsealed(in_out: &mut [u8]) -> [u8; TAG_LEN] {
+    in_out.zeroize();
+    [0; TAG_LEN]
+}
+
+#[cfg(feature = "aws-lc-rs")]
+pub(super) mod aws_lc;
+
+#[cfg(test)]
+mod tests;

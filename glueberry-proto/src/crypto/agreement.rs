@@ -1,0 +1,222 @@
+//! X25519 key agreement and the key that is derived from it.
+
+use std::fmt;
+
+use hkdf::Hkdf;
+use sha2::Sha256;
+use subtle::{Choice, ConstantTimeEq};
+use zeroize::Zeroizing;
+
+use super::identity::{Identity, PublicKey};
+
+/// A 32-byte symmetric key.
+///
+/// Wiped on drop. It can't be copied or cloned, prints nothing of itself, and compares in constant
+/// time.
+// Boxed so that moving a key leaves no copy behind.
+pub struct SharedKey(Box<Zeroizing<[u8; 32]>>);
+
+impl SharedKey {
+    /// Takes over the bytes of a key.
+    ///
+    /// # Errors
+    /// [`KeyLengthError`] if there are not 32. The caller wipes `bytes`.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyLengthError> {
+        if bytes.len() != 32 {
+            return Err(KeyLengthError { got: bytes.len() });
+        }
+        let mut key = Self::zeroed();
+        key.0.copy_from_slice(bytes);
+        Ok(key)
+    }
+
+    /// Returns the bytes of the key. What is copied out of here, the caller wipes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    fn zeroed() -> Self {
+        Self(Box::new(Zeroizing::new([0; 32])))
+    }
+
+    /// Derives the key of a stream from the result of an X25519 agreement.
+    fn derive(agreed: &[u8; 32], salt: Option<&[u8]>) -> Self {
+        let mut key = Self::zeroed();
+        Hkdf::<Sha256>::new(salt, agreed)
+            .expand(V1_KEY_INFO, key.0.as_mut_slice())
+            .expect("32 bytes are fewer than 255 hashes");
+        key
+    }
+}
+
+impl fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedKey").finish_non_exhaustive()
+    }
+}
+
+impl ConstantTimeEq for SharedKey {
+    fn ct_eq(&self, other: &Self) -> Choice {
+        self.0.ct_eq(other.0.as_slice())
+    }
+}
+
+impl PartialEq for SharedKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.ct_eq(other).into()
+    }
+}
+
+impl Eq for SharedKey {}
+
+/// A symmetric key that does not have 32 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("key has {got} bytes instead of 32")]
+#[non_exhaustive]
+pub struct KeyLengthError {
+    /// How many it has.
+    pub got: usize,
+}
+
+impl Identity {
+    /// Agrees with a peer on the key that version 1 uses for everything between the two.
+    ///
+    /// # Errors
+    /// [`AgreementError::OwnKey`] if `peer` is this identity or its negation,
+    /// [`AgreementError::LowOrder`] never for a checked [`PublicKey`], but it is not relied upon.
+    pub fn agree_v1(&self, peer: &PublicKey) -> Result<SharedKey, AgreementError> {
+        let remote = peer.to_x25519();
+        if remote == self.public_key().to_x25519() {
+            return Err(AgreementError::OwnKey);
+        }
+        Ok(SharedKey::derive(&*x25519(&self.x25519_private(), &remote)?, None))
+    }
+}
+
+/// Derives the key that two raw X25519 keys agree on, as Go's `DeriveSharedKey` does.
+///
+/// Version 1 uses no salt; `None` and an empty one are the same.
+///
+/// # Errors
+/// [`AgreementError::Length`] and [`AgreementError::LowOrder`]. One's own key is accepted.
+pub fn agree_x25519(
+    private: &[u8],
+    public: &[u8],
+    salt: Option<&[u8]>,
+) -> Result<SharedKey, AgreementError> {
+    let private: &[u8; 32] = checked(private)?;
+    let agreed = x25519(private, checked(public)?)?;
+    Ok(SharedKey::derive(&agreed, salt))
+}
+
+/// Multiplies an X25519 public key with a private one.
+///
+/// The result is no key: derive one from it, as [`agree_x25519`] does.
+///
+/// # Errors
+/// [`AgreementError::LowOrder`] if the result is zero, whatever the private key.
+pub fn x25519(
+    private: &[u8; 32],
+    public: &[u8; 32],
+) -> Result<Zeroizing<[u8; 32]>, AgreementError> {
+    let agreed = Zeroizing::new(x25519_dalek::x25519(*private, *public));
+    if bool::from(agreed.ct_eq(&[0; 32])) {
+        return Err(AgreementError::LowOrder);
+    }
+    Ok(agreed)
+}
+
+/// Returns the X25519 public key that belongs to a private one.
+#[must_use]
+pub fn x25519_public(private: &[u8; 32]) -> [u8; 32] {
+    x25519_dalek::x25519(*private, x25519_dalek::X25519_BASEPOINT_BYTES)
+}
+
+/// Why two keys agree on nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgreementError {
+    /// The peer's key is our own, or our own with the other sign.
+    #[error("the peer's key is our own")]
+    OwnKey,
+    /// The peer's key has a low order, so the result does not depend on our secret.
+    #[error("the peer's key has a low order")]
+    LowOrder,
+    /// An X25519 key does not have 32 bytes.
+    #[error("x25519 key has {got} bytes instead of 32")]
+    Length {
+        /// How many it has.
+        got: usize,
+    },
+}
+
+/// The `info` of HKDF in version 1.
+pub const V1_KEY_INFO: &[u8] = b"glueberry-v1-stream-key";
+
+fn checked(key: &[u8]) -> Result<&[u8; 32], AgreementError> {
+    key.try_into().map_err(|_| AgreementError::Length { got: key.len() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identities() -> (Identity, Identity) {
+        (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]))
+    }
+
+    /// go-original.md §2.4.
+    #[test]
+    fn both_sides_agree_as_go_does() {
+        let (a, b) = identities();
+        let key = a.agree_v1(&b.public_key()).unwrap();
+        assert_eq!(key, b.agree_v1(&a.public_key()).unwrap());
+        assert_eq!(
+            hex::encode(key.as_bytes()),
+            "5b7eb24d827b5976a95a65a1ec53336267eabd7288f6868fcc46e7ff1d9c19d3"
+        );
+    }
+
+    #[test]
+    fn own_key_is_refused() {
+        let (a, _) = identities();
+        assert_eq!(a.agree_v1(&a.public_key()), Err(AgreementError::OwnKey));
+    }
+
+    #[test]
+    fn own_key_with_the_other_sign_is_refused() {
+        let (a, _) = identities();
+        let mut negated = *a.public_key().as_bytes();
+        negated[31] ^= 0x80;
+        let negated = PublicKey::from_bytes(&negated).unwrap();
+        assert_ne!(negated, a.public_key());
+        assert_eq!(a.agree_v1(&negated), Err(AgreementError::OwnKey));
+    }
+
+    #[test]
+    fn keys_differ_by_peer_and_salt() {
+        let (a, b) = identities();
+        let c = Identity::from_seed(&[3; 32]);
+        let key = a.agree_v1(&b.public_key()).unwrap();
+        assert_ne!(key, a.agree_v1(&c.public_key()).unwrap());
+        let private = a.x25519_private();
+        let salted = |salt| agree_x25519(&*private, &b.public_key().to_x25519(), salt).unwrap();
+        assert_eq!(key, salted(None));
+        assert_eq!(key, salted(Some(b"")));
+        assert_ne!(key, salted(Some(b"salt")));
+    }
+
+    #[test]
+    fn nothing_of_a_key_is_printed() {
+        let key = SharedKey::from_bytes(&[0xab; 32]).unwrap();
+        assert_eq!(format!("{key:?}"), "SharedKey { .. }");
+    }
+
+    #[test]
+    fn key_length() {
+        for got in [0, 31, 33, 64] {
+            assert_eq!(SharedKey::from_bytes(&vec![1; got]), Err(KeyLengthError { got }));
+        }
+    }
+}

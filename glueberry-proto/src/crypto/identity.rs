@@ -1,0 +1,190 @@
+//! Ed25519 identities: our own, with its secret, and those of peers.
+
+use std::fmt;
+
+use curve25519_dalek::edwards::CompressedEdwardsY;
+use curve25519_dalek::scalar::clamp_integer;
+use ed25519_dalek::SigningKey;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// The Ed25519 public key that identifies a node.
+///
+/// A value of this type is always the canonical encoding of a point of prime order. Ordered
+/// bytewise.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey([u8; 32]);
+
+impl PublicKey {
+    /// Checks a public key; takes as long as an X25519 key agreement.
+    ///
+    /// # Errors
+    /// One variant of [`PublicKeyError`] per rule.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, PublicKeyError> {
+        let bytes: [u8; 32] =
+            bytes.try_into().map_err(|_| PublicKeyError::Length { got: bytes.len() })?;
+        let encoded = CompressedEdwardsY(bytes);
+        let point = encoded.decompress().ok_or(PublicKeyError::NotOnCurve)?;
+        if point.compress() != encoded {
+            return Err(PublicKeyError::NotCanonical);
+        }
+        if point.is_small_order() {
+            return Err(PublicKeyError::SmallOrder);
+        }
+        if !point.is_torsion_free() {
+            return Err(PublicKeyError::MixedOrder);
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Returns the encoded point.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Returns the X25519 public key that belongs to this identity.
+    ///
+    /// A key and its negation have the same, since X25519 does not know the sign.
+    #[must_use]
+    pub fn to_x25519(&self) -> [u8; 32] {
+        let point = CompressedEdwardsY(self.0).decompress().expect("checked when constructed");
+        point.to_montgomery().to_bytes()
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, f)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        f.write_str("PublicKey(")?;
+        write_hex(&[a, b, c, d], f)?;
+        f.write_str("…)")
+    }
+}
+
+impl AsRef<[u8]> for PublicKey {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<&[u8]> for PublicKey {
+    type Error = PublicKeyError;
+
+    /// Does what [`PublicKey::from_bytes`] does.
+    fn try_from(bytes: &[u8]) -> Result<Self, Self::Error> {
+        Self::from_bytes(bytes)
+    }
+}
+
+/// Why bytes are no public key of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublicKeyError {
+    /// The key does not have 32 bytes.
+    #[error("public key has {got} bytes instead of 32")]
+    Length {
+        /// How many it has.
+        got: usize,
+    },
+    /// The bytes encode no point of the curve.
+    #[error("public key is not on the curve")]
+    NotOnCurve,
+    /// The bytes are a second encoding of a point.
+    #[error("public key is not canonical")]
+    NotCanonical,
+    /// The point has an order of 8 or less, so no secret belongs to it.
+    #[error("public key has a small order")]
+    SmallOrder,
+    /// The point is one of prime order plus one of small order.
+    #[error("public key has a mixed order")]
+    MixedOrder,
+}
+
+/// The local node's Ed25519 identity, with its secret.
+///
+/// The secret is wiped on drop. It can't be cloned: share the identity by reference or `Arc`.
+pub struct Identity {
+    // Boxed so that moving an identity leaves no copy of the secret behind.
+    signing: Box<SigningKey>,
+    public: PublicKey,
+}
+
+impl Identity {
+    /// Builds the identity that belongs to a 32-byte Ed25519 seed.
+    ///
+    /// The seed is copied; the caller wipes its own.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        let signing = Box::new(SigningKey::from_bytes(seed));
+        // A multiple of the base point by a clamped scalar, hence of prime order and canonical.
+        let public = PublicKey(signing.verifying_key().to_bytes());
+        Self { signing, public }
+    }
+
+    /// Builds an identity from the 64 bytes that Go and libp2p store: the seed, then the public key.
+    ///
+    /// # Errors
+    /// [`IdentityError::Length`], or [`IdentityError::PublicKeyMismatch`] if the second half does
+    /// not belong to the first.
+    pub fn from_keypair_bytes(bytes: &[u8]) -> Result<Self, IdentityError> {
+        let wrong_length = IdentityError::Length { got: bytes.len() };
+        let (seed, public) = bytes.split_first_chunk::<32>().ok_or(wrong_length)?;
+        if public.len() != 32 {
+            return Err(wrong_length);
+        }
+        let identity = Self::from_seed(seed);
+        if bool::from(identity.public.0.ct_eq(public)) {
+            Ok(identity)
+        } else {
+            Err(IdentityError::PublicKeyMismatch)
+        }
+    }
+
+    /// Returns the public key.
+    #[must_use]
+    pub const fn public_key(&self) -> PublicKey {
+        self.public
+    }
+
+    /// Returns the X25519 private key that belongs to this identity, clamped.
+    #[must_use]
+    pub fn x25519_private(&self) -> Zeroizing<[u8; 32]> {
+        let scalar = Zeroizing::new(self.signing.to_scalar_bytes());
+        Zeroizing::new(clamp_integer(*scalar))
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+/// Why bytes are no identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// The key pair does not have 64 bytes.
+    #[error("key pair has {got} bytes instead of 64")]
+    Length {
+        /// How many it has.
+        got: usize,
+    },
+    /// The public half does not belong to the secret half.
+    #[error("public key does not belong to the secret key")]
+    PublicKeyMismatch,
+}
+
+fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! Why things end or are refused: one variant per cause, told apart by whose doing it was.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::crypto::{AgreementError, PublicKey};
+use crate::wire::{FrameError, StreamName};
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The application asked for it.
+    #[error("disconnected locally")]
+    Disconnected,
+    /// The application rejected the handshake.
+    #[error("handshake rejected: {0}")]
+    Rejected(String),
+    /// The handshake took too long.
+    #[error("handshake timed out")]
+    HandshakeTimeout,
+    /// Another session with the same peer was kept instead.
+    #[error("another session with this peer was kept")]
+    Superseded,
+    /// The peer speaks none of the profiles that this node offers.
+    #[error("the peer speaks none of the offered protocols")]
+    NoCommonProtocol,
+    /// Every handshake substream was lost before the handshake was over.
+    #[error("the handshake substream was lost")]
+    HandshakeLost,
+    /// The transport connection was lost.
+    #[error("connection lost: {0}")]
+    ConnectionLost(ConnectionLost),
+    /// The peer broke the protocol.
+    #[error("peer misbehaved: {0}")]
+    Misbehaved(PeerMisbehaved),
+    /// A bug in this library; please report it.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+/// How a transport connection was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConnectionLost {
+    /// The peer closed it.
+    #[error("closed by the peer with code {code}")]
+    ClosedByPeer {
+        /// The peer's code; a hint that proves nothing.
+        code: u64,
+    },
+    /// Nothing was heard for too long.
+    #[error("timed out")]
+    TimedOut,
+    /// The peer no longer knows it, for instance because it was restarted.
+    #[error("reset by the peer")]
+    Reset,
+    /// This side's adapter closed it.
+    #[error("closed by the adapter")]
+    ClosedLocally,
+    /// The transport failed in another way.
+    #[error("transport failed: {0}")]
+    Transport(String),
+}
+
+/// A rule of the protocol that a peer broke, each with the proof.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PeerMisbehaved {
+    /// Announced a message above the limit, on the stream (`None`: on a handshake substream).
+    #[error("announced {announced} bytes where {limit} are allowed")]
+    MessageTooLarge {
+        /// The stream, or `None` for a handshake substream.
+        stream: Option<StreamName>,
+        /// The announced length in bytes.
+        announced: u64,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Sent a frame that cannot be read, or ended a substream inside one.
+    #[error("sent a malformed frame: {error}")]
+    BadFrame {
+        /// The stream, or `None` for a handshake substream.
+        stream: Option<StreamName>,
+        /// What was wrong with it.
+        error: FrameError,
+    },
+    /// Sent more records that fail to open than are forgiven.
+    #[error("sent {count} records that do not open")]
+    TooManyRejectedRecords {
+        /// How many.
+        count: u32,
+    },
+    /// Used two different handshake protocols on one connection.
+    #[error("used two handshake protocols on one connection")]
+    TwoHandshakeProtocols,
+    /// Sent something else than a name where a substream's name belongs.
+    #[error("sent a malformed substream name")]
+    BadPreamble,
+}
+
+/// Why a received record was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// Shorter than a nonce and a tag.
+    #[error("record of {got} bytes is too short")]
+    TooShort {
+        /// Its length in bytes.
+        got: usize,
+    },
+    /// The tag does not match: altered, or sealed with another key.
+    #[error("record does not authenticate")]
+    Authentication,
+    /// It carries a nonce that this side has lately sealed with: a message bounced back.
+    #[error("record was sealed by this side")]
+    Reflected,
+    /// It carries a nonce that was lately received.
+    #[error("record was received before")]
+    Replayed,
+}
+
+/// Why a message was not accepted for sending. Nothing of it was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The session is not Established yet (handshake messages: not Connected yet).
+    #[error("session is not established")]
+    NotEstablished,
+    /// The handshake is over; nothing more can be said in it.
+    #[error("handshake is over")]
+    HandshakeOver,
+    /// The session has ended or is ending.
+    #[error("session is closed")]
+    Closed,
+    /// No stream of that name was prepared.
+    #[error("stream was not prepared")]
+    UnknownStream,
+    /// Longer than the limit.
+    #[error("message of {size} bytes exceeds the limit of {limit}")]
+    TooLarge {
+        /// Its length in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The queue is above its high watermark; [`Event::Writable`](crate::Event::Writable) tells
+    /// when it has drained.
+    #[error("queue is full")]
+    Backpressure,
+}
+
+/// Why streams were not prepared. The session is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PrepareError {
+    /// The session is not Connected.
+    #[error("session is not connected")]
+    NotConnected,
+    /// The handshake is over.
+    #[error("handshake is already finalized")]
+    AlreadyFinalized,
+    /// The session has ended or is ending.
+    #[error("session is closed")]
+    Closed,
+    /// No stream was named.
+    #[error("no stream was named")]
+    NoStreams,
+    /// More streams than a session may have.
+    #[error("{requested} streams exceed the limit of {limit}")]
+    TooManyStreams {
+        /// How many were asked for in all.
+        requested: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The key is not the one that the transport has authenticated.
+    #[error("public key {given} is not the peer's, which is {peer}")]
+    WrongKey {
+        /// The key that was given.
+        given: PublicKey,
+        /// The peer's identity.
+        peer: PublicKey,
+    },
+    /// No key could be agreed on.
+    #[error("key agreement failed: {0}")]
+    Agreement(AgreementError),
+}
+
+/// Why a handshake was not finalized. The session is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FinalizeError {
+    /// The session is not Connected.
+    #[error("session is not connected")]
+    NotConnected,
+    /// `prepare_streams` must come first.
+    #[error("streams were not prepared")]
+    NotPrepared,
+    /// The handshake was finalized before.
+    #[error("handshake is already finalized")]
+    AlreadyFinalized,
+    /// The session has ended or is ending.
+    #[error("session is closed")]
+    Closed,
+}
+
+/// Why a dial was not started. The node is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The peer is this node itself.
+    #[error("cannot connect to oneself")]
+    OwnKey,
+    /// No address is known.
+    #[error("no address is known for the peer")]
+    NoAddress,
+    /// Already Connecting, Connected or Established.
+    #[error("already connected or connecting")]
+    AlreadyConnected,
+    /// The peer's handshake failed lately.
+    #[error("peer is in cooldown for another {remaining:?}")]
+    InCooldown {
+        /// Time left.
+        remaining: Duration,
+    },
+    /// A limit of the configuration is reached.
+    #[error("limit reached: {0}")]
+    LimitReached(&'static str),
+    /// The node is shutting down.
+    #[error("node is shutting down")]
+    ShuttingDown,
+}
+
+/// Why an address was not learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AddPeerError {
+    /// The peer is this node itself.
+    #[error("a node is no peer of itself")]
+    OwnKey,
+    /// A limit of the configuration is reached.
+    #[error("limit reached: {0}")]
+    LimitReached(&'static str),
+    /// An address is longer than any that can be dialled.
+    #[error("address of {len} bytes is too long")]
+    AddressTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+/// Why a connection was turned away by the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RefuseReason {
+    /// The peer claims this node's own key.
+    #[error("own key")]
+    OwnKey,
+    /// The dial that it belongs to was given up.
+    #[error("dial was cancelled")]
+    DialCancelled,
+    /// It was dialled to one peer and answered by another.
+    #[error("answered by another peer than was dialled")]
+    WrongPeer,
+    /// The peer's handshake failed lately.
+    #[error("peer is in cooldown")]
+    InCooldown,
+    /// The peer was lately disconnected here.
+    #[error("peer was disconnected here")]
+    Disconnected,
+    /// There is a session with this peer that is kept.
+    #[error("peer has a session")]
+    AlreadyConnected,
+    /// A limit of the configuration is reached.
+    #[error("limit reached: {0}")]
+    LimitReached(&'static str),
+    /// The node is shutting down.
+    #[error("node is shutting down")]
+    ShuttingDown,
+}
+
+/// Why a dial failed, as the adapter tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// Nobody answered in time.
+    #[error("timed out")]
+    TimedOut,
+    /// No address could be used by this transport.
+    #[error("no usable address")]
+    NoUsableAddress,
+    /// Somebody else answered.
+    #[error("answered by {actual} and not by the peer that was dialled")]
+    WrongPeer {
+        /// Who answered, as text.
+        actual: String,
+    },
+    /// The transport failed.
+    #[error("{0}")]
+    Transport(String),
+    /// The session failed before it was Connected.
+    #[error("session ended first: {0}")]
+    Session(CloseReason),
+}

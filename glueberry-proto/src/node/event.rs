@@ -1,0 +1,107 @@
+//! What a node asks of its adapter and tells the application.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::crypto::PublicKey;
+use crate::error::{CloseReason, DialError};
+use crate::id::{ConnectionId, DialId};
+use crate::message::ToSession;
+use crate::node::Address;
+use crate::session::Direction;
+use crate::time::Instant;
+
+/// Something that the adapter must do now, in order.
+#[derive(Debug)]
+#[must_use = "an action that is dropped leaves the node waiting for ever"]
+#[non_exhaustive]
+pub enum NodeAction {
+    /// Get a connection to the peer, by one of the addresses or one that exists; answer with
+    /// [`Node::handle_connection`](crate::Node::handle_connection) or
+    /// [`Node::handle_dial_failed`](crate::Node::handle_dial_failed).
+    Dial {
+        /// The dial.
+        dial: DialId,
+        /// Whom to reach; anybody else who answers must be turned away.
+        peer: PublicKey,
+        /// Where to try.
+        addresses: Vec<Address>,
+    },
+    /// Give a dial up; no answer is awaited.
+    CancelDial(DialId),
+    /// Carry this to the session.
+    Forward {
+        /// The session.
+        connection: ConnectionId,
+        /// What to carry.
+        message: ToSession,
+    },
+}
+
+/// The state of a peer changed. One event per transition, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "events are the only history of a peer's states"]
+#[non_exhaustive]
+pub struct ConnectionEvent {
+    /// The peer.
+    pub peer: PublicKey,
+    /// The state that it is in now.
+    pub state: ConnectionState,
+    /// Who dialled, if there is or was a connection or a dial.
+    pub direction: Option<Direction>,
+    /// Why, as judged here; `None` where the state speaks for itself.
+    pub reason: Option<StateReason>,
+    /// When.
+    pub at: Instant,
+}
+
+/// How far a peer is from exchanging messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ConnectionState {
+    /// No connection, and none wanted.
+    #[default]
+    Disconnected,
+    /// Being dialled.
+    Connecting,
+    /// The handshake can be held.
+    Connected,
+    /// Named streams carry messages.
+    Established,
+    /// Waiting for the next attempt.
+    Reconnecting,
+    /// Left alone after a failed handshake.
+    Cooldown,
+}
+
+impl fmt::Display for ConnectionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disconnected => "Disconnected",
+            Self::Connecting => "Connecting",
+            Self::Connected => "Connected",
+            Self::Established => "Established",
+            Self::Reconnecting => "Reconnecting",
+            Self::Cooldown => "Cooldown",
+        })
+    }
+}
+
+/// Why a peer's state changed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum StateReason {
+    /// It could not be reached.
+    #[error("dial failed: {0}")]
+    DialFailed(DialError),
+    /// Its session ended.
+    #[error("{0}")]
+    SessionEnded(CloseReason),
+    /// The application asked for it.
+    #[error("disconnected locally")]
+    Disconnected,
+    /// Its cooldown is over.
+    #[error("cooldown is over")]
+    CooldownOver,
+}

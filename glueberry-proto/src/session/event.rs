@@ -1,0 +1,74 @@
+//! What a session tells the application.
+
+use crate::error::{CloseReason, RecordError};
+use crate::wire::StreamName;
+
+/// Something that happened in a session. Events may be taken late; messages are not in them, so
+/// that a slow reader of one stream stalls neither another stream nor the events (rule C6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "events are the only way to learn of the session's end"]
+#[non_exhaustive]
+pub enum Event {
+    /// Handshake messages wait in
+    /// [`poll_handshake_message`](crate::Session::poll_handshake_message). Told again only after
+    /// they were all taken.
+    HandshakeReadable,
+    /// The handshake is over: named streams carry messages.
+    Established,
+    /// Messages wait in [`poll_message`](crate::Session::poll_message). Told again only after
+    /// they were all taken.
+    Readable {
+        /// The stream.
+        stream: StreamName,
+    },
+    /// A stream that said [`Backpressure`](crate::SendError::Backpressure) accepts again.
+    Writable {
+        /// The stream.
+        stream: StreamName,
+    },
+    /// A record was not delivered. The stream goes on, within a limit per session.
+    RecordRejected {
+        /// The stream.
+        stream: StreamName,
+        /// Why.
+        error: RecordError,
+    },
+    /// The substream that carried this side's messages broke; the next message opens another.
+    StreamInterrupted {
+        /// The stream.
+        stream: StreamName,
+        /// Messages that were handed to the transport on it, of which the peer may have any
+        /// number from the front.
+        in_doubt: u64,
+    },
+    /// The peer refused the stream so often that its queue was given up;
+    /// [`take_unsent`](crate::Session::take_unsent) returns the messages.
+    StreamRefused {
+        /// The stream.
+        stream: StreamName,
+        /// Messages that were never handed to the transport.
+        unsent: usize,
+    },
+    /// A substream that the peer had opened early was reset, because `prepare_streams` did not
+    /// name its stream.
+    StreamNotPrepared {
+        /// The stream.
+        stream: StreamName,
+    },
+    /// The session has ended. Exactly one per session, and the last event of it (rule C2).
+    Closed(Closed),
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// Why.
+    pub reason: CloseReason,
+    /// Accepted messages that were never handed to the transport;
+    /// [`take_unsent`](crate::Session::take_unsent) returns them.
+    pub unsent: usize,
+    /// Messages handed to the transport on substreams that did not end cleanly: the peer may have
+    /// them or not.
+    pub in_doubt: u64,
+}

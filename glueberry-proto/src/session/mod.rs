@@ -1,0 +1,424 @@
+//! The machine of one session: everything that touches bytes or keys.
+
+mod action;
+mod close;
+mod event;
+mod handshake;
+mod negotiate;
+mod nonces;
+mod outputs;
+mod receive;
+mod records;
+mod send;
+mod state;
+mod streams;
+mod substreams;
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+pub use self::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode, SubstreamEnd};
+use self::close::Ending;
+pub use self::event::{Closed, Event};
+use self::handshake::Handshake;
+use self::outputs::Outputs;
+use self::records::Records;
+use self::state::State;
+use self::streams::Streams;
+use self::substreams::{Purpose, Stage, Substreams};
+use crate::config::Config;
+use crate::crypto::{Aead, Identity, PublicKey};
+use crate::error::{CloseReason, ConnectionLost, FinalizeError, PrepareError, SendError};
+use crate::fault::Fault;
+use crate::id::{ConnectionId, SubstreamId};
+use crate::message::{FromNode, ToSession};
+use crate::seed::Seed;
+use crate::time::{Instant, earliest};
+use crate::wire::{Profile, ProtocolId, StreamName};
+
+/// One attempt to talk to one peer over one connection: handshake, keys, named streams, until its
+/// end.
+///
+/// [`Node`](crate::Node) makes it, and the adapter moves it into the task that owns the
+/// connection, so that cryptography runs in parallel and without a lock. It does no I/O itself:
+///
+/// - **inputs** (`handle_*`) tell it what happened; they never fail;
+/// - **commands** (plain verbs) return an error or are accepted;
+/// - **outputs** (`poll_*`) say what it wants: actions at once, bytes when the transport can take
+///   them, events and messages when the application gets to it, and when to call
+///   [`handle_timeout`](Self::handle_timeout).
+///
+/// The crate's documentation has the rules C1 to C12 and a loop that runs.
+#[derive(Debug)]
+pub struct Session {
+    config: Arc<Config>,
+    aead: Arc<dyn Aead>,
+    identity: Arc<Identity>,
+    peer: PublicKey,
+    connection: ConnectionId,
+    direction: Direction,
+    naming: Naming,
+    seed: Seed,
+    now: Instant,
+    state: State,
+    /// Fixed by the first handshake substream that is agreed.
+    profile: Option<Profile>,
+    substreams: Substreams,
+    handshake: Handshake,
+    streams: Streams,
+    records: Option<Box<dyn Records>>,
+    rejected_records: u32,
+    ending: Ending,
+    out: Outputs,
+}
+
+/// What a node knows about a session that it makes.
+pub(crate) struct SessionParams {
+    pub(crate) config: Arc<Config>,
+    pub(crate) aead: Arc<dyn Aead>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) peer: PublicKey,
+    pub(crate) connection: ConnectionId,
+    pub(crate) direction: Direction,
+    pub(crate) naming: Naming,
+    pub(crate) seed: Seed,
+}
+
+impl Session {
+    pub(crate) fn new(now: Instant, params: SessionParams) -> Self {
+        let mut session = Self {
+            config: params.config,
+            aead: params.aead,
+            identity: params.identity,
+            peer: params.peer,
+            connection: params.connection,
+            direction: params.direction,
+            naming: params.naming,
+            seed: params.seed,
+            now,
+            state: State::waiting(),
+            profile: None,
+            substreams: Substreams::default(),
+            handshake: Handshake::default(),
+            streams: Streams::default(),
+            records: None,
+            rejected_records: 0,
+            ending: Ending::default(),
+            out: Outputs::default(),
+        };
+        if session.direction == Direction::Outbound {
+            session.open_handshake();
+        }
+        session
+    }
+
+    /// Returns the peer's key, which the transport has authenticated.
+    pub const fn peer(&self) -> PublicKey {
+        self.peer
+    }
+
+    /// Returns the name under which the node knows this session.
+    pub const fn connection(&self) -> ConnectionId {
+        self.connection
+    }
+
+    /// Returns which side dialled the connection.
+    pub const fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// Returns the wire profile, once a handshake substream is agreed.
+    pub const fn profile(&self) -> Option<Profile> {
+        self.profile
+    }
+
+    /// Tells whether named streams carry messages.
+    pub fn is_established(&self) -> bool {
+        self.state.is_established()
+    }
+
+    /// Tells whether the session is over. What was received can still be taken.
+    pub fn is_closed(&self) -> bool {
+        self.state.is_closed()
+    }
+
+    /// Returns the protocols that a substream of the peer may be agreed on now: the handshake's
+    /// until it is over, and the named streams' that are configured or prepared.
+    pub fn protocols(&self) -> Vec<ProtocolId> {
+        let mut protocols = Vec::new();
+        if self.state.is_closed() {
+            return protocols;
+        }
+        if !self.state.handshake_is_over() {
+            protocols.extend(self.config.profiles.iter().map(|profile| profile.handshake_id()));
+        }
+        let mut names: Vec<&StreamName> = self.config.streams.iter().collect();
+        names.extend(self.streams.names().filter(|name| !self.config.streams.contains(name)));
+        protocols.extend(names.into_iter().map(|name| Profile::V1.stream_id(name.clone())));
+        protocols
+    }
+
+    // ---- inputs -------------------------------------------------------------------------------
+
+    /// Takes note that a substream of [`Action::OpenSubstream`] is open, on the given one of the
+    /// proposed protocols if the transport negotiates names.
+    pub fn handle_opened(
+        &mut self,
+        now: Instant,
+        substream: SubstreamId,
+        protocol: Option<ProtocolId>,
+    ) {
+        self.handle_timeout(now);
+        self.opened(substream, protocol);
+    }
+
+    /// Takes note that a substream of [`Action::OpenSubstream`] could not be opened.
+    pub fn handle_open_failed(&mut self, now: Instant, substream: SubstreamId, error: OpenError) {
+        self.handle_timeout(now);
+        self.open_failed(substream, error);
+    }
+
+    /// Takes note that the peer has opened a substream, agreed on the given one of
+    /// [`protocols`](Self::protocols) if the transport negotiates names, and names it.
+    ///
+    /// A substream that is not wanted is answered with [`Action::Reset`].
+    #[must_use = "the substream is known by this name from now on"]
+    pub fn handle_accepted(&mut self, now: Instant, protocol: Option<ProtocolId>) -> SubstreamId {
+        self.handle_timeout(now);
+        self.accepted(protocol)
+    }
+
+    /// Takes bytes that arrived on a substream from the front of `buf`, opening records where
+    /// they lie. What is not taken stays in `buf` and must be handed in again with what follows.
+    pub fn handle_data(
+        &mut self,
+        now: Instant,
+        substream: SubstreamId,
+        buf: &mut BytesMut,
+    ) -> Ingest {
+        self.handle_timeout(now);
+        self.ingest(substream, buf)
+    }
+
+    /// Takes note that a half of a substream has ended; `unread` is what
+    /// [`handle_data`](Self::handle_data) has left in the buffer.
+    ///
+    /// While the substream is paused, [`SubstreamEnd::Finished`] must wait until it is resumed and
+    /// the buffer was handed in.
+    pub fn handle_substream_end(
+        &mut self,
+        now: Instant,
+        substream: SubstreamId,
+        end: SubstreamEnd,
+        unread: &[u8],
+    ) {
+        self.handle_timeout(now);
+        self.substream_ended(substream, end, unread);
+    }
+
+    /// Takes note that the peer's transport has all that was written on a substream, and its end,
+    /// after [`Action::Finish`]. An adapter that can't know says so once it was flushed.
+    pub fn handle_acknowledged(&mut self, now: Instant, substream: SubstreamId) {
+        self.handle_timeout(now);
+        self.acknowledged(substream);
+    }
+
+    /// Takes note that the connection is gone, and ends the session.
+    pub fn handle_connection_lost(&mut self, now: Instant, why: ConnectionLost) {
+        self.handle_timeout(now);
+        self.connection_lost(why);
+    }
+
+    /// Takes a word from the node.
+    pub fn handle_node_message(&mut self, now: Instant, message: ToSession) {
+        self.handle_timeout(now);
+        if self.state.is_closed() {
+            return;
+        }
+        match message.0 {
+            FromNode::Grant(carry) => self.grant(carry),
+            FromNode::Yield => self.yield_to_another(),
+            FromNode::Close { reason, drain } => self.begin_close(reason, drain),
+        }
+    }
+
+    /// Does what is due. Early and spurious calls are harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now > self.now || self.config.breaks(Fault::C7) {
+            self.now = now;
+        }
+        if self.state.is_closed() {
+            return;
+        }
+        for substream in self.substreams.overdue(self.now) {
+            self.give_up(substream);
+        }
+        self.retry_streams();
+        self.settle_streams();
+        if self.handshake.lost_at.is_some_and(|at| at <= self.now) {
+            self.finish_close(CloseReason::HandshakeLost);
+        }
+        if self.ending.deadline.is_some_and(|at| at <= self.now) {
+            self.finish_draining();
+        }
+    }
+
+    // ---- commands -----------------------------------------------------------------------------
+
+    /// Says something in the handshake.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotEstablished`] before the session is Connected,
+    /// [`SendError::HandshakeOver`] after [`finalize_handshake`](Self::finalize_handshake), and
+    /// [`SendError::Backpressure`] while more than
+    /// [`max_handshake_size`](Config::max_handshake_size) bytes are unanswered.
+    pub fn send_handshake(&mut self, now: Instant, message: Bytes) -> Result<(), SendError> {
+        self.handle_timeout(now);
+        self.say(message)
+    }
+
+    /// Derives the keys, after checking that `key` is the peer's, and gets ready to receive on the
+    /// named streams. More streams may be named by another call.
+    ///
+    /// # Errors
+    ///
+    /// See [`PrepareError`]; the session is then as it was.
+    pub fn prepare_streams(
+        &mut self,
+        now: Instant,
+        key: PublicKey,
+        names: &[StreamName],
+    ) -> Result<(), PrepareError> {
+        self.handle_timeout(now);
+        self.prepare(key, names)
+    }
+
+    /// Records this side's consent: the session is Established as soon as the profile allows, in
+    /// v1 at once, and told so by [`Event::Established`].
+    ///
+    /// # Errors
+    ///
+    /// See [`FinalizeError`]; the session is then as it was.
+    pub fn finalize_handshake(&mut self, now: Instant) -> Result<(), FinalizeError> {
+        self.handle_timeout(now);
+        self.finalize()
+    }
+
+    /// Ends the session because the application does not want this peer; the node leaves the peer
+    /// alone for a while. Does nothing once the handshake is over.
+    pub fn reject_handshake(&mut self, now: Instant, reason: &str) {
+        self.handle_timeout(now);
+        if self.state.in_handshake() {
+            self.finish_close(CloseReason::Rejected(reason.to_owned()));
+        }
+    }
+
+    /// Queues a message on a named stream. Only a reference to `message` is kept; it is sealed
+    /// when the transport can take it.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`]; nothing of the message is then kept.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        stream: &StreamName,
+        message: Bytes,
+    ) -> Result<(), SendError> {
+        self.handle_timeout(now);
+        self.enqueue(stream, message)
+    }
+
+    /// Ends the session: what was queued is still sent, for at most
+    /// [`drain_timeout`](Config::drain_timeout), and nothing new is accepted.
+    pub fn close(&mut self, now: Instant) {
+        self.handle_timeout(now);
+        if !self.state.is_closed() {
+            self.begin_close(CloseReason::Disconnected, true);
+        }
+    }
+
+    /// Removes and returns the messages of a stream that were never handed to the transport. Use
+    /// it after [`Event::StreamRefused`] or [`Event::Closed`]; before, there are none. A second
+    /// refusal of the same stream replaces those of the first.
+    pub fn take_unsent(&mut self, stream: &StreamName) -> Vec<Bytes> {
+        self.streams.take_unsent(stream)
+    }
+
+    // ---- outputs ------------------------------------------------------------------------------
+
+    /// Returns the next thing to do at once.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.out.poll_action()
+    }
+
+    /// Appends the next bytes to write on a substream, and returns how many. Stops at the first
+    /// message that reaches `budget` bytes, so one message may exceed it.
+    ///
+    /// The bytes are committed: write them in order, or reset the substream (rule C9). Zero means
+    /// nothing to write until [`Action::WantWrite`].
+    pub fn poll_write(
+        &mut self,
+        substream: SubstreamId,
+        out: &mut BytesMut,
+        budget: usize,
+    ) -> usize {
+        let before = out.len();
+        self.write_preamble(substream, out);
+        match self.substreams.get(substream).map(|substream| substream.stage.clone()) {
+            Some(Stage::Bound(Purpose::Handshake)) => {
+                self.write_handshake(substream, out, budget);
+            }
+            Some(Stage::Bound(Purpose::Stream(name))) => {
+                self.write_stream(substream, &name, out, budget);
+            }
+            _ => {}
+        }
+        let written = out.len() - before;
+        if written == 0
+            && let Some(substream) = self.substreams.get_mut(substream)
+        {
+            substream.write_wanted = false;
+        }
+        written
+    }
+
+    /// Returns the next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.out.poll_event()
+    }
+
+    /// Returns the next handshake message of the peer.
+    pub fn poll_handshake_message(&mut self) -> Option<Bytes> {
+        self.take_handshake_message()
+    }
+
+    /// Returns the next message that was received on a stream.
+    pub fn poll_message(&mut self, stream: &StreamName) -> Option<Bytes> {
+        self.take_message(stream)
+    }
+
+    /// Returns how many messages, and bytes of them, the stream holds that the transport has not
+    /// taken yet.
+    pub fn queued(&self, stream: &StreamName) -> (usize, usize) {
+        self.streams.queued(stream)
+    }
+
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout): strictly later than the
+    /// latest `now`, or never.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.state.is_closed() {
+            return None;
+        }
+        let deadlines = [
+            self.substreams.next_deadline(),
+            self.streams.next_deadline(),
+            self.handshake.lost_at,
+            self.ending.deadline,
+        ];
+        let next = deadlines.into_iter().fold(None, earliest);
+        if self.config.breaks(Fault::C8) { next.map(|_| self.now) } else { next }
+    }
+}

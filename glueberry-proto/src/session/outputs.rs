@@ -1,0 +1,64 @@
+//! The queues from which a session's actions and events are polled.
+
+use std::collections::VecDeque;
+
+use super::action::Action;
+use super::event::Event;
+
+/// Actions must be done now; events may lag. Hence two queues (rule C6).
+///
+/// Both are short by construction: an action or event about one thing is not queued again before
+/// the first was taken and that thing has changed.
+#[derive(Debug, Default)]
+pub(super) struct Outputs {
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+}
+
+impl Outputs {
+    pub(super) fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        if !self.merge(&event) {
+            self.events.push_back(event);
+        }
+    }
+
+    /// Adds to an event that still waits, where a peer could cause any number of the kind.
+    fn merge(&mut self, event: &Event) -> bool {
+        self.events.iter_mut().any(|waiting| match (waiting, event) {
+            (
+                Event::StreamInterrupted { stream, in_doubt },
+                Event::StreamInterrupted { stream: same, in_doubt: more },
+            ) if stream == same => {
+                *in_doubt = in_doubt.saturating_add(*more);
+                true
+            }
+            (
+                Event::StreamRefused { stream, unsent },
+                Event::StreamRefused { stream: same, unsent: more },
+            ) if stream == same => {
+                *unsent = unsent.saturating_add(*more);
+                true
+            }
+            _ => false,
+        })
+    }
+
+    pub(super) fn poll_action(&mut self) -> Option<Action> {
+        let action = self.actions.pop_front();
+        if self.actions.is_empty() && self.actions.capacity() > IDLE_CAPACITY {
+            self.actions = VecDeque::new();
+        }
+        action
+    }
+
+    pub(super) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+}
+
+/// What a queue keeps when it runs empty.
+const IDLE_CAPACITY: usize = 16;

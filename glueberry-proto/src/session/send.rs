@@ -1,0 +1,448 @@
+//! Sending on named streams: queues with watermarks, sealed when the transport can take bytes.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::event::Event;
+use super::streams::Stream;
+use super::substreams::{Purpose, Substream};
+use super::{Session, substreams::WriteHalf};
+use crate::config::Config;
+use crate::error::SendError;
+use crate::fault::Fault;
+use crate::id::SubstreamId;
+use crate::seed::Generator;
+use crate::time::{Instant, earliest};
+use crate::wire::{Profile, StreamName};
+
+/// One direction of a stream: from this side to the peer.
+///
+/// At most one substream at a time carries it.
+#[derive(Debug, Default)]
+pub(super) struct Sender {
+    queue: VecDeque<Bytes>,
+    queued_bytes: usize,
+    /// Above the high watermark, and not yet down to the low one.
+    is_full: bool,
+    target: Target,
+    nonces: Option<Generator>,
+    /// Messages written to `target`.
+    written: u64,
+    /// Messages of `written` that go out again if a Go node resets `target` in favour of its own
+    /// substream; until it answers on `target`, or `settle_at`.
+    retained: VecDeque<Bytes>,
+    retained_bytes: usize,
+    settle_at: Option<Instant>,
+    /// Times in a row that no substream could be opened.
+    failures: u32,
+    retry_at: Option<Instant>,
+    unsent: Vec<Bytes>,
+}
+
+/// The substream that carries a stream from this side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Target {
+    #[default]
+    None,
+    Opening(SubstreamId),
+    Bound(SubstreamId),
+}
+
+impl Sender {
+    pub(super) fn queued(&self) -> (usize, usize) {
+        (self.queue.len(), self.queued_bytes)
+    }
+
+    pub(super) fn take_unsent(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.unsent)
+    }
+
+    pub(super) fn delivered(&mut self, id: SubstreamId) {
+        if self.target == Target::Bound(id) {
+            self.target = Target::None;
+            self.written = 0;
+            self.forget_retained();
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        earliest(self.settle_at, self.retry_at)
+    }
+
+    pub(super) fn is_bound_to(&self, id: SubstreamId) -> bool {
+        self.target == Target::Bound(id)
+    }
+
+    /// Returns the substream that carries this direction.
+    pub(super) fn bound(&self) -> Option<SubstreamId> {
+        match self.target {
+            Target::Bound(id) => Some(id),
+            Target::None | Target::Opening(_) => None,
+        }
+    }
+
+    /// Tells whether nothing is left to do for an orderly end.
+    pub(super) fn is_drained(&self) -> bool {
+        self.queue.is_empty() && !matches!(self.target, Target::Bound(_))
+    }
+
+    /// The session is over: returns how many messages were never written, and how many were
+    /// written and are in doubt.
+    pub(super) fn end(&mut self) -> (usize, u64) {
+        let in_doubt = self.written;
+        self.written = 0;
+        self.forget_retained();
+        self.retry_at = None;
+        self.target = Target::None;
+        self.queued_bytes = 0;
+        self.unsent.extend(self.queue.drain(..));
+        (self.unsent.len(), in_doubt)
+    }
+
+    /// The peer answers on `target`, or enough time has passed: it does not reset it any more.
+    pub(super) fn forget_retained(&mut self) {
+        self.retained = VecDeque::new();
+        self.retained_bytes = 0;
+        self.settle_at = None;
+    }
+
+    fn admit(&mut self, message: Bytes, config: &Config) -> Result<(), SendError> {
+        if self.is_full {
+            return Err(SendError::Backpressure);
+        }
+        let bytes = self.queued_bytes.saturating_add(message.len());
+        if !self.queue.is_empty() && bytes > config.high_watermark_bytes {
+            self.is_full = true;
+            return Err(SendError::Backpressure);
+        }
+        self.queued_bytes = bytes;
+        self.queue.push_back(message);
+        if self.queue.len() >= config.high_watermark {
+            self.is_full = true;
+        }
+        Ok(())
+    }
+
+    /// Tells, once, that the queue has drained to its low watermark.
+    fn has_reopened(&mut self, config: &Config) -> bool {
+        let reopened = self.is_full
+            && self.queue.len() <= config.low_watermark
+            && self.queued_bytes <= config.low_watermark_bytes;
+        if reopened {
+            self.is_full = false;
+        }
+        reopened
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let message = self.queue.pop_front()?;
+        self.queued_bytes -= message.len();
+        if self.queue.is_empty() && self.queue.capacity() > IDLE_CAPACITY {
+            self.queue = VecDeque::new();
+        }
+        Some(message)
+    }
+
+    /// Keeps a message that was written, in case the peer resets the substream unread.
+    fn retain(&mut self, message: Bytes, config: &Config, settle_at: Instant) {
+        let bytes = self.retained_bytes.saturating_add(message.len());
+        let fits = bytes <= config.high_watermark_bytes.max(config.max_message_size)
+            && self.retained.len() < config.high_watermark;
+        if fits && self.retained.len().try_into() == Ok(self.written.saturating_sub(1)) {
+            self.retained_bytes = bytes;
+            self.retained.push_back(message);
+            self.settle_at.get_or_insert(settle_at);
+        } else {
+            // A gap in what would be repeated is worse than none of it.
+            self.forget_retained();
+        }
+    }
+
+    /// Puts what was retained back to the front of the queue; returns how many messages were
+    /// written and are not among it.
+    fn requeue_retained(&mut self) -> u64 {
+        let mut lost = self.written;
+        self.settle_at = None;
+        self.retained_bytes = 0;
+        while let Some(message) = self.retained.pop_back() {
+            lost = lost.saturating_sub(1);
+            self.queued_bytes += message.len();
+            self.queue.push_front(message);
+        }
+        self.written = 0;
+        lost
+    }
+}
+
+impl Session {
+    pub(super) fn enqueue(&mut self, name: &StreamName, message: Bytes) -> Result<(), SendError> {
+        if self.state.is_closed() || self.state.is_draining() {
+            return Err(SendError::Closed);
+        }
+        if !self.state.is_established() {
+            return Err(SendError::NotEstablished);
+        }
+        let stream = self.streams.get_mut(name).ok_or(SendError::UnknownStream)?;
+        let (size, limit) = (message.len(), self.config.max_message_size);
+        if size > limit {
+            if self.config.breaks(Fault::C3) {
+                stream.sender.queued_bytes += size;
+                stream.sender.queue.push_back(message);
+            }
+            return Err(SendError::TooLarge { size, limit });
+        }
+        stream.sender.admit(message, &self.config)?;
+        if self.config.breaks(Fault::C4) && stream.sender.queue.len() > 2 {
+            stream.sender.pop();
+        }
+        match stream.sender.target {
+            Target::Bound(id) => self.substreams.want_write(id, &mut self.out),
+            Target::Opening(_) => {}
+            Target::None => self.find_target(name),
+        }
+        Ok(())
+    }
+
+    /// Finds a substream for a stream that has something to send: the peer's if there is one, in
+    /// v1, otherwise one of our own.
+    pub(super) fn find_target(&mut self, name: &StreamName) {
+        let can_send = self.state.is_established() || self.state.is_draining();
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
+        let sender = &mut stream.sender;
+        let is_idle = sender.target == Target::None && sender.retry_at.is_none();
+        if !can_send || !is_idle || sender.queue.is_empty() {
+            return;
+        }
+        let substreams = &self.substreams;
+        let is_writable =
+            |id: &&SubstreamId| substreams.get(**id).is_some_and(Substream::is_writable);
+        if let Some(id) = stream.peers.iter().find(is_writable).copied() {
+            return self.bind_sender(name, id);
+        }
+        let id =
+            self.open(Purpose::Stream(name.clone()), vec![Profile::V1.stream_id(name.clone())]);
+        if let Some(stream) = self.streams.get_mut(name) {
+            stream.sender.target = Target::Opening(id);
+        }
+    }
+
+    pub(super) fn stream_opened(&mut self, id: SubstreamId, name: &StreamName) {
+        let opening = Target::Opening(id);
+        match self.streams.get_mut(name) {
+            Some(stream) if stream.sender.target == opening => {
+                stream.sender.failures = 0;
+                self.bind_sender(name, id);
+            }
+            _ => self.substreams.finish(id, &mut self.out),
+        }
+    }
+
+    pub(super) fn stream_not_opened(&mut self, id: SubstreamId, name: &StreamName) {
+        let limit = self.config.max_stream_attempts;
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
+        let sender = &mut stream.sender;
+        if sender.target != Target::Opening(id) {
+            return;
+        }
+        sender.target = Target::None;
+        sender.failures = sender.failures.saturating_add(1);
+        if stream.peers.is_empty() && sender.failures >= limit {
+            self.refused(name);
+        } else {
+            self.schedule_retry(name);
+        }
+    }
+
+    /// A substream of the peer under this name may carry our direction too.
+    pub(super) fn offer_target(&mut self, name: &StreamName) {
+        if let Some(stream) = self.streams.get_mut(name) {
+            stream.sender.retry_at = None;
+        }
+        self.find_target(name);
+    }
+
+    /// This side's half of the substream that a stream goes out on broke.
+    pub(super) fn stream_write_broken(&mut self, id: SubstreamId, name: &StreamName) {
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
+        if !stream.sender.is_bound_to(id) {
+            return;
+        }
+        stream.sender.target = Target::None;
+        let substreams = &self.substreams;
+        let is_live = |other: &SubstreamId| {
+            *other != id && substreams.get(*other).is_some_and(Substream::is_writable)
+        };
+        let was_chosen_by_peer = stream.peers.iter().any(is_live);
+        if !was_chosen_by_peer {
+            stream.sender.forget_retained();
+        }
+        let in_doubt = stream.sender.requeue_retained();
+        if in_doubt > 0 {
+            self.ending.in_doubt = self.ending.in_doubt.saturating_add(in_doubt);
+            self.out.tell(Event::StreamInterrupted { stream: name.clone(), in_doubt });
+        }
+        if was_chosen_by_peer {
+            self.find_target(name);
+        } else {
+            self.schedule_retry(name);
+        }
+    }
+
+    pub(super) fn retry_streams(&mut self) {
+        let is_due = |stream: &Stream| stream.sender.retry_at.is_some_and(|at| at <= self.now);
+        let due: Vec<StreamName> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| is_due(stream))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            self.offer_target(&name);
+        }
+    }
+
+    pub(super) fn settle_streams(&mut self) {
+        let now = self.now;
+        let is_due = |stream: &Stream| stream.sender.settle_at.is_some_and(|at| at <= now);
+        let due: Vec<StreamName> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| is_due(stream))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            if let Some(stream) = self.streams.get_mut(&name) {
+                stream.sender.forget_retained();
+            }
+        }
+    }
+
+    pub(super) fn write_stream(
+        &mut self,
+        id: SubstreamId,
+        name: &StreamName,
+        out: &mut BytesMut,
+        budget: usize,
+    ) {
+        let (Some(profile), Some(records)) = (self.profile, self.records.as_mut()) else {
+            return;
+        };
+        let retains = profile == Profile::V1Go && !self.state.is_draining();
+        let is_own = self
+            .substreams
+            .get(id)
+            .is_some_and(|substream| substream.opener == super::substreams::Opener::Local);
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
+        let sender = &mut stream.sender;
+        if !sender.is_bound_to(id) {
+            return;
+        }
+        let full = out.len().saturating_add(budget);
+        let Some(mut nonces) = sender.nonces.take() else {
+            return;
+        };
+        let settle_at = self.now + self.config.settle_time;
+        out.reserve(budget.min(sender.queued_bytes + sender.queue.len() * HEADROOM));
+        while out.len() < full
+            && let Some(message) = sender.pop()
+        {
+            let len = records.record_len(message.len());
+            profile.framing().emit_header(len, out);
+            records.seal(&mut nonces, &message, out);
+            sender.written = sender.written.saturating_add(1);
+            if self.config.breaks(Fault::C9) && message.len() % 2 == 1 {
+                sender.queued_bytes += message.len();
+                sender.queue.push_front(message.slice(1..));
+                sender.queued_bytes -= 1;
+            } else if retains && is_own {
+                sender.retain(message, &self.config, settle_at);
+            }
+        }
+        sender.nonces = Some(nonces);
+        if sender.has_reopened(&self.config) {
+            self.out.tell(Event::Writable { stream: name.clone() });
+        }
+    }
+
+    /// Lets a stream go out on a substream; its nonces come from a generator of that substream.
+    fn bind_sender(&mut self, name: &StreamName, id: SubstreamId) {
+        let seed = self.seed.child(b"substream", id.as_u64());
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
+        stream.sender.target = Target::Bound(id);
+        stream.sender.nonces = Some(seed.generator());
+        self.substreams.want_write(id, &mut self.out);
+        if self.state.is_draining() {
+            self.substreams.finish(id, &mut self.out);
+        }
+    }
+
+    fn schedule_retry(&mut self, name: &StreamName) {
+        let (now, config) = (self.now, &self.config);
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
+        let sender = &mut stream.sender;
+        if sender.queue.is_empty() {
+            return;
+        }
+        let doublings = sender.failures.saturating_sub(1).min(16);
+        let delay = config.retry_delay.saturating_mul(1 << doublings);
+        sender.retry_at = Some(now + delay.min(config.negotiation_timeout));
+    }
+
+    /// The peer does not want the stream: its messages are given back.
+    fn refused(&mut self, name: &StreamName) {
+        let Some(stream) = self.streams.get_mut(name) else {
+            return;
+        };
+        let sender = &mut stream.sender;
+        let unsent = sender.queue.len();
+        sender.failures = 0;
+        sender.queued_bytes = 0;
+        sender.unsent = sender.queue.drain(..).collect();
+        let reopened = std::mem::take(&mut sender.is_full);
+        self.out.tell(Event::StreamRefused { stream: name.clone(), unsent });
+        if reopened {
+            self.out.tell(Event::Writable { stream: name.clone() });
+        }
+        self.drained();
+    }
+
+    /// Ends this side's half of every substream that carries a stream.
+    pub(super) fn finish_streams(&mut self) {
+        let names: Vec<StreamName> = self.streams.names().cloned().collect();
+        for name in names {
+            let bound = self.streams.get(&name).and_then(|stream| stream.sender.bound());
+            match bound {
+                Some(id) => self.substreams.finish(id, &mut self.out),
+                None => self.find_target(&name),
+            }
+        }
+    }
+
+    /// Ends this side's half of a substream of the peer that has ended its own.
+    pub(super) fn finish_if_unused(&mut self, id: SubstreamId, name: &StreamName) {
+        let is_used = self.streams.get(name).is_some_and(|stream| stream.sender.is_bound_to(id));
+        let is_open =
+            self.substreams.get(id).is_some_and(|substream| substream.write == WriteHalf::Open);
+        if is_open && !is_used {
+            self.substreams.finish(id, &mut self.out);
+        }
+    }
+}
+
+/// What a queue keeps when it runs empty.
+const IDLE_CAPACITY: usize = 64;
+/// Bytes that frame and record add to a message, roughly, for reserving a buffer.
+const HEADROOM: usize = 32;

@@ -1,0 +1,75 @@
+//! The named streams of a session: one sender and one receiver each.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::receive::Receiver;
+use super::send::Sender;
+use crate::id::SubstreamId;
+use crate::time::{Instant, earliest};
+use crate::wire::StreamName;
+
+/// The streams that were prepared, by name.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    table: BTreeMap<StreamName, Stream>,
+}
+
+/// Both directions of one named stream.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
+    /// Live substreams of this name that the peer has opened, in its order.
+    pub(super) peers: VecDeque<SubstreamId>,
+}
+
+impl Streams {
+    pub(super) fn add(&mut self, name: StreamName) {
+        self.table.entry(name).or_default();
+    }
+
+    pub(super) fn contains(&self, name: &StreamName) -> bool {
+        self.table.contains_key(name)
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &StreamName> {
+        self.table.keys()
+    }
+
+    pub(super) fn get(&self, name: &StreamName) -> Option<&Stream> {
+        self.table.get(name)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &StreamName) -> Option<&mut Stream> {
+        self.table.get_mut(name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&StreamName, &Stream)> {
+        self.table.iter()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.table.values_mut()
+    }
+
+    pub(super) fn queued(&self, name: &StreamName) -> (usize, usize) {
+        self.get(name).map_or((0, 0), |stream| stream.sender.queued())
+    }
+
+    pub(super) fn take_unsent(&mut self, name: &StreamName) -> Vec<Bytes> {
+        self.get_mut(name).map(|stream| stream.sender.take_unsent()).unwrap_or_default()
+    }
+
+    /// What went out on a substream of this side has arrived, and its end.
+    pub(super) fn delivered(&mut self, name: &StreamName, id: SubstreamId) {
+        if let Some(stream) = self.get_mut(name) {
+            stream.sender.delivered(id);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.table.values().map(|stream| stream.sender.next_deadline()).fold(None, earliest)
+    }
+}

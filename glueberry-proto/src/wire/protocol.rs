@@ -1,0 +1,308 @@
+//! Profiles, stream names and the protocol ids made of them.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
+
+use super::frame::Framing;
+
+/// What a session speaks, fixed by the protocol that its handshake substream negotiated.
+///
+/// A third profile, v2, is to come. Its protocol ids are reserved ([`ProtocolId::HandshakeV2`],
+/// [`StreamVersion::V2`]); it will be a variant here, which is why this enum may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Profile {
+    /// The protocol as Glueberry's document describes it.
+    V1,
+    /// The protocol as Go nodes really speak it.
+    V1Go,
+}
+
+impl Profile {
+    /// Every profile there is, in the order in which a dialler offers them.
+    pub const ALL: [Self; 2] = [Self::V1, Self::V1Go];
+
+    /// Returns how substreams of this profile are framed, the handshake's and the named ones alike.
+    #[must_use]
+    pub const fn framing(self) -> Framing {
+        match self {
+            Self::V1 => Framing::LengthPrefix,
+            Self::V1Go => Framing::DoubleVarint,
+        }
+    }
+
+    /// Returns the protocol of the handshake substream.
+    #[must_use]
+    pub const fn handshake_id(self) -> ProtocolId {
+        ProtocolId::Handshake(self)
+    }
+
+    /// Returns the protocol of the substreams that carry the stream `name`.
+    #[must_use]
+    pub const fn stream_id(self, name: StreamName) -> ProtocolId {
+        match self {
+            Self::V1 | Self::V1Go => ProtocolId::Stream { version: StreamVersion::V1, name },
+        }
+    }
+
+    /// Tells whether a session of this profile may carry a stream of this name.
+    #[must_use]
+    pub fn allows(self, name: &StreamName) -> bool {
+        match self {
+            Self::V1 => name.is_portable(),
+            Self::V1Go => true,
+        }
+    }
+}
+
+/// The name of a stream: 1 to 64 bytes, never `handshake`.
+///
+/// Names are compared as bytes. Nothing is normalised, so two names that look alike may differ.
+/// Cloning is cheap.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamName(Arc<str>);
+
+impl StreamName {
+    /// Checks a name that every profile allows: ASCII letters and digits, `-` and `_`.
+    ///
+    /// # Errors
+    /// One variant of [`StreamNameError`] per rule.
+    pub fn new(name: &str) -> Result<Self, StreamNameError> {
+        Self::checked(name, is_portable)
+    }
+
+    /// Checks a name that Go nodes allow: Unicode letters and decimal digits, `-` and `_`.
+    ///
+    /// Only [`Profile::V1Go`] carries such a name. A Go node may know an older edition of Unicode
+    /// than this crate and refuse letters that were added since.
+    ///
+    /// # Errors
+    /// One variant of [`StreamNameError`] per rule.
+    pub fn new_go(name: &str) -> Result<Self, StreamNameError> {
+        Self::checked(name, is_go)
+    }
+
+    /// Returns the name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Tells whether every profile allows this name.
+    #[must_use]
+    pub fn is_portable(&self) -> bool {
+        self.0.chars().all(is_portable)
+    }
+
+    fn checked(name: &str, allowed: fn(char) -> bool) -> Result<Self, StreamNameError> {
+        if name.is_empty() {
+            return Err(StreamNameError::Empty);
+        }
+        if name.len() > MAX_STREAM_NAME_LEN {
+            return Err(StreamNameError::TooLong { len: name.len() });
+        }
+        if let Some((at, _)) = name.char_indices().find(|(_, char)| !allowed(*char)) {
+            return Err(StreamNameError::InvalidCharacter { at });
+        }
+        if name == HANDSHAKE {
+            return Err(StreamNameError::Reserved);
+        }
+        Ok(Self(Arc::from(name)))
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for StreamName {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for StreamName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for StreamName {
+    type Err = StreamNameError;
+
+    /// Does what [`StreamName::new`] does.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::new(name)
+    }
+}
+
+impl TryFrom<&str> for StreamName {
+    type Error = StreamNameError;
+
+    /// Does what [`StreamName::new`] does.
+    fn try_from(name: &str) -> Result<Self, Self::Error> {
+        Self::new(name)
+    }
+}
+
+/// Why a text is no stream name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamNameError {
+    /// The name has no characters.
+    #[error("stream name is empty")]
+    Empty,
+    /// The name is longer than [`MAX_STREAM_NAME_LEN`].
+    #[error("stream name has {len} bytes, {MAX_STREAM_NAME_LEN} allowed")]
+    TooLong {
+        /// The length of the name, in bytes.
+        len: usize,
+    },
+    /// A character is not allowed in a name.
+    #[error("stream name has an invalid character at byte {at}")]
+    InvalidCharacter {
+        /// Where the character starts, in bytes.
+        at: usize,
+    },
+    /// The name is `handshake`.
+    #[error("stream name is reserved")]
+    Reserved,
+}
+
+/// The protocol that is negotiated for a substream.
+///
+/// The ids of v2 are known and kept for it, but no session speaks them yet: see
+/// [`ProtocolId::is_supported`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ProtocolId {
+    /// The handshake substream of a session of this profile.
+    Handshake(Profile),
+    /// The handshake substream of v2, reserved.
+    HandshakeV2,
+    /// A substream of a named stream.
+    ///
+    /// [`Profile::V1`] and [`Profile::V1Go`] share these ids: which of the two frames such a
+    /// substream, its session knows from the handshake.
+    Stream {
+        /// The version of records and frames.
+        version: StreamVersion,
+        /// The name of the stream.
+        name: StreamName,
+    },
+}
+
+impl ProtocolId {
+    /// Reads a protocol id.
+    ///
+    /// Names that only Go nodes allow are accepted in the first version, as the id does not tell
+    /// the two profiles apart: [`Profile::allows`] does.
+    ///
+    /// # Errors
+    /// [`ProtocolIdError::Unknown`] if it is none of Glueberry's, [`ProtocolIdError::Name`] if it
+    /// is a stream's but the name is not allowed.
+    pub fn parse(id: &str) -> Result<Self, ProtocolIdError> {
+        match id {
+            V1_HANDSHAKE => return Ok(Self::Handshake(Profile::V1)),
+            V1_GO_HANDSHAKE => return Ok(Self::Handshake(Profile::V1Go)),
+            V2_HANDSHAKE => return Ok(Self::HandshakeV2),
+            _ => {}
+        }
+        let rest = id.strip_prefix(STREAM_PREFIX).ok_or(ProtocolIdError::Unknown)?;
+        if let Some(name) = rest.strip_suffix(V1_SUFFIX) {
+            return Ok(Self::Stream {
+                version: StreamVersion::V1,
+                name: StreamName::new_go(name)?,
+            });
+        }
+        let name = rest.strip_suffix(V2_SUFFIX).ok_or(ProtocolIdError::Unknown)?;
+        Ok(Self::Stream { version: StreamVersion::V2, name: StreamName::new(name)? })
+    }
+
+    /// Tells whether sessions can speak this protocol, rather than only know that it is reserved.
+    #[must_use]
+    pub const fn is_supported(&self) -> bool {
+        match self {
+            Self::Handshake(_) | Self::Stream { version: StreamVersion::V1, .. } => true,
+            Self::HandshakeV2 | Self::Stream { version: StreamVersion::V2, .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for ProtocolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handshake(Profile::V1) => f.write_str(V1_HANDSHAKE),
+            Self::Handshake(Profile::V1Go) => f.write_str(V1_GO_HANDSHAKE),
+            Self::HandshakeV2 => f.write_str(V2_HANDSHAKE),
+            Self::Stream { version, name } => {
+                let suffix = match version {
+                    StreamVersion::V1 => V1_SUFFIX,
+                    StreamVersion::V2 => V2_SUFFIX,
+                };
+                write!(f, "{STREAM_PREFIX}{name}{suffix}")
+            }
+        }
+    }
+}
+
+impl FromStr for ProtocolId {
+    type Err = ProtocolIdError;
+
+    fn from_str(id: &str) -> Result<Self, Self::Err> {
+        Self::parse(id)
+    }
+}
+
+/// The version in the protocol id of a named stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum StreamVersion {
+    /// `1.0.0`, of [`Profile::V1`] and [`Profile::V1Go`].
+    V1,
+    /// `2.0.0`, reserved.
+    V2,
+}
+
+/// Why a text is no protocol id of Glueberry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolIdError {
+    /// It belongs to somebody else, or to a version that this crate has never heard of.
+    #[error("unknown protocol")]
+    Unknown,
+    /// It is the id of a stream whose name is not allowed.
+    #[error(transparent)]
+    Name(#[from] StreamNameError),
+}
+
+/// Longest stream name, in bytes of UTF-8.
+pub const MAX_STREAM_NAME_LEN: usize = 64;
+
+fn is_portable(char: char) -> bool {
+    char.is_ascii_alphanumeric() || matches!(char, '-' | '_')
+}
+
+/// Go's `unicode.IsLetter` (category L), `unicode.IsDigit` (category Nd), `-` and `_`.
+fn is_go(char: char) -> bool {
+    is_portable(char)
+        || char.general_category_group() == GeneralCategoryGroup::Letter
+        || char.general_category() == GeneralCategory::DecimalNumber
+}
+
+const HANDSHAKE: &str = "handshake";
+const V1_HANDSHAKE: &str = "/glueberry/handshake/1.0.0";
+const V1_GO_HANDSHAKE: &str = "/glueberry/stream/handshake/1.0.0";
+const V2_HANDSHAKE: &str = "/glueberry/handshake/2.0.0";
+const STREAM_PREFIX: &str = "/glueberry/stream/";
+const V1_SUFFIX: &str = "/1.0.0";
+const V2_SUFFIX: &str = "/2.0.0";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! The core from outside: two nodes over an in-memory transport.
+
+mod sessions;
+mod support;

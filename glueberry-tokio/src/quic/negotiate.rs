@@ -1,0 +1,202 @@
+//! Agreeing on what a substream carries: multistream-select 1.0 on the two halves of a QUIC
+//! stream, which are handed back bare afterwards.
+//!
+//! Nothing is lost or left over in the change from negotiation to data: multistream-select reads
+//! lengths byte by byte and bodies exactly, so bytes behind the last message stay in the stream,
+//! and each side has written its last message out before it reports the agreement.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::io::{AsyncRead, AsyncWrite};
+use multistream_select::{
+    NegotiationError, ProtocolError, Version, dialer_select_proto, listener_select_proto,
+};
+use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
+use thiserror::Error;
+
+/// A substream whose protocol both sides know.
+#[derive(Debug)]
+pub(crate) struct Negotiated {
+    /// One of the names that were given.
+    pub(crate) protocol: String,
+    pub(crate) send: SendStream,
+    pub(crate) recv: RecvStream,
+}
+
+/// Proposes `protocols`, best first, on a substream that this side opened.
+///
+/// The agreement is the peer's word: data written afterwards finds it listening. An error or a
+/// drop in between ends both halves.
+///
+/// # Errors
+///
+/// [`NegotiateError::Refused`] if the peer knows none of them; see the others there.
+pub(crate) async fn propose(
+    send: SendStream,
+    recv: RecvStream,
+    protocols: &[String],
+) -> Result<Negotiated, NegotiateError> {
+    if !protocols.iter().all(|name| is_protocol_name(name)) {
+        return Err(NegotiateError::BadName);
+    }
+    let mut halves = Halves::new(send, recv);
+    let agreed = dialer_select_proto(&mut halves, protocols, Version::V1).await;
+    match agreed.map(|(protocol, _)| protocol) {
+        Ok(protocol) => Ok(halves.agreed_on(protocol.clone())),
+        // An end in place of an answer counts as a refusal there.
+        Err(NegotiationError::Failed) if halves.ended => Err(NegotiateError::Ended),
+        Err(error) => Err(halves.explain(error)),
+    }
+}
+
+/// Answers a substream that the peer opened: the first of its proposals that is among `protocols`
+/// is taken, each other one is answered `na` at once.
+///
+/// A peer that proposes nothing keeps this waiting: set a deadline. An error or a drop in between
+/// ends both halves.
+///
+/// # Errors
+///
+/// [`NegotiateError::Refused`] if the peer ran out of proposals; see the others there.
+pub(crate) async fn respond(
+    send: SendStream,
+    recv: RecvStream,
+    protocols: Vec<String>,
+) -> Result<Negotiated, NegotiateError> {
+    let mut halves = Halves::new(send, recv);
+    let agreed = listener_select_proto(&mut halves, protocols).await;
+    match agreed.map(|(protocol, _)| protocol) {
+        Ok(protocol) => Ok(halves.agreed_on(protocol)),
+        Err(error) => Err(halves.explain(error)),
+    }
+}
+
+fn is_protocol_name(name: &str) -> bool {
+    name.starts_with('/') && !name.contains('\n') && name.len() <= MAX_NAME_BYTES
+}
+
+/// Why no protocol was agreed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub(crate) enum NegotiateError {
+    /// Nothing that one side proposed is known to the other. The connection is fine.
+    #[error("no protocol in common")]
+    Refused,
+    /// The peer finished the substream in the middle of the negotiation.
+    #[error("the peer ended the substream during the negotiation")]
+    Ended,
+    /// The peer reset or stopped the substream.
+    #[error("the peer reset the substream during the negotiation (code {0})")]
+    Reset(VarInt),
+    /// The connection was lost.
+    #[error("the connection was lost during the negotiation")]
+    Lost(#[source] ConnectionError),
+    /// The peer does not speak multistream-select.
+    #[error("the peer violated multistream-select")]
+    Violation(#[source] ProtocolError),
+    /// The peer said more than any negotiation needs.
+    #[error("the peer's negotiation is longer than {MAX_NEGOTIATION_BYTES} bytes")]
+    TooLong,
+    /// A name of ours is no protocol name. Nothing of it was sent.
+    #[error("a protocol name is a slash and at most {MAX_NAME_BYTES} bytes without line breaks")]
+    BadName,
+    /// The substream was already closed on this side.
+    #[error("the substream failed")]
+    Failed(#[source] io::Error),
+}
+
+/// The two halves as the one object that multistream-select wants.
+struct Halves {
+    send: SendStream,
+    recv: RecvStream,
+    /// What the peer may still say.
+    budget: usize,
+    /// The peer has finished its half.
+    ended: bool,
+}
+
+impl Halves {
+    fn new(send: SendStream, recv: RecvStream) -> Self {
+        Self { send, recv, budget: MAX_NEGOTIATION_BYTES, ended: false }
+    }
+
+    fn agreed_on(self, protocol: String) -> Negotiated {
+        Negotiated { protocol, send: self.send, recv: self.recv }
+    }
+
+    fn explain(&self, error: NegotiationError) -> NegotiateError {
+        let error = match error {
+            NegotiationError::Failed => return NegotiateError::Refused,
+            NegotiationError::ProtocolError(ProtocolError::IoError(error)) => error,
+            NegotiationError::ProtocolError(error) => return NegotiateError::Violation(error),
+        };
+        if self.budget == 0 {
+            return NegotiateError::TooLong;
+        }
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof => NegotiateError::Ended,
+            io::ErrorKind::InvalidData => NegotiateError::Violation(error.into()),
+            _ => stream_failure(error),
+        }
+    }
+}
+
+/// Finds quinn's error in the one that it was wrapped in.
+fn stream_failure(error: io::Error) -> NegotiateError {
+    let error = match error.downcast::<ReadError>() {
+        Ok(ReadError::Reset(code)) => return NegotiateError::Reset(code),
+        Ok(ReadError::ConnectionLost(error)) => return NegotiateError::Lost(error),
+        Ok(error) => return NegotiateError::Failed(error.into()),
+        Err(error) => error,
+    };
+    match error.downcast::<WriteError>() {
+        Ok(WriteError::Stopped(code)) => NegotiateError::Reset(code),
+        Ok(WriteError::ConnectionLost(error)) => NegotiateError::Lost(error),
+        Ok(error) => NegotiateError::Failed(error.into()),
+        Err(error) => NegotiateError::Failed(error),
+    }
+}
+
+impl AsyncRead for Halves {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let len = buf.len().min(self.budget);
+        if len == 0 && !buf.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        let read = ready!(self.recv.poll_read(cx, &mut buf[..len]))?;
+        self.budget -= read;
+        self.ended |= read == 0 && len != 0;
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl AsyncWrite for Halves {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_close(Pin::new(&mut self.send), cx)
+    }
+}
+
+const MAX_NAME_BYTES: usize = 1024;
+/// One message may have 16 KiB in multistream-select; this is for all messages of one side. The
+/// longest that an honest peer says is a few hundred proposals.
+const MAX_NEGOTIATION_BYTES: usize = 64 * 1024;
