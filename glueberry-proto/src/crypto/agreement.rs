@@ -5,6 +5,7 @@ use std::fmt;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
+use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
 use super::identity::{Identity, PublicKey};
@@ -120,17 +121,17 @@ pub fn x25519(
     private: &[u8; 32],
     public: &[u8; 32],
 ) -> Result<Zeroizing<[u8; 32]>, AgreementError> {
-    let agreed = Zeroizing::new(x25519_dalek::x25519(*private, *public));
-    if bool::from(agreed.ct_eq(&[0; 32])) {
+    let agreed = StaticSecret::from(*private).diffie_hellman(&(*public).into());
+    if !agreed.was_contributory() {
         return Err(AgreementError::LowOrder);
     }
-    Ok(agreed)
+    Ok(Zeroizing::new(agreed.to_bytes()))
 }
 
 /// Returns the X25519 public key that belongs to a private one.
 #[must_use]
 pub fn x25519_public(private: &[u8; 32]) -> [u8; 32] {
-    x25519_dalek::x25519(*private, x25519_dalek::X25519_BASEPOINT_BYTES)
+    x25519_dalek::PublicKey::from(&StaticSecret::from(*private)).to_bytes()
 }
 
 /// Why two keys agree on nothing.

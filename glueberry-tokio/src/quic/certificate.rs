@@ -155,14 +155,6 @@ pub(crate) enum CertificateError {
     /// The identity did not sign the certificate's key.
     #[error("the identity's signature in the certificate is wrong")]
     BadIdentitySignature,
-    /// The peer is somebody, but not who was dialled.
-    #[error("wrong peer id: expected {expected}, got {actual}")]
-    WrongPeer {
-        /// Who was dialled.
-        expected: PeerId,
-        /// Who answered, proven.
-        actual: PeerId,
-    },
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CertificateError> {
@@ -176,7 +168,8 @@ fn check_validity(
     certificate: &X509Certificate<'_>,
     now: UnixTime,
 ) -> Result<(), CertificateError> {
-    let now = i64::try_from(now.as_secs()).ok().and_then(|secs| ASN1Time::from_timestamp(secs).ok());
+    let now =
+        i64::try_from(now.as_secs()).ok().and_then(|secs| ASN1Time::from_timestamp(secs).ok());
     let now = now.ok_or(CertificateError::Expired)?;
     let validity = certificate.validity();
     if now < validity.not_before {

@@ -1,90 +1,29 @@
 //! The node's UDP sockets, and the QUIC connections that begin on them.
 
+mod config;
+mod error;
+
 use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
-use quinn::{ConnectError, Connecting, ConnectionError, EndpointConfig, TransportConfig, VarInt};
+use quinn::{ConnectError, Connecting, EndpointConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
-use thiserror::Error;
+
+pub(crate) use config::QuicConfig;
+pub(crate) use error::{AcceptError, DialError, EndpointError};
 
 use super::{
-    AddressError, CertificateError, QuicAddr, TlsError,
-    tls::{Tls, peer_id},
+    QuicAddr,
+    tls::{Refusal, Tls, peer_id},
 };
 use crate::runtime::Runtime;
-
-/// How connections behave, on both sides.
-#[derive(Debug, Clone)]
-pub(crate) struct QuicConfig {
-    /// How many substreams a peer may have open on a connection at once.
-    pub(crate) inbound_substreams: u32,
-    /// How many substreams this side opens on a connection at once. Not enforced here: what this
-    /// side opens and the peer answers needs room in the connection's window too.
-    pub(crate) outbound_substreams: u32,
-    /// How many bytes a peer may send ahead of the reader on one substream.
-    ///
-    /// Times the two counts above, it is what a connection can make this node hold at most. No
-    /// less is announced for the whole connection, so paused substreams never stall the others.
-    pub(crate) stream_window: u32,
-    /// How many sent bytes of a connection may be unacknowledged.
-    pub(crate) send_window: u64,
-    /// After as much silence a connection is probed.
-    pub(crate) keep_alive: Duration,
-    /// After as many silent intervals it counts as lost. A dial that nobody answers ends then too.
-    pub(crate) lost_after: u32,
-}
-
-impl Default for QuicConfig {
-    /// 32 MiB at most per connection; 10 MB/s per substream where a round trip takes 50 ms; a lost
-    /// peer is noticed after 15 s.
-    fn default() -> Self {
-        Self {
-            inbound_substreams: 32,
-            outbound_substreams: 32,
-            stream_window: 512 * 1024,
-            send_window: 8 * 1024 * 1024,
-            keep_alive: Duration::from_secs(5),
-            lost_after: 3,
-        }
-    }
-}
-
-impl QuicConfig {
-    fn transport(&self) -> Result<Arc<TransportConfig>, EndpointError> {
-        let substreams = u64::from(self.inbound_substreams) + u64::from(self.outbound_substreams);
-        let window = substreams
-            .checked_mul(self.stream_window.into())
-            .and_then(|window| VarInt::from_u64(window).ok())
-            .ok_or(EndpointError::WindowTooLarge)?;
-        let idle = self.keep_alive.checked_mul(self.lost_after).unwrap_or(Duration::ZERO);
-        // A deadline before the first probe's answer would end every quiet connection.
-        if idle <= self.keep_alive {
-            return Err(EndpointError::KeepAlive);
-        }
-        let idle = idle.try_into().map_err(|_| EndpointError::KeepAlive)?;
-
-        let mut transport = TransportConfig::default();
-        transport
-            .max_concurrent_bidi_streams(self.inbound_substreams.into())
-            .max_concurrent_uni_streams(VarInt::from_u32(0))
-            .datagram_receive_buffer_size(None)
-            .stream_receive_window(self.stream_window.into())
-            .receive_window(window)
-            .send_window(self.send_window)
-            .keep_alive_interval(Some(self.keep_alive))
-            .max_idle_timeout(Some(idle))
-            .allow_spin(false);
-        Ok(Arc::new(transport))
-    }
-}
 
 /// All the QUIC of one node: the sockets that it listens on and the ones that it dials from.
 ///
@@ -114,7 +53,12 @@ impl Endpoint {
         let transport = config.transport()?;
         let tls = Tls::new(identity)?;
         let mut server = tls.server_config()?;
-        server.transport_config(Arc::clone(&transport)).migration(false);
+        server
+            .transport_config(Arc::clone(&transport))
+            .migration(false)
+            .max_incoming(MAX_INCOMING)
+            .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+            .incoming_buffer_size_total(INCOMING_BUFFER_BYTES * 64);
         let listeners = listen
             .iter()
             .map(|address| Listener::bind(address, &server, &runtime))
@@ -149,10 +93,10 @@ impl Endpoint {
         async move {
             let (connecting, verdict) = begun?;
             connecting.await.map_err(|error| match verdict.refusal() {
-                Some(&CertificateError::WrongPeer { expected, actual }) => {
-                    DialError::WrongPeer { expected, actual }
+                Some(&Refusal::WrongPeer { actual }) => {
+                    DialError::WrongPeer { expected: expected.into(), actual: actual.into() }
                 }
-                Some(refusal) => DialError::Certificate(refusal.clone()),
+                Some(Refusal::Certificate(error)) => DialError::Certificate(error.clone()),
                 None => DialError::Connection(error),
             })
         }
@@ -232,7 +176,7 @@ impl Endpoint {
     }
 }
 
-/// A peer that wants to connect. Dropping it refuses.
+/// A peer that wants to connect. Dropping it turns the peer away with the least work.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     incoming: quinn::Incoming,
@@ -253,90 +197,6 @@ impl Incoming {
         let peer = peer_id(&connection)?;
         Ok((connection, peer))
     }
-
-    /// Turns the peer away with the least work.
-    pub(crate) fn refuse(self) {
-        self.incoming.refuse();
-    }
-}
-
-/// Why the node has no QUIC.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub(crate) enum EndpointError {
-    /// The runtime offers no UDP sockets.
-    #[error("the runtime cannot carry QUIC")]
-    NoUdp,
-    /// An address to listen on is none of QUIC's.
-    #[error("cannot listen on {address}")]
-    Address {
-        /// The address as given.
-        address: Multiaddr,
-        /// What is wrong with it.
-        source: AddressError,
-    },
-    /// An address to listen on is taken or not this machine's.
-    #[error("cannot bind {address}")]
-    Bind {
-        /// The address as given.
-        address: Multiaddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Stream window times substreams is beyond what QUIC can announce.
-    #[error("the windows of all substreams together are too large for QUIC")]
-    WindowTooLarge,
-    /// Keep-alive interval times silent intervals is no usable timeout.
-    #[error("the keep-alive interval must not be zero, and at least two silent ones are needed")]
-    KeepAlive,
-    /// TLS could not be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
-
-/// Why a dial failed.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub(crate) enum DialError {
-    /// Somebody else answered. Do not take `actual` for granted: the certificate is genuine, but
-    /// whether the answerer holds its key was not tried any more.
-    #[error("wrong peer id: expected {expected}, got {actual}")]
-    WrongPeer {
-        /// Who was dialled.
-        expected: PeerId,
-        /// Who the answer's certificate names.
-        actual: PeerId,
-    },
-    /// Whoever answered did not prove to be anybody.
-    #[error("the peer's certificate was refused")]
-    Certificate(#[source] CertificateError),
-    /// No socket could be opened to dial from.
-    #[error("no socket to dial from")]
-    Bind(#[source] io::Error),
-    /// The address cannot be dialled.
-    #[error("the address cannot be dialled")]
-    Connect(#[from] ConnectError),
-    /// Nobody answered, or the peer refused, or the handshake failed otherwise.
-    #[error("the connection failed")]
-    Connection(#[source] ConnectionError),
-    /// TLS could not be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The endpoint was closed on this side.
-    #[error("the endpoint is closed")]
-    Closed,
-}
-
-/// Why an incoming connection came to nothing.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub(crate) enum AcceptError {
-    /// The handshake failed; if it was over the peer's certificate, the text says so.
-    #[error("the incoming connection failed")]
-    Connection(#[from] ConnectionError),
-    /// The handshake passed, but the peer cannot be named.
-    #[error("the peer's certificate was refused")]
-    Certificate(#[from] CertificateError),
 }
 
 #[derive(Debug)]
@@ -410,5 +270,9 @@ fn open_socket(local: SocketAddr) -> io::Result<UdpSocket> {
 /// What every libp2p node dials; it says nothing about the peer.
 const SERVER_NAME: &str = "l";
 const QUIC_V1: u32 = 1;
+/// Handshakes that nobody has looked at yet. More are refused.
+const MAX_INCOMING: usize = 1024;
+/// What such a handshake may hold: a few packets, since nothing but its beginning is expected.
+const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
 /// Linux's default of 208 KiB loses packets whenever a burst meets a busy reader.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;

@@ -7,18 +7,26 @@
 //! | `tls` | TLS 1.3 with those certificates, in both directions |
 //! | `endpoint` | sockets, dialling, accepting, flow control |
 //! | `negotiate` | multistream-select on one substream |
+//! | `transport` | dials and incoming connections, offered to the node |
+//! | `connection` | the task that owns one connection and its session |
+//! | `substream` | one stream of the connection, between socket and buffers |
 
 mod address;
 mod certificate;
+mod connection;
 mod endpoint;
 mod negotiate;
+mod substream;
 mod tls;
+mod transport;
 
 pub(crate) use address::{AddressError, QuicAddr};
 pub(crate) use certificate::CertificateError;
-pub(crate) use endpoint::{AcceptError, DialError, Endpoint, EndpointError, Incoming, QuicConfig};
-pub(crate) use negotiate::{Negotiated, NegotiateError, propose, respond};
+pub(crate) use endpoint::{DialError, Endpoint, EndpointError, Incoming, QuicConfig};
+pub(crate) use negotiate::{NegotiateError, Negotiated, propose, respond};
 pub(crate) use tls::TlsError;
+pub(crate) use transport::{QuicTransport, bind};
 
 #[cfg(test)]
+#[cfg(any(feature = "tokio", feature = "async-io"))]
 mod tests;

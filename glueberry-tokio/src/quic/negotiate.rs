@@ -135,12 +135,13 @@ impl Halves {
             NegotiationError::ProtocolError(error) => return NegotiateError::Violation(error),
         };
         if self.budget == 0 {
-            return NegotiateError::TooLong;
-        }
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => NegotiateError::Ended,
-            io::ErrorKind::InvalidData => NegotiateError::Violation(error.into()),
-            _ => stream_failure(error),
+            NegotiateError::TooLong
+        } else if error.kind() == io::ErrorKind::UnexpectedEof {
+            NegotiateError::Ended
+        } else if error.kind() == io::ErrorKind::InvalidData {
+            NegotiateError::Violation(error.into())
+        } else {
+            stream_failure(error)
         }
     }
 }

@@ -66,7 +66,7 @@ impl Tls {
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(Arc::clone(&self.presented) as Arc<_>);
+            .with_client_cert_resolver(self.presented.clone());
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
         // The specification keeps this field for versions to come.
@@ -79,7 +79,7 @@ impl Tls {
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(Arc::clone(&self.presented) as Arc<_>);
+            .with_cert_resolver(self.presented.clone());
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -103,14 +103,23 @@ pub(super) fn peer_id(connection: &quinn::Connection) -> Result<PeerId, Certific
     }
 }
 
-/// What a handshake of ours had against the peer's certificate, in more detail than TLS can carry.
+/// What a handshake of ours had against the peer, in more detail than TLS can carry.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Verdict(Arc<OnceLock<CertificateError>>);
+pub(super) struct Verdict(Arc<OnceLock<Refusal>>);
 
 impl Verdict {
-    pub(super) fn refusal(&self) -> Option<&CertificateError> {
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
         self.0.get()
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Certificate(CertificateError),
+    /// The certificate is fine, but names somebody else.
+    WrongPeer {
+        actual: PeerId,
+    },
 }
 
 /// Why TLS could not be set up. None of these is the peer's doing.
@@ -164,19 +173,20 @@ impl Verifier {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
-        let judged =
-            certificate::verify(certificate, others, now).and_then(|actual| match self.expected {
-                Some(expected) if expected != actual => {
-                    Err(CertificateError::WrongPeer { expected, actual })
-                }
-                _ => Ok(()),
-            });
-        judged.map_err(|error| {
-            let alert = to_rustls(&error);
-            // A second judgement can only be on another connection, whose verdict nobody reads.
-            let _ = self.verdict.0.set(error);
-            alert
-        })
+        let (refusal, alert) = match certificate::verify(certificate, others, now) {
+            Ok(actual) if self.expected.is_some_and(|expected| expected != actual) => {
+                let alert = rustls::CertificateError::ApplicationVerificationFailure;
+                (Refusal::WrongPeer { actual }, alert.into())
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                let alert = to_rustls(&error);
+                (Refusal::Certificate(error), alert)
+            }
+        };
+        // A second judgement can only be on another connection, whose verdict nobody reads.
+        let _ = self.verdict.0.set(refusal);
+        Err(alert)
     }
 
     /// With the certificate's bare key: a verifier of web certificates would stumble over the
@@ -264,7 +274,7 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// What the peer hears of it: an alert, the same that rust-libp2p sends.
+/// What the peer hears of it: an alert.
 fn to_rustls(error: &CertificateError) -> rustls::Error {
     use rustls::CertificateError as Tls;
     rustls::Error::InvalidCertificate(match error {
@@ -274,9 +284,9 @@ fn to_rustls(error: &CertificateError) -> rustls::Error {
             Tls::BadSignature
         }
         CertificateError::UnknownCriticalExtension => Tls::UnhandledCriticalExtension,
-        CertificateError::UnsupportedAlgorithm
-        | CertificateError::UnsupportedIdentity
-        | CertificateError::WrongPeer { .. } => Tls::ApplicationVerificationFailure,
+        CertificateError::UnsupportedAlgorithm | CertificateError::UnsupportedIdentity => {
+            Tls::ApplicationVerificationFailure
+        }
         CertificateError::Chain(_)
         | CertificateError::Malformed
         | CertificateError::NoIdentity

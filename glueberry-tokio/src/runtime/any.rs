@@ -17,7 +17,7 @@ use super::{Runtime, Task, Timer};
 ///
 /// ```
 /// use std::thread;
-/// use glueberry_tokio::AnyRuntime;
+/// use glueberry_tokio::runtime::AnyRuntime;
 ///
 /// // An executor of one's own: here, a thread for every task.
 /// let runtime = AnyRuntime::new("threads", |task| {
@@ -49,7 +49,7 @@ impl AnyRuntime {
     ///
     /// async-std was discontinued by its authors in 2025 (RUSTSEC-2025-0052) and will get no more
     /// fixes. This constructor is for programs that still stand on it; new ones are better served
-    /// by [`smol`](Self::new), whose crates async-std itself is made of.
+    /// by smol, out of whose crates async-std itself is made.
     #[cfg(feature = "async-std")]
     pub fn async_std() -> Self {
         Self::new("async-std", |task| drop(async_std::task::spawn(task)))

@@ -119,4 +119,5 @@ fn without_tokio() -> Option<Arc<dyn Runtime>> {
 }
 
 #[cfg(test)]
-mod tests;
+#[cfg(any(feature = "tokio", feature = "async-io"))]
+pub(crate) mod tests;

@@ -139,8 +139,7 @@ struct WritePoller {
 impl UdpPoller for WritePoller {
     fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let waiting =
-            this.waiting.get_or_insert_with(|| Arc::clone(&this.io).writable_owned());
+        let waiting = this.waiting.get_or_insert_with(|| Arc::clone(&this.io).writable_owned());
         let writable = ready!(Pin::new(waiting).poll(cx));
         this.waiting = None;
         Poll::Ready(writable)

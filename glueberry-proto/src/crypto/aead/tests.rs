@@ -18,7 +18,7 @@ fn key(aead: &dyn Aead, byte: u8) -> Box<dyn AeadKey> {
 }
 
 fn pattern(len: usize) -> Vec<u8> {
-    (0..=250).cycle().take(len).collect()
+    (1..=251).cycle().take(len).collect()
 }
 
 const NONCE: [u8; NONCE_LEN] = [9; NONCE_LEN];

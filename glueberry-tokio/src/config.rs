@@ -1,0 +1,91 @@
+//! The configuration of an async node.
+
+use std::time::Duration;
+
+use glueberry_proto::{ConfigError, Problem};
+
+use crate::port::Limits;
+
+/// What a node may do and hold: the core's limits and those of the async side.
+///
+/// Set fields, then hand it to [`Builder::config`](crate::Builder::config); it is checked when the
+/// node is built and cannot change afterwards.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The core's limits and times.
+    pub core: glueberry_proto::Config,
+    /// Messages that wait for the application in [`Messages`](crate::Messages), and in each
+    /// [`StreamHandle`](crate::StreamHandle), before sessions wait. 1000.
+    pub message_buffer: usize,
+    /// Events that wait for one subscriber before it lags. 100.
+    pub event_buffer: usize,
+    /// Silence after which a connection is probed. 5 s.
+    pub keep_alive: Duration,
+    /// Silent intervals after which it is lost. 3.
+    pub lost_after: u32,
+    /// Bytes that a peer may send ahead of the reader, per substream. 512 KiB.
+    pub stream_window: u32,
+    /// Bytes sent on a connection that may be unacknowledged. 8 MiB.
+    pub send_window: u64,
+    /// Handshakes of incoming connections at one time. 64; more wait.
+    pub max_incoming: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            core: glueberry_proto::Config::default(),
+            message_buffer: 1000,
+            event_buffer: 100,
+            keep_alive: Duration::from_secs(5),
+            lost_after: 3,
+            stream_window: 512 * 1024,
+            send_window: 8 * 1024 * 1024,
+            max_incoming: 64,
+        }
+    }
+}
+
+impl Config {
+    /// Checks that the fields make sense alone and together.
+    ///
+    /// # Errors
+    ///
+    /// Names the first field that does not, and why.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.core.check()?;
+        let counts = [
+            ("message_buffer", self.message_buffer),
+            ("event_buffer", self.event_buffer),
+            ("max_incoming", self.max_incoming),
+        ];
+        if let Some((field, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
+            return Err(ConfigError::new(field, Problem::Zero));
+        }
+        if self.keep_alive.is_zero() {
+            return Err(ConfigError::new("keep_alive", Problem::Zero));
+        }
+        if self.lost_after < 2 {
+            let problem = Problem::Unusable("at least two silent intervals are needed");
+            return Err(ConfigError::new("lost_after", problem));
+        }
+        if self.stream_window < 16 * 1024 {
+            return Err(ConfigError::new("stream_window", Problem::Unusable("below 16 KiB")));
+        }
+        if self.send_window < 16 * 1024 {
+            return Err(ConfigError::new("send_window", Problem::Unusable("below 16 KiB")));
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn limits(&self) -> Limits {
+        Limits {
+            message: self.core.max_message_size,
+            high: self.core.high_watermark,
+            low: self.core.low_watermark,
+            high_bytes: self.core.high_watermark_bytes,
+            low_bytes: self.core.low_watermark_bytes,
+        }
+    }
+}

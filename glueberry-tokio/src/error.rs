@@ -1,0 +1,301 @@
+//! The one error type of the async node.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use glueberry_proto::{
+    AddPeerError, CloseReason, ConfigError, ConnectError, DialError, FinalizeError, PrepareError,
+    SendError, StateReason,
+};
+use libp2p_identity::PeerId;
+
+/// What a command of a [`Node`](crate::Node) could not do, and why.
+///
+/// Match on [`code`](Self::code); the text is for people. [`source`](StdError::source) leads to
+/// the typed cause.
+#[derive(Debug)]
+pub struct Error {
+    code: ErrorCode,
+    peer: Option<PeerId>,
+    stream: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What kind of error it is. The names are those of the architecture document, §11.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// The peer could not be reached.
+    ConnectionFailed,
+    /// The handshake failed or was rejected.
+    HandshakeFailed,
+    /// The handshake took too long.
+    HandshakeTimeout,
+    /// The handshake is not at the stage that the command needs.
+    HandshakeNotComplete,
+    /// The stream, or the session that carried it, is closed.
+    StreamClosed,
+    /// No stream of that name was prepared.
+    StreamNotFound,
+    /// The name is not one that a stream may have.
+    InvalidStreamName,
+    /// No streams were named.
+    NoStreamsRequested,
+    /// The public key is not the peer's, or none that Glueberry can use.
+    InvalidPublicKey,
+    /// No key could be agreed on.
+    KeyDerivationFailed,
+    /// No address is known for the peer.
+    PeerNotFound,
+    /// The configuration cannot work.
+    InvalidConfig,
+    /// An address is none that this transport can use.
+    InvalidAddress,
+    /// The node could not listen.
+    ListenFailed,
+    /// The node has shut down, or is about to.
+    NodeStopped,
+    /// There is a connection or a dial already.
+    AlreadyConnected,
+    /// There is no session with the peer.
+    NotConnected,
+    /// The peer's handshake failed lately.
+    InCooldown,
+    /// The message is longer than the limit.
+    MessageTooLarge,
+    /// The queue is full.
+    Backpressure,
+    /// A limit of the configuration is reached.
+    LimitReached,
+    /// A bug in this library.
+    Internal,
+}
+
+impl Error {
+    pub(crate) fn new(code: ErrorCode) -> Self {
+        Self { code, peer: None, stream: None, source: None }
+    }
+
+    pub(crate) fn of_peer(mut self, peer: PeerId) -> Self {
+        self.peer = Some(peer);
+        self
+    }
+
+    pub(crate) fn on_stream(mut self, stream: &str) -> Self {
+        self.stream = Some(stream.to_owned());
+        self
+    }
+
+    pub(crate) fn because(
+        code: ErrorCode,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self { code, peer: None, stream: None, source: Some(source.into()) }
+    }
+
+    /// Returns what kind of error it is.
+    pub const fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    /// Returns the peer that it is about.
+    pub const fn peer(&self) -> Option<PeerId> {
+        self.peer
+    }
+
+    /// Returns the stream that it is about.
+    pub fn stream(&self) -> Option<&str> {
+        self.stream.as_deref()
+    }
+
+    /// Tells whether the same command may succeed later without anything else being changed.
+    pub const fn is_retriable(&self) -> bool {
+        matches!(
+            self.code,
+            ErrorCode::ConnectionFailed
+                | ErrorCode::HandshakeTimeout
+                | ErrorCode::InCooldown
+                | ErrorCode::Backpressure
+                | ErrorCode::LimitReached
+        )
+    }
+
+    /// Returns a word of advice.
+    pub const fn hint(&self) -> &'static str {
+        match self.code {
+            ErrorCode::ConnectionFailed => {
+                "is the peer running, is its address right, does a firewall stand between?"
+            }
+            ErrorCode::HandshakeFailed => {
+                "do both sides follow the same handshake and speak a common version?"
+            }
+            ErrorCode::HandshakeTimeout => "is the peer slow? a longer handshake_timeout may help",
+            ErrorCode::HandshakeNotComplete => {
+                "call prepare_streams, then finalize_handshake, before sending on named streams"
+            }
+            ErrorCode::StreamClosed => "the session ended; wait for it to be established again",
+            ErrorCode::StreamNotFound => "name the stream in prepare_streams",
+            ErrorCode::InvalidStreamName => "use 1 to 64 of A-Z, a-z, 0-9, `-` and `_`",
+            ErrorCode::NoStreamsRequested => "name at least one stream",
+            ErrorCode::InvalidPublicKey => "use the Ed25519 key that the peer id contains",
+            ErrorCode::KeyDerivationFailed => "the peer's key is of no use; do not trust it",
+            ErrorCode::PeerNotFound => "add the peer and an address first",
+            ErrorCode::InvalidConfig => "correct the field that is named",
+            ErrorCode::InvalidAddress => "use an address such as /ip4/192.0.2.1/udp/4001/quic-v1",
+            ErrorCode::ListenFailed => "is the port taken, is the address this machine's?",
+            ErrorCode::NodeStopped => "build another node",
+            ErrorCode::AlreadyConnected => "use the connection that exists, or disconnect first",
+            ErrorCode::NotConnected => "connect, and wait for the event that tells of it",
+            ErrorCode::InCooldown => "wait for the cooldown to pass",
+            ErrorCode::MessageTooLarge => "send less at once, or raise max_message_size",
+            ErrorCode::Backpressure => "wait with send, or slow down",
+            ErrorCode::LimitReached => "raise the limit that is named, or end what is not needed",
+            ErrorCode::Internal => "please report it",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code.text())?;
+        if let Some(stream) = &self.stream {
+            write!(f, " on stream `{stream}`")?;
+        }
+        if let Some(peer) = &self.peer {
+            write!(f, " with peer {peer}")?;
+        }
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_ref().map(|source| {
+            let source: &(dyn StdError + 'static) = &**source;
+            source
+        })
+    }
+}
+
+impl ErrorCode {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::ConnectionFailed => "connection failed",
+            Self::HandshakeFailed => "handshake failed",
+            Self::HandshakeTimeout => "handshake timed out",
+            Self::HandshakeNotComplete => "handshake is not complete",
+            Self::StreamClosed => "stream is closed",
+            Self::StreamNotFound => "stream was not prepared",
+            Self::InvalidStreamName => "invalid stream name",
+            Self::NoStreamsRequested => "no streams requested",
+            Self::InvalidPublicKey => "invalid public key",
+            Self::KeyDerivationFailed => "key derivation failed",
+            Self::PeerNotFound => "peer not found",
+            Self::InvalidConfig => "invalid configuration",
+            Self::InvalidAddress => "invalid address",
+            Self::ListenFailed => "cannot listen",
+            Self::NodeStopped => "node is stopped",
+            Self::AlreadyConnected => "already connected",
+            Self::NotConnected => "not connected",
+            Self::InCooldown => "peer is in cooldown",
+            Self::MessageTooLarge => "message is too large",
+            Self::Backpressure => "queue is full",
+            Self::LimitReached => "limit reached",
+            Self::Internal => "internal error",
+        }
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::because(ErrorCode::InvalidConfig, error)
+    }
+}
+
+impl From<AddPeerError> for Error {
+    fn from(error: AddPeerError) -> Self {
+        let code = match error {
+            AddPeerError::OwnKey => ErrorCode::InvalidPublicKey,
+            AddPeerError::AddressTooLong { .. } => ErrorCode::InvalidAddress,
+            _ => ErrorCode::LimitReached,
+        };
+        Self::because(code, error)
+    }
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Self {
+        let code = match error {
+            ConnectError::OwnKey => ErrorCode::InvalidPublicKey,
+            ConnectError::NoAddress => ErrorCode::PeerNotFound,
+            ConnectError::AlreadyConnected => ErrorCode::AlreadyConnected,
+            ConnectError::InCooldown { .. } => ErrorCode::InCooldown,
+            ConnectError::ShuttingDown => ErrorCode::NodeStopped,
+            _ => ErrorCode::LimitReached,
+        };
+        Self::because(code, error)
+    }
+}
+
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        let code = match error {
+            SendError::NotEstablished => ErrorCode::HandshakeNotComplete,
+            SendError::HandshakeOver | SendError::Closed => ErrorCode::StreamClosed,
+            SendError::UnknownStream => ErrorCode::StreamNotFound,
+            SendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            SendError::Backpressure => ErrorCode::Backpressure,
+            _ => ErrorCode::Internal,
+        };
+        Self::because(code, error)
+    }
+}
+
+impl From<PrepareError> for Error {
+    fn from(error: PrepareError) -> Self {
+        let code = match error {
+            PrepareError::NotConnected | PrepareError::Closed => ErrorCode::NotConnected,
+            PrepareError::AlreadyFinalized => ErrorCode::StreamClosed,
+            PrepareError::NoStreams => ErrorCode::NoStreamsRequested,
+            PrepareError::TooManyStreams { .. } => ErrorCode::LimitReached,
+            PrepareError::WrongKey { .. } => ErrorCode::InvalidPublicKey,
+            PrepareError::Agreement(_) => ErrorCode::KeyDerivationFailed,
+            _ => ErrorCode::Internal,
+        };
+        Self::because(code, error)
+    }
+}
+
+impl From<FinalizeError> for Error {
+    fn from(error: FinalizeError) -> Self {
+        let code = match error {
+            FinalizeError::NotConnected | FinalizeError::Closed => ErrorCode::NotConnected,
+            FinalizeError::NotPrepared => ErrorCode::HandshakeNotComplete,
+            FinalizeError::AlreadyFinalized => ErrorCode::StreamClosed,
+            _ => ErrorCode::Internal,
+        };
+        Self::because(code, error)
+    }
+}
+
+/// Why a connection did not come about, from the event that told of it.
+impl From<StateReason> for Error {
+    fn from(reason: StateReason) -> Self {
+        let code = match &reason {
+            StateReason::DialFailed(DialError::Session(reason))
+            | StateReason::SessionEnded(reason) => match reason {
+                CloseReason::HandshakeTimeout => ErrorCode::HandshakeTimeout,
+                CloseReason::Rejected(_) | CloseReason::NoCommonProtocol => {
+                    ErrorCode::HandshakeFailed
+                }
+                _ => ErrorCode::ConnectionFailed,
+            },
+            StateReason::DialFailed(_) => ErrorCode::ConnectionFailed,
+            _ => ErrorCode::NotConnected,
+        };
+        Self::because(code, reason)
+    }
+}

@@ -1,0 +1,166 @@
+//! Where received messages wait for the application.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+
+use crate::mailbox::{lock, remember};
+use crate::message::Message;
+
+/// A bounded queue of messages from all sessions to one reader.
+///
+/// A session that finds it full keeps its messages, and in the end its peer waits: nothing is
+/// dropped.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    capacity: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    queue: VecDeque<Message>,
+    reader: Option<Waker>,
+    /// Sessions that wait for room.
+    writers: Vec<Waker>,
+    is_closed: bool,
+    is_abandoned: bool,
+}
+
+impl Inbox {
+    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+        Arc::new(Self { capacity, state: Mutex::default() })
+    }
+
+    /// Fills the inbox from `next` for as long as it has room and there is a message. If it is
+    /// full, the caller is woken when it no longer is.
+    pub(crate) fn fill(&self, cx: &Context<'_>, mut next: impl FnMut() -> Option<Message>) {
+        let mut state = lock(&self.state);
+        let before = state.queue.len();
+        loop {
+            if state.queue.len() >= self.capacity && !state.is_abandoned {
+                state.writers.push(cx.waker().clone());
+                break;
+            }
+            match next() {
+                Some(_) if state.is_abandoned => {}
+                Some(message) => state.queue.push_back(message),
+                None => break,
+            }
+        }
+        let reader = if state.queue.len() > before { state.reader.take() } else { None };
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Ends the stream of messages behind what waits.
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        state.is_closed = true;
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// The reader is gone: what comes is taken and forgotten, so that nobody waits for it.
+    fn abandon(&self) {
+        let mut state = lock(&self.state);
+        state.is_abandoned = true;
+        state.queue = VecDeque::new();
+        wake_all(&mut state.writers);
+    }
+
+    fn poll_batch(&self, cx: &Context<'_>) -> Poll<Option<VecDeque<Message>>> {
+        let mut state = lock(&self.state);
+        if state.queue.is_empty() {
+            if state.is_closed {
+                return Poll::Ready(None);
+            }
+            remember(&mut state.reader, cx);
+            return Poll::Pending;
+        }
+        let batch = std::mem::take(&mut state.queue);
+        let mut writers = std::mem::take(&mut state.writers);
+        drop(state);
+        wake_all(&mut writers);
+        Poll::Ready(Some(batch))
+    }
+}
+
+/// The reading end of an [`Inbox`]: takes all that waits at once, and hands it out one by one.
+///
+/// So up to twice the inbox's capacity is held: as much waits as is being handed out.
+#[derive(Debug)]
+pub(crate) struct InboxReader {
+    inbox: Arc<Inbox>,
+    batch: VecDeque<Message>,
+}
+
+impl InboxReader {
+    pub(crate) const fn new(inbox: Arc<Inbox>) -> Self {
+        Self { inbox, batch: VecDeque::new() }
+    }
+
+    pub(crate) fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Message>> {
+        if let Some(message) = self.batch.pop_front() {
+            return Poll::Ready(Some(message));
+        }
+        match self.inbox.poll_batch(cx) {
+            Poll::Ready(Some(batch)) => {
+                self.batch = batch;
+                Poll::Ready(self.batch.pop_front())
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for InboxReader {
+    fn drop(&mut self) {
+        self.inbox.abandon();
+    }
+}
+
+/// The messages of all peers on all streams that no [`StreamHandle`](crate::StreamHandle) has
+/// taken over, handshake messages among them, in the order of their arrival per stream.
+///
+/// A [`Stream`] that ends when the node has shut down. While it is not read, peers are slowed down
+/// by flow control; nothing is dropped. Dropping it means that the messages are of no interest:
+/// they are received and forgotten.
+#[derive(Debug)]
+pub struct Messages(InboxReader);
+
+impl Messages {
+    pub(crate) const fn new(inbox: Arc<Inbox>) -> Self {
+        Self(InboxReader::new(inbox))
+    }
+
+    /// Waits for the next message; `None` when the node has shut down.
+    ///
+    /// Cancel-safe: a message is lost neither if the future is dropped nor otherwise.
+    pub async fn recv(&mut self) -> Option<Message> {
+        std::future::poll_fn(|cx| self.0.poll_message(cx)).await
+    }
+}
+
+impl Stream for Messages {
+    type Item = Message;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.0.poll_message(cx)
+    }
+}
+
+fn wake_all(wakers: &mut Vec<Waker>) {
+    for waker in wakers.drain(..) {
+        waker.wake();
+    }
+}

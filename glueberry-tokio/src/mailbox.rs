@@ -1,0 +1,70 @@
+//! A queue between tasks that wakes its reader.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+
+/// A queue into one task.
+///
+/// It has no capacity of its own: what is put in is bounded by its senders, each of whom waits for
+/// an answer before it puts in more, or has only so much to say in its life.
+#[derive(Debug)]
+pub(crate) struct Mailbox<T> {
+    state: Mutex<State<T>>,
+}
+
+#[derive(Debug)]
+struct State<T> {
+    queue: VecDeque<T>,
+    reader: Option<Waker>,
+    is_closed: bool,
+}
+
+impl<T> Mailbox<T> {
+    pub(crate) const fn new() -> Self {
+        let state = State { queue: VecDeque::new(), reader: None, is_closed: false };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Puts a letter in; gives it back if nobody will ever read it.
+    pub(crate) fn put(&self, letter: T) -> Result<(), T> {
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return Err(letter);
+        }
+        state.queue.push_back(letter);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        Ok(())
+    }
+
+    /// Takes all letters, and wakes the caller for the next.
+    pub(crate) fn take(&self, cx: &Context<'_>) -> VecDeque<T> {
+        let mut state = lock(&self.state);
+        remember(&mut state.reader, cx);
+        std::mem::take(&mut state.queue)
+    }
+
+    /// Refuses letters from now on, and returns those that were not read.
+    pub(crate) fn close(&self) -> VecDeque<T> {
+        let mut state = lock(&self.state);
+        state.is_closed = true;
+        std::mem::take(&mut state.queue)
+    }
+}
+
+/// Locks a mutex whose data stays sound even if a holder has panicked.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Replaces a waker only if it would wake another task.
+pub(crate) fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}

@@ -1,0 +1,61 @@
+//! A message as the application receives it.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use glueberry_proto::StreamName;
+use libp2p_identity::PeerId;
+
+/// The name under which handshake messages are sent and received.
+pub const HANDSHAKE: &str = "handshake";
+
+/// A message of a peer.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// Who sent it.
+    pub peer: PeerId,
+    /// What was sent.
+    pub data: Bytes,
+    /// When it was received here, by this machine's calendar clock.
+    pub received_at: SystemTime,
+    stream: Option<StreamName>,
+}
+
+impl Message {
+    pub(crate) const fn new(
+        peer: PeerId,
+        stream: Option<StreamName>,
+        data: Bytes,
+        received_at: SystemTime,
+    ) -> Self {
+        Self { peer, data, received_at, stream }
+    }
+
+    /// Returns the stream's name; [`HANDSHAKE`] for a handshake message.
+    pub fn stream(&self) -> &str {
+        self.stream.as_ref().map_or(HANDSHAKE, StreamName::as_str)
+    }
+
+    /// Returns the named stream, or `None` for a handshake message.
+    pub const fn stream_name(&self) -> Option<&StreamName> {
+        self.stream.as_ref()
+    }
+
+    /// Tells whether it was said in the handshake: unencrypted but for the transport.
+    pub const fn is_handshake(&self) -> bool {
+        self.stream.is_none()
+    }
+}
+
+/// Shows the length of the data and not the data.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("peer", &self.peer)
+            .field("stream", &self.stream())
+            .field("len", &self.data.len())
+            .finish_non_exhaustive()
+    }
+}

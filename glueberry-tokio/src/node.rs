@@ -1,0 +1,448 @@
+//! The handle that an application holds.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use glueberry_proto::{
+    Address, ConnectionState, Direction, FinalizeError, Instant, PrepareError, PublicKey,
+    SendError, StreamName,
+};
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+
+use crate::builder::Builder;
+use crate::clock::Clock;
+use crate::driver::Letter;
+use crate::error::{Error, ErrorCode};
+use crate::events::{EventHub, Events};
+use crate::inbox::{Inbox, Messages};
+use crate::mailbox::{Mailbox, lock};
+use crate::message::HANDSHAKE;
+use crate::port::{Command, Limits, Port};
+use crate::routes::Routes;
+use crate::runtime::Runtime;
+use crate::stream::StreamHandle;
+
+/// A running node: connects to peers by key, and exchanges named, encrypted messages with them.
+///
+/// A handle that is cheap to clone; all its methods take `&self` and may be called from anywhere.
+/// Cancelling any of its futures is safe. When the last handle is dropped, the node shuts down by
+/// itself; [`shutdown`](Self::shutdown) waits for it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+/// What all handles of a node share.
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    key: PublicKey,
+    addrs: Vec<Multiaddr>,
+    messages: std::sync::Mutex<Option<Messages>>,
+}
+
+/// What handles, the node's task and sessions share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) mailbox: Mailbox<Letter>,
+    pub(crate) routes: Routes,
+    pub(crate) events: EventHub,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Limits,
+    pub(crate) message_buffer: usize,
+    pub(crate) max_substreams: usize,
+    pub(crate) max_incoming: usize,
+}
+
+impl Shared {
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.at(self.runtime.now())
+    }
+
+    /// The node is over: nobody may wait for it any more.
+    pub(crate) fn stop(&self) {
+        drop(self.mailbox.close());
+        self.events.close();
+        self.routes.close();
+    }
+}
+
+impl Node {
+    /// Starts to build a node with the given Ed25519 identity.
+    pub fn builder(identity: libp2p_identity::Keypair) -> Builder {
+        Builder::new(identity)
+    }
+
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        key: PublicKey,
+        addrs: Vec<Multiaddr>,
+        inbox: Arc<Inbox>,
+    ) -> Self {
+        let messages = std::sync::Mutex::new(Some(Messages::new(inbox)));
+        Self { inner: Arc::new(Inner { shared, key, addrs, messages }) }
+    }
+
+    // ---- who and where ------------------------------------------------------------------------
+
+    /// Returns this node's id.
+    pub fn peer_id(&self) -> PeerId {
+        self.inner.key.into()
+    }
+
+    /// Returns this node's key.
+    pub fn public_key(&self) -> PublicKey {
+        self.inner.key
+    }
+
+    /// Returns the addresses that this node listens on, with the ports that it really got.
+    pub fn addrs(&self) -> Vec<Multiaddr> {
+        self.inner.addrs.clone()
+    }
+
+    // ---- peers --------------------------------------------------------------------------------
+
+    /// Learns where a peer can be reached, or replaces what was known. A trailing `/p2p/…` must
+    /// name the peer.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey) if the id is not that of an Ed25519 key
+    /// of another node, [`InvalidAddress`](ErrorCode::InvalidAddress),
+    /// [`LimitReached`](ErrorCode::LimitReached), [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn add_peer(
+        &self,
+        peer: PeerId,
+        addrs: impl IntoIterator<Item = Multiaddr>,
+    ) -> Result<(), Error> {
+        let key = key_of(peer)?;
+        let addresses: Vec<Address> =
+            addrs.into_iter().map(|addr| address_of(peer, &addr)).collect::<Result<_, _>>()?;
+        self.ask(|answer| Letter::AddPeer(key, addresses, answer))
+            .await?
+            .map_err(|error| error.of_peer(peer))
+    }
+
+    /// Connects to a peer; ready when the handshake can begin.
+    ///
+    /// The peer keeps being dialled if the future is dropped; [`disconnect`](Self::disconnect)
+    /// ends that.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerNotFound`](ErrorCode::PeerNotFound) without an address,
+    /// [`AlreadyConnected`](ErrorCode::AlreadyConnected), [`InCooldown`](ErrorCode::InCooldown),
+    /// [`ConnectionFailed`](ErrorCode::ConnectionFailed) with the reason,
+    /// [`HandshakeFailed`](ErrorCode::HandshakeFailed) if no protocol is common,
+    /// [`LimitReached`](ErrorCode::LimitReached), [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn connect(&self, peer: PeerId) -> Result<(), Error> {
+        let key = key_of(peer)?;
+        self.ask(|answer| Letter::Connect(key, answer)).await?.map_err(|error| error.of_peer(peer))
+    }
+
+    /// Ends the connection or the dial of a peer. What was queued is still sent, in the
+    /// background. The peer is refused for a while, or its own reconnection would undo this.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](ErrorCode::NotConnected), [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn disconnect(&self, peer: PeerId) -> Result<(), Error> {
+        let key = key_of(peer)?;
+        match self.ask(|answer| Letter::Disconnect(key, answer)).await? {
+            true => Ok(()),
+            false => Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
+        }
+    }
+
+    /// Returns where a peer stands.
+    pub fn connection_state(&self, peer: PeerId) -> ConnectionState {
+        let standing = self.inner.shared.routes.standing(&peer);
+        standing.map_or(ConnectionState::Disconnected, |standing| standing.state)
+    }
+
+    /// Tells whether this node dialled the peer, or `None` if nobody ever did.
+    pub fn is_outbound(&self, peer: PeerId) -> Option<bool> {
+        let direction = self.inner.shared.routes.standing(&peer)?.direction?;
+        Some(direction == Direction::Outbound)
+    }
+
+    // ---- handshake ----------------------------------------------------------------------------
+
+    /// First phase: derives the keys and gets ready to receive on the named streams. `key` is
+    /// what the peer has said its key is; it must be the one that its id contains.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](ErrorCode::NotConnected), [`InvalidPublicKey`](ErrorCode::InvalidPublicKey)
+    /// if it is another key, [`InvalidStreamName`](ErrorCode::InvalidStreamName),
+    /// [`NoStreamsRequested`](ErrorCode::NoStreamsRequested),
+    /// [`LimitReached`](ErrorCode::LimitReached), [`StreamClosed`](ErrorCode::StreamClosed) if the
+    /// handshake is over.
+    pub async fn prepare_streams<S: AsRef<str>>(
+        &self,
+        peer: PeerId,
+        key: PublicKey,
+        streams: &[S],
+    ) -> Result<(), Error> {
+        let names: Vec<StreamName> =
+            streams.iter().map(|name| stream_name(name.as_ref())).collect::<Result<_, _>>()?;
+        loop {
+            let port = self.port(peer)?;
+            let (answer, result) = oneshot::channel();
+            match self.order(&port, Command::Prepare(key, names.clone(), answer), result).await {
+                Some(Err(PrepareError::NotConnected | PrepareError::Closed))
+                    if self.is_replaced(&port).await => {}
+                Some(result) => return result.map_err(|error| Error::from(error).of_peer(peer)),
+                None if self.is_replaced(&port).await => {}
+                None => return Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
+            }
+        }
+    }
+
+    /// Second phase: consents, and waits until the session is Established.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeNotComplete`](ErrorCode::HandshakeNotComplete) before
+    /// [`prepare_streams`](Self::prepare_streams), [`NotConnected`](ErrorCode::NotConnected),
+    /// [`StreamClosed`](ErrorCode::StreamClosed) if it was finalized before.
+    pub async fn finalize_handshake(&self, peer: PeerId) -> Result<(), Error> {
+        loop {
+            let port = self.port(peer)?;
+            let (answer, result) = oneshot::channel();
+            match self.order(&port, Command::Finalize(answer), result).await {
+                Some(Err(FinalizeError::NotConnected | FinalizeError::Closed))
+                    if self.is_replaced(&port).await => {}
+                Some(result) => return result.map_err(|error| Error::from(error).of_peer(peer)),
+                None if self.is_replaced(&port).await => {}
+                None => return Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
+            }
+        }
+    }
+
+    /// Both phases in one: [`prepare_streams`](Self::prepare_streams), then
+    /// [`finalize_handshake`](Self::finalize_handshake).
+    ///
+    /// # Errors
+    ///
+    /// Those of the two.
+    pub async fn complete_handshake<S: AsRef<str>>(
+        &self,
+        peer: PeerId,
+        key: PublicKey,
+        streams: &[S],
+    ) -> Result<(), Error> {
+        self.prepare_streams(peer, key, streams).await?;
+        self.finalize_handshake(peer).await
+    }
+
+    /// Ends the session because the peer is not wanted; it is left alone for a while.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](ErrorCode::NotConnected).
+    pub fn reject_handshake(&self, peer: PeerId, reason: &str) -> Result<(), Error> {
+        let port = self.port(peer)?;
+        port.command(Command::Reject(reason.to_owned()))
+            .map_err(|_| Error::new(ErrorCode::NotConnected).of_peer(peer))
+    }
+
+    // ---- messages -----------------------------------------------------------------------------
+
+    /// Sends a message on a stream, waiting while its queue is full. On [`HANDSHAKE`] it is said
+    /// in the handshake.
+    ///
+    /// Ready when the message is queued, which says nothing about its arrival: see
+    /// [`Event::SessionClosed`](crate::Event::SessionClosed) for what becomes of it. If the future
+    /// is dropped before it is ready, the message was not queued, except on [`HANDSHAKE`].
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](ErrorCode::NotConnected),
+    /// [`HandshakeNotComplete`](ErrorCode::HandshakeNotComplete) before Established,
+    /// [`StreamNotFound`](ErrorCode::StreamNotFound),
+    /// [`MessageTooLarge`](ErrorCode::MessageTooLarge), [`StreamClosed`](ErrorCode::StreamClosed)
+    /// if the session ended, [`Backpressure`](ErrorCode::Backpressure) only on [`HANDSHAKE`].
+    pub async fn send(
+        &self,
+        peer: PeerId,
+        stream: &str,
+        message: impl Into<Bytes>,
+    ) -> Result<(), Error> {
+        let message = message.into();
+        if stream == HANDSHAKE {
+            return self.say(peer, message).await;
+        }
+        let port = self.port(peer)?;
+        send_on(&port, stream, &message).await
+    }
+
+    /// Sends a message if the stream's queue has room. [`HANDSHAKE`] is not among the streams
+    /// that this works on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send), and [`Backpressure`](ErrorCode::Backpressure) if the queue
+    /// is full.
+    pub fn try_send(
+        &self,
+        peer: PeerId,
+        stream: &str,
+        message: impl Into<Bytes>,
+    ) -> Result<(), Error> {
+        let port = self.port(peer)?;
+        port.send(stream, &message.into(), None).map_err(|error| on_stream(error, peer, stream))
+    }
+
+    /// Takes over one stream of one peer: its messages come to the handle and no longer to
+    /// [`messages`](Self::messages), and it outlives reconnections.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidStreamName`](ErrorCode::InvalidStreamName), and
+    /// [`AlreadyConnected`](ErrorCode::AlreadyConnected) if there is a handle for it already.
+    pub fn stream(&self, peer: PeerId, stream: &str) -> Result<StreamHandle, Error> {
+        let name = stream_name(stream)?;
+        let inbox = Inbox::new(self.inner.shared.message_buffer);
+        if !self.inner.shared.routes.claim(peer, name.clone(), inbox.clone()) {
+            return Err(Error::new(ErrorCode::AlreadyConnected).of_peer(peer).on_stream(stream));
+        }
+        Ok(StreamHandle::new(self.clone(), peer, name, inbox))
+    }
+
+    /// Returns the messages of all peers. There is one reader: the first call gets it, later ones
+    /// get `None`.
+    pub fn messages(&self) -> Option<Messages> {
+        lock(&self.inner.messages).take()
+    }
+
+    /// Subscribes to what happens from now on.
+    pub fn events(&self) -> Events {
+        self.inner.shared.events.subscribe()
+    }
+
+    /// Shuts down: sends what was queued, within the drain timeout, closes all connections and
+    /// waits until that is done. Every handle is of no more use afterwards.
+    pub async fn shutdown(&self) {
+        let (answer, done) = oneshot::channel();
+        if self.inner.shared.mailbox.put(Letter::Shutdown(Some(answer))).is_ok() {
+            // An error means that the node has stopped in another way.
+            drop(done.await);
+        }
+    }
+
+    // ---- parts --------------------------------------------------------------------------------
+
+    pub(crate) fn port(&self, peer: PeerId) -> Result<Arc<Port>, Error> {
+        self.inner
+            .shared
+            .routes
+            .port(&peer)
+            .ok_or_else(|| Error::new(ErrorCode::NotConnected).of_peer(peer))
+    }
+
+    pub(crate) fn release(&self, peer: PeerId, stream: &StreamName) {
+        self.inner.shared.routes.release(peer, stream);
+    }
+
+    async fn say(&self, peer: PeerId, message: Bytes) -> Result<(), Error> {
+        loop {
+            let port = self.port(peer)?;
+            let (answer, result) = oneshot::channel();
+            match self.order(&port, Command::Say(message.clone(), answer), result).await {
+                Some(Err(SendError::NotEstablished | SendError::Closed))
+                    if self.is_replaced(&port).await => {}
+                Some(result) => {
+                    return result.map_err(|error| on_stream(error, peer, HANDSHAKE));
+                }
+                None if self.is_replaced(&port).await => {}
+                None => return Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
+            }
+        }
+    }
+
+    /// Leaves a command for a session and waits for the answer; `None` if there will be none.
+    async fn order<T>(
+        &self,
+        port: &Port,
+        command: Command,
+        answer: oneshot::Receiver<T>,
+    ) -> Option<T> {
+        port.command(command).ok()?;
+        answer.await.ok()
+    }
+
+    /// Tells whether another session speaks for the peer by now, after one of two that competed
+    /// has yielded.
+    async fn is_replaced(&self, port: &Port) -> bool {
+        for _ in 0..REPLACEMENT_POLLS {
+            match self.inner.shared.routes.port(&port.peer) {
+                Some(current) if current.connection != port.connection => return true,
+                Some(_) => {}
+                None => return false,
+            }
+            let runtime = &self.inner.shared.runtime;
+            runtime.sleep_until(runtime.now() + REPLACEMENT_PAUSE).await;
+        }
+        false
+    }
+
+    async fn ask<T>(&self, letter: impl FnOnce(oneshot::Sender<T>) -> Letter) -> Result<T, Error> {
+        let (answer, result) = oneshot::channel();
+        let stopped = || Error::new(ErrorCode::NodeStopped);
+        self.inner.shared.mailbox.put(letter(answer)).map_err(|_| stopped())?;
+        result.await.map_err(|_| stopped())
+    }
+}
+
+/// The last handle is gone.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.shared.mailbox.put(Letter::Shutdown(None)));
+    }
+}
+
+/// Queues a message, waiting for room.
+pub(crate) async fn send_on(port: &Port, stream: &str, message: &Bytes) -> Result<(), Error> {
+    poll_fn(|cx| match port.send(stream, message, Some(cx)) {
+        Err(SendError::Backpressure) => Poll::Pending,
+        result => Poll::Ready(result),
+    })
+    .await
+    .map_err(|error| on_stream(error, port.peer, stream))
+}
+
+pub(crate) fn on_stream(error: SendError, peer: PeerId, stream: &str) -> Error {
+    Error::from(error).of_peer(peer).on_stream(stream)
+}
+
+pub(crate) fn stream_name(name: &str) -> Result<StreamName, Error> {
+    StreamName::new(name)
+        .map_err(|error| Error::because(ErrorCode::InvalidStreamName, error).on_stream(name))
+}
+
+fn key_of(peer: PeerId) -> Result<PublicKey, Error> {
+    PublicKey::try_from(&peer)
+        .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error).of_peer(peer))
+}
+
+fn address_of(peer: PeerId, addr: &Multiaddr) -> Result<Address, Error> {
+    let named = addr.iter().find_map(|part| match part {
+        multiaddr::Protocol::P2p(named) => Some(named),
+        _ => None,
+    });
+    if named.is_some_and(|named| named != peer) {
+        let why = format!("{addr} names another peer");
+        return Err(Error::because(ErrorCode::InvalidAddress, why).of_peer(peer));
+    }
+    Ok(Address::from(addr))
+}
+
+/// A session that has yielded is replaced as soon as two tasks have exchanged a word.
+const REPLACEMENT_POLLS: u32 = 20;
+const REPLACEMENT_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);

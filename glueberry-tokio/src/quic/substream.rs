@@ -1,0 +1,189 @@
+//! One QUIC stream between its socket and its buffers.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use glueberry_proto::{Instant, ResetCode, Session, SubstreamBuffer, SubstreamEnd, SubstreamId};
+use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+
+/// A negotiated substream.
+pub(super) struct QuicSubstream {
+    buffer: SubstreamBuffer,
+    send: SendStream,
+    recv: RecvStream,
+    wants_write: bool,
+    writing: Writing,
+    reading_is_over: bool,
+}
+
+/// How far this side's half is.
+enum Writing {
+    Open,
+    /// Ended; the peer's acknowledgement is awaited.
+    Finished(Pin<Box<dyn Future<Output = bool> + Send>>),
+    Over,
+}
+
+impl QuicSubstream {
+    pub(super) fn new(id: SubstreamId, send: SendStream, recv: RecvStream) -> Self {
+        Self {
+            buffer: SubstreamBuffer::new(id),
+            send,
+            recv,
+            wants_write: true,
+            writing: Writing::Open,
+            reading_is_over: false,
+        }
+    }
+
+    pub(super) const fn want_write(&mut self) {
+        self.wants_write = true;
+    }
+
+    pub(super) const fn finish(&mut self) {
+        self.buffer.finish();
+        self.wants_write = true;
+    }
+
+    pub(super) fn resume(&mut self, session: &mut Session, now: Instant) {
+        self.buffer.resume(session, now);
+    }
+
+    pub(super) fn reset(mut self, code: ResetCode) {
+        let code = VarInt::from_u32(code.as_u32());
+        // A half that has ended already needs no reset.
+        drop(self.send.reset(code));
+        drop(self.recv.stop(code));
+    }
+
+    /// Tells whether neither half has anything more to say.
+    pub(super) const fn is_over(&self) -> bool {
+        self.reading_is_over && matches!(self.writing, Writing::Over)
+    }
+
+    /// Moves what can be moved, within a budget; returns whether it may go on at once.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut Session,
+        now: Instant,
+    ) -> bool {
+        let wrote = self.poll_write(cx, session, now);
+        let read = self.poll_read(cx, session, now);
+        wrote || read
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, session: &mut Session, now: Instant) -> bool {
+        match &mut self.writing {
+            Writing::Open if self.wants_write => {}
+            Writing::Finished(acknowledged) => {
+                let Poll::Ready(is_acknowledged) = acknowledged.as_mut().poll(cx) else {
+                    return false;
+                };
+                self.writing = Writing::Over;
+                if is_acknowledged {
+                    session.handle_acknowledged(now, self.buffer.substream());
+                } else {
+                    self.buffer.ended(session, now, SubstreamEnd::Stopped);
+                }
+                return true;
+            }
+            Writing::Open | Writing::Over => return false,
+        }
+        for _ in 0..WRITES_PER_POLL {
+            let Some(chunk) = self.buffer.chunk(session) else {
+                self.wants_write = false;
+                return self.finish_if_asked();
+            };
+            let write = {
+                let write = pin!(self.send.write_chunks(std::slice::from_mut(chunk)));
+                write.poll(cx)
+            };
+            match write {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(WriteError::Stopped(_))) => {
+                    self.writing = Writing::Over;
+                    self.buffer.ended(session, now, SubstreamEnd::Stopped);
+                    return true;
+                }
+                Poll::Ready(Err(_)) => {
+                    // The connection is lost, and says so itself.
+                    self.writing = Writing::Over;
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn finish_if_asked(&mut self) -> bool {
+        if !self.buffer.is_finishing() {
+            return false;
+        }
+        self.writing = match self.send.finish() {
+            Ok(()) => {
+                let stopped = self.send.stopped();
+                Writing::Finished(Box::pin(async move { matches!(stopped.await, Ok(None)) }))
+            }
+            Err(_) => Writing::Over,
+        };
+        true
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, session: &mut Session, now: Instant) -> bool {
+        if self.reading_is_over {
+            return false;
+        }
+        if self.buffer.is_read_over() {
+            self.reading_is_over = true;
+            drop(self.recv.stop(VarInt::from_u32(0)));
+            return true;
+        }
+        if !self.buffer.wants_read() {
+            return false;
+        }
+        let mut chunks = [const { Bytes::new() }; CHUNKS_PER_READ];
+        let read = pin!(self.recv.read_chunks(&mut chunks)).poll(cx);
+        match read {
+            Poll::Pending => false,
+            Poll::Ready(Ok(Some(count))) => {
+                let buf = self.buffer.read_buffer();
+                for chunk in chunks.iter().take(count) {
+                    buf.extend_from_slice(chunk);
+                }
+                self.buffer.received(session, now);
+                true
+            }
+            Poll::Ready(Ok(None)) => self.read_ended(session, now, SubstreamEnd::Finished),
+            Poll::Ready(Err(ReadError::Reset(_))) => {
+                self.read_ended(session, now, SubstreamEnd::Reset)
+            }
+            Poll::Ready(Err(_)) => {
+                // The connection is lost, and says so itself.
+                self.reading_is_over = true;
+                false
+            }
+        }
+    }
+
+    fn read_ended(&mut self, session: &mut Session, now: Instant, end: SubstreamEnd) -> bool {
+        self.reading_is_over = true;
+        self.buffer.ended(session, now, end);
+        true
+    }
+}
+
+impl fmt::Debug for QuicSubstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicSubstream").field("buffer", &self.buffer).finish_non_exhaustive()
+    }
+}
+
+/// Datagrams' worth of data read at a time: about a read buffer.
+const CHUNKS_PER_READ: usize = 44;
+/// Chunks written before another substream has its turn.
+const WRITES_PER_POLL: usize = 4;

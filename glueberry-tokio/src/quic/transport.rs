@@ -1,0 +1,214 @@
+//! Dials and incoming connections, each in a task of its own.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures_channel::oneshot;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use glueberry_proto::{
+    Address, DialError, DialId, Naming, NewConnection, Origin, PublicKey, RefuseReason,
+};
+use libp2p_identity::{Keypair, PeerId};
+use multiaddr::Multiaddr;
+use quinn::VarInt;
+use tracing::debug;
+
+use super::connection::ConnectionTask;
+use super::{DialError as QuicDialError, Endpoint, EndpointError, Incoming, QuicAddr, QuicConfig};
+use crate::config::Config;
+use crate::driver::Letter;
+use crate::error::{Error, ErrorCode};
+use crate::node::Shared;
+use crate::runtime::Runtime;
+use crate::session::SessionDriver;
+use crate::transport::{Carrier, Transport};
+
+/// Binds the sockets of a node.
+pub(crate) fn bind(
+    runtime: &dyn Runtime,
+    identity: &Keypair,
+    listen: &[Multiaddr],
+    config: &Config,
+) -> Result<Endpoint, Error> {
+    let substreams = u32::try_from(config.core.max_substreams).unwrap_or(u32::MAX);
+    let quic = QuicConfig {
+        inbound_substreams: substreams,
+        outbound_substreams: substreams,
+        stream_window: config.stream_window,
+        send_window: config.send_window,
+        keep_alive: config.keep_alive,
+        lost_after: config.lost_after,
+    };
+    Endpoint::bind(runtime, identity, listen, &quic).map_err(|error| {
+        let code = match &error {
+            EndpointError::Address { .. } => ErrorCode::InvalidAddress,
+            EndpointError::Bind { .. } => ErrorCode::ListenFailed,
+            EndpointError::NoUdp | EndpointError::WindowTooLarge | EndpointError::KeepAlive => {
+                ErrorCode::InvalidConfig
+            }
+            EndpointError::Tls(_) => ErrorCode::Internal,
+        };
+        Error::because(code, error)
+    })
+}
+
+/// Raw QUIC as a node's transport.
+#[derive(Debug)]
+pub(crate) struct QuicTransport {
+    endpoint: Arc<Endpoint>,
+    shared: Arc<Shared>,
+    /// Dropping one cancels its dial.
+    dials: BTreeMap<DialId, oneshot::Sender<()>>,
+}
+
+impl QuicTransport {
+    pub(crate) fn start(endpoint: Endpoint, shared: &Arc<Shared>) -> Self {
+        let endpoint = Arc::new(endpoint);
+        shared.runtime.spawn(Box::pin(accept_all(endpoint.clone(), shared.clone())));
+        Self { endpoint, shared: shared.clone(), dials: BTreeMap::new() }
+    }
+}
+
+impl Transport for QuicTransport {
+    fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Address>) {
+        self.dials.retain(|_, cancel| !cancel.is_canceled());
+        let (cancel, mut cancelled) = oneshot::channel();
+        self.dials.insert(dial, cancel);
+        let (endpoint, shared) = (self.endpoint.clone(), self.shared.clone());
+        self.shared.runtime.spawn(Box::pin(async move {
+            let mut attempt = pin!(dial_any(&endpoint, peer, &addresses));
+            let result = poll_fn(|cx| match Pin::new(&mut cancelled).poll(cx) {
+                Poll::Ready(_) => Poll::Ready(None),
+                Poll::Pending => attempt.as_mut().poll(cx).map(Some),
+            });
+            match result.await {
+                None => {}
+                Some(Ok(connection)) => offer(&shared, connection, peer, Origin::Dialled(dial)),
+                Some(Err(error)) => drop(shared.mailbox.put(Letter::DialFailed(dial, error))),
+            }
+        }));
+    }
+
+    fn cancel(&mut self, dial: DialId) {
+        self.dials.remove(&dial);
+    }
+
+    fn close(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.dials.clear();
+        self.endpoint.close(VarInt::from_u32(0), b"");
+        let endpoint = self.endpoint.clone();
+        Box::pin(async move { endpoint.wait_idle().await })
+    }
+}
+
+/// Tries one address after the other.
+async fn dial_any(
+    endpoint: &Endpoint,
+    peer: PeerId,
+    addresses: &[Address],
+) -> Result<quinn::Connection, DialError> {
+    let mut last = DialError::NoUsableAddress;
+    for address in addresses {
+        let Ok(address) = address.as_str().parse::<QuicAddr>() else {
+            continue;
+        };
+        match endpoint.dial(address.socket, peer).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => {
+                debug!(%peer, address = %address.socket, error = %chain(&error), "dial failed");
+                last = dial_error(&error);
+            }
+        }
+    }
+    Err(last)
+}
+
+fn dial_error(error: &QuicDialError) -> DialError {
+    match error {
+        QuicDialError::WrongPeer { actual, .. } => {
+            DialError::WrongPeer { actual: actual.to_string() }
+        }
+        QuicDialError::Connection(quinn::ConnectionError::TimedOut) => DialError::TimedOut,
+        error => DialError::Transport(chain(error)),
+    }
+}
+
+/// Writes out an error and what caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// Accepts connections until the endpoint is closed, authenticating a bounded number at a time.
+async fn accept_all(endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
+    let mut handshakes = FuturesUnordered::new();
+    let mut accepting = Box::pin(accept(endpoint.clone()));
+    loop {
+        let has_room = handshakes.len() < shared.max_incoming;
+        let incoming = poll_fn(|cx| {
+            while let Poll::Ready(Some(())) = handshakes.poll_next_unpin(cx) {}
+            if !has_room && handshakes.len() >= shared.max_incoming {
+                return Poll::Pending;
+            }
+            accepting.as_mut().poll(cx)
+        })
+        .await;
+        let Some(incoming) = incoming else {
+            return;
+        };
+        accepting = Box::pin(accept(endpoint.clone()));
+        handshakes.push(authenticate(incoming, shared.clone()));
+    }
+}
+
+async fn accept(endpoint: Arc<Endpoint>) -> Option<Incoming> {
+    endpoint.accept().await
+}
+
+async fn authenticate(incoming: Incoming, shared: Arc<Shared>) {
+    let remote = incoming.remote_address();
+    match incoming.accept().await {
+        Ok((connection, peer)) => offer(&shared, connection, peer, Origin::Accepted),
+        Err(error) => debug!(%remote, error = %chain(&error), "incoming connection failed"),
+    }
+}
+
+/// Offers a connection to the node; one whose peer has no Ed25519 key never gets that far.
+fn offer(shared: &Arc<Shared>, connection: quinn::Connection, peer: PeerId, origin: Origin) {
+    let Ok(key) = PublicKey::try_from(&peer) else {
+        debug!(%peer, "not an ed25519 identity");
+        return connection.close(REFUSED, b"");
+    };
+    let offered = NewConnection { peer: key, origin, naming: Naming::Negotiated };
+    let carrier = QuicCarrier { connection, shared: shared.clone() };
+    // A node that has stopped closes its connections with the endpoint.
+    drop(shared.mailbox.put(Letter::Connection(offered, Box::new(carrier))));
+}
+
+struct QuicCarrier {
+    connection: quinn::Connection,
+    shared: Arc<Shared>,
+}
+
+impl Carrier for QuicCarrier {
+    fn carry(self: Box<Self>, session: SessionDriver) {
+        let task = ConnectionTask::new(self.connection, session, self.shared.clone());
+        self.shared.runtime.spawn(Box::pin(task));
+    }
+
+    fn refuse(self: Box<Self>, _: RefuseReason) {
+        self.connection.close(REFUSED, b"");
+    }
+}
+
+/// The code of a connection that is not wanted; it does not tell why.
+const REFUSED: VarInt = VarInt::from_u32(7);

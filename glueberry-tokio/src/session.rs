@@ -1,0 +1,285 @@
+//! A session on the async side: the core's machine with its port, its readers and the node.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use glueberry_proto::{
+    Action, Event as SessionEvent, FinalizeError, Instant, PrepareError, SendError, Session,
+    StreamName,
+};
+use tracing::{debug, trace, warn};
+
+use crate::driver::Letter;
+use crate::events::Event;
+use crate::inbox::Inbox;
+use crate::message::Message;
+use crate::node::Shared;
+use crate::port::{Command, Port};
+
+/// Drives one [`Session`] between its handles and an adapter that moves its bytes.
+#[derive(Debug)]
+pub(crate) struct SessionDriver {
+    session: Session,
+    port: Arc<Port>,
+    shared: Arc<Shared>,
+    readers: Vec<Reader>,
+    readers_version: u64,
+    handshake_is_readable: bool,
+    /// Messages that the core would not take at once.
+    stalled: VecDeque<(StreamName, Bytes)>,
+    is_over: bool,
+}
+
+/// One stream and who reads it.
+#[derive(Debug)]
+struct Reader {
+    stream: StreamName,
+    inbox: Arc<Inbox>,
+    is_readable: bool,
+}
+
+impl SessionDriver {
+    pub(crate) fn new(session: Session, port: Arc<Port>, shared: Arc<Shared>) -> Self {
+        Self {
+            session,
+            port,
+            shared,
+            readers: Vec::new(),
+            readers_version: 0,
+            handshake_is_readable: false,
+            stalled: VecDeque::new(),
+            is_over: false,
+        }
+    }
+
+    pub(crate) const fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Gives the core what handles have left for it.
+    pub(crate) fn take_commands(&mut self, now: Instant, cx: &Context<'_>) {
+        let stalled = &mut self.stalled;
+        let commands = self.port.take(cx, |stream, messages| {
+            stalled.extend(messages.into_iter().map(|message| (stream.clone(), message)));
+        });
+        for command in commands {
+            self.command(now, command);
+        }
+        self.send_stalled(now);
+    }
+
+    /// Returns the next thing for the adapter to do; words to the node are carried on the way.
+    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+        loop {
+            match self.session.poll_action()? {
+                Action::Forward(message) => {
+                    let letter = Letter::FromSession(self.session.connection(), message);
+                    // A node that is gone needs to hear nothing.
+                    drop(self.shared.mailbox.put(letter));
+                }
+                action => return Some(action),
+            }
+        }
+    }
+
+    /// Hands out events, and messages for as long as their readers have room; tells handles what
+    /// was taken by the transport.
+    pub(crate) fn deliver(&mut self, now: Instant, cx: &Context<'_>) {
+        self.send_stalled(now);
+        while let Some(event) = self.session.poll_event() {
+            self.event(event);
+        }
+        self.deliver_handshake(cx);
+        self.deliver_messages(cx);
+        if !self.is_over {
+            let (session, stalled) = (&self.session, &self.stalled);
+            self.port.update(|stream| {
+                let (messages, bytes) = session.queued(stream);
+                let waiting = stalled.iter().filter(|(name, _)| name == stream);
+                waiting
+                    .fold((messages, bytes), |sum, (_, message)| (sum.0 + 1, sum.1 + message.len()))
+            });
+        }
+    }
+
+    /// Tells whether the session has ended and nothing is left to hand out.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_over
+            && !self.handshake_is_readable
+            && !self.readers.iter().any(|reader| reader.is_readable)
+    }
+
+    fn command(&mut self, now: Instant, command: Command) {
+        // Who has stopped waiting for the answer needs none.
+        match command {
+            Command::Say(message, answer) => {
+                let _ = answer.send(self.session.send_handshake(now, message));
+            }
+            Command::Prepare(key, names, answer) => {
+                let result = self.session.prepare_streams(now, key, &names);
+                if result.is_ok() {
+                    self.prepared(&names);
+                }
+                let _ = answer.send(result);
+            }
+            Command::Finalize(answer) => {
+                let result = self.session.finalize_handshake(now);
+                if self.session.is_established() {
+                    self.port.established();
+                }
+                let _ = answer.send(result);
+            }
+            Command::Reject(reason) => self.session.reject_handshake(now, &reason),
+            Command::FromNode(message) => self.session.handle_node_message(now, message),
+        }
+    }
+
+    fn prepared(&mut self, names: &[StreamName]) {
+        self.port.prepared(names);
+        for stream in names {
+            if !self.readers.iter().any(|reader| reader.stream == *stream) {
+                let inbox = self.shared.routes.reader(self.port.peer, Some(stream));
+                self.readers.push(Reader { stream: stream.clone(), inbox, is_readable: false });
+            }
+        }
+    }
+
+    fn send_stalled(&mut self, now: Instant) {
+        while let Some((stream, message)) = self.stalled.pop_front() {
+            match self.session.send(now, &stream, message.clone()) {
+                Ok(()) => {}
+                Err(SendError::Backpressure) => {
+                    self.stalled.push_front((stream, message));
+                    return;
+                }
+                // The session is over, and its end tells how many messages were not sent.
+                Err(_) => return self.stalled.push_front((stream, message)),
+            }
+        }
+    }
+
+    fn event(&mut self, event: SessionEvent) {
+        let peer = self.port.peer;
+        let told = match event {
+            SessionEvent::HandshakeReadable => {
+                self.handshake_is_readable = true;
+                return;
+            }
+            SessionEvent::Readable { stream } => {
+                for reader in &mut self.readers {
+                    reader.is_readable |= reader.stream == stream;
+                }
+                return;
+            }
+            SessionEvent::Established => {
+                self.port.established();
+                return;
+            }
+            SessionEvent::RecordRejected { stream, error } => {
+                warn!(%peer, %stream, %error, "record rejected");
+                Event::RecordRejected { peer, stream, error }
+            }
+            SessionEvent::StreamInterrupted { stream, in_doubt } => {
+                debug!(%peer, %stream, in_doubt, "stream interrupted");
+                Event::StreamInterrupted { peer, stream, in_doubt }
+            }
+            SessionEvent::StreamRefused { stream, unsent } => {
+                warn!(%peer, %stream, unsent, "stream refused");
+                Event::StreamRefused { peer, stream, unsent }
+            }
+            SessionEvent::StreamNotPrepared { stream } => {
+                debug!(%peer, %stream, "stream not prepared");
+                Event::StreamNotPrepared { peer, stream }
+            }
+            SessionEvent::Closed(closed) => return self.closed(closed),
+            other => {
+                trace!(%peer, ?other, "event");
+                return;
+            }
+        };
+        self.shared.events.publish(&told);
+    }
+
+    fn closed(&mut self, mut closed: glueberry_proto::Closed) {
+        self.is_over = true;
+        let (commands, left) = self.port.close();
+        for command in commands {
+            refuse(command);
+        }
+        closed.unsent += left + self.stalled.len();
+        self.stalled = VecDeque::new();
+        let peer = self.port.peer;
+        debug!(%peer, reason = %closed.reason, closed.unsent, closed.in_doubt, "session closed");
+        self.shared.events.publish(&Event::SessionClosed { peer, closed });
+    }
+
+    fn deliver_handshake(&mut self, cx: &Context<'_>) {
+        if !self.handshake_is_readable {
+            return;
+        }
+        let (peer, at) = (self.port.peer, SystemTime::now());
+        let inbox = self.shared.routes.reader(peer, None);
+        let (session, is_readable) = (&mut self.session, &mut self.handshake_is_readable);
+        inbox.fill(cx, || match session.poll_handshake_message() {
+            Some(data) => Some(Message::new(peer, None, data, at)),
+            None => {
+                *is_readable = false;
+                None
+            }
+        });
+    }
+
+    fn deliver_messages(&mut self, cx: &Context<'_>) {
+        if !self.readers.iter().any(|reader| reader.is_readable) {
+            return;
+        }
+        self.refresh_readers();
+        let (peer, at, session) = (self.port.peer, SystemTime::now(), &mut self.session);
+        for reader in self.readers.iter_mut().filter(|reader| reader.is_readable) {
+            let (stream, is_readable) = (&reader.stream, &mut reader.is_readable);
+            reader.inbox.fill(cx, || match session.poll_message(stream) {
+                Some(data) => Some(Message::new(peer, Some(stream.clone()), data, at)),
+                None => {
+                    *is_readable = false;
+                    None
+                }
+            });
+        }
+    }
+
+    fn refresh_readers(&mut self) {
+        let version = self.shared.routes.version();
+        if version != self.readers_version {
+            self.readers_version = version;
+            for reader in &mut self.readers {
+                reader.inbox = self.shared.routes.reader(self.port.peer, Some(&reader.stream));
+            }
+        }
+    }
+}
+
+/// The session is gone with its task, one way or another: nobody may wait for it.
+impl Drop for SessionDriver {
+    fn drop(&mut self) {
+        let (commands, _) = self.port.close();
+        for command in commands {
+            refuse(command);
+        }
+        if !self.is_over {
+            drop(self.shared.mailbox.put(Letter::SessionGone(self.session.connection())));
+        }
+    }
+}
+
+/// Answers a command that came too late.
+fn refuse(command: Command) {
+    match command {
+        Command::Say(_, answer) => let _ = answer.send(Err(SendError::Closed)),
+        Command::Prepare(_, _, answer) => let _ = answer.send(Err(PrepareError::Closed)),
+        Command::Finalize(answer) => let _ = answer.send(Err(FinalizeError::Closed)),
+        Command::Reject(_) | Command::FromNode(_) => {}
+    }
+}

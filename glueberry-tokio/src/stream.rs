@@ -1,0 +1,161 @@
+//! One stream of one peer, as a [`Stream`] and a [`Sink`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_sink::Sink;
+use glueberry_proto::{SendError, StreamName};
+use libp2p_identity::PeerId;
+
+use crate::error::Error;
+use crate::inbox::{Inbox, InboxReader};
+use crate::node::{Node, on_stream, send_on};
+use crate::port::Port;
+
+/// One named stream of one peer: a [`Stream`] of received messages and a [`Sink`] for those to
+/// send.
+///
+/// It stays good across reconnections; while there is no Established session, sending fails with
+/// [`NotConnected`](crate::ErrorCode::NotConnected) or
+/// [`HandshakeNotComplete`](crate::ErrorCode::HandshakeNotComplete). Dropping it gives the stream
+/// back to [`Node::messages`]; what it had received and not handed out is gone with it.
+#[derive(Debug)]
+pub struct StreamHandle {
+    node: Node,
+    peer: PeerId,
+    name: StreamName,
+    reader: InboxReader,
+    /// The session that was last sent on.
+    port: Option<Arc<Port>>,
+    /// A message that the sink has accepted and the queue has not.
+    pending: Option<Bytes>,
+}
+
+impl StreamHandle {
+    pub(crate) const fn new(node: Node, peer: PeerId, name: StreamName, inbox: Arc<Inbox>) -> Self {
+        Self { node, peer, name, reader: InboxReader::new(inbox), port: None, pending: None }
+    }
+
+    /// Returns the peer.
+    pub const fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Returns the stream's name.
+    pub const fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// Waits for the next message; `None` when the node has shut down.
+    ///
+    /// Cancel-safe.
+    pub async fn recv(&mut self) -> Option<Bytes> {
+        std::future::poll_fn(|cx| self.poll_message(cx)).await
+    }
+
+    /// Sends a message, waiting while the queue is full.
+    ///
+    /// Cancel-safe: a message is queued whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Node::send`].
+    pub async fn send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
+        let (port, message) = (self.port()?, message.into());
+        send_on(&port, self.name.as_str(), &message).await
+    }
+
+    /// Sends a message if the queue has room.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Node::try_send`].
+    pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
+        let port = self.port()?;
+        port.send(self.name.as_str(), &message.into(), None)
+            .map_err(|error| on_stream(error, self.peer, self.name.as_str()))
+    }
+
+    fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+        self.reader.poll_message(cx).map(|message| message.map(|message| message.data))
+    }
+
+    /// Returns the session to send on, looked up again once the last one is over.
+    fn port(&mut self) -> Result<Arc<Port>, Error> {
+        match &self.port {
+            Some(port) if !port.is_closed() => Ok(port.clone()),
+            _ => {
+                let port = self.node.port(self.peer)?;
+                self.port = Some(port.clone());
+                Ok(port)
+            }
+        }
+    }
+
+    fn poll_pending(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        let Some(message) = self.pending.take() else {
+            return Poll::Ready(Ok(()));
+        };
+        let port = self.port()?;
+        match port.send(self.name.as_str(), &message, Some(cx)) {
+            Err(SendError::Backpressure) => {
+                self.pending = Some(message);
+                Poll::Pending
+            }
+            result => {
+                Poll::Ready(result.map_err(|error| on_stream(error, self.peer, self.name.as_str())))
+            }
+        }
+    }
+}
+
+impl Stream for StreamHandle {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.poll_message(cx)
+    }
+}
+
+/// Ready for a message when the one before is queued; flushed when the transport has taken all.
+impl Sink<Bytes> for StreamHandle {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_pending(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Error> {
+        match self.try_send(message.clone()) {
+            Err(error) if error.code() == crate::ErrorCode::Backpressure => {
+                self.pending = Some(message);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match self.poll_pending(cx) {
+            Poll::Ready(Ok(())) => {}
+            other => return other,
+        }
+        match &self.port {
+            Some(port) if !port.is_flushed(self.name.as_str(), cx) => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_flush(cx)
+    }
+}
+
+impl Drop for StreamHandle {
+    fn drop(&mut self) {
+        self.node.release(self.peer, &self.name);
+    }
+}

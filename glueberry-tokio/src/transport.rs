@@ -1,0 +1,30 @@
+//! What the node's task asks of a transport.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use glueberry_proto::{Address, DialId, RefuseReason};
+use libp2p_identity::PeerId;
+
+use crate::session::SessionDriver;
+
+/// Dials peers, and brings connections to the node as [`Letter`](crate::driver::Letter)s.
+pub(crate) trait Transport: Send + 'static {
+    /// Starts a dial; its result comes as a letter.
+    fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Address>);
+
+    /// Gives a dial up.
+    fn cancel(&mut self, dial: DialId);
+
+    /// Closes everything; ready when peers had time to hear of it.
+    fn close(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// A connection that is offered to the node.
+pub(crate) trait Carrier: Send {
+    /// Carries a session to its end.
+    fn carry(self: Box<Self>, session: SessionDriver);
+
+    /// Closes the connection.
+    fn refuse(self: Box<Self>, reason: RefuseReason);
+}
