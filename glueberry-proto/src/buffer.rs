@@ -130,12 +130,14 @@ impl SubstreamBuffer {
     /// front of them, or say afterwards how many it [`wrote`](Self::wrote).
     pub fn chunk(&mut self, session: &mut Session) -> Option<&mut Bytes> {
         if self.write.is_empty() {
+            // Even an empty view would keep the buffer alive that it was cut from.
+            self.write = Bytes::new();
             session.poll_write(self.substream, &mut self.staging, WRITE_CHUNK);
-            self.write = self.staging.split().freeze();
-            if self.write.is_empty() {
+            if self.staging.is_empty() {
                 self.staging = BytesMut::new();
                 return None;
             }
+            self.write = self.staging.split().freeze();
         }
         Some(&mut self.write)
     }

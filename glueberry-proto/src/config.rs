@@ -34,11 +34,12 @@ pub struct Config {
     /// Largest handshake message, and all that a session holds of them in each direction, in
     /// bytes. 64 KiB: a peer that has proven nothing yet is granted little.
     pub max_handshake_size: usize,
-    /// Messages queued per stream and peer above which `send` says backpressure. 1000.
+    /// Messages queued per stream and peer from which on `send` says backpressure. 1000.
     pub high_watermark: usize,
     /// Messages to which a queue must drain before `send` accepts again. 500.
     pub low_watermark: usize,
-    /// Bytes queued per stream and peer above which `send` says backpressure. 8 MiB.
+    /// Bytes queued per stream and peer from which on `send` says backpressure. 8 MiB; the message
+    /// that reaches it is still accepted.
     pub high_watermark_bytes: usize,
     /// Bytes to which a queue must drain before `send` accepts again. 4 MiB.
     pub low_watermark_bytes: usize,
@@ -50,7 +51,8 @@ pub struct Config {
     pub receive_queue_bytes: usize,
     /// Named streams per session. 32.
     pub max_streams: usize,
-    /// Substreams per session at one time, of all kinds. 64.
+    /// Substreams of all kinds that each side may have open at one time in a session. 64: one per
+    /// stream, one for the handshake, and as many again that are about to end.
     pub max_substreams: usize,
     /// Time for a substream to be negotiated, and for the peer to open its own handshake
     /// substream once it has refused ours. 10 s.
@@ -143,6 +145,7 @@ impl Config {
         self.check_counts()?;
         self.check_times()?;
         let rules = [
+            (self.max_streams < self.max_substreams, "max_streams", "max_substreams"),
             (self.low_watermark < self.high_watermark, "low_watermark", "high_watermark"),
             (
                 self.low_watermark_bytes < self.high_watermark_bytes,
@@ -311,7 +314,8 @@ mod tests {
     #[test]
     fn each_bad_field_is_named() {
         type Break = fn(&mut Config);
-        let cases: [(&str, Break); 8] = [
+        let cases: [(&str, Break); 9] = [
+            ("max_streams", |c| c.max_substreams = c.max_streams),
             ("profiles", |c| c.profiles.clear()),
             ("max_message_size", |c| c.max_message_size = 0),
             ("max_message_size", |c| c.max_message_size = 64 * MIB),

@@ -175,6 +175,12 @@ pub enum PrepareError {
         /// The limit.
         limit: usize,
     },
+    /// The session's profile does not carry a stream of this name.
+    #[error("stream name `{name}` is not allowed by the session's profile")]
+    NameNotAllowed {
+        /// The name.
+        name: StreamName,
+    },
     /// The key is not the one that the transport has authenticated.
     #[error("public key {given} is not the peer's, which is {peer}")]
     WrongKey {

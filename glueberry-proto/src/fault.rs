@@ -7,7 +7,7 @@ use crate::config::Config;
 #[non_exhaustive]
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "public only in `testing`"))]
 pub enum Fault {
-    /// Panics on a malformed frame.
+    /// Panics when the peer misbehaves.
     C1,
     /// Tells the end of a session twice.
     C2,
@@ -31,6 +31,20 @@ pub enum Fault {
     C11,
     /// Gives two substreams the same id.
     C12,
+}
+
+/// Counts for the whole process, which no machine may depend on.
+#[cfg(feature = "testing")]
+pub(crate) fn process_counter() -> u64 {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    COUNTER.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Counts nothing.
+#[cfg(not(feature = "testing"))]
+pub(crate) const fn process_counter() -> u64 {
+    0
 }
 
 impl Config {

@@ -1,4 +1,171 @@
 //! Sans-IO core of Glueberry: named, encrypted message streams to peers known by key.
+//!
+//! No I/O, no clock, no threads, no ambient randomness, no async: bytes, time, entropy and
+//! commands go in; bytes, requests, events and messages come out. An adapter binds it to a
+//! transport: raw QUIC (`glueberry-tokio`), a libp2p swarm (`glueberry-libp2p`), a simulator
+//! (`glueberry-sim`), or an event loop of your own.
+//!
+//! ```text
+//!             application
+//!    commands │        ▲ ConnectionEvent       commands │      ▲ Event, messages
+//!             ▼        │                                ▼      │
+//!         ┌──────────────────┐  ToSession / ToNode  ┌──────────────────┐ one per connection,
+//!         │       Node       │◄────────────────────►│     Session      │ owned by its task
+//!         │ policy, no bytes │   (opaque values)    │ handshake, keys, │
+//!         └──────┬───────────┘                      │ streams, framing │
+//!      NodeAction│ ▲ connections, dial results      └───┬──────────▲───┘
+//!                ▼ │                              Action │          │ handle_*, bytes
+//!              adapter                                   ▼          │
+//!                                         SubstreamBuffer per substream ── transport
+//! ```
+//!
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | node | one running Glueberry identity (an Ed25519 key) |
+//! | peer | another node |
+//! | connection | one transport connection to a peer |
+//! | substream | one ordered, reliable byte stream of the transport inside a connection |
+//! | session | one attempt over one connection: handshake substream, keys, streams, until its end |
+//! | stream | a *named* message stream of the application, carried by substreams of a session |
+//! | message | what the application sends: bytes with boundaries |
+//! | frame, record | a message's bytes as delimited on a substream; the sealed bytes |
+//!
+//! # The rules
+//!
+//! Each has a property test whose name begins with its number, and a fault on which that test is
+//! seen to fail (`tests/core/rules`, `tests/memory`).
+//!
+//! | # | rule |
+//! |---|---|
+//! | C1 | Inputs never fail and never panic, whatever the remote sends. |
+//! | C2 | A session ends with exactly one [`Event::Closed`]; after it inputs do nothing and no timer is armed; messages already received can still be taken. |
+//! | C3 | A command that returns an error has itself changed nothing (due timers may have fired first, C7). |
+//! | C4 | When outputs are drained does not change what is delivered per stream, its order, or the events. (Where records are cut, and when a queue says full, may differ.) |
+//! | C5 | How bytes are cut into inputs does not change what each stream delivers or the events. |
+//! | C6 | Actions (must be done now) and messages (may lag) are separate queues. A slow reader of one stream pauses that stream only. Nothing is dropped silently. |
+//! | C7 | Every input and command carries `now` and first does what `handle_timeout(now)` would; an earlier `now` counts as the latest seen. `poll_*` carry none. |
+//! | C8 | `poll_timeout` is pure and lies strictly ahead of the latest `now`; early or spurious `handle_timeout` is harmless. |
+//! | C9 | Bytes handed out for a substream are committed: write them in order, or reset it. |
+//! | C10 | Memory is bounded by the configuration ([`Config::session_memory_bound`]), whatever the remote does. |
+//! | C11 | Same configuration, seed, inputs and polls give the same outputs, byte for byte, on every platform. |
+//! | C12 | Every id is allocated by a machine, none by an adapter. |
+//!
+//! # The loop
+//!
+//! An adapter does the same everywhere: apply what happened; drain actions; move bytes both ways
+//! on every substream that is ready; take events, and messages while the application has room; arm
+//! the timer. Here two nodes meet over a transport that is two queues of bytes, with a name
+//! preamble on each substream because nothing else names it.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use glueberry_proto::*;
+//!
+//! /// One side: a node, its session, and the buffers of its substreams.
+//! struct Side {
+//!     node: Node,
+//!     session: Option<Session>,
+//!     buffers: BTreeMap<SubstreamId, (usize, SubstreamBuffer)>,
+//! }
+//!
+//! impl Side {
+//!     fn new(secret: u8) -> Self {
+//!         let mut config = Config::default();
+//!         config.streams = vec![StreamName::new("chat").unwrap()];
+//!         // In production both come from the operating system, and a seed is never used twice.
+//!         let identity = Identity::from_seed(&[secret; 32]);
+//!         let seed = Seed::from_bytes([secret; 32]);
+//!         let node = Node::new(Instant::ZERO, identity, config, seed).unwrap();
+//!         Self { node, session: None, buffers: BTreeMap::new() }
+//!     }
+//!
+//!     /// Does what the machines ask. `opened` counts the transport's substreams.
+//!     fn act(&mut self, now: Instant, opened: &mut usize) {
+//!         while let Some(session) = &mut self.session {
+//!             if let Some(NodeAction::Forward { message, .. }) = self.node.poll_action() {
+//!                 session.handle_node_message(now, message);
+//!                 continue;
+//!             }
+//!             let Some(action) = session.poll_action() else { break };
+//!             match action {
+//!                 Action::OpenSubstream { substream, .. } => {
+//!                     self.buffers.insert(substream, (*opened, SubstreamBuffer::new(substream)));
+//!                     *opened += 1;
+//!                     session.handle_opened(now, substream, None);
+//!                 }
+//!                 Action::ResumeRead(id) => self.buffers.get_mut(&id).unwrap().1.resume(session, now),
+//!                 Action::Forward(message) => {
+//!                     self.node.handle_session_message(now, session.connection(), message);
+//!                 }
+//!                 // This loop writes whenever it can, and its transport never closes.
+//!                 _ => {}
+//!             }
+//!         }
+//!     }
+//!
+//!     /// Moves bytes of every substream to the other side.
+//!     fn pump(&mut self, now: Instant, other: &mut Side) {
+//!         let (Some(session), Some(peer)) = (&mut self.session, &mut other.session) else { return };
+//!         for (wire, buffer) in self.buffers.values_mut() {
+//!             while let Some(chunk) = buffer.chunk(session) {
+//!                 let bytes = chunk.split_off(0);
+//!                 if !other.buffers.values().any(|(theirs, _)| theirs == wire) {
+//!                     let id = peer.handle_accepted(now, None);
+//!                     other.buffers.insert(id, (*wire, SubstreamBuffer::new(id)));
+//!                 }
+//!                 let mut theirs = other.buffers.values_mut().filter(|(theirs, _)| theirs == wire);
+//!                 let (_, theirs) = theirs.next().unwrap();
+//!                 theirs.read_buffer().extend_from_slice(&bytes);
+//!                 theirs.received(peer, now);
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! let (mut a, mut b) = (Side::new(1), Side::new(2));
+//! let (now, mut opened) = (Instant::ZERO, 0);
+//! let (a_key, b_key) = (a.node.public_key(), b.node.public_key());
+//!
+//! // A dials B; the transport connects, and has proven to each side who the other is.
+//! a.node.add_peer(now, b_key, &[Address::new("memory")]).unwrap();
+//! a.node.connect(now, b_key).unwrap();
+//! let Some(NodeAction::Dial { dial, .. }) = a.node.poll_action() else { panic!() };
+//! for (side, peer, origin) in
+//!     [(&mut a, b_key, Origin::Dialled(dial)), (&mut b, a_key, Origin::Accepted)]
+//! {
+//!     let connection = NewConnection { peer, origin, naming: Naming::Preamble };
+//!     let Admission::Accept(session) = side.node.handle_connection(now, connection) else { panic!() };
+//!     side.session = Some(*session);
+//! }
+//! let mut run = |a: &mut Side, b: &mut Side| {
+//!     for _ in 0..8 {
+//!         a.act(now, &mut opened);
+//!         a.pump(now, b);
+//!         b.act(now, &mut opened);
+//!         b.pump(now, a);
+//!     }
+//! };
+//! run(&mut a, &mut b);
+//! assert_eq!(a.node.state(b_key), ConnectionState::Connected);
+//!
+//! // The handshake: what is said in it is the application's; then both phases on both sides.
+//! let chat = StreamName::new("chat").unwrap();
+//! for (side, key) in [(&mut a, b_key), (&mut b, a_key)] {
+//!     let session = side.session.as_mut().unwrap();
+//!     session.send_handshake(now, "hello".into()).unwrap();
+//!     session.prepare_streams(now, key, &[chat.clone()]).unwrap();
+//!     session.finalize_handshake(now).unwrap();
+//! }
+//! run(&mut a, &mut b);
+//! assert_eq!(b.node.state(a_key), ConnectionState::Established);
+//!
+//! // Messages.
+//! a.session.as_mut().unwrap().send(now, &chat, "a message".into()).unwrap();
+//! run(&mut a, &mut b);
+//! assert_eq!(b.session.as_mut().unwrap().poll_message(&chat).unwrap(), "a message");
+//! ```
 
 mod buffer;
 mod config;
@@ -35,3 +202,10 @@ pub use session::{
 };
 pub use time::Instant;
 pub use wire::{Profile, ProtocolId, StreamName};
+
+/// Machines move into the tasks that own their connections.
+const _: () = {
+    const fn assert_send<T: Send>() {}
+    assert_send::<Node>();
+    assert_send::<Session>();
+};

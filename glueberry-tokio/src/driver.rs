@@ -10,14 +10,15 @@ use std::time::SystemTime;
 
 use futures_channel::oneshot;
 use glueberry_proto::{
-    Address, Admission, ConnectionEvent, ConnectionId, ConnectionState, DialError, DialId, Instant,
-    NewConnection, Node, NodeAction, PublicKey, ToNode,
+    Address, Admission, Closed, ConnectionEvent, ConnectionId, ConnectionState, DialError, DialId,
+    Instant, NewConnection, Node, NodeAction, PublicKey, ToNode,
 };
 use libp2p_identity::PeerId;
 use tracing::{debug, info};
 
 use crate::error::{Error, ErrorCode};
 use crate::events::{Event, StateChanged};
+use crate::mailbox::answer;
 use crate::node::Shared;
 use crate::port::{Command, Port};
 use crate::routes::Standing;
@@ -34,6 +35,7 @@ pub(crate) enum Letter {
     Shutdown(Option<oneshot::Sender<()>>),
     // From sessions.
     FromSession(ConnectionId, ToNode),
+    SessionClosed(PeerId, Closed),
     SessionGone(ConnectionId),
     // From the transport.
     Connection(NewConnection, Box<dyn Carrier>),
@@ -51,6 +53,7 @@ impl fmt::Debug for Letter {
             Self::Disconnect(..) => "Disconnect",
             Self::Shutdown(..) => "Shutdown",
             Self::FromSession(..) => "FromSession",
+            Self::SessionClosed(..) => "SessionClosed",
             Self::SessionGone(..) => "SessionGone",
             Self::Connection(..) => "Connection",
             Self::DialFailed(..) => "DialFailed",
@@ -66,6 +69,8 @@ pub(crate) struct NodeDriver<T> {
     timer: Box<dyn Timer>,
     sessions: BTreeMap<ConnectionId, (PublicKey, Arc<Port>)>,
     connecting: BTreeMap<PublicKey, Vec<Answer<()>>>,
+    /// Sessions that have ended and are to be told so.
+    ended: Vec<(PeerId, Closed)>,
     /// Peers whose standing must be looked at.
     touched: BTreeSet<PublicKey>,
     stopping: Vec<oneshot::Sender<()>>,
@@ -83,6 +88,7 @@ impl<T: Transport> NodeDriver<T> {
             timer,
             sessions: BTreeMap::new(),
             connecting: BTreeMap::new(),
+            ended: Vec::new(),
             touched: BTreeSet::new(),
             stopping: Vec::new(),
             is_stopping: false,
@@ -97,16 +103,16 @@ impl<T: Transport> NodeDriver<T> {
     fn letter(&mut self, letter: Letter) {
         let now = self.now();
         match letter {
-            Letter::AddPeer(peer, addresses, answer) => {
+            Letter::AddPeer(peer, addresses, answer_to) => {
                 let added = self.node.add_peer(now, peer, &addresses).map_err(Error::from);
-                let _ = answer.send(added);
+                answer(answer_to, added);
             }
-            Letter::Connect(peer, answer) => match self.node.connect(now, peer) {
-                Ok(()) => self.connecting.entry(peer).or_default().push(answer),
-                Err(error) => let _ = answer.send(Err(error.into())),
+            Letter::Connect(peer, answer_to) => match self.node.connect(now, peer) {
+                Ok(()) => self.connecting.entry(peer).or_default().push(answer_to),
+                Err(error) => answer(answer_to, Err(error.into())),
             },
-            Letter::Disconnect(peer, answer) => {
-                let _ = answer.send(self.node.disconnect(now, peer));
+            Letter::Disconnect(peer, answer_to) => {
+                answer(answer_to, self.node.disconnect(now, peer));
             }
             Letter::Shutdown(answer) => {
                 self.is_stopping = true;
@@ -117,6 +123,7 @@ impl<T: Transport> NodeDriver<T> {
                 self.node.handle_session_message(now, connection, message);
                 self.touch(connection);
             }
+            Letter::SessionClosed(peer, closed) => self.ended.push((peer, closed)),
             Letter::SessionGone(connection) => {
                 self.node.handle_session_gone(now, connection);
                 self.touch(connection);
@@ -185,6 +192,9 @@ impl<T: Transport> NodeDriver<T> {
         for event in events {
             self.event(event);
         }
+        for (peer, closed) in self.ended.drain(..) {
+            self.shared.events.publish(&Event::SessionClosed { peer, closed });
+        }
         told
     }
 
@@ -223,7 +233,7 @@ impl<T: Transport> NodeDriver<T> {
         if state == ConnectionState::Connecting {
             return;
         }
-        for answer in self.connecting.remove(&key).unwrap_or_default() {
+        for answer_to in self.connecting.remove(&key).unwrap_or_default() {
             let result = match state {
                 ConnectionState::Connected | ConnectionState::Established => Ok(()),
                 _ => Err(reason
@@ -231,7 +241,7 @@ impl<T: Transport> NodeDriver<T> {
                     .map_or_else(|| Error::new(ErrorCode::NotConnected), Error::from)
                     .of_peer(key.into())),
             };
-            let _ = answer.send(result);
+            answer(answer_to, result);
         }
     }
 
@@ -247,8 +257,8 @@ impl<T: Transport> NodeDriver<T> {
 
     fn stopped(&mut self) {
         self.shared.stop();
-        for answer in self.stopping.drain(..) {
-            let _ = answer.send(());
+        for answer_to in self.stopping.drain(..) {
+            answer(answer_to, ());
         }
     }
 }

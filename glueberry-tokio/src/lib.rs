@@ -1,4 +1,40 @@
 //! Async Glueberry node over raw QUIC: named, encrypted message streams to peers known by key.
+//!
+//! A [`Node`] has an Ed25519 identity, listens and dials, holds the application's two-phase
+//! handshake with each peer, and carries messages on named streams, each sealed with
+//! ChaCha20-Poly1305 inside QUIC's own TLS. It speaks libp2p's TLS identity, ALPN and
+//! multistream-select, so any libp2p node with QUIC can dial it and be dialled.
+//!
+//! ```
+#![doc = include_str!("../examples/minimal.rs")]
+//! ```
+//!
+//! # What is and isn't protected
+//!
+//! The connection authenticates both sides by their keys and encrypts with forward secrecy: that
+//! is QUIC's TLS 1.3. The records of the v1 profiles inside add a second layer that has **no
+//! forward secrecy** (its key is derived from the two identities and nothing else) and **no
+//! protection against replay across sessions**; handshake messages are not in it at all. It helps
+//! against a part of this process that sees the transport's plaintext; it is no reason to run over
+//! a transport that does not authenticate.
+//!
+//! # Delivery
+//!
+//! Messages of one stream arrive in order, whole, and at most once. Sending waits above a high
+//! watermark. A reader that lags slows its sender down: nothing is dropped. A message that was
+//! accepted is handed to the transport, or reported as unsent or in doubt when its session ends
+//! ([`Event::SessionClosed`]).
+//!
+//! # Runtimes
+//!
+//! | feature | runtime |
+//! |---|---|
+//! | `tokio` (default) | [`runtime::TokioRuntime`] |
+//! | `smol` | `runtime::AnyRuntime::smol` |
+//! | `async-std` | `runtime::AnyRuntime::async_std`; discontinued upstream (RUSTSEC-2025-0052), prefer smol |
+//! | `async-io` | `runtime::AnyRuntime::new`: any executor that can spawn |
+//!
+//! Each runs QUIC by itself; no tokio runtime drives a node on the others.
 
 mod builder;
 mod clock;
@@ -29,6 +65,9 @@ pub use glueberry_proto::{
     CloseReason, Closed, ConnectionState, Direction, Profile, PublicKey, StateReason, StreamName,
 };
 pub use inbox::Messages;
+/// Identities, re-exported so that versions match.
+pub use libp2p_identity as identity;
 pub use message::{HANDSHAKE, Message};
+pub use multiaddr::Multiaddr;
 pub use node::Node;
 pub use stream::StreamHandle;

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
+use futures_channel::oneshot;
+
 /// A queue into one task.
 ///
 /// It has no capacity of its own: what is put in is bounded by its senders, each of whom waits for
@@ -54,6 +56,11 @@ impl<T> Mailbox<T> {
         state.is_closed = true;
         std::mem::take(&mut state.queue)
     }
+}
+
+/// Answers a question; who has stopped waiting for the answer needs none.
+pub(crate) fn answer<T>(to: oneshot::Sender<T>, value: T) {
+    drop(to.send(value).err());
 }
 
 /// Locks a mutex whose data stays sound even if a holder has panicked.

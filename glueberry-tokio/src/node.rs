@@ -332,7 +332,7 @@ impl Node {
         let (answer, done) = oneshot::channel();
         if self.inner.shared.mailbox.put(Letter::Shutdown(Some(answer))).is_ok() {
             // An error means that the node has stopped in another way.
-            drop(done.await);
+            done.await.unwrap_or_default();
         }
     }
 

@@ -124,8 +124,7 @@ impl Port {
             }
             return Err(SendError::Backpressure);
         }
-        outbox.bytes += size;
-        outbox.queue.push_back(message.clone());
+        outbox.push(message.clone(), &self.limits);
         wake(guard);
         Ok(())
     }
@@ -230,6 +229,13 @@ impl Outbox {
         !self.is_full
             && count < limits.high
             && (count == 0 || bytes.saturating_add(size) <= limits.high_bytes)
+    }
+
+    fn push(&mut self, message: Bytes, limits: &Limits) {
+        self.bytes += message.len();
+        self.queue.push_back(message);
+        // As the core does, which must never refuse what was accepted here.
+        self.is_full = self.len() >= limits.high;
     }
 
     fn wait(&mut self, cx: &Context<'_>) {

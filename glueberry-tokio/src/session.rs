@@ -7,14 +7,15 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use glueberry_proto::{
-    Action, Event as SessionEvent, FinalizeError, Instant, PrepareError, SendError, Session,
-    StreamName,
+    Action, Closed, Event as SessionEvent, FinalizeError, Instant, PrepareError, SendError,
+    Session, StreamName,
 };
 use tracing::{debug, trace, warn};
 
 use crate::driver::Letter;
 use crate::events::Event;
 use crate::inbox::Inbox;
+use crate::mailbox::answer;
 use crate::message::Message;
 use crate::node::Shared;
 use crate::port::{Command, Port};
@@ -31,6 +32,8 @@ pub(crate) struct SessionDriver {
     /// Messages that the core would not take at once.
     stalled: VecDeque<(StreamName, Bytes)>,
     is_over: bool,
+    /// How the session ended, to be told behind its last word to the node.
+    closed: Option<Closed>,
 }
 
 /// One stream and who reads it.
@@ -52,6 +55,7 @@ impl SessionDriver {
             handshake_is_readable: false,
             stalled: VecDeque::new(),
             is_over: false,
+            closed: None,
         }
     }
 
@@ -65,24 +69,26 @@ impl SessionDriver {
         let commands = self.port.take(cx, |stream, messages| {
             stalled.extend(messages.into_iter().map(|message| (stream.clone(), message)));
         });
+        // Messages first: they were accepted before a command that ends the session.
+        self.send_stalled(now);
         for command in commands {
             self.command(now, command);
         }
-        self.send_stalled(now);
     }
 
     /// Returns the next thing for the adapter to do; words to the node are carried on the way.
     pub(crate) fn poll_action(&mut self) -> Option<Action> {
-        loop {
-            match self.session.poll_action()? {
-                Action::Forward(message) => {
-                    let letter = Letter::FromSession(self.session.connection(), message);
-                    // A node that is gone needs to hear nothing.
-                    drop(self.shared.mailbox.put(letter));
-                }
+        let connection = self.session.connection();
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Forward(message) => self.write(Letter::FromSession(connection, message)),
                 action => return Some(action),
             }
         }
+        if let Some(closed) = self.closed.take() {
+            self.write(Letter::SessionClosed(self.port.peer, closed));
+        }
+        None
     }
 
     /// Hands out events, and messages for as long as their readers have room; tells handles what
@@ -113,24 +119,23 @@ impl SessionDriver {
     }
 
     fn command(&mut self, now: Instant, command: Command) {
-        // Who has stopped waiting for the answer needs none.
         match command {
-            Command::Say(message, answer) => {
-                let _ = answer.send(self.session.send_handshake(now, message));
+            Command::Say(message, answer_to) => {
+                answer(answer_to, self.session.send_handshake(now, message));
             }
-            Command::Prepare(key, names, answer) => {
+            Command::Prepare(key, names, answer_to) => {
                 let result = self.session.prepare_streams(now, key, &names);
                 if result.is_ok() {
                     self.prepared(&names);
                 }
-                let _ = answer.send(result);
+                answer(answer_to, result);
             }
-            Command::Finalize(answer) => {
+            Command::Finalize(answer_to) => {
                 let result = self.session.finalize_handshake(now);
                 if self.session.is_established() {
                     self.port.established();
                 }
-                let _ = answer.send(result);
+                answer(answer_to, result);
             }
             Command::Reject(reason) => self.session.reject_handshake(now, &reason),
             Command::FromNode(message) => self.session.handle_node_message(now, message),
@@ -203,7 +208,7 @@ impl SessionDriver {
         self.shared.events.publish(&told);
     }
 
-    fn closed(&mut self, mut closed: glueberry_proto::Closed) {
+    fn closed(&mut self, mut closed: Closed) {
         self.is_over = true;
         let (commands, left) = self.port.close();
         for command in commands {
@@ -213,7 +218,12 @@ impl SessionDriver {
         self.stalled = VecDeque::new();
         let peer = self.port.peer;
         debug!(%peer, reason = %closed.reason, closed.unsent, closed.in_doubt, "session closed");
-        self.shared.events.publish(&Event::SessionClosed { peer, closed });
+        self.closed = Some(closed);
+    }
+
+    /// Puts a word to the node; one that is gone needs to hear nothing.
+    fn write(&self, letter: Letter) {
+        drop(self.shared.mailbox.put(letter));
     }
 
     fn deliver_handshake(&mut self, cx: &Context<'_>) {
@@ -269,7 +279,7 @@ impl Drop for SessionDriver {
             refuse(command);
         }
         if !self.is_over {
-            drop(self.shared.mailbox.put(Letter::SessionGone(self.session.connection())));
+            self.write(Letter::SessionGone(self.session.connection()));
         }
     }
 }
@@ -277,9 +287,9 @@ impl Drop for SessionDriver {
 /// Answers a command that came too late.
 fn refuse(command: Command) {
     match command {
-        Command::Say(_, answer) => let _ = answer.send(Err(SendError::Closed)),
-        Command::Prepare(_, _, answer) => let _ = answer.send(Err(PrepareError::Closed)),
-        Command::Finalize(answer) => let _ = answer.send(Err(FinalizeError::Closed)),
+        Command::Say(_, answer_to) => answer(answer_to, Err(SendError::Closed)),
+        Command::Prepare(_, _, answer_to) => answer(answer_to, Err(PrepareError::Closed)),
+        Command::Finalize(answer_to) => answer(answer_to, Err(FinalizeError::Closed)),
         Command::Reject(_) | Command::FromNode(_) => {}
     }
 }

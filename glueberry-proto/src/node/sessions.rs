@@ -105,7 +105,7 @@ impl Node {
         }
         let peer = record.peer;
         match self.peers.get(&peer).and_then(|peer| peer.granted) {
-            None => self.grant(connection, Carry::default()),
+            None => self.promote(peer),
             Some(granted) => self.compete(peer, granted, connection),
         }
     }
@@ -125,8 +125,12 @@ impl Node {
             && peer.granted == Some(connection)
             && peer.state() == ConnectionState::Connected
         {
+            let successor = peer.successor.take();
             let event = peer.move_to_established(now);
             self.events.push_back(event);
+            if let Some(successor) = successor {
+                self.end(successor, CloseReason::Superseded);
+            }
         }
     }
 
@@ -145,7 +149,8 @@ impl Node {
         if known.granted != Some(connection) {
             return;
         }
-        let Some(record) = self.sessions.get_mut(&successor) else {
+        let successor_record = self.sessions.get_mut(&successor);
+        let Some(record) = successor_record.filter(|record| !record.is_ending) else {
             // The keeper died first: the one that has yielded speaks on.
             return self.forward(connection, FromNode::Grant(carry));
         };
@@ -163,12 +168,13 @@ impl Node {
             return;
         };
         let peer = record.peer;
-        let is_granted =
-            self.peers.get(&peer).is_some_and(|known| known.granted == Some(connection));
-        if is_granted {
-            self.granted_closed(peer, reason);
-        } else {
-            self.connecting_failed(peer, DialError::Session(reason));
+        match self.peers.get(&peer).and_then(|known| known.granted) {
+            Some(granted) if granted == connection => self.granted_closed(peer, reason),
+            Some(_) => {}
+            None => {
+                self.promote(peer);
+                self.connecting_failed(peer, DialError::Session(reason));
+            }
         }
         self.forget_if_unknown(peer);
     }
@@ -244,6 +250,34 @@ impl Node {
         Ok(())
     }
 
+    /// Lets a session that is agreed speak for a peer that has none.
+    ///
+    /// While a session of ours that would be kept is not agreed yet, none is: nothing that is said
+    /// has then to be taken back. The peer cannot wait likewise, as it does not know of our dials;
+    /// it exchanges its session, and nothing that it said was heard.
+    fn promote(&mut self, peer: PublicKey) {
+        let keeper = self.keeper(peer);
+        let rivals =
+            || self.sessions.iter().filter(|(_, record)| record.peer == peer && !record.is_ending);
+        let is_ours_pending = keeper == Direction::Outbound
+            && rivals().any(|(_, record)| record.direction == keeper && !record.is_agreed);
+        let best = rivals()
+            .filter(|(_, record)| record.is_agreed)
+            .min_by_key(|(_, record)| record.direction != keeper)
+            .map(|(connection, _)| *connection);
+        if let Some(connection) = best
+            && !is_ours_pending
+        {
+            self.grant(connection, Carry::default());
+        }
+    }
+
+    /// Returns the direction of the session that is kept if there are two: that which the smaller
+    /// key has dialled.
+    fn keeper(&self, peer: PublicKey) -> Direction {
+        if self.public_key() < peer { Direction::Outbound } else { Direction::Inbound }
+    }
+
     /// Lets a session speak for its peer.
     fn grant(&mut self, connection: ConnectionId, carry: Carry) {
         let Some(record) = self.sessions.get_mut(&connection) else {
@@ -258,11 +292,10 @@ impl Node {
         self.forward(connection, FromNode::Grant(carry));
     }
 
-    /// Two sessions of one peer are agreed. The one that was dialled by the smaller key is kept,
+    /// Another session is agreed than speaks for the peer. It takes over if it is the one to be kept,
     /// unless the other has gone too far; the loser is closed by its own dialler.
     fn compete(&mut self, peer: PublicKey, granted: ConnectionId, newcomer: ConnectionId) {
-        let own = self.public_key();
-        let keeper = if own < peer { Direction::Outbound } else { Direction::Inbound };
+        let keeper = self.keeper(peer);
         let (Some(old), Some(new)) = (self.sessions.get(&granted), self.sessions.get(&newcomer))
         else {
             return;
@@ -304,14 +337,7 @@ impl Node {
         }
         let event = known.move_to_disconnected(reason, now);
         self.events.push_back(event);
-        let waiting = self
-            .sessions
-            .iter()
-            .find(|(_, record)| record.peer == peer && record.is_agreed && !record.is_ending)
-            .map(|(connection, _)| *connection);
-        if let Some(connection) = waiting {
-            self.grant(connection, Carry::default());
-        }
+        self.promote(peer);
     }
 
     fn end_others(&mut self, peer: PublicKey) {

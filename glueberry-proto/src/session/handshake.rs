@@ -37,6 +37,7 @@ pub(super) struct Handshake {
     held: usize,
     inbox: VecDeque<Bytes>,
     inbox_bytes: usize,
+    has_heard: bool,
     readable_told: bool,
     /// When the session ends, because no handshake substream is left to talk on.
     pub(super) lost_at: Option<Instant>,
@@ -86,22 +87,45 @@ impl Session {
         true
     }
 
-    /// This side's half of a handshake substream is of no use any more.
+    /// This side's half of a substream is of no use any more: if it was where handshake messages
+    /// go, they go elsewhere.
     pub(super) fn handshake_write_broken(&mut self, id: SubstreamId) {
         if self.handshake.target != Some(id) {
             return;
         }
-        self.handshake.target = None;
-        if self.state.is_established() || self.state.is_draining() {
-            return;
-        }
         let handshake = &mut self.handshake;
+        handshake.target = None;
         while let Some(message) = handshake.unanswered.pop_back() {
             handshake.queue.push_front(message);
         }
         self.choose_target();
-        if self.handshake.target.is_none() {
+        if self.state.handshake_is_over() {
+            self.finish_handshake();
+        } else if self.handshake.target.is_none() {
             self.handshake.lost_at = Some(self.now + self.config.negotiation_timeout);
+        }
+    }
+
+    /// All that was said on a substream has arrived, and its end.
+    pub(super) fn handshake_delivered(&mut self, id: SubstreamId) {
+        if self.handshake.target == Some(id) {
+            let delivered: usize = self.handshake.unanswered.drain(..).map(|m| m.len()).sum();
+            self.handshake.held -= delivered;
+            self.handshake.target = None;
+            self.finish_handshake();
+        }
+    }
+
+    /// The handshake is over: ends this side's half of the substream that still carries messages,
+    /// and of the other one only when there are none, because it may have to take them over.
+    fn finish_handshake(&mut self) {
+        let handshake = &self.handshake;
+        let has_messages = !(handshake.queue.is_empty() && handshake.unanswered.is_empty());
+        let target = handshake.target.filter(|_| has_messages);
+        let both = [handshake.own, handshake.peers];
+        for id in both.into_iter().flatten().filter(|id| target.is_none_or(|target| target == *id))
+        {
+            self.substreams.finish(id, &mut self.out);
         }
     }
 
@@ -155,6 +179,11 @@ impl Session {
     pub(super) fn yield_to_another(&mut self) {
         if !self.state.in_handshake() {
             return;
+        }
+        if self.handshake.has_heard {
+            // The peer has spoken here, so it is not one that dialled at the same time: it has
+            // lost this session and begins another, of which nothing said here is part.
+            return self.finish_close(CloseReason::Superseded);
         }
         let handshake = &mut self.handshake;
         let mut messages: Vec<Bytes> = handshake.unanswered.drain(..).collect();
@@ -211,7 +240,7 @@ impl Session {
             self.state.move_to_prepared();
             self.out.act(Action::Forward(ToNode(FromSession::Prepared)));
         }
-        self.settle_parked();
+        self.bind_parked();
         Ok(())
     }
 
@@ -234,6 +263,11 @@ impl Session {
         let (requested, limit) = (all.len(), self.config.max_streams);
         if requested > limit {
             return Err(PrepareError::TooManyStreams { requested, limit });
+        }
+        let is_allowed =
+            |name: &&StreamName| self.profile.is_none_or(|profile| profile.allows(name));
+        if let Some(name) = names.iter().find(|name| !is_allowed(name)) {
+            return Err(PrepareError::NameNotAllowed { name: name.clone() });
         }
         if key != self.peer {
             return Err(PrepareError::WrongKey { given: key, peer: self.peer });
@@ -259,9 +293,10 @@ impl Session {
         self.out.tell(Event::Established);
         self.out.act(Action::Forward(ToNode(FromSession::Established)));
         for id in [self.handshake.own, self.handshake.peers].into_iter().flatten() {
-            self.substreams.resume(id, &mut self.out);
-            self.substreams.finish(id, &mut self.out);
+            self.discard_from_now_on(id);
         }
+        self.finish_handshake();
+        self.reset_parked();
         self.resume_streams();
         Ok(())
     }
@@ -287,10 +322,6 @@ impl Session {
     }
 
     pub(super) fn ingest_handshake(&mut self, id: SubstreamId, buf: &mut BytesMut) -> Ingest {
-        if self.state.handshake_is_over() {
-            self.discard_from_now_on(id);
-            return self.discard(id, buf);
-        }
         let (Some(profile), false) = (self.profile, self.state.is_waiting()) else {
             return Ingest::Paused;
         };
@@ -356,6 +387,7 @@ impl Session {
             let answered: usize = handshake.unanswered.drain(..).map(|m| m.len()).sum();
             handshake.held -= answered;
         }
+        handshake.has_heard = true;
         handshake.inbox_bytes += message.len();
         handshake.inbox.push_back(message);
         if !handshake.readable_told {

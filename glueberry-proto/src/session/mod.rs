@@ -144,7 +144,8 @@ impl Session {
     }
 
     /// Returns the protocols that a substream of the peer may be agreed on now: the handshake's
-    /// until it is over, and the named streams' that are configured or prepared.
+    /// until it is over, and those of the named streams that are prepared or, until it is over,
+    /// configured.
     pub fn protocols(&self) -> Vec<ProtocolId> {
         let mut protocols = Vec::new();
         if self.state.is_closed() {
@@ -153,9 +154,10 @@ impl Session {
         if !self.state.handshake_is_over() {
             protocols.extend(self.config.profiles.iter().map(|profile| profile.handshake_id()));
         }
-        let mut names: Vec<&StreamName> = self.config.streams.iter().collect();
-        names.extend(self.streams.names().filter(|name| !self.config.streams.contains(name)));
-        protocols.extend(names.into_iter().map(|name| Profile::V1.stream_id(name.clone())));
+        let configured = self.config.streams.iter();
+        let others = self.streams.names().filter(|name| !self.config.streams.contains(name));
+        let wanted = configured.chain(others).filter(|name| self.is_wanted(name));
+        protocols.extend(wanted.map(|name| Profile::V1.stream_id(name.clone())));
         protocols
     }
 
@@ -368,13 +370,11 @@ impl Session {
         let before = out.len();
         self.write_preamble(substream, out);
         match self.substreams.get(substream).map(|substream| substream.stage.clone()) {
-            Some(Stage::Bound(Purpose::Handshake)) => {
-                self.write_handshake(substream, out, budget);
-            }
             Some(Stage::Bound(Purpose::Stream(name))) => {
                 self.write_stream(substream, &name, out, budget);
             }
-            _ => {}
+            Some(_) => self.write_handshake(substream, out, budget),
+            None => {}
         }
         let written = out.len() - before;
         if written == 0

@@ -78,7 +78,7 @@ impl Session {
         if self.state.is_closed() {
             return self.substreams.allocate();
         }
-        if self.substreams.len() >= self.config.max_substreams {
+        if self.substreams.opened_by(Opener::Peer) >= self.config.max_substreams {
             let id = self.substreams.allocate();
             self.out.act(Action::Reset { substream: id, code: ResetCode::LimitReached });
             return id;
@@ -196,7 +196,7 @@ impl Session {
         match protocol {
             ProtocolId::Handshake(profile) => self.handshake_accepted(id, *profile),
             ProtocolId::Stream { version: StreamVersion::V1, name } => {
-                let wanted = self.config.streams.contains(name) || self.streams.contains(name);
+                let wanted = self.is_wanted(name);
                 if wanted {
                     self.open_missing_handshake();
                     self.stream_accepted(id, name);
@@ -209,12 +209,16 @@ impl Session {
 
     /// A Go node whose application sends at once opens a named substream and no handshake.
     fn open_missing_handshake(&mut self) {
+        let is_being_opened = |stage: &Stage| {
+            let (Stage::Opening { purpose, .. } | Stage::Proposing { purpose, .. }) = stage else {
+                return false;
+            };
+            *purpose == Purpose::Handshake
+        };
         let is_missing = self.direction == Direction::Inbound
             && self.state.is_waiting()
             && self.profile.is_none()
-            && !self.substreams.iter().any(|(_, substream)| {
-                matches!(&substream.stage, Stage::Opening { purpose: Purpose::Handshake, .. })
-            });
+            && !self.substreams.iter().any(|(_, substream)| is_being_opened(&substream.stage));
         if is_missing {
             self.open_handshake();
         }
@@ -275,6 +279,7 @@ impl Session {
     }
 
     pub(super) fn misbehaved(&mut self, how: PeerMisbehaved) {
+        assert!(!self.config.breaks(Fault::C1), "{how}");
         if !self.state.is_closed() {
             self.finish_close(CloseReason::Misbehaved(how));
         }
@@ -351,8 +356,9 @@ impl Session {
             return;
         }
         substream.write = WriteHalf::Ended;
-        if let Stage::Bound(Purpose::Stream(name)) = substream.stage.clone() {
-            self.streams.delivered(&name, id);
+        match substream.stage.clone() {
+            Stage::Bound(Purpose::Stream(name)) => self.streams.delivered(&name, id),
+            _ => self.handshake_delivered(id),
         }
         self.substreams.forget_if_over(id);
         self.drained();
@@ -372,9 +378,8 @@ impl Session {
             substream.write = WriteHalf::Ended;
         }
         match stage {
-            Stage::Bound(Purpose::Handshake) => self.handshake_write_broken(id),
             Stage::Bound(Purpose::Stream(name)) => self.stream_write_broken(id, name),
-            _ => {}
+            _ => self.handshake_write_broken(id),
         }
     }
 }

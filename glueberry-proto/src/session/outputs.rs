@@ -26,7 +26,8 @@ impl Outputs {
         }
     }
 
-    /// Adds to an event that still waits, where a peer could cause any number of the kind.
+    /// Adds to an event that still waits, where a peer could cause any number of the kind, or
+    /// leaves it at one that says the same.
     fn merge(&mut self, event: &Event) -> bool {
         self.events.iter_mut().any(|waiting| match (waiting, event) {
             (
@@ -42,6 +43,12 @@ impl Outputs {
             ) if stream == same => {
                 *unsent = unsent.saturating_add(*more);
                 true
+            }
+            (Event::HandshakeReadable, Event::HandshakeReadable) => true,
+            (Event::Readable { stream }, Event::Readable { stream: same })
+            | (Event::Writable { stream }, Event::Writable { stream: same })
+            | (Event::StreamNotPrepared { stream }, Event::StreamNotPrepared { stream: same }) => {
+                stream == same
             }
             _ => false,
         })

@@ -75,25 +75,36 @@ impl Session {
         }
     }
 
-    /// Streams were prepared: substreams that waited for that are bound, or reset if their stream
-    /// was not named.
-    pub(super) fn settle_parked(&mut self) {
-        let parked: Vec<(SubstreamId, StreamName)> = self
-            .substreams
-            .iter()
-            .filter_map(|(id, substream)| match &substream.stage {
-                Stage::Parked(name) => Some((id, name.clone())),
-                _ => None,
-            })
-            .collect();
-        for (id, name) in parked {
+    /// Streams were prepared: binds the substreams that waited for it.
+    pub(super) fn bind_parked(&mut self) {
+        for (id, name) in self.parked() {
             if self.streams.contains(&name) {
                 self.stream_accepted(id, &name);
-            } else {
-                self.substreams.reset(id, ResetCode::Refused, &mut self.out);
-                self.out.tell(Event::StreamNotPrepared { stream: name });
             }
         }
+    }
+
+    /// No more streams can be prepared: resets the substreams that waited for it.
+    pub(super) fn reset_parked(&mut self) {
+        for (id, name) in self.parked() {
+            self.substreams.reset(id, ResetCode::Refused, &mut self.out);
+            self.out.tell(Event::StreamNotPrepared { stream: name });
+        }
+    }
+
+    fn parked(&self) -> Vec<(SubstreamId, StreamName)> {
+        let parked = self.substreams.iter().filter_map(|(id, substream)| match &substream.stage {
+            Stage::Parked(name) => Some((id, name.clone())),
+            _ => None,
+        });
+        parked.collect()
+    }
+
+    /// Tells whether a substream of the peer may carry this stream, now or once it is prepared.
+    pub(super) fn is_wanted(&self, name: &StreamName) -> bool {
+        let is_allowed = self.profile.is_none_or(|profile| profile.allows(name));
+        let may_wait = !self.state.handshake_is_over() && self.config.streams.contains(name);
+        is_allowed && (may_wait || self.streams.contains(name))
     }
 
     /// Established: what has waited is read.
@@ -220,7 +231,7 @@ impl Session {
                 return Ok(Ingest::More { missing });
             }
             match cursor.take(&header, |record| records.open(record)) {
-                Ok(_) if !receiver.admits(0, &self.config) => {}
+                Ok(_) if self.config.breaks(Fault::C6) && !receiver.admits(0, &self.config) => {}
                 Ok((message, cost)) => receiver.push(message, cost),
                 Err(error) => {
                     self.rejected_records = self.rejected_records.saturating_add(1);
@@ -299,7 +310,8 @@ impl Cursor<'_> {
     /// what it occupies.
     ///
     /// A message that fills at least half of its buffer is handed out as a view of it; a smaller
-    /// one is copied, so that it doesn't keep the buffer alive.
+    /// one is copied, so that it doesn't keep the buffer alive. Neither does a later one keep alive
+    /// what a record that didn't open has filled.
     fn take(
         &mut self,
         header: &FrameHeader,
@@ -307,7 +319,14 @@ impl Cursor<'_> {
     ) -> Result<(Bytes, usize), RecordError> {
         let start = self.at + header.header_len;
         let total = header.total_len();
-        let message = open(&mut self.buf[start..start + header.body_len])?;
+        let message = match open(&mut self.buf[start..start + header.body_len]) {
+            Ok(message) => message,
+            Err(error) => {
+                *self.buf = BytesMut::from(&self.buf[self.at + total..]);
+                self.at = 0;
+                return Err(error);
+            }
+        };
         let within = start + message.start..start + message.end;
         let len = within.len();
         if 2 * len < self.buf.capacity() {

@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::event::Event;
 use super::streams::Stream;
-use super::substreams::{Purpose, Substream};
+use super::substreams::{Opener, Purpose, Substream};
 use super::{Session, substreams::WriteHalf};
 use crate::config::Config;
 use crate::error::SendError;
-use crate::fault::Fault;
+use crate::fault::{Fault, process_counter};
 use crate::id::SubstreamId;
 use crate::seed::Generator;
 use crate::time::{Instant, earliest};
@@ -111,17 +111,17 @@ impl Sender {
         if self.is_full {
             return Err(SendError::Backpressure);
         }
-        let bytes = self.queued_bytes.saturating_add(message.len());
-        if !self.queue.is_empty() && bytes > config.high_watermark_bytes {
-            self.is_full = true;
-            return Err(SendError::Backpressure);
-        }
-        self.queued_bytes = bytes;
+        self.queued_bytes += message.len();
         self.queue.push_back(message);
-        if self.queue.len() >= config.high_watermark {
-            self.is_full = true;
-        }
+        self.note_fullness(config);
         Ok(())
+    }
+
+    /// The queue has grown. The message that reaches a watermark is still accepted, so that a
+    /// refusal changes nothing (rule C3).
+    fn note_fullness(&mut self, config: &Config) {
+        self.is_full |= self.queue.len() >= config.high_watermark
+            || self.queued_bytes >= config.high_watermark_bytes;
     }
 
     /// Tells, once, that the queue has drained to its low watermark.
@@ -161,7 +161,7 @@ impl Sender {
 
     /// Puts what was retained back to the front of the queue; returns how many messages were
     /// written and are not among it.
-    fn requeue_retained(&mut self) -> u64 {
+    fn requeue_retained(&mut self, config: &Config) -> u64 {
         let mut lost = self.written;
         self.settle_at = None;
         self.retained_bytes = 0;
@@ -171,6 +171,7 @@ impl Sender {
             self.queue.push_front(message);
         }
         self.written = 0;
+        self.note_fullness(config);
         lost
     }
 }
@@ -222,6 +223,9 @@ impl Session {
         if let Some(id) = stream.peers.iter().find(is_writable).copied() {
             return self.bind_sender(name, id);
         }
+        if self.substreams.opened_by(Opener::Local) >= self.config.max_substreams {
+            return self.schedule_retry(name);
+        }
         let id =
             self.open(Purpose::Stream(name.clone()), vec![Profile::V1.stream_id(name.clone())]);
         if let Some(stream) = self.streams.get_mut(name) {
@@ -232,10 +236,7 @@ impl Session {
     pub(super) fn stream_opened(&mut self, id: SubstreamId, name: &StreamName) {
         let opening = Target::Opening(id);
         match self.streams.get_mut(name) {
-            Some(stream) if stream.sender.target == opening => {
-                stream.sender.failures = 0;
-                self.bind_sender(name, id);
-            }
+            Some(stream) if stream.sender.target == opening => self.bind_sender(name, id),
             _ => self.substreams.finish(id, &mut self.out),
         }
     }
@@ -283,7 +284,7 @@ impl Session {
         if !was_chosen_by_peer {
             stream.sender.forget_retained();
         }
-        let in_doubt = stream.sender.requeue_retained();
+        let in_doubt = stream.sender.requeue_retained(&self.config);
         if in_doubt > 0 {
             self.ending.in_doubt = self.ending.in_doubt.saturating_add(in_doubt);
             self.out.tell(Event::StreamInterrupted { stream: name.clone(), in_doubt });
@@ -335,10 +336,8 @@ impl Session {
             return;
         };
         let retains = profile == Profile::V1Go && !self.state.is_draining();
-        let is_own = self
-            .substreams
-            .get(id)
-            .is_some_and(|substream| substream.opener == super::substreams::Opener::Local);
+        let is_own =
+            self.substreams.get(id).is_some_and(|substream| substream.opener == Opener::Local);
         let Some(stream) = self.streams.get_mut(name) else {
             return;
         };
@@ -375,10 +374,14 @@ impl Session {
 
     /// Lets a stream go out on a substream; its nonces come from a generator of that substream.
     fn bind_sender(&mut self, name: &StreamName, id: SubstreamId) {
-        let seed = self.seed.child(b"substream", id.as_u64());
+        let seed = match self.config.breaks(Fault::C11) {
+            true => self.seed.child(b"fault", process_counter()),
+            false => self.seed.child(b"substream", id.as_u64()),
+        };
         let Some(stream) = self.streams.get_mut(name) else {
             return;
         };
+        stream.sender.failures = 0;
         stream.sender.target = Target::Bound(id);
         stream.sender.nonces = Some(seed.generator());
         self.substreams.want_write(id, &mut self.out);

@@ -115,8 +115,8 @@ impl Substreams {
         self.table.get_mut(&id)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.table.len()
+    pub(super) fn opened_by(&self, opener: Opener) -> usize {
+        self.table.values().filter(|substream| substream.opener == opener).count()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SubstreamId, &Substream)> {

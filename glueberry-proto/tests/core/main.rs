@@ -1,4 +1,8 @@
-//! The core from outside: two nodes over an in-memory transport.
+//! The core from outside: sessions and nodes over an in-memory transport, and against bytes.
+#![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
+mod dials;
+mod hostile;
 mod sessions;
+mod substreams;
 mod support;

@@ -1,18 +1,11 @@
 //! What two nodes do with each other, over both kinds of transport.
 
-
-
 use std::time::Duration;
 
 use bytes::Bytes;
 use glueberry_proto::{CloseReason, ConnectionState, Event, Naming, Profile, SendError};
-use crate::support::{A, B, World, config, key, name};
 
-const BOTH: [Naming; 2] = [Naming::Negotiated, Naming::Preamble];
-
-fn states(world: &World, side: usize) -> Vec<ConnectionState> {
-    world.hosts[side].events.iter().map(|event| event.state).collect()
-}
+use crate::support::{A, B, BOTH, World, config, key, name};
 
 #[test]
 fn from_dial_to_messages_both_ways() {
@@ -21,12 +14,11 @@ fn from_dial_to_messages_both_ways() {
         let mut world = World::new(naming, [config(&["chat"]), config(&["chat"])]);
         world.connect(A);
         world.run();
-        assert_eq!(states(&world, A), [Connecting, Connected]);
-        assert_eq!(states(&world, B), [Connected]);
+        assert_eq!(world.states(A), [Connecting, Connected]);
+        assert_eq!(world.states(B), [Connected]);
         assert_eq!(world.session(A).profile(), Some(Profile::V1));
-        let now = world.now;
-        world.session(A).send_handshake(now, Bytes::from_static(b"hello")).unwrap();
-        world.session(B).send_handshake(now, Bytes::from_static(b"good day")).unwrap();
+        world.say(A, b"hello");
+        world.say(B, b"good day");
         world.run();
         assert_eq!(world.hosts[A].handshake, ["good day"]);
         assert_eq!(world.hosts[B].handshake, ["hello"]);
@@ -39,8 +31,8 @@ fn from_dial_to_messages_both_ways() {
         world.send(A, "chat", b"");
         world.send(A, "chat", &[7; 200_000]);
         world.run();
-        assert_eq!(states(&world, A), [Connecting, Connected, Established]);
-        assert_eq!(states(&world, B), [Connected, Established]);
+        assert_eq!(world.states(A), [Connecting, Connected, Established]);
+        assert_eq!(world.states(B), [Connected, Established]);
         assert_eq!(world.received(A, "chat"), ["pong"]);
         assert_eq!(world.received(B, "chat")[..2], [Bytes::from("ping"), Bytes::new()]);
         assert_eq!(world.received(B, "chat")[2], vec![7; 200_000]);
@@ -71,9 +63,7 @@ fn no_common_profile_is_told() {
         let mut world = World::new(naming, [old, new]);
         world.connect(A);
         world.run();
-        let (_, event) = world.hosts[A].session_events.last().unwrap();
-        let Event::Closed(closed) = event else { panic!("{event:?}") };
-        assert_eq!(closed.reason, CloseReason::NoCommonProtocol);
+        assert_eq!(world.closed(A).reason, CloseReason::NoCommonProtocol);
         assert_eq!(world.hosts[A].node.state(key(B)), ConnectionState::Disconnected);
     }
 }
@@ -120,12 +110,10 @@ fn a_disconnect_sends_what_was_queued() {
         for round in 0..100_u8 {
             world.send(A, "chat", &[round; 1000]);
         }
-        let now = world.now;
-        assert!(world.hosts[A].node.disconnect(now, key(B)));
+        assert!(world.disconnect(A));
         world.run();
         assert_eq!(world.received(B, "chat").len(), 100);
-        let (_, event) = world.hosts[A].session_events.last().unwrap();
-        let Event::Closed(closed) = event else { panic!("{event:?}") };
+        let closed = world.closed(A);
         assert_eq!((closed.unsent, closed.in_doubt), (0, 0));
         assert_eq!(closed.reason, CloseReason::Disconnected);
         assert_eq!(world.hosts[B].node.state(key(A)), ConnectionState::Disconnected);

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 
-use super::{AcceptError, DialError, Endpoint, QuicAddr, QuicConfig};
+use super::{DialError, Endpoint, QuicAddr, QuicConfig, endpoint::AcceptError};
 use crate::runtime::{Runtime, tests::on_every_runtime};
 
 struct Node {

@@ -1,0 +1,29 @@
+//! Bad input, each with the exact error that it gets; the node goes on after each.
+
+mod commands;
+mod handshake;
+mod node;
+mod streams;
+mod substreams;
+
+use glueberry_proto::{CloseReason, Config, Naming, PeerMisbehaved, Profile};
+
+use crate::support::{BOTH, Raw, config};
+
+/// Every way to speak: how substreams are named, and how messages are framed.
+fn each_wire() -> impl Iterator<Item = (Naming, Profile)> {
+    BOTH.into_iter().flat_map(|naming| Profile::ALL.map(|profile| (naming, profile)))
+}
+
+fn only(profile: Profile, streams: &[&str]) -> Config {
+    let mut config = config(streams);
+    config.profiles = vec![profile];
+    config
+}
+
+/// Checks that the session ended for the given misbehaviour and that its node goes on.
+#[track_caller]
+fn ended_for(mut raw: Raw, how: PeerMisbehaved) {
+    assert_eq!(raw.closed().reason, CloseReason::Misbehaved(how));
+    raw.node_is_usable();
+}

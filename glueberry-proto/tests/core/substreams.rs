@@ -1,0 +1,428 @@
+//! Which substream carries what: two of one name, resets, repeats, ends.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use glueberry_proto::{
+    Action, CloseReason, Config, ConnectionLost, Event, Naming, Profile, ResetCode, SubstreamEnd,
+    SubstreamId,
+};
+
+use crate::support::{BOTH, Raw, config, frame, name};
+
+fn only(profile: Profile) -> Config {
+    let mut config = config(&["chat"]);
+    config.profiles = vec![profile];
+    config
+}
+
+fn say(raw: &mut Raw, message: &'static [u8]) {
+    raw.session.send_handshake(raw.now, Bytes::from_static(message)).unwrap();
+    raw.settle();
+}
+
+/// A session that we dialled, with its own handshake substream agreed.
+fn dialled(naming: Naming, profile: Profile) -> (Raw, SubstreamId) {
+    let mut raw = Raw::outbound(naming, only(profile));
+    let own = raw.agree(&profile.handshake_id());
+    (raw, own)
+}
+
+// ---- handshake substreams -----------------------------------------------------------------------
+
+#[test]
+fn what_was_said_on_a_substream_that_is_reset_is_said_again_on_the_peers() {
+    for naming in BOTH {
+        for profile in Profile::ALL {
+            let (mut raw, own) = dialled(naming, profile);
+            say(&mut raw, b"one");
+            say(&mut raw, b"two");
+            assert_eq!(raw.said(own), [b"one", b"two"]);
+            say(&mut raw, b"three");
+            let peers = raw.open(profile.handshake_id());
+            assert!(raw.said(peers).is_empty());
+            raw.end(own, SubstreamEnd::Aborted);
+            assert_eq!(raw.said(peers), [&b"one"[..], b"two", b"three"]);
+            raw.wait(Duration::from_secs(15));
+            assert!(!raw.session.is_closed());
+        }
+    }
+}
+
+#[test]
+fn what_was_answered_is_not_said_again() {
+    let (mut raw, own) = dialled(Naming::Negotiated, Profile::V1);
+    say(&mut raw, b"one");
+    raw.written(own);
+    raw.feed(own, &frame(Profile::V1, b"answer"));
+    say(&mut raw, b"two");
+    raw.written(own);
+    let peers = raw.open(Profile::V1.handshake_id());
+    raw.end(own, SubstreamEnd::Stopped);
+    assert_eq!(raw.said(peers), [b"two"]);
+}
+
+#[test]
+fn a_handshake_waits_for_the_peers_substream_after_its_own_was_reset() {
+    let (mut raw, own) = dialled(Naming::Negotiated, Profile::V1Go);
+    say(&mut raw, b"one");
+    raw.written(own);
+    raw.end(own, SubstreamEnd::Aborted);
+    raw.wait(Duration::from_secs(9));
+    let peers = raw.open(Profile::V1Go.handshake_id());
+    assert_eq!(raw.said(peers), [b"one"]);
+    raw.end(peers, SubstreamEnd::Aborted);
+    raw.wait(Duration::from_millis(9_999));
+    assert!(!raw.session.is_closed());
+    raw.wait(Duration::from_millis(1));
+    assert_eq!(raw.closed().reason, CloseReason::HandshakeLost);
+}
+
+#[test]
+fn the_last_word_survives_a_reset_after_finalize() {
+    for profile in Profile::ALL {
+        let (mut raw, own) = dialled(Naming::Negotiated, profile);
+        let peers = raw.open(profile.handshake_id());
+        raw.prepare(&["chat"]);
+        say(&mut raw, b"complete");
+        raw.finalize();
+        assert_eq!(raw.said(own), [b"complete"]);
+        assert!(raw.was_finished(own) && !raw.was_finished(peers));
+        raw.end(own, SubstreamEnd::Aborted);
+        assert_eq!(raw.said(peers), [b"complete"]);
+        assert!(raw.was_finished(peers));
+        raw.acknowledge(peers);
+        raw.end(peers, SubstreamEnd::Finished);
+        raw.carries_messages("chat");
+    }
+}
+
+#[test]
+fn both_handshake_substreams_are_finished_once_all_was_said() {
+    let (mut raw, own) = dialled(Naming::Negotiated, Profile::V1);
+    let peers = raw.open(Profile::V1.handshake_id());
+    raw.prepare(&["chat"]);
+    say(&mut raw, b"complete");
+    raw.finalize();
+    assert_eq!(raw.said(own), [b"complete"]);
+    raw.acknowledge(own);
+    assert!(raw.was_finished(peers));
+}
+
+// ---- towards Go nodes ---------------------------------------------------------------------------
+
+/// An Established session that has written the given messages on a substream of its own.
+fn written_on_own(profile: Profile, messages: &[&[u8]]) -> (Raw, SubstreamId) {
+    let mut raw = Raw::chat(Naming::Negotiated, profile);
+    raw.events();
+    for message in messages {
+        raw.send("chat", message);
+    }
+    let own = raw.agree(&profile.stream_id(name("chat")));
+    assert_eq!(raw.sent(own), messages);
+    (raw, own)
+}
+
+fn interrupted(in_doubt: u64) -> Event {
+    Event::StreamInterrupted { stream: name("chat"), in_doubt }
+}
+
+#[test]
+fn a_go_node_that_resets_in_favour_of_its_own_substream_gets_everything_there() {
+    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
+    let peers = raw.open_stream("chat");
+    raw.send("chat", b"three");
+    raw.end(own, SubstreamEnd::Aborted);
+    raw.send("chat", b"four");
+    assert_eq!(raw.sent(peers), [&b"one"[..], b"two", b"three", b"four"]);
+    assert!(raw.events().is_empty());
+    raw.session.handle_connection_lost(raw.now, ConnectionLost::TimedOut);
+    assert_eq!(raw.closed().in_doubt, 4);
+}
+
+#[test]
+fn messages_are_in_doubt_once_the_peer_has_answered_on_their_substream() {
+    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
+    let answer = raw.message(b"answer");
+    raw.feed(own, &answer);
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert!(raw.sent(peers).is_empty());
+    assert!(raw.events().contains(&interrupted(2)));
+}
+
+#[test]
+fn messages_are_in_doubt_once_they_have_settled() {
+    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
+    assert_eq!(raw.session.poll_timeout(), Some(raw.now + Duration::from_secs(1)));
+    raw.wait(Duration::from_secs(1));
+    assert_eq!(raw.session.poll_timeout(), None);
+    raw.send("chat", b"three");
+    assert_eq!(raw.sent(own), [b"three"]);
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert!(raw.sent(peers).is_empty());
+    assert_eq!(raw.events(), [interrupted(3)]);
+}
+
+#[test]
+fn messages_are_in_doubt_if_there_is_no_other_substream_or_the_profile_is_the_documents() {
+    for profile in Profile::ALL {
+        let (mut raw, own) = written_on_own(profile, &[b"one"]);
+        raw.end(own, SubstreamEnd::Aborted);
+        assert_eq!(raw.events(), [interrupted(1)]);
+        raw.send("chat", b"two");
+        let again = raw.agree(&profile.stream_id(name("chat")));
+        assert_eq!(raw.sent(again), [b"two"]);
+    }
+    let (mut raw, own) = written_on_own(Profile::V1, &[b"one"]);
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert!(raw.sent(peers).is_empty());
+    assert_eq!(raw.events(), [interrupted(1)]);
+}
+
+#[test]
+fn more_than_is_kept_for_repeating_is_in_doubt_as_a_whole() {
+    let mut config = only(Profile::V1Go);
+    (config.high_watermark, config.low_watermark) = (4, 2);
+    let mut raw = Raw::established(Naming::Negotiated, config, &["chat"]);
+    raw.events();
+    raw.send("chat", b"0");
+    let own = raw.agree(&Profile::V1Go.stream_id(name("chat")));
+    for number in 1..6_u8 {
+        raw.sent(own);
+        raw.send("chat", &[number]);
+    }
+    raw.sent(own);
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert!(raw.sent(peers).is_empty());
+    assert_eq!(raw.events(), [interrupted(6)]);
+}
+
+#[test]
+fn what_goes_out_again_counts_against_the_queue() {
+    let mut config = only(Profile::V1Go);
+    (config.high_watermark, config.low_watermark) = (4, 2);
+    let mut raw = Raw::established(Naming::Negotiated, config, &["chat"]);
+    for number in 0..3_u8 {
+        raw.send("chat", &[number]);
+    }
+    let own = raw.agree(&Profile::V1Go.stream_id(name("chat")));
+    raw.written(own);
+    for number in 3..6_u8 {
+        raw.send("chat", &[number]);
+    }
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert_eq!(raw.session.queued(&name("chat")).0, 6);
+    let refused = raw.session.send(raw.now, &name("chat"), "x".into());
+    assert_eq!(refused, Err(glueberry_proto::SendError::Backpressure));
+    assert_eq!(raw.sent(peers).len(), 6);
+    raw.send("chat", b"x");
+}
+
+#[test]
+fn a_go_node_that_closes_its_own_substream_goes_on_with_ours() {
+    for naming in BOTH {
+        let mut raw = Raw::chat(naming, Profile::V1Go);
+        raw.send("chat", b"mine");
+        let own = raw.agree(&Profile::V1Go.stream_id(name("chat")));
+        let peers = raw.open_stream("chat");
+        raw.end(peers, SubstreamEnd::Finished);
+        let theirs = raw.message(b"theirs");
+        raw.feed(own, &theirs);
+        assert_eq!(raw.received("chat"), ["theirs"]);
+        assert_eq!(raw.sent(own), [b"mine"]);
+    }
+}
+
+// ---- two substreams of one name -----------------------------------------------------------------
+
+#[test]
+fn the_later_substream_of_the_peer_waits_for_the_end_of_the_earlier() {
+    for naming in BOTH {
+        for profile in Profile::ALL {
+            let mut raw = Raw::chat(naming, profile);
+            let (first, second) = (raw.open_stream("chat"), raw.open_stream("chat"));
+            let (one, two, three) = (raw.message(b"1"), raw.message(b"2"), raw.message(b"3"));
+            raw.feed(second, &three);
+            assert!(raw.received("chat").is_empty());
+            raw.feed(first, &one);
+            raw.feed(first, &two);
+            assert_eq!(raw.received("chat"), ["1", "2"]);
+            raw.end(first, SubstreamEnd::Finished);
+            assert_eq!(raw.received("chat"), ["3"]);
+            assert!(!raw.session.is_closed());
+        }
+    }
+}
+
+#[test]
+fn a_substream_of_the_peer_that_ends_unused_holds_nothing_up() {
+    for end in [SubstreamEnd::Finished, SubstreamEnd::Reset, SubstreamEnd::Aborted] {
+        let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
+        let (first, second) = (raw.open_stream("chat"), raw.open_stream("chat"));
+        let message = raw.message(b"on the second");
+        raw.feed(second, &message);
+        raw.end(first, end);
+        assert_eq!(raw.received("chat"), ["on the second"]);
+    }
+}
+
+#[test]
+fn the_peers_direction_moves_from_its_own_substream_to_ours_in_order() {
+    let (mut raw, own) = written_on_own(Profile::V1, &[b"mine"]);
+    let peers = raw.open_stream("chat");
+    let (one, two) = (raw.message(b"1"), raw.message(b"2"));
+    raw.feed(peers, &one);
+    raw.feed(own, &two);
+    assert_eq!(raw.received("chat"), ["1"]);
+    assert!(!raw.buffers[&own].wants_read());
+    raw.end(peers, SubstreamEnd::Finished);
+    assert_eq!(raw.received("chat"), ["2"]);
+}
+
+#[test]
+fn a_substream_of_the_peer_is_used_and_ours_is_not_opened() {
+    for profile in Profile::ALL {
+        let mut raw = Raw::chat(Naming::Negotiated, profile);
+        let peers = raw.open_stream("chat");
+        raw.send("chat", b"mine");
+        assert!(!raw.actions.iter().any(|action| matches!(action, Action::OpenSubstream { .. })));
+        assert_eq!(raw.sent(peers), [b"mine"]);
+        // The peer's half has ended, ours goes on.
+        raw.end(peers, SubstreamEnd::Finished);
+        raw.send("chat", b"more");
+        assert_eq!(raw.sent(peers), [b"more"]);
+        assert!(!raw.was_finished(peers));
+    }
+}
+
+#[test]
+fn both_open_at_once_and_nobody_resets_anything() {
+    for naming in BOTH {
+        for profile in Profile::ALL {
+            let mut raw = Raw::chat(naming, profile);
+            raw.send("chat", b"mine");
+            let peers = raw.open_stream("chat");
+            let own = raw.agree(&profile.stream_id(name("chat")));
+            assert_eq!(raw.sent(own), [b"mine"]);
+            assert!(raw.sent(peers).is_empty());
+            let theirs = raw.message(b"theirs");
+            raw.feed(peers, &theirs);
+            assert_eq!(raw.received("chat"), ["theirs"]);
+            let reset = |action: &Action| matches!(action, Action::Reset { .. });
+            assert!(!raw.actions.iter().any(reset));
+        }
+    }
+}
+
+#[test]
+fn an_unused_half_is_finished_when_the_peer_ends_its_own() {
+    let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
+    let peers = raw.open_stream("chat");
+    let message = raw.message(b"the only one");
+    raw.feed(peers, &message);
+    raw.end(peers, SubstreamEnd::Finished);
+    assert!(raw.was_finished(peers));
+    raw.acknowledge(peers);
+    assert_eq!(raw.received("chat"), ["the only one"]);
+    assert!(!raw.was_reset(peers, ResetCode::Refused));
+}
+
+// ---- the end ------------------------------------------------------------------------------------
+
+#[test]
+fn what_was_written_is_in_doubt_and_what_was_not_is_given_back() {
+    for profile in Profile::ALL {
+        let (mut raw, own) = written_on_own(profile, &[b"one", b"two"]);
+        raw.send("chat", b"three");
+        raw.session.handle_connection_lost(raw.now, ConnectionLost::Reset);
+        let closed = raw.closed();
+        assert_eq!((closed.unsent, closed.in_doubt), (1, 2));
+        assert_eq!(closed.reason, CloseReason::ConnectionLost(ConnectionLost::Reset));
+        assert_eq!(raw.session.take_unsent(&name("chat")), ["three"]);
+        assert!(raw.sent(own).is_empty());
+    }
+}
+
+#[test]
+fn doubt_adds_up_over_substreams() {
+    let (mut raw, own) = written_on_own(Profile::V1, &[b"one", b"two"]);
+    raw.end(own, SubstreamEnd::Stopped);
+    raw.send("chat", b"three");
+    let again = raw.agree(&Profile::V1.stream_id(name("chat")));
+    raw.sent(again);
+    raw.session.handle_connection_lost(raw.now, ConnectionLost::TimedOut);
+    assert_eq!(raw.closed().in_doubt, 3);
+}
+
+#[test]
+fn a_drain_that_takes_too_long_says_what_remained() {
+    let (mut raw, own) = written_on_own(Profile::V1, &[b"one", b"two"]);
+    raw.send("chat", b"three");
+    raw.session.close(raw.now);
+    raw.settle();
+    assert!(raw.was_finished(own) && !raw.session.is_closed());
+    raw.wait(Duration::from_secs(5));
+    let closed = raw.closed();
+    assert_eq!((closed.reason, closed.unsent, closed.in_doubt), (CloseReason::Disconnected, 1, 2));
+    assert_eq!(raw.session.take_unsent(&name("chat")), ["three"]);
+}
+
+#[test]
+fn a_drain_opens_a_substream_for_what_is_queued_and_gives_up_if_refused() {
+    let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
+    raw.send("chat", b"one");
+    raw.session.close(raw.now);
+    raw.settle();
+    raw.refuse();
+    raw.wait(Duration::from_millis(100));
+    raw.refuse();
+    raw.wait(Duration::from_millis(4_899));
+    assert!(!raw.session.is_closed());
+    raw.wait(Duration::from_millis(1));
+    let closed = raw.closed();
+    assert_eq!((closed.unsent, closed.in_doubt), (1, 0));
+    assert_eq!(raw.session.take_unsent(&name("chat")), ["one"]);
+}
+
+#[test]
+fn a_substream_that_breaks_while_draining_leaves_doubt_and_the_rest_goes_elsewhere() {
+    let (mut raw, own) = written_on_own(Profile::V1, &[b"one"]);
+    raw.send("chat", b"two");
+    raw.session.close(raw.now);
+    raw.settle();
+    raw.end(own, SubstreamEnd::Stopped);
+    raw.wait(Duration::from_millis(100));
+    let again = raw.agree(&Profile::V1.stream_id(name("chat")));
+    assert_eq!(raw.sent(again), [b"two"]);
+    assert!(raw.was_finished(again));
+    raw.acknowledge(again);
+    let closed = raw.closed();
+    assert_eq!((closed.unsent, closed.in_doubt), (0, 1));
+}
+
+#[test]
+fn a_connection_that_is_lost_while_draining_ends_what_was_asked_for() {
+    let (mut raw, _) = written_on_own(Profile::V1, &[b"one"]);
+    raw.session.close(raw.now);
+    raw.settle();
+    raw.session.handle_connection_lost(raw.now, ConnectionLost::TimedOut);
+    let closed = raw.closed();
+    assert_eq!((closed.reason, closed.in_doubt), (CloseReason::Disconnected, 1));
+}
+
+#[test]
+fn a_session_that_has_sent_nothing_closes_at_once() {
+    let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
+    let peers = raw.open_stream("chat");
+    let message = raw.message(b"unread");
+    raw.feed(peers, &message);
+    raw.session.close(raw.now);
+    raw.settle();
+    assert!(raw.session.is_closed());
+    assert_eq!(raw.received("chat"), ["unread"]);
+}

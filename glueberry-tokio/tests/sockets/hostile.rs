@@ -1,0 +1,120 @@
+//! A peer that is authenticated and says what it should not: quinn and libp2p-tls by hand.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use glueberry_tokio::identity::Keypair;
+use glueberry_tokio::proto::PeerMisbehaved;
+use glueberry_tokio::runtime::Runtime;
+use glueberry_tokio::{CloseReason, Event, Multiaddr};
+use multiaddr::Protocol;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, RecvStream, SendStream};
+
+use crate::support::{Party, STREAM, establish, on_every_runtime};
+
+#[test]
+fn junk_ends_a_session_at_most_and_the_node_stays_usable() {
+    on_every_runtime(|runtime| Box::pin(junk(runtime)));
+}
+
+async fn junk(runtime: Arc<dyn Runtime>) {
+    let (mut a, mut b) = (Party::new(&runtime).await, Party::new(&runtime).await);
+    for junk in
+        [&b"\xff\xff\xff\xff\xff\xff\xff\xff"[..], b"GET / HTTP/1.1\r\n\r\n", b"", &[0; 5000]]
+    {
+        let peer = dial(&runtime, &a).await;
+        let (mut send, mut recv) = peer.open_bi().await.unwrap();
+        // It may have been stopped by then.
+        drop(send.write_all(junk).await);
+        drop(send.finish());
+        drop(recv.read_to_end(1000).await);
+        peer.close(9_u32.into(), b"");
+    }
+    establish(&mut a, &mut b, &[STREAM]).await;
+}
+
+#[test]
+fn other_protocols_are_declined_and_no_misbehaviour() {
+    on_every_runtime(|runtime| Box::pin(other_protocols(runtime)));
+}
+
+async fn other_protocols(runtime: Arc<dyn Runtime>) {
+    let a = Party::new(&runtime).await;
+    let peer = dial(&runtime, &a).await;
+    let (mut send, mut recv) = peer.open_bi().await.unwrap();
+    say(&mut send, "/multistream/1.0.0").await;
+    say(&mut send, "/ipfs/id/1.0.0").await;
+    assert_eq!(hear(&mut recv).await, "/multistream/1.0.0");
+    assert_eq!(hear(&mut recv).await, "na");
+    say(&mut send, "/glueberry/handshake/1.0.0").await;
+    assert_eq!(hear(&mut recv).await, "/glueberry/handshake/1.0.0");
+}
+
+#[test]
+fn a_handshake_message_above_the_limit_is_refused_before_it_comes() {
+    on_every_runtime(|runtime| Box::pin(oversize(runtime)));
+}
+
+async fn oversize(runtime: Arc<dyn Runtime>) {
+    let mut a = Party::new(&runtime).await;
+    let peer = dial(&runtime, &a).await;
+    let (mut send, mut recv) = peer.open_bi().await.unwrap();
+    say(&mut send, "/multistream/1.0.0").await;
+    say(&mut send, "/glueberry/handshake/1.0.0").await;
+    hear(&mut recv).await;
+    hear(&mut recv).await;
+    // Sixteen mebibytes are announced, and none of them sent.
+    send.write_all(&[1, 0, 0, 0]).await.unwrap();
+    let reason = a
+        .event(|event| match event {
+            Event::SessionClosed { closed, .. } => Some(closed.reason),
+            _ => None,
+        })
+        .await;
+    let misbehaved =
+        PeerMisbehaved::MessageTooLarge { stream: None, announced: 1 << 24, limit: 65_536 };
+    assert_eq!(reason, CloseReason::Misbehaved(misbehaved));
+    let mut b = Party::new(&runtime).await;
+    establish(&mut a, &mut b, &[STREAM]).await;
+}
+
+/// Writes one message of multistream-select.
+async fn say(send: &mut SendStream, text: &str) {
+    let len = u8::try_from(text.len() + 1).unwrap();
+    send.write_all(&[len]).await.unwrap();
+    send.write_all(text.as_bytes()).await.unwrap();
+    send.write_all(b"\n").await.unwrap();
+}
+
+async fn hear(recv: &mut RecvStream) -> String {
+    let mut len = [0];
+    recv.read_exact(&mut len).await.unwrap();
+    let mut text = vec![0; usize::from(len[0])];
+    recv.read_exact(&mut text).await.unwrap();
+    String::from_utf8(text).unwrap().trim_end().to_owned()
+}
+
+/// Connects by libp2p's own TLS.
+async fn dial(runtime: &Arc<dyn Runtime>, to: &Party) -> Connection {
+    let identity = Keypair::generate_ed25519();
+    let tls = libp2p_tls::make_client_config(&identity, Some(to.id())).unwrap();
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let endpoint = quinn::Endpoint::new(
+        quinn::EndpointConfig::default(),
+        None,
+        socket,
+        runtime.quinn().unwrap(),
+    )
+    .unwrap();
+    endpoint.connect_with(config, address(&to.node.addrs()[0]), "l").unwrap().await.unwrap()
+}
+
+fn address(address: &Multiaddr) -> SocketAddr {
+    let mut parts = address.iter();
+    match (parts.next(), parts.next()) {
+        (Some(Protocol::Ip4(ip)), Some(Protocol::Udp(port))) => (ip, port).into(),
+        _ => panic!("{address}"),
+    }
+}
