@@ -76,7 +76,14 @@ impl SubstreamBuffer {
             Reading::Paused | Reading::Over => 1,
         };
         let step = READ_CHUNK.max(self.read.len());
-        self.read.reserve(missing.max(READ_CHUNK).min(step));
+        let room = missing.max(READ_CHUNK).min(step);
+        let has_room = self.read.capacity() - self.read.len() >= room;
+        if !has_room && !self.read.try_reclaim(room) {
+            // Exactly so much, where `reserve` could double it: a message is to fill its buffer.
+            let mut grown = BytesMut::with_capacity(self.read.len() + room);
+            grown.extend_from_slice(&self.read);
+            self.read = grown;
+        }
         &mut self.read
     }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::wire::{Profile, StreamName};
+use crate::buffer::{READ_CHUNK, WRITE_CHUNK};
+use crate::session::MAX_HELD_MESSAGES;
+use crate::wire::{MAX_TRAILING_LEN, Profile, StreamName};
 
 /// What a [`Node`](crate::Node) and its sessions may do and hold.
 ///
@@ -173,33 +175,68 @@ impl Config {
     /// Returns the most bytes that the core and the [`SubstreamBuffer`](crate::SubstreamBuffer)s
     /// of one session hold, whatever the peer does and however the application lags (rule C10).
     ///
-    /// Per stream: the send queue (thrice: queued, retained towards a Go node, given back as
-    /// unsent), the receive queue (either of them one message at the least,
-    /// and a view into a larger buffer counted at that buffer's size), one message being gathered
-    /// and one being written. Per substream: a fixed overhead and a read and a write buffer.
-    /// Messages that an application hands in count at their own length; if several share one
-    /// buffer, that buffer is counted once for each.
+    /// It is the sum of
+    ///
+    /// - per stream, to send: the queue up to its high watermark and the message that crosses it,
+    ///   and, if Go's profile is spoken, as much again that was written and may go out once more;
+    ///   all this twice, because it may have been given back as unsent, not taken, and queued anew;
+    /// - per stream, received: the queue, at twice its limit since a message may be a view of a
+    ///   buffer twice its size, or one buffer with one message; one more buffer that only the
+    ///   message at the front still keeps alive; one in which the next message is gathered;
+    /// - per stream, one buffer with what the transport is to take next;
+    /// - per substream, of both sides: what was read before it was paused;
+    /// - for the handshake: what is unanswered, what is unread, and the buffers of two substreams;
+    /// - per session, one buffer more while another grows; and bookkeeping of each of these.
+    ///
+    /// Messages that an application hands in count at their own length; if they are views of a
+    /// larger buffer, the rest of that is the application's. Actions are taken at once, and count
+    /// nothing.
     pub fn session_memory_bound(&self) -> usize {
-        let message = self.max_message_size + RECORD_OVERHEAD;
-        let queued =
-            3 * (self.high_watermark_bytes.max(message) + self.high_watermark * PER_MESSAGE);
-        let received = 2 * self.receive_queue_bytes.max(message) + self.receive_queue * PER_MESSAGE;
-        let gathered = 2 * (message + crate::buffer::READ_CHUNK);
-        let written = 2 * (message + crate::buffer::WRITE_CHUNK);
-        let per_stream = queued + received + gathered + written + PER_STREAM;
-        let per_substream = 2 * crate::buffer::READ_CHUNK + crate::buffer::WRITE_CHUNK + PER_STREAM;
-        let handshake = 4 * (2 * self.max_handshake_size + RECORD_OVERHEAD);
-        self.max_streams * per_stream
-            + self.max_substreams * per_substream
-            + handshake
-            + PER_SESSION
+        let frame = sum(&[self.max_message_size, RECORD_OVERHEAD, MAX_TRAILING_LEN]);
+        let buffer = frame.saturating_add(READ_CHUNK);
+        let queued = sum(&[
+            self.high_watermark_bytes,
+            self.max_message_size,
+            times(PER_MESSAGE, self.high_watermark),
+        ]);
+        let copies = if self.profiles.contains(&Profile::V1Go) { 4 } else { 2 };
+        let received = sum(&[
+            times(2, self.receive_queue_bytes).max(buffer),
+            times(2, buffer),
+            times(PER_MESSAGE, self.receive_queue),
+        ]);
+        let written = sum(&[frame, 2 * WRITE_CHUNK]);
+        let per_stream = sum(&[times(copies, queued), received, written, BOOKKEEPING]);
+        let per_substream = READ_CHUNK + BOOKKEEPING;
+        let said = sum(&[self.max_handshake_size, RECORD_OVERHEAD, MAX_TRAILING_LEN]);
+        let handshake = sum(&[
+            times(7, said),
+            4 * WRITE_CHUNK,
+            2 * MAX_HELD_MESSAGES * PER_MESSAGE,
+        ]);
+        sum(&[
+            times(self.max_streams, per_stream),
+            times(times(2, self.max_substreams), per_substream),
+            handshake,
+            buffer,
+            PER_SESSION,
+        ])
     }
 
     /// Returns the most bytes that a node and all its sessions hold (rule C10).
+    ///
+    /// Besides the sessions: the peers with their addresses, and the events that wait. Once
+    /// [`event_queue`](Self::event_queue) of them do, nothing new begins, but what has begun may
+    /// still tell how it goes on: up to four events of each session, two of each peer.
     pub fn node_memory_bound(&self) -> usize {
-        self.max_sessions.saturating_mul(self.session_memory_bound())
-            + self.max_peers * (PER_PEER + self.max_addresses * crate::node::MAX_ADDRESS)
-            + self.event_queue * PER_MESSAGE
+        let per_peer = sum(&[PER_PEER, times(self.max_addresses, PER_ADDRESS)]);
+        let events =
+            sum(&[self.event_queue, times(4, self.max_sessions), times(2, self.max_peers)]);
+        sum(&[
+            times(self.max_sessions, self.session_memory_bound()),
+            times(self.max_peers, per_peer),
+            times(PER_EVENT, events),
+        ])
     }
 
     fn check_counts(&self) -> Result<(), ConfigError> {
@@ -293,14 +330,27 @@ const MAX_MESSAGE: usize = 64 * MIB - 64;
 
 /// Nonce, tag and the longest frame header.
 const RECORD_OVERHEAD: usize = 64;
-/// Bookkeeping of one queued message: a `Bytes` and its place in a queue that doubles.
+/// Bookkeeping of one queued message: a `Bytes`, what it shares, and its place in a queue that
+/// doubles.
 const PER_MESSAGE: usize = 192;
-/// Bookkeeping of one stream or substream.
-const PER_STREAM: usize = 2 * KIB;
+/// Bookkeeping of one stream or one substream, its events included.
+const BOOKKEEPING: usize = 2 * KIB;
 /// Bookkeeping of one session: keys, nonce windows, tables.
 const PER_SESSION: usize = 64 * KIB;
 /// Bookkeeping of one peer.
 const PER_PEER: usize = KIB;
+/// One address with its bookkeeping.
+const PER_ADDRESS: usize = crate::node::MAX_ADDRESS + 64;
+/// One event of a node with its bookkeeping; the texts in it are an adapter's.
+const PER_EVENT: usize = 512;
+
+fn sum(parts: &[usize]) -> usize {
+    parts.iter().fold(0, |sum, part| sum.saturating_add(*part))
+}
+
+const fn times(count: usize, of: usize) -> usize {
+    count.saturating_mul(of)
+}
 
 #[cfg(test)]
 mod tests {

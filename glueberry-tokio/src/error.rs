@@ -14,7 +14,10 @@ use libp2p_identity::PeerId;
 /// Match on [`code`](Self::code); the text is for people. [`source`](StdError::source) leads to
 /// the typed cause.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     code: ErrorCode,
     peer: Option<PeerId>,
     stream: Option<String>,
@@ -73,16 +76,16 @@ pub enum ErrorCode {
 
 impl Error {
     pub(crate) fn new(code: ErrorCode) -> Self {
-        Self { code, peer: None, stream: None, source: None }
+        Self(Box::new(Parts { code, peer: None, stream: None, source: None }))
     }
 
     pub(crate) fn of_peer(mut self, peer: PeerId) -> Self {
-        self.peer = Some(peer);
+        self.0.peer = Some(peer);
         self
     }
 
     pub(crate) fn on_stream(mut self, stream: &str) -> Self {
-        self.stream = Some(stream.to_owned());
+        self.0.stream = Some(stream.to_owned());
         self
     }
 
@@ -90,28 +93,28 @@ impl Error {
         code: ErrorCode,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        Self { code, peer: None, stream: None, source: Some(source.into()) }
+        Self(Box::new(Parts { code, peer: None, stream: None, source: Some(source.into()) }))
     }
 
     /// Returns what kind of error it is.
-    pub const fn code(&self) -> ErrorCode {
-        self.code
+    pub fn code(&self) -> ErrorCode {
+        self.0.code
     }
 
     /// Returns the peer that it is about.
-    pub const fn peer(&self) -> Option<PeerId> {
-        self.peer
+    pub fn peer(&self) -> Option<PeerId> {
+        self.0.peer
     }
 
     /// Returns the stream that it is about.
     pub fn stream(&self) -> Option<&str> {
-        self.stream.as_deref()
+        self.0.stream.as_deref()
     }
 
     /// Tells whether the same command may succeed later without anything else being changed.
-    pub const fn is_retriable(&self) -> bool {
+    pub fn is_retriable(&self) -> bool {
         matches!(
-            self.code,
+            self.0.code,
             ErrorCode::ConnectionFailed
                 | ErrorCode::HandshakeTimeout
                 | ErrorCode::InCooldown
@@ -121,8 +124,8 @@ impl Error {
     }
 
     /// Returns a word of advice.
-    pub const fn hint(&self) -> &'static str {
-        match self.code {
+    pub fn hint(&self) -> &'static str {
+        match self.0.code {
             ErrorCode::ConnectionFailed => {
                 "is the peer running, is its address right, does a firewall stand between?"
             }
@@ -157,14 +160,14 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code.text())?;
-        if let Some(stream) = &self.stream {
+        f.write_str(self.0.code.text())?;
+        if let Some(stream) = &self.0.stream {
             write!(f, " on stream `{stream}`")?;
         }
-        if let Some(peer) = &self.peer {
+        if let Some(peer) = &self.0.peer {
             write!(f, " with peer {peer}")?;
         }
-        match &self.source {
+        match &self.0.source {
             Some(source) => write!(f, ": {source}"),
             None => Ok(()),
         }
@@ -173,7 +176,7 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_ref().map(|source| {
+        self.0.source.as_ref().map(|source| {
             let source: &(dyn StdError + 'static) = &**source;
             source
         })

@@ -406,4 +406,4 @@ fn take_body(buf: &mut BytesMut, header: &FrameHeader) -> Bytes {
 }
 
 /// Handshake messages that a session holds in each direction, besides the limit in bytes.
-const MAX_HELD_MESSAGES: usize = 256;
+pub(crate) const MAX_HELD_MESSAGES: usize = 256;

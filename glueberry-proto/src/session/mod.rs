@@ -22,6 +22,7 @@ pub use self::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode, 
 use self::close::Ending;
 pub use self::event::{Closed, Event};
 use self::handshake::Handshake;
+pub(crate) use self::handshake::MAX_HELD_MESSAGES;
 use self::outputs::Outputs;
 use self::records::Records;
 use self::state::State;

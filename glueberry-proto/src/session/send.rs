@@ -355,6 +355,7 @@ impl Session {
             && let Some(message) = sender.pop()
         {
             let len = records.record_len(message.len());
+            out.reserve(profile.framing().header_len(len) + len);
             profile.framing().emit_header(len, out);
             records.seal(&mut nonces, &message, out);
             sender.written = sender.written.saturating_add(1);

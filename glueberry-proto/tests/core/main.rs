@@ -3,6 +3,7 @@
 
 mod dials;
 mod hostile;
+mod rules;
 mod sessions;
 mod substreams;
 mod support;

@@ -24,8 +24,7 @@ pub(super) struct ConnectionTask {
     session: SessionDriver,
     shared: Arc<Shared>,
     substreams: BTreeMap<SubstreamId, QuicSubstream>,
-    accepting:
-        Pin<Box<dyn Future<Output = Result<(SendStream, RecvStream), ConnectionError>> + Send>>,
+    accepting: Accepting,
     negotiations: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     /// Substreams that are being opened and that the session still wants.
     opening: BTreeMap<SubstreamId, ()>,
@@ -33,6 +32,10 @@ pub(super) struct ConnectionTask {
     lost: Option<ConnectionLost>,
     is_closed: bool,
 }
+
+/// The next substream that the peer opens.
+type Accepting =
+    Pin<Box<dyn Future<Output = Result<(SendStream, RecvStream), ConnectionError>> + Send>>;
 
 /// How a negotiation ended: of a substream that this side opened, or of one of the peer.
 enum Outcome {
@@ -233,9 +236,7 @@ impl fmt::Debug for ConnectionTask {
     }
 }
 
-fn accept(
-    connection: quinn::Connection,
-) -> Pin<Box<dyn Future<Output = Result<(SendStream, RecvStream), ConnectionError>> + Send>> {
+fn accept(connection: quinn::Connection) -> Accepting {
     Box::pin(async move { connection.accept_bi().await })
 }
 

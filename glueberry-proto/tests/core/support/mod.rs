@@ -13,9 +13,9 @@ use glueberry_proto::{
     Instant, Naming, Node, PublicKey, Seed, Session, StreamName, ToNode, ToSession,
 };
 
-pub(crate) use self::log::Log;
-pub(crate) use self::net::{Link, Move};
-pub(crate) use self::raw::{Raw, frame};
+pub(crate) use self::log::{Log, hash};
+pub(crate) use self::net::{Link, Move, Pipe};
+pub(crate) use self::raw::{Raw, bodies, frame};
 
 /// Which of the two hosts.
 pub(crate) type Side = usize;

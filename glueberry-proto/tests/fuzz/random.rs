@@ -1,0 +1,40 @@
+//! Random inputs, and scripts that notice a broken rule.
+
+use glueberry_proto::testing::{
+    Fault, fuzz_frames_v1, fuzz_frames_v1_go, fuzz_handshake_input, fuzz_handshake_input_with,
+    fuzz_open_record, fuzz_preamble,
+};
+use proptest::prelude::*;
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    #[test]
+    fn open_record(data in bytes()) {
+        fuzz_open_record(&data);
+    }
+
+    #[test]
+    fn frames_v1(data in bytes()) {
+        fuzz_frames_v1(&data);
+    }
+
+    #[test]
+    fn frames_v1_go(data in bytes()) {
+        fuzz_frames_v1_go(&data);
+    }
+
+    #[test]
+    fn preamble(data in bytes()) {
+        fuzz_preamble(&data);
+    }
+
+    #[test]
+    fn handshake_input(data in bytes()) {
+        fuzz_handshake_input(&data);
+    }
+}
