@@ -180,9 +180,9 @@ impl Config {
     /// - per stream, to send: the queue up to its high watermark and the message that crosses it,
     ///   and, if Go's profile is spoken, as much again that was written and may go out once more;
     ///   all this twice, because it may have been given back as unsent, not taken, and queued anew;
-    /// - per stream, received: the queue, at twice its limit since a message may be a view of a
-    ///   buffer twice its size, or one buffer with one message; one more buffer that only the
-    ///   message at the front still keeps alive; one in which the next message is gathered;
+    /// - per stream, received: the queue, in which a message that is a view of its buffer counts
+    ///   as that; the buffer of the message that came last, or is still being gathered; and one
+    ///   that is kept alive by the message at the front, whatever that counts;
     /// - per stream, one buffer with what the transport is to take next;
     /// - per substream, of both sides: what was read before it was paused;
     /// - for the handshake: what is unanswered, what is unread, and the buffers of two substreams;
@@ -201,7 +201,7 @@ impl Config {
         ]);
         let copies = if self.profiles.contains(&Profile::V1Go) { 4 } else { 2 };
         let received = sum(&[
-            times(2, self.receive_queue_bytes).max(buffer),
+            self.receive_queue_bytes,
             times(2, buffer),
             times(PER_MESSAGE, self.receive_queue),
         ]);
@@ -209,11 +209,8 @@ impl Config {
         let per_stream = sum(&[times(copies, queued), received, written, BOOKKEEPING]);
         let per_substream = READ_CHUNK + BOOKKEEPING;
         let said = sum(&[self.max_handshake_size, RECORD_OVERHEAD, MAX_TRAILING_LEN]);
-        let handshake = sum(&[
-            times(7, said),
-            4 * WRITE_CHUNK,
-            2 * MAX_HELD_MESSAGES * PER_MESSAGE,
-        ]);
+        let handshake =
+            sum(&[times(7, said), 4 * WRITE_CHUNK, 2 * MAX_HELD_MESSAGES * PER_MESSAGE]);
         sum(&[
             times(self.max_streams, per_stream),
             times(times(2, self.max_substreams), per_substream),

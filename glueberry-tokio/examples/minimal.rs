@@ -1,13 +1,14 @@
+//! Two nodes, one message.
+
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{HANDSHAKE, Node, PublicKey};
+use glueberry_tokio::{HANDSHAKE, Multiaddr, Node, PublicKey};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Two nodes that listen on a free port and accept the stream `chat`.
-    let listen = "/ip4/127.0.0.1/udp/0/quic-v1";
-    let build = || {
-        Node::builder(Keypair::generate_ed25519()).listen(listen.parse().unwrap()).streams(["chat"])
-    };
+    let listen: Multiaddr = "/ip4/127.0.0.1/udp/0/quic-v1".parse()?;
+    let build =
+        || Node::builder(Keypair::generate_ed25519()).listen(listen.clone()).streams(["chat"]);
     let (alice, bob) = (build().build().await?, build().build().await?);
     let mut inbox = bob.messages().expect("the first call gets them");
 

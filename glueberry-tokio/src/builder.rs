@@ -126,6 +126,7 @@ pub(crate) fn start<T: Transport + Unpin>(
         message_buffer: config.message_buffer,
         max_substreams: config.core.max_substreams,
         max_incoming: config.max_incoming,
+        negotiation_timeout: config.core.negotiation_timeout,
         runtime,
     });
     let core = glueberry_proto::Node::new(shared.now(), identity, config.core, seed()?)?;

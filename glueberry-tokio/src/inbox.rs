@@ -42,7 +42,9 @@ impl Inbox {
         let before = state.queue.len();
         loop {
             if state.queue.len() >= self.capacity && !state.is_abandoned {
-                state.writers.push(cx.waker().clone());
+                if !state.writers.iter().any(|writer| writer.will_wake(cx.waker())) {
+                    state.writers.push(cx.waker().clone());
+                }
                 break;
             }
             match next() {

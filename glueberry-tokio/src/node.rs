@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -57,6 +58,7 @@ pub(crate) struct Shared {
     pub(crate) message_buffer: usize,
     pub(crate) max_substreams: usize,
     pub(crate) max_incoming: usize,
+    pub(crate) negotiation_timeout: Duration,
 }
 
 impl Shared {
@@ -445,4 +447,4 @@ fn address_of(peer: PeerId, addr: &Multiaddr) -> Result<Address, Error> {
 
 /// A session that has yielded is replaced as soon as two tasks have exchanged a word.
 const REPLACEMENT_POLLS: u32 = 20;
-const REPLACEMENT_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+const REPLACEMENT_PAUSE: Duration = Duration::from_millis(10);

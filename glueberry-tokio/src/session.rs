@@ -91,8 +91,7 @@ impl SessionDriver {
         None
     }
 
-    /// Hands out events, and messages for as long as their readers have room; tells handles what
-    /// was taken by the transport.
+    /// Hands out events, and messages for as long as their readers have room.
     pub(crate) fn deliver(&mut self, now: Instant, cx: &Context<'_>) {
         self.send_stalled(now);
         while let Some(event) = self.session.poll_event() {
@@ -100,6 +99,10 @@ impl SessionDriver {
         }
         self.deliver_handshake(cx);
         self.deliver_messages(cx);
+    }
+
+    /// Tells handles what the transport has taken.
+    pub(crate) fn report(&self) {
         if !self.is_over {
             let (session, stalled) = (&self.session, &self.stalled);
             self.port.update(|stream| {

@@ -46,6 +46,7 @@ impl Session {
     /// Ends a draining session that has nothing left to send.
     pub(super) fn drained(&mut self) {
         let is_drained = self.state.is_draining()
+            && !self.handshake.has_pending()
             && self.streams.iter().all(|(_, stream)| stream.sender.is_drained());
         if is_drained {
             self.finish_draining();

@@ -33,6 +33,8 @@ pub(super) struct Handshake {
     queue: VecDeque<Bytes>,
     /// Written to `target`, and nothing was heard on it since.
     unanswered: VecDeque<Bytes>,
+    /// How many of the messages that were handed on to another session were written to `target`.
+    handed_on: usize,
     /// Bytes in `queue` and `unanswered`.
     held: usize,
     inbox: VecDeque<Bytes>,
@@ -41,6 +43,13 @@ pub(super) struct Handshake {
     readable_told: bool,
     /// When the session ends, because no handshake substream is left to talk on.
     pub(super) lost_at: Option<Instant>,
+}
+
+impl Handshake {
+    /// Tells whether messages are on their way to the peer.
+    pub(super) fn has_pending(&self) -> bool {
+        self.target.is_some() && !(self.queue.is_empty() && self.unanswered.is_empty())
+    }
 }
 
 impl Session {
@@ -95,6 +104,7 @@ impl Session {
         }
         let handshake = &mut self.handshake;
         handshake.target = None;
+        handshake.handed_on = 0;
         while let Some(message) = handshake.unanswered.pop_back() {
             handshake.queue.push_front(message);
         }
@@ -120,8 +130,7 @@ impl Session {
     /// and of the other one only when there are none, because it may have to take them over.
     fn finish_handshake(&mut self) {
         let handshake = &self.handshake;
-        let has_messages = !(handshake.queue.is_empty() && handshake.unanswered.is_empty());
-        let target = handshake.target.filter(|_| has_messages);
+        let target = handshake.target.filter(|_| handshake.has_pending());
         let both = [handshake.own, handshake.peers];
         for id in both.into_iter().flatten().filter(|id| target.is_none_or(|target| target == *id))
         {
@@ -161,10 +170,13 @@ impl Session {
             return;
         }
         self.state.move_to_connected();
-        for message in carry.messages.into_iter().rev() {
-            self.handshake.held += message.len();
-            self.handshake.queue.push_front(message);
-        }
+        let handshake = &mut self.handshake;
+        // Its own come back if nothing has come of handing them on: some were said here already.
+        let said = std::mem::take(&mut handshake.handed_on);
+        handshake.held += carry.messages.iter().map(Bytes::len).sum::<usize>();
+        let mut messages = carry.messages.into_iter();
+        handshake.unanswered.extend(messages.by_ref().take(said));
+        handshake.queue.extend(messages);
         if let Some(names) = carry.prepared
             && self.prepare(self.peer, &names).is_err()
         {
@@ -186,6 +198,7 @@ impl Session {
             return self.finish_close(CloseReason::Superseded);
         }
         let handshake = &mut self.handshake;
+        handshake.handed_on = handshake.unanswered.len();
         let mut messages: Vec<Bytes> = handshake.unanswered.drain(..).collect();
         messages.extend(handshake.queue.drain(..));
         handshake.held = 0;

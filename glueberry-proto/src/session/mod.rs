@@ -14,6 +14,7 @@ mod state;
 mod streams;
 mod substreams;
 
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -153,7 +154,8 @@ impl Session {
             return protocols;
         }
         if !self.state.handshake_is_over() {
-            protocols.extend(self.config.profiles.iter().map(|profile| profile.handshake_id()));
+            let profiles = self.profile.as_ref().map_or(&self.config.profiles[..], from_ref);
+            protocols.extend(profiles.iter().map(|profile| profile.handshake_id()));
         }
         let configured = self.config.streams.iter();
         let others = self.streams.names().filter(|name| !self.config.streams.contains(name));
@@ -242,6 +244,9 @@ impl Session {
         match message.0 {
             FromNode::Grant(carry) => self.grant(carry),
             FromNode::Yield => self.yield_to_another(),
+            // The node has not heard yet that it is over.
+            FromNode::Close { reason: CloseReason::HandshakeTimeout, .. }
+                if self.state.handshake_is_over() => {}
             FromNode::Close { reason, drain } => self.begin_close(reason, drain),
         }
     }
@@ -379,6 +384,7 @@ impl Session {
         }
         let written = out.len() - before;
         if written == 0
+            && budget > 0
             && let Some(substream) = self.substreams.get_mut(substream)
         {
             substream.write_wanted = false;

@@ -368,8 +368,11 @@ impl Session {
         if let Some(substream) = self.substreams.get_mut(id) {
             substream.read_ended = true;
         }
-        if let Stage::Bound(Purpose::Stream(name)) = stage {
-            self.stream_read_ended(id, name);
+        match stage {
+            Stage::Bound(Purpose::Stream(name)) => self.stream_read_ended(id, name),
+            // Nothing can come of it any more, and it must not hold up those that come after it.
+            Stage::Parked(_) => self.substreams.reset(id, ResetCode::Refused, &mut self.out),
+            _ => {}
         }
     }
 

@@ -49,7 +49,11 @@ impl Records for V1Records {
         let nonce = nonces.nonce();
         out.extend_from_slice(&nonce);
         let start = out.len();
-        out.extend_from_slice(message);
+        // In pieces, because some processors copy a large block that lies a few bytes off its
+        // destination within a page twenty times slower than a small one.
+        for piece in message.chunks(COPY_PIECE) {
+            out.extend_from_slice(piece);
+        }
         let tag = self.key.seal(&nonce, &[], &mut out[start..]);
         out.extend_from_slice(&tag);
         self.sealed.insert(nonce);
@@ -81,6 +85,8 @@ impl fmt::Debug for V1Records {
     }
 }
 
+/// Bytes copied at a time.
+const COPY_PIECE: usize = 1024;
 const NONCE: usize = 12;
 const TAG: usize = 16;
 /// What a v1 record adds to its message.

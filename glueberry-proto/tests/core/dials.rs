@@ -29,23 +29,30 @@ fn say_next(world: &mut World, side: Side, said: &mut [usize; 2]) {
     {
         match result {
             Ok(()) => said[side] += 1,
-            // The session is being exchanged for another.
-            Err(error) => assert_eq!(error, SendError::NotEstablished),
+            // The session is being exchanged for another, or has just ended.
+            Err(error) => assert!(matches!(error, SendError::NotEstablished | SendError::Closed)),
         }
     }
 }
 
-fn race(naming: Naming, choices: &[u16]) -> World {
+/// Lets chance move the world, and cuts a link on the way if asked to; then lets both sides finish
+/// what they have to say, if they still have a session.
+fn race(naming: Naming, choices: &[u16], cut: Option<(usize, usize)>) -> World {
     let mut world = world(naming);
     let mut said = [0, 0];
-    for choice in choices {
+    for (at, choice) in choices.iter().enumerate() {
+        if let Some((when, link)) = cut
+            && at == when
+        {
+            world.cut(link);
+        }
         if choice % 7 == 0 {
             say_next(&mut world, usize::from(choice / 7 % 2), &mut said);
         }
         world.step_one(usize::from(*choice));
     }
     world.run();
-    while said != [SAID; 2] {
+    while said != [SAID; 2] && [A, B].into_iter().all(|side| world.granted(side).is_some()) {
         let before = said;
         say_next(&mut world, A, &mut said);
         say_next(&mut world, B, &mut said);
@@ -74,7 +81,7 @@ proptest! {
     ) {
         use ConnectionState::{Connected, Connecting};
         let naming = BOTH[usize::from(preamble)];
-        let mut world = race(naming, &choices);
+        let mut world = race(naming, &choices, None);
         let link = common_link(&mut world);
         for side in [A, B] {
             prop_assert_eq!(world.states(side), [Connecting, Connected]);
@@ -90,6 +97,40 @@ proptest! {
         world.run();
         prop_assert_eq!(world.received(B, "chat"), ["ping"]);
         prop_assert_eq!(world.received(A, "chat"), ["pong"]);
+    }
+}
+
+/// A link is lost on the way. If neither side was told of a loss, there was none.
+fn a_loss_is_told(
+    naming: Naming,
+    choices: &[u16],
+    cut: (usize, usize),
+) -> Result<(), TestCaseError> {
+    let mut world = race(naming, choices, Some(cut));
+    let is_told = |side: Side| {
+        world.hosts[side].events.iter().any(|event| event.state == ConnectionState::Disconnected)
+    };
+    if is_told(A) || is_told(B) {
+        return Ok(());
+    }
+    common_link(&mut world);
+    for side in [A, B] {
+        let expected: Vec<Bytes> = (0..SAID).map(|number| line(1 - side, number)).collect();
+        prop_assert_eq!(&world.hosts[side].handshake, &expected);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_link_that_is_lost_on_the_way_costs_nothing_or_is_told(
+        preamble: bool,
+        choices in prop::collection::vec(any::<u16>(), 20..80),
+        when in 0..60_usize,
+        link in 0..2_usize,
+    ) {
+        a_loss_is_told(BOTH[usize::from(preamble)], &choices, (when, link))?;
     }
 }
 
@@ -293,4 +334,57 @@ fn a_peer_that_starts_afresh_over_the_keeper_is_told_as_a_loss() {
         assert_eq!(world.hosts[A].handshake, ["and an answer"]);
         assert!(world.hosts[B].sessions.values().any(Session::is_closed));
     }
+}
+
+#[test]
+fn what_was_said_is_not_said_twice_if_the_exchange_comes_to_nothing() {
+    for naming in BOTH {
+        let mut world = world(naming);
+        for side in [A, B] {
+            world.perform(Move::Arrive(KEEPER, side));
+        }
+        run_link(&mut world, OTHER);
+        world.say(B, b"written");
+        run_link(&mut world, OTHER);
+        while !has_word_for_session(&world, B) {
+            assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
+        }
+        world.say(B, b"queued");
+        // The keeper dies before the other session has said that it yields.
+        while world.perform(Move::ToSession(B)) {}
+        world.cut(KEEPER);
+        let of_keeper = world.links[KEEPER].ends[B].unwrap();
+        world.hurry_words_of(B, of_keeper);
+        world.run();
+        assert_eq!(common_link(&mut world), OTHER);
+        assert_eq!(world.hosts[A].handshake, ["written", "queued"]);
+        world.say(B, b"more");
+        world.say(A, b"answer");
+        world.run();
+        assert_eq!(world.hosts[A].handshake, ["written", "queued", "more"]);
+        assert_eq!(world.hosts[B].handshake, ["answer"]);
+    }
+}
+
+/// The node's deadline for the handshake and the end of the handshake cross.
+#[test]
+fn a_handshake_that_is_over_in_the_last_moment_is_not_timed_out() {
+    let mut world = World::new(Naming::Negotiated, [config(&["chat"]), config(&["chat"])]);
+    world.connect(A);
+    world.run();
+    for side in [A, B] {
+        world.prepare(side, &["chat"]);
+    }
+    world.finalize(B);
+    world.run();
+    world.finalize(A);
+    world.wait(std::time::Duration::from_secs(60));
+    world.run();
+    for side in [A, B] {
+        let peer = key(1 - side);
+        assert_eq!(world.hosts[side].node.state(peer), ConnectionState::Established);
+    }
+    world.send(A, "chat", b"in time");
+    world.run();
+    assert_eq!(world.received(B, "chat"), ["in time"]);
 }

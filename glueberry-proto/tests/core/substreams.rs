@@ -416,6 +416,22 @@ fn a_connection_that_is_lost_while_draining_ends_what_was_asked_for() {
 }
 
 #[test]
+fn the_last_word_of_the_handshake_is_sent_before_the_end() {
+    for profile in Profile::ALL {
+        let (mut raw, own) = dialled(Naming::Negotiated, profile);
+        raw.prepare(&["chat"]);
+        say(&mut raw, b"complete");
+        raw.finalize();
+        raw.session.close(raw.now);
+        raw.settle();
+        assert!(!raw.session.is_closed());
+        assert_eq!(raw.said(own), [b"complete"]);
+        raw.acknowledge(own);
+        assert_eq!(raw.closed().reason, CloseReason::Disconnected);
+    }
+}
+
+#[test]
 fn a_session_that_has_sent_nothing_closes_at_once() {
     let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
     let peers = raw.open_stream("chat");
@@ -425,4 +441,46 @@ fn a_session_that_has_sent_nothing_closes_at_once() {
     raw.settle();
     assert!(raw.session.is_closed());
     assert_eq!(raw.received("chat"), ["unread"]);
+}
+
+#[test]
+fn an_early_substream_that_was_reset_holds_nothing_up() {
+    for end in [SubstreamEnd::Reset, SubstreamEnd::Stopped, SubstreamEnd::Aborted] {
+        for naming in BOTH {
+            let (mut raw, _) = Raw::connected(naming, only(Profile::V1));
+            let early = raw.open_stream("chat");
+            raw.end(early, end);
+            let second = raw.open_stream("chat");
+            let message = raw.message(b"on the second");
+            raw.feed(second, &message);
+            raw.prepare(&["chat"]);
+            raw.finalize();
+            if end == SubstreamEnd::Stopped {
+                raw.end(early, SubstreamEnd::Finished);
+            }
+            assert_eq!(raw.received("chat"), ["on the second"]);
+            raw.send("chat", b"mine");
+            assert_eq!(raw.sent(second), [b"mine"]);
+        }
+    }
+}
+
+#[test]
+fn once_a_profile_is_agreed_no_other_is_offered() {
+    let (raw, _) = Raw::connected(Naming::Negotiated, config(&[]));
+    assert_eq!(raw.session.protocols(), [Profile::V1.handshake_id()]);
+    let raw = Raw::inbound(Naming::Negotiated, config(&[]));
+    assert_eq!(raw.session.protocols(), Profile::ALL.map(Profile::handshake_id));
+}
+
+#[test]
+fn asking_for_no_bytes_changes_nothing() {
+    let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
+    let peers = raw.open_stream("chat");
+    raw.session.send(raw.now, &name("chat"), "one".into()).unwrap();
+    assert!(matches!(raw.session.poll_action(), Some(Action::WantWrite(id)) if id == peers));
+    assert_eq!(raw.session.poll_write(peers, &mut bytes::BytesMut::new(), 0), 0);
+    raw.session.send(raw.now, &name("chat"), "two".into()).unwrap();
+    assert!(raw.session.poll_action().is_none(), "it was asked for already");
+    assert_eq!(raw.sent(peers), [b"one", b"two"]);
 }

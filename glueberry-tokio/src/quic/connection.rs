@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use glueberry_proto::{Action, ConnectionLost, OpenError, ProtocolId, SubstreamId};
+use glueberry_proto::{Action, ConnectionLost, Instant, OpenError, ProtocolId, SubstreamId};
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tracing::trace;
 
@@ -30,6 +31,8 @@ pub(super) struct ConnectionTask {
     opening: BTreeMap<SubstreamId, ()>,
     timer: Box<dyn Timer>,
     lost: Option<ConnectionLost>,
+    /// No substream of the peer waits; the task is woken when one does.
+    is_accept_blocked: bool,
     is_closed: bool,
 }
 
@@ -40,7 +43,8 @@ type Accepting =
 /// How a negotiation ended: of a substream that this side opened, or of one of the peer.
 enum Outcome {
     Opened(SubstreamId, Result<Negotiated, OpenError>),
-    Accepted(Result<Negotiated, NegotiateError>),
+    /// Without an error if the peer took too long.
+    Accepted(Result<Negotiated, Option<NegotiateError>>),
 }
 
 impl ConnectionTask {
@@ -60,23 +64,22 @@ impl ConnectionTask {
             opening: BTreeMap::new(),
             timer,
             lost: None,
+            is_accept_blocked: false,
             is_closed: false,
         }
     }
 
     /// Does everything that can be done once; returns whether to go round again.
-    fn round(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = self.shared.now();
-        self.session.take_commands(now, cx);
-        let mut moved = self.act();
+    fn round(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut moved = self.act(now);
         moved |= self.poll_accept(cx);
-        moved |= self.poll_negotiations(cx);
+        moved |= self.poll_negotiations(cx, now);
         for substream in self.substreams.values_mut() {
             moved |= substream.poll(cx, self.session.session(), now);
         }
         self.substreams.retain(|_, substream| !substream.is_over());
         self.session.deliver(now, cx);
-        moved |= self.act();
+        moved |= self.act(now);
         if !moved && let Some(why) = self.lost.take() {
             // Only now, so that what has arrived before the loss is handed out.
             self.session.session().handle_connection_lost(now, why);
@@ -85,8 +88,7 @@ impl ConnectionTask {
         moved || self.poll_timer(cx)
     }
 
-    fn act(&mut self) -> bool {
-        let now = self.shared.now();
+    fn act(&mut self, now: Instant) -> bool {
         let mut acted = false;
         while let Some(action) = self.session.poll_action() {
             acted = true;
@@ -143,20 +145,29 @@ impl ConnectionTask {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.lost.is_some() || self.is_closed {
+        if self.lost.is_some() || self.is_closed || self.is_accept_blocked {
             return false;
         }
         if self.negotiations.len() >= self.shared.max_substreams {
             return false;
         }
         match self.accepting.as_mut().poll(cx) {
-            Poll::Pending => false,
+            Poll::Pending => {
+                self.is_accept_blocked = true;
+                false
+            }
             Poll::Ready(Ok((send, recv))) => {
                 self.accepting = accept(self.connection.clone());
                 let protocols: Vec<String> =
                     self.session.session().protocols().iter().map(ToString::to_string).collect();
+                let runtime = self.shared.runtime.clone();
+                let deadline = runtime.now() + self.shared.negotiation_timeout;
                 self.negotiations.push(Box::pin(async move {
-                    Outcome::Accepted(respond(send, recv, protocols).await)
+                    let response = pin!(respond(send, recv, protocols));
+                    match select(response, runtime.sleep_until(deadline)).await {
+                        Either::Left((response, _)) => Outcome::Accepted(response.map_err(Some)),
+                        Either::Right(_) => Outcome::Accepted(Err(None)),
+                    }
                 }));
                 true
             }
@@ -167,17 +178,16 @@ impl ConnectionTask {
         }
     }
 
-    fn poll_negotiations(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_negotiations(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut moved = false;
         while let Poll::Ready(Some(outcome)) = self.negotiations.poll_next_unpin(cx) {
             moved = true;
-            self.negotiated(outcome);
+            self.negotiated(outcome, now);
         }
         moved
     }
 
-    fn negotiated(&mut self, outcome: Outcome) {
-        let now = self.shared.now();
+    fn negotiated(&mut self, outcome: Outcome, now: Instant) {
         let session = self.session.session();
         match outcome {
             Outcome::Opened(id, result) => {
@@ -199,7 +209,7 @@ impl ConnectionTask {
                 let id = session.handle_accepted(now, ProtocolId::parse(&protocol).ok());
                 self.substreams.insert(id, QuicSubstream::new(id, send, recv));
             }
-            Outcome::Accepted(Err(error)) => trace!(%error, "substream of the peer failed"),
+            Outcome::Accepted(Err(error)) => trace!(?error, "substream of the peer failed"),
         }
     }
 
@@ -219,13 +229,18 @@ impl Future for ConnectionTask {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        for _ in 0..ROUNDS_PER_POLL {
-            if !self.round(cx) {
-                return if self.session.is_done() { Poll::Ready(()) } else { Poll::Pending };
-            }
+        let now = self.shared.now();
+        self.is_accept_blocked = false;
+        self.substreams.values_mut().for_each(QuicSubstream::woken);
+        self.session.take_commands(now, cx);
+        let is_at_rest = (0..ROUNDS_PER_POLL).any(|_| !self.round(cx, now));
+        self.session.report();
+        if !is_at_rest {
+            // Others have their turn.
+            cx.waker().wake_by_ref();
+        } else if self.session.is_done() {
+            return Poll::Ready(());
         }
-        // Others have their turn.
-        cx.waker().wake_by_ref();
         Poll::Pending
     }
 }

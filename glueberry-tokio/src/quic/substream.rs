@@ -17,6 +17,9 @@ pub(super) struct QuicSubstream {
     wants_write: bool,
     writing: Writing,
     reading_is_over: bool,
+    /// The transport has said "not now" and will wake the task.
+    is_write_blocked: bool,
+    is_read_blocked: bool,
 }
 
 /// How far this side's half is.
@@ -36,7 +39,15 @@ impl QuicSubstream {
             wants_write: true,
             writing: Writing::Open,
             reading_is_over: false,
+            is_write_blocked: false,
+            is_read_blocked: false,
         }
+    }
+
+    /// The task was woken: whatever was blocked may have become ready.
+    pub(super) const fn woken(&mut self) {
+        self.is_write_blocked = false;
+        self.is_read_blocked = false;
     }
 
     pub(super) const fn want_write(&mut self) {
@@ -77,10 +88,14 @@ impl QuicSubstream {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, session: &mut Session, now: Instant) -> bool {
+        if self.is_write_blocked {
+            return false;
+        }
         match &mut self.writing {
             Writing::Open if self.wants_write => {}
             Writing::Finished(acknowledged) => {
                 let Poll::Ready(is_acknowledged) = acknowledged.as_mut().poll(cx) else {
+                    self.is_write_blocked = true;
                     return false;
                 };
                 self.writing = Writing::Over;
@@ -103,7 +118,10 @@ impl QuicSubstream {
                 write.poll(cx)
             };
             match write {
-                Poll::Pending => return false,
+                Poll::Pending => {
+                    self.is_write_blocked = true;
+                    return false;
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(WriteError::Stopped(_))) => {
                     self.writing = Writing::Over;
@@ -135,7 +153,7 @@ impl QuicSubstream {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, session: &mut Session, now: Instant) -> bool {
-        if self.reading_is_over {
+        if self.reading_is_over || self.is_read_blocked {
             return false;
         }
         if self.buffer.is_read_over() {
@@ -149,7 +167,10 @@ impl QuicSubstream {
         let mut chunks = [const { Bytes::new() }; CHUNKS_PER_READ];
         let read = pin!(self.recv.read_chunks(&mut chunks)).poll(cx);
         match read {
-            Poll::Pending => false,
+            Poll::Pending => {
+                self.is_read_blocked = true;
+                false
+            }
             Poll::Ready(Ok(Some(count))) => {
                 let buf = self.buffer.read_buffer();
                 for chunk in chunks.iter().take(count) {
@@ -183,7 +204,7 @@ impl fmt::Debug for QuicSubstream {
     }
 }
 
-/// Datagrams' worth of data read at a time: about a read buffer.
-const CHUNKS_PER_READ: usize = 44;
+/// Datagrams' worth of data read at a time.
+const CHUNKS_PER_READ: usize = 24;
 /// Chunks written before another substream has its turn.
 const WRITES_PER_POLL: usize = 4;

@@ -115,6 +115,7 @@ impl Party {
 }
 
 /// Connects two parties and takes them through the handshake.
+#[expect(clippy::needless_pass_by_ref_mut, reason = "both sides look alike where it is called")]
 pub(crate) async fn establish(a: &mut Party, b: &mut Party, streams: &[&str]) {
     a.dial(b).await;
     let hello = a.node.public_key().as_bytes().to_vec();

@@ -17,8 +17,7 @@ use crate::wire::{Profile, ProtocolId, StreamName};
 
 pub(super) struct Connection {
     pub(super) session: Session,
-    naming: Naming,
-    node: PublicKey,
+    setup: Setup,
     substreams: BTreeMap<SubstreamId, Substream>,
     opening: VecDeque<(SubstreamId, Vec<ProtocolId>)>,
     /// Every id there ever was.
@@ -34,6 +33,16 @@ pub(super) struct Connection {
     is_closed: bool,
 }
 
+/// What is the same for all connections of a script.
+#[derive(Clone, Copy)]
+pub(super) struct Setup {
+    /// The node's own key.
+    pub(super) node: PublicKey,
+    pub(super) naming: Naming,
+    /// Bytes are handed to sessions in buffers of their own size, so that a message fills one.
+    pub(super) is_exact: bool,
+}
+
 struct Substream {
     buffer: SubstreamBuffer,
     /// What was agreed, if the transport negotiates names.
@@ -42,12 +51,10 @@ struct Substream {
 }
 
 impl Connection {
-    pub(super) fn new(now: Instant, mut session: Session, node: PublicKey, naming: Naming) -> Self {
-        session.handle_timeout(now);
+    pub(super) fn new(session: Session, setup: Setup) -> Self {
         Self {
             session,
-            naming,
-            node,
+            setup,
             substreams: BTreeMap::new(),
             opening: VecDeque::new(),
             ids: BTreeSet::new(),
@@ -94,7 +101,7 @@ impl Connection {
 
     /// The peer opens a substream.
     pub(super) fn accept(&mut self, now: Instant, choice: u8) {
-        let protocol = peer::protocol(choice).filter(|_| self.naming == Naming::Negotiated);
+        let protocol = peer::protocol(choice).filter(|_| self.setup.naming == Naming::Negotiated);
         let id = self.session.handle_accepted(now, protocol.clone());
         assert!(self.ids.insert(id), "C12: {id} again");
         self.insert(id, protocol);
@@ -110,7 +117,7 @@ impl Connection {
                 let at = usize::from(choice) % protocols.len();
                 let protocol =
                     if choice == 9 { ProtocolId::HandshakeV2 } else { protocols[at].clone() };
-                let protocol = Some(protocol).filter(|_| self.naming == Naming::Negotiated);
+                let protocol = Some(protocol).filter(|_| self.setup.naming == Naming::Negotiated);
                 self.insert(id, protocol.clone());
                 self.session.handle_opened(now, id, protocol);
             }
@@ -125,12 +132,18 @@ impl Connection {
     }
 
     fn feed(&mut self, now: Instant, index: usize, bytes: &[u8]) {
-        if let Some(substream) = nth(&mut self.substreams, index)
-            && substream.buffer.wants_read()
-        {
-            substream.buffer.read_buffer().extend_from_slice(bytes);
-            substream.buffer.received(&mut self.session, now);
+        let Some(Substream { buffer, .. }) = nth(&mut self.substreams, index) else {
+            return;
+        };
+        if !buffer.wants_read() {
+            return;
         }
+        let mut bytes = BytesMut::from(bytes);
+        if self.setup.is_exact && buffer.read_buffer().is_empty() {
+            self.session.handle_data(now, buffer.substream(), &mut bytes).ignore();
+        }
+        buffer.read_buffer().extend_from_slice(&bytes);
+        buffer.received(&mut self.session, now);
     }
 
     pub(super) fn feed_raw(&mut self, now: Instant, index: usize, script: &mut Script<'_>) {
@@ -228,10 +241,11 @@ impl Connection {
         // What each refuses is its own tests' concern; here it must only not panic.
         let session = &mut self.session;
         match choice {
-            0 | 1 => session.prepare_streams(now, peer, &[chat]).ignore(),
+            0 => session.prepare_streams(now, peer, &[chat]).ignore(),
+            1 => session.prepare_streams(now, peer, &[more]).ignore(),
             2 => session.prepare_streams(now, peer, &[chat, more]).ignore(),
             3 => session.prepare_streams(now, peer, &[chat, more, much]).ignore(),
-            4 => session.prepare_streams(now, self.node, &[chat]).ignore(),
+            4 => session.prepare_streams(now, self.setup.node, &[chat]).ignore(),
             5 | 6 => session.finalize_handshake(now).ignore(),
             7 | 8 => {
                 let message = filler(script);
@@ -303,7 +317,7 @@ impl Connection {
     fn check_written(&mut self, substream: &Substream) {
         let profile = self.session.profile();
         let protocol = substream.protocol.clone();
-        for written in peer::read(&substream.written, self.naming, protocol, profile) {
+        for written in peer::read(&substream.written, self.setup.naming, protocol, profile) {
             match written {
                 Written::Handshake(message) => assert!(message.len() <= MAX_HANDSHAKE),
                 Written::Record(stream, record) => {

@@ -7,7 +7,7 @@ mod peer;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use self::connection::Connection;
+use self::connection::{Connection, Setup};
 use super::Fault;
 use super::script::Script;
 use crate::config::Config;
@@ -39,7 +39,7 @@ struct World<'a> {
     script: Script<'a>,
     node: Node,
     peer: PublicKey,
-    naming: Naming,
+    setup: Setup,
     now: Instant,
     /// Actions are done only when the script says so, and not after each step.
     is_lazy: bool,
@@ -58,12 +58,17 @@ impl<'a> World<'a> {
         let secret = if is_set(0) { SMALLER } else { GREATER };
         let (identity, peer) = (Identity::from_seed(&secret), peer::public_key(is_set(0)));
         let seed = Seed::from_bytes([7; 32]);
+        let setup = Setup {
+            node: identity.public_key(),
+            naming: if is_set(1) { Naming::Preamble } else { Naming::Negotiated },
+            is_exact: is_set(6),
+        };
         let node = Node::new(Instant::ZERO, identity, config, seed).expect("a valid configuration");
         let mut world = Self {
             script,
             node,
             peer,
-            naming: if is_set(1) { Naming::Preamble } else { Naming::Negotiated },
+            setup,
             now: Instant::ZERO,
             is_lazy: is_set(2),
             connections: Vec::new(),
@@ -166,11 +171,9 @@ impl<'a> World<'a> {
     }
 
     fn admit_peer(&mut self, peer: PublicKey, origin: Origin) {
-        let connection = NewConnection { peer, origin, naming: self.naming };
+        let connection = NewConnection { peer, origin, naming: self.setup.naming };
         if let Admission::Accept(session) = self.node.handle_connection(self.now, connection) {
-            let node = self.node.public_key();
-            let connection = Connection::new(self.now, *session, node, self.naming);
-            self.connections.push(connection);
+            self.connections.push(Connection::new(*session, self.setup));
         }
     }
 

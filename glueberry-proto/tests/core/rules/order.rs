@@ -29,18 +29,34 @@ fn arrived(world: &World) -> [[Vec<Bytes>; 3]; 2] {
 
 // ---- C4 -----------------------------------------------------------------------------------------
 
-/// C4: when outputs are drained changes neither what is delivered nor the events. One run drains
-/// everything after each op, the other what chance will have, and the rest at the end.
+/// C4: when outputs are drained changes neither what is heard and delivered nor the events. One run
+/// drains everything after each op, the other what chance will have, and the rest at the end.
 fn c4(fault: Option<Fault>) -> Outcome {
-    let runs = (established(traffic().boxed()), any::<bool>());
-    check(fault, runs, |(mut plan, is_closed)| {
+    let side = || prop_oneof![Just(A), Just(B)];
+    let talk = prop_oneof![
+        2 => (side(), 0..400_usize).prop_map(|(side, size)| Op::Say(side, size)),
+        3 => any::<usize>().prop_map(Op::Move),
+    ];
+    let talk = prop::collection::vec(talk, 0..40);
+    let runs = (plans(Just(Start::Connected), traffic().boxed()), talk, any::<bool>());
+    check(fault, runs, |(mut plan, talk, is_closed)| {
         // A queue that says full is allowed to differ.
         plan.is_tight = false;
-        let mut lazy = plan.run(fault).all(&plan.ops);
-        let mut eager = plan.run(fault);
-        for op in plan.ops.iter().filter(|op| matches!(op, Op::Send(..))) {
-            eager.apply(op);
-            eager.world.run();
+        let [mut lazy, mut eager] = [plan.run(fault), plan.run(fault)];
+        for (ops, is_handshake) in [(&talk, true), (&plan.ops, false)] {
+            for op in ops {
+                lazy.apply(op);
+                if matches!(op, Op::Say(..) | Op::Send(..)) {
+                    eager.apply(op);
+                    eager.world.run();
+                }
+            }
+            if is_handshake {
+                for run in [&mut lazy, &mut eager] {
+                    run.world.run();
+                    run.world.shake_hands(&STREAMS);
+                }
+            }
         }
         for run in [&mut lazy, &mut eager] {
             if is_closed {
@@ -57,6 +73,7 @@ fn c4(fault: Option<Fault>) -> Outcome {
             prop_assert_eq!(&arrived(&eager.world)[1 - side], accepted);
             prop_assert_eq!(&arrived(&lazy.world)[1 - side], accepted);
             let [lazy, eager] = [&lazy, &eager].map(|run| &run.world.hosts[side]);
+            prop_assert_eq!(&lazy.handshake, &eager.handshake);
             prop_assert_eq!(&lazy.events, &eager.events);
             let events = [lazy, eager].map(|host| {
                 let events: Vec<Event> =

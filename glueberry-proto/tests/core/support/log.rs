@@ -1,9 +1,9 @@
 //! What came out of the machines, in order, for comparing two runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use glueberry_proto::{ConnectionId, DialId, StreamName, SubstreamId};
+use glueberry_proto::{Action, ConnectionId, DialId, StreamName, SubstreamId};
 
 use super::Side;
 
@@ -18,7 +18,9 @@ pub(crate) struct Log {
     pub(crate) substreams: BTreeMap<(Side, ConnectionId), Vec<SubstreamId>>,
     pub(crate) connections: [Vec<ConnectionId>; 2],
     pub(crate) dials: [Vec<DialId>; 2],
-    /// Sessions that asked for their connection to be closed, and said something afterwards.
+    /// Sessions that have asked for their connection to be closed, which is the last thing.
+    over: BTreeSet<(Side, ConnectionId)>,
+    /// What such sessions asked for afterwards.
     pub(crate) late_actions: Vec<String>,
 }
 
@@ -26,6 +28,15 @@ impl Log {
     pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
         if self.is_on {
             self.lines.push(line());
+        }
+    }
+
+    pub(crate) fn action(&mut self, side: Side, connection: ConnectionId, action: &Action) {
+        if self.over.contains(&(side, connection)) {
+            self.late_actions.push(format!("{action:?}"));
+        }
+        if matches!(action, Action::CloseConnection { .. }) {
+            self.over.insert((side, connection));
         }
     }
 

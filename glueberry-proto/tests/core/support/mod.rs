@@ -276,6 +276,12 @@ impl World {
         self.hosts[side].to_session.len()
     }
 
+    /// Lets what a session has to say to its node arrive before what the others have.
+    pub(crate) fn hurry_words_of(&mut self, side: Side, connection: ConnectionId) {
+        self.drain_actions();
+        self.hosts[side].to_node.make_contiguous().sort_by_key(|(of, _)| *of != connection);
+    }
+
     // ---- time and moves -----------------------------------------------------------------------
 
     /// Lets time pass, and what is due happen.

@@ -267,11 +267,8 @@ impl World {
 
     fn session_action(&mut self, side: Side, connection: ConnectionId, action: Action) {
         let link = self.link_of(side, connection);
+        self.log.action(side, connection, &action);
         if self.links[link].is_down && !matches!(action, Action::Forward(_)) {
-            if !matches!(action, Action::CloseConnection { .. }) && self.is_closed(side, connection)
-            {
-                self.log.late_actions.push(format!("{action:?}"));
-            }
             return;
         }
         match action {
@@ -306,10 +303,6 @@ impl World {
             Action::CloseConnection { .. } => self.hang_up(link, side),
             _ => {}
         }
-    }
-
-    fn is_closed(&self, side: Side, connection: ConnectionId) -> bool {
-        self.hosts[side].sessions.get(&connection).is_some_and(Session::is_closed)
     }
 
     pub(crate) fn link_of(&self, side: Side, connection: ConnectionId) -> usize {

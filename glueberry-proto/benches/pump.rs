@@ -1,0 +1,40 @@
+//! The core alone: messages from one session into another, through memory, in one thread.
+
+mod support;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use bytes::Bytes;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use support::{NOW, Pair, stream};
+
+fn pump(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pump");
+    group.sample_size(20).measurement_time(Duration::from_secs(2));
+    for size in [64_usize, 1 << 10, 64 << 10, 1 << 20] {
+        let mut pair = Pair::new(1);
+        let message = Bytes::from(vec![7; size]);
+        let batch = ((256 << 10) / size).clamp(1, 500);
+        group.throughput(Throughput::Bytes(u64::try_from(size * batch).unwrap_or(u64::MAX)));
+        let name = BenchmarkId::from_parameter(format!("{batch} x {size}"));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for _ in 0..batch {
+                    pair.a.session.send(NOW, &stream(), message.clone()).expect("there is room");
+                }
+                pair.run();
+                let mut received = 0;
+                while let Some(message) = pair.b.session.poll_message(&stream()) {
+                    black_box(message);
+                    received += 1;
+                }
+                assert_eq!(received, batch);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, pump);
+criterion_main!(benches);
