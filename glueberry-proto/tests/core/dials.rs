@@ -148,8 +148,8 @@ fn run_link(world: &mut World, link: usize) {
         Move::ToNode(_) | Move::ToSession(_) | Move::Application(_) => true,
     };
     loop {
-        let moves: Vec<Move> = world.moves().into_iter().filter(is_about).collect();
-        if !moves.into_iter().fold(false, |moved, each| world.perform(each) | moved) {
+        let moves = world.moves().into_iter().filter(is_about);
+        if !moves.fold(false, |moved, each| world.perform(each) | moved) {
             return;
         }
     }

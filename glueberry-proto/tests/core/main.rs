@@ -5,5 +5,6 @@ mod dials;
 mod hostile;
 mod rules;
 mod sessions;
+mod states;
 mod substreams;
 mod support;

@@ -1,5 +1,7 @@
 //! Bad input on named streams.
 
+use std::slice::from_ref;
+
 use glueberry_proto::wire::{FrameError, MAX_TRAILING_LEN};
 use glueberry_proto::{
     Event, Naming, PeerMisbehaved, Profile, RecordError, ResetCode, SubstreamEnd,
@@ -274,12 +276,12 @@ fn a_name_that_only_go_allows_is_no_stream_of_the_document() {
     let umlaut = StreamName::new_go("grüße").unwrap();
     for naming in BOTH {
         let (mut raw, _) = Raw::connected(naming, only(Profile::V1, &[]));
-        let refused = raw.session.prepare_streams(raw.now, raw.peer, &[umlaut.clone()]);
+        let refused = raw.session.prepare_streams(raw.now, raw.peer, from_ref(&umlaut));
         assert_eq!(refused, Err(PrepareError::NameNotAllowed { name: umlaut.clone() }));
         raw.prepare(&["chat"]);
         raw.finalize();
         raw.carries_messages("chat");
         let (mut go, _) = Raw::connected(naming, only(Profile::V1Go, &[]));
-        go.session.prepare_streams(go.now, go.peer, &[umlaut.clone()]).unwrap();
+        go.session.prepare_streams(go.now, go.peer, from_ref(&umlaut)).unwrap();
     }
 }

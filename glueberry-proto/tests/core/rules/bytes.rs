@@ -7,8 +7,7 @@ use glueberry_proto::testing::Fault;
 use glueberry_proto::{Action, Event, Naming, Profile, ProtocolId, SubstreamEnd, SubstreamId};
 use proptest::prelude::*;
 
-use super::{Outcome, check, holds, is_caught};
-use crate::support::{Raw, bodies, config, name};
+use crate::support::{Outcome, Raw, bodies, check, config, holds, is_caught, name};
 
 /// One thing that an application or a transport does.
 #[derive(Clone, Debug)]
@@ -120,9 +119,8 @@ fn c9(fault: Option<Fault>) -> Outcome {
             run.raw.wait(std::time::Duration::from_secs(1));
             run.agree();
             run.agree();
-            for id in run.written.keys().copied().collect::<Vec<_>>() {
-                run.write(id, usize::MAX);
-            }
+            let ids: Vec<SubstreamId> = run.written.keys().copied().collect();
+            ids.iter().for_each(|id| run.write(*id, usize::MAX));
         }
         let mut sent = [Vec::new(), Vec::new()];
         let mut lost = 0;

@@ -5,14 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use glueberry_proto::testing::Fault;
 use glueberry_proto::{
-    CloseReason, ConnectionLost, ConnectionState, Event, FinalizeError, Naming, PrepareError,
-    Profile, SendError, Session, SubstreamEnd, SubstreamId,
+    ConnectionLost, ConnectionState, Event, FinalizeError, Naming, PrepareError, Profile,
+    SendError, Session, SubstreamEnd, SubstreamId,
 };
 use proptest::prelude::*;
 
 use super::plan::{Commands, Run, STREAMS, any_start, disturb, hostile, plans};
-use super::{Checked, Outcome, check, holds, is_caught};
-use crate::support::{A, B, Raw, Side, config, frame, key, name, names};
+use crate::support::{
+    A, B, Checked, Outcome, Raw, check, config, frame, holds, is_caught, key, name, names,
+};
 
 // ---- C1 -----------------------------------------------------------------------------------------
 
@@ -223,7 +224,4 @@ fn c3_commands_do_fail() {
     };
     assert_eq!(failures, [&[false][..], &[true; 8]].concat());
     assert_eq!(run.world.hosts[A].node.state(key(B)), ConnectionState::Established);
-    let sides: [Side; 2] = [A, B];
-    assert!(sides.iter().all(|side| run.world.hosts[*side].session_events.len() == 1));
-    assert_ne!(CloseReason::Disconnected, CloseReason::Superseded);
 }

@@ -142,10 +142,6 @@ pub(crate) fn vandalism() -> impl Strategy<Value = Op> {
     ]
 }
 
-pub(crate) fn peaceful() -> BoxedStrategy<Op> {
-    prop_oneof![3 => traffic(), 2 => commands()].boxed()
-}
-
 pub(crate) fn hostile() -> BoxedStrategy<Op> {
     prop_oneof![3 => traffic(), 2 => commands(), 1 => vandalism()].boxed()
 }
@@ -421,7 +417,7 @@ impl Run {
 pub(crate) fn disturb(session: &mut Session, now: Instant, id: SubstreamId, what: usize) {
     let mut junk = BytesMut::from(&b"\0\0\0\x04junk"[..]);
     match what {
-        0 => session.handle_opened(now, id, protocol(id.as_u64() as usize)),
+        0 => session.handle_opened(now, id, protocol(junk.len())),
         1 => session.handle_open_failed(now, id, OpenError::Refused),
         2 => session.handle_open_failed(now, id, OpenError::Failed),
         3 => session.handle_acknowledged(now, id),

@@ -8,8 +8,7 @@ use glueberry_proto::{Naming, Profile};
 use proptest::prelude::*;
 
 use super::plan::{Plan, Run, STREAMS, Start, any_start, hostile, plans};
-use super::{Checked, Outcome, check, holds, is_caught};
-use crate::support::{A, B, Clock, World, config, hash};
+use crate::support::{A, B, Checked, Clock, Outcome, World, check, config, hash, holds, is_caught};
 
 // ---- C11 ----------------------------------------------------------------------------------------
 

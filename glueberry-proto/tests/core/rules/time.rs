@@ -4,8 +4,7 @@ use glueberry_proto::testing::Fault;
 use proptest::prelude::*;
 
 use super::plan::{Run, any_start, hostile, plans};
-use super::{Checked, Outcome, check, holds, is_caught};
-use crate::support::Clock;
+use crate::support::{Checked, Clock, Outcome, check, holds, is_caught};
 
 const SEEDS: [[u8; 32]; 2] = [[10; 32], [20; 32]];
 

@@ -1,7 +1,9 @@
 //! Two nodes in one process over an in-memory transport whose every move is the test's to make.
 
+mod check;
 mod log;
 mod net;
+mod pipe;
 mod raw;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,8 +15,10 @@ use glueberry_proto::{
     Instant, Naming, Node, PublicKey, Seed, Session, StreamName, ToNode, ToSession,
 };
 
+pub(crate) use self::check::{Checked, Outcome, check, holds, is_caught};
 pub(crate) use self::log::{Log, hash};
-pub(crate) use self::net::{Link, Move, Pipe};
+pub(crate) use self::net::{Link, Move};
+pub(crate) use self::pipe::Pipe;
 pub(crate) use self::raw::{Raw, bodies, frame};
 
 /// Which of the two hosts.
@@ -264,11 +268,6 @@ impl World {
             if let Event::Closed(closed) = event { Some(closed.clone()) } else { None }
         });
         closed.expect("a session has ended")
-    }
-
-    /// Returns all events of all sessions of a side.
-    pub(crate) fn session_events(&self, side: Side) -> Vec<Event> {
-        self.hosts[side].session_events.iter().map(|(_, event)| event.clone()).collect()
     }
 
     /// Returns how many words of a node are on their way to its sessions.
