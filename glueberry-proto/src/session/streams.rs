@@ -13,7 +13,8 @@ use crate::wire::StreamName;
 /// The streams that were prepared, by name.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    table: BTreeMap<StreamName, Stream>,
+    /// Boxed, because a map of few entries keeps room for many.
+    table: BTreeMap<StreamName, Box<Stream>>,
 }
 
 /// Both directions of one named stream.
@@ -39,19 +40,19 @@ impl Streams {
     }
 
     pub(super) fn get(&self, name: &StreamName) -> Option<&Stream> {
-        self.table.get(name)
+        self.table.get(name).map(|stream| &**stream)
     }
 
     pub(super) fn get_mut(&mut self, name: &StreamName) -> Option<&mut Stream> {
-        self.table.get_mut(name)
+        self.table.get_mut(name).map(|stream| &mut **stream)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&StreamName, &Stream)> {
-        self.table.iter()
+        self.table.iter().map(|(name, stream)| (name, &**stream))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
-        self.table.values_mut()
+        self.table.values_mut().map(|stream| &mut **stream)
     }
 
     pub(super) fn queued(&self, name: &StreamName) -> (usize, usize) {

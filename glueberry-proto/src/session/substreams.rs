@@ -13,7 +13,8 @@ use crate::wire::{ProtocolId, StreamName};
 /// All substreams of a session that it has not forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Substreams {
-    table: BTreeMap<SubstreamId, Substream>,
+    /// Boxed, because a map of few entries keeps room for many.
+    table: BTreeMap<SubstreamId, Box<Substream>>,
     ids: Counter,
 }
 
@@ -93,7 +94,7 @@ impl Substreams {
             write_wanted: false,
             deadline,
         };
-        self.table.insert(id, substream);
+        self.table.insert(id, Box::new(substream));
         id
     }
 
@@ -108,11 +109,11 @@ impl Substreams {
     }
 
     pub(super) fn get(&self, id: SubstreamId) -> Option<&Substream> {
-        self.table.get(&id)
+        self.table.get(&id).map(|substream| &**substream)
     }
 
     pub(super) fn get_mut(&mut self, id: SubstreamId) -> Option<&mut Substream> {
-        self.table.get_mut(&id)
+        self.table.get_mut(&id).map(|substream| &mut **substream)
     }
 
     pub(super) fn opened_by(&self, opener: Opener) -> usize {
@@ -120,7 +121,7 @@ impl Substreams {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SubstreamId, &Substream)> {
-        self.table.iter().map(|(id, substream)| (*id, substream))
+        self.table.iter().map(|(id, substream)| (*id, &**substream))
     }
 
     pub(super) fn clear(&mut self) {

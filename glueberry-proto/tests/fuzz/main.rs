@@ -1,7 +1,7 @@
 //! The bodies of the fuzz targets over the committed seeds and over random inputs, so that they
 //! are compiled, and hold, wherever `cargo test` runs.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests; a failure shows its input")]
 
 use glueberry_proto::testing::{
     fuzz_frames_v1, fuzz_frames_v1_go, fuzz_handshake_input, fuzz_open_record, fuzz_preamble,
