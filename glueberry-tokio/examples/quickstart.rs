@@ -34,6 +34,17 @@ fn main() -> Result<()> {
     async_std::task::block_on(run("async-std", Arc::new(runtime)))
 }
 
+#[cfg(all(
+    feature = "async-io",
+    not(any(feature = "tokio", feature = "smol", feature = "async-std"))
+))]
+fn main() -> Result<()> {
+    let runtime = glueberry_tokio::runtime::AnyRuntime::new("threads", |task| {
+        std::thread::spawn(|| async_io::block_on(task));
+    });
+    async_io::block_on(run("plain threads", Arc::new(runtime)))
+}
+
 async fn run(name: &str, runtime: Arc<dyn Runtime>) -> Result<()> {
     let say = Narrator { start: Instant::now() };
     say.line("", &format!("two nodes on {name}, over QUIC on 127.0.0.1"));

@@ -238,6 +238,26 @@ fn a_go_node_that_closes_its_own_substream_goes_on_with_ours() {
     }
 }
 
+#[test]
+fn a_go_node_that_sends_without_a_handshake_gets_one_and_loses_nothing() {
+    for naming in BOTH {
+        let mut raw = Raw::inbound(naming, only(Profile::V1Go));
+        let early = raw.open_stream("chat");
+        let message = raw.message(b"sent at once");
+        raw.feed(early, &message);
+        let ours = raw.agree(&Profile::V1Go.handshake_id());
+        say(&mut raw, b"hello");
+        assert_eq!(raw.said(ours), [b"hello"]);
+        raw.feed(ours, &frame(Profile::V1Go, b"hello from go"));
+        assert_eq!(raw.heard(), ["hello from go"]);
+        raw.prepare(&["chat"]);
+        raw.finalize();
+        assert_eq!(raw.received("chat"), ["sent at once"]);
+        raw.send("chat", b"answer");
+        assert_eq!(raw.sent(early), [b"answer"]);
+    }
+}
+
 // ---- two substreams of one name -----------------------------------------------------------------
 
 #[test]
