@@ -86,7 +86,7 @@ pub struct Config {
     pub max_dials: usize,
     /// Sessions at one time, above which new ones are refused. 400.
     pub max_sessions: usize,
-    /// Sessions at one time with one peer, while the rule of DESIGN §7 chooses among them. 4.
+    /// Sessions at one time with one peer, while it is decided which of them is kept. 4.
     pub max_sessions_per_peer: usize,
     /// Peers that a node holds addresses or state for. 10,000.
     pub max_peers: usize,

@@ -167,7 +167,7 @@ mod tests {
         (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]))
     }
 
-    /// go-original.md §2.4.
+    /// Values that the Go program made.
     #[test]
     fn both_sides_agree_as_go_does() {
         let (a, b) = identities();

@@ -1,4 +1,4 @@
-//! The states of a peer: each change told once, in order, and only along the table of DESIGN §7.
+//! The states of a peer: each change told once, in order, and only along the legal ones.
 
 use glueberry_proto::{CloseReason, ConnectionState, StateReason};
 use proptest::prelude::*;

@@ -23,7 +23,7 @@ fn frame(header_len: usize, body_len: usize, trailing_len: usize) -> Result<Pars
     Ok(Parsed::Frame(FrameHeader { header_len, body_len, trailing_len }))
 }
 
-/// go-original.md §2.3.
+/// Bytes that the Go program wrote.
 #[test]
 fn headers_as_go_writes_them() {
     for (body_len, bytes) in [

@@ -35,7 +35,7 @@ fn names_that_none_allows() {
     }
 }
 
-/// go-original.md §1.3.
+/// As the Go program judges them.
 #[test]
 fn names_that_only_go_allows() {
     for text in ["été", "日本", "٣", "ǅ", "ʰ", "𐐀", "chat-я_1"] {
