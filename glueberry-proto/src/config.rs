@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::book;
 use crate::buffer::{READ_CHUNK, WRITE_CHUNK};
+use crate::node::ReconnectPolicy;
 use crate::session::MAX_HELD_MESSAGES;
 use crate::wire::{MAX_TRAILING_LEN, Profile, StreamName};
 
@@ -82,9 +84,32 @@ pub struct Config {
     /// Time for which a peer that was disconnected here is refused when it dials. 30 s; otherwise
     /// its own reconnection would undo the disconnect.
     pub refuse_after_disconnect: Duration,
+    /// Time for which an Established session must have lasted for the count of attempts to
+    /// reconnect to begin anew. 60 s.
+    pub stable_after: Duration,
+    /// Time for a peer's session to prove that it lives once the peer connects again. 3 s.
+    pub probe_timeout: Duration,
+    /// When a lost peer is dialled again, unless it has a policy of its own.
+    pub reconnect: ReconnectPolicy,
+    /// Whether peers are dialled as soon as they are added. False; see also
+    /// [`Node::autoconnect`](crate::Node::autoconnect).
+    pub autoconnect: bool,
+    /// Longest time before changes of the address book that can wait are stored: when peers were
+    /// seen. 30 s; all other changes are stored at once.
+    pub book_flush_interval: Duration,
+    /// Bytes of all keys and values of a peer's metadata. 4096.
+    pub max_metadata_size: usize,
     /// Dials at one time. 16; more wait their turn.
     pub max_dials: usize,
-    /// Sessions at one time, above which new ones are refused. 400.
+    /// Sessions that are left when there were more than
+    /// [`sessions_high`](Self::sessions_high). 100.
+    pub sessions_low: usize,
+    /// Connected peers above which sessions are ended, down to
+    /// [`sessions_low`](Self::sessions_low). 400. Those that peers have dialled go first, the
+    /// youngest of them foremost; protected peers stay.
+    pub sessions_high: usize,
+    /// Sessions at one time, above which new ones are refused. 512:
+    /// [`sessions_high`](Self::sessions_high) and some that are being decided or are ending.
     pub max_sessions: usize,
     /// Sessions at one time with one peer, while it is decided which of them is kept. 4.
     pub max_sessions_per_peer: usize,
@@ -125,8 +150,16 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(60),
             cooldown: Duration::from_secs(60),
             refuse_after_disconnect: Duration::from_secs(30),
+            stable_after: Duration::from_secs(60),
+            probe_timeout: Duration::from_secs(3),
+            reconnect: ReconnectPolicy::default(),
+            autoconnect: false,
+            book_flush_interval: Duration::from_secs(30),
+            max_metadata_size: 4 * KIB,
             max_dials: 16,
-            max_sessions: 400,
+            sessions_low: 100,
+            sessions_high: 400,
+            max_sessions: 512,
             max_sessions_per_peer: 4,
             max_peers: 10_000,
             max_addresses: 16,
@@ -149,6 +182,7 @@ impl Config {
         let rules = [
             (self.max_streams < self.max_substreams, "max_streams", "max_substreams"),
             (self.low_watermark < self.high_watermark, "low_watermark", "high_watermark"),
+            (self.sessions_low < self.sessions_high, "sessions_low", "sessions_high"),
             (
                 self.low_watermark_bytes < self.high_watermark_bytes,
                 "low_watermark_bytes",
@@ -159,6 +193,10 @@ impl Config {
             if !holds {
                 return Err(ConfigError { field, problem: Problem::NotBelow(than) });
             }
+        }
+        if self.reconnect.initial_backoff > self.reconnect.max_backoff {
+            let problem = Problem::Above("reconnect.max_backoff");
+            return Err(ConfigError { field: "reconnect.initial_backoff", problem });
         }
         if self.profiles.is_empty() {
             return Err(ConfigError { field: "profiles", problem: Problem::Empty });
@@ -222,18 +260,30 @@ impl Config {
 
     /// Returns the most bytes that a node and all its sessions hold (rule C10).
     ///
-    /// Besides the sessions: the peers with their addresses, and the events that wait. Once
+    /// Besides the sessions: the peers with their addresses and metadata, what a stored address
+    /// book held beyond that (up to its largest size), and the events that wait. Once
     /// [`event_queue`](Self::event_queue) of them do, nothing new begins, but what has begun may
     /// still tell how it goes on: up to four events of each session, two of each peer.
     pub fn node_memory_bound(&self) -> usize {
-        let per_peer = sum(&[PER_PEER, times(self.max_addresses, PER_ADDRESS)]);
+        let metadata = times(PER_METADATA_BYTE, self.max_metadata_size);
+        let per_peer = sum(&[PER_PEER, times(self.max_addresses, PER_ADDRESS), metadata]);
         let events =
             sum(&[self.event_queue, times(4, self.max_sessions), times(2, self.max_peers)]);
         sum(&[
             times(self.max_sessions, self.session_memory_bound()),
-            times(self.max_peers, per_peer),
+            times(times(2, self.max_peers), per_peer),
+            self.book_limits().max_file,
             times(PER_EVENT, events),
         ])
+    }
+
+    /// Returns how much the address book holds.
+    pub fn book_limits(&self) -> book::Limits {
+        let mut limits = book::Limits::default();
+        limits.max_entries = self.max_peers;
+        limits.max_addresses = self.max_addresses;
+        limits.max_metadata = self.max_metadata_size;
+        limits
     }
 
     fn check_counts(&self) -> Result<(), ConfigError> {
@@ -248,6 +298,7 @@ impl Config {
             ("max_substreams", self.max_substreams),
             ("max_dials", self.max_dials),
             ("max_sessions", self.max_sessions),
+            ("sessions_low", self.sessions_low),
             ("max_sessions_per_peer", self.max_sessions_per_peer),
             ("max_peers", self.max_peers),
             ("max_addresses", self.max_addresses),
@@ -269,6 +320,9 @@ impl Config {
             ("drain_timeout", self.drain_timeout),
             ("dial_timeout", self.dial_timeout),
             ("handshake_timeout", self.handshake_timeout),
+            ("probe_timeout", self.probe_timeout),
+            ("book_flush_interval", self.book_flush_interval),
+            ("reconnect.initial_backoff", self.reconnect.initial_backoff),
         ];
         match times.into_iter().find(|(_, value)| value.is_zero()) {
             Some((field, _)) => Err(ConfigError { field, problem: Problem::Zero }),
@@ -338,6 +392,8 @@ const PER_SESSION: usize = 64 * KIB;
 const PER_PEER: usize = KIB;
 /// One address with its bookkeeping.
 const PER_ADDRESS: usize = crate::node::MAX_ADDRESS + 64;
+/// A byte of metadata, if each is a key of its own.
+const PER_METADATA_BYTE: usize = 128;
 /// One event of a node with its bookkeeping; the texts in it are an adapter's.
 const PER_EVENT: usize = 512;
 

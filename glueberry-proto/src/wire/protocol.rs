@@ -196,6 +196,9 @@ pub enum ProtocolId {
         /// The name of the stream.
         name: StreamName,
     },
+    /// Proposed to find out whether a peer still answers, and never accepted: a refusal is an
+    /// answer, and any peer gives that.
+    Probe,
 }
 
 impl ProtocolId {
@@ -212,6 +215,7 @@ impl ProtocolId {
             V1_HANDSHAKE => return Ok(Self::Handshake(Profile::V1)),
             V1_GO_HANDSHAKE => return Ok(Self::Handshake(Profile::V1Go)),
             V2_HANDSHAKE => return Ok(Self::HandshakeV2),
+            PROBE => return Ok(Self::Probe),
             _ => {}
         }
         let rest = id.strip_prefix(STREAM_PREFIX).ok_or(ProtocolIdError::Unknown)?;
@@ -230,7 +234,9 @@ impl ProtocolId {
     pub const fn is_supported(&self) -> bool {
         match self {
             Self::Handshake(_) | Self::Stream { version: StreamVersion::V1, .. } => true,
-            Self::HandshakeV2 | Self::Stream { version: StreamVersion::V2, .. } => false,
+            Self::HandshakeV2 | Self::Stream { version: StreamVersion::V2, .. } | Self::Probe => {
+                false
+            }
         }
     }
 }
@@ -241,6 +247,7 @@ impl fmt::Display for ProtocolId {
             Self::Handshake(Profile::V1) => f.write_str(V1_HANDSHAKE),
             Self::Handshake(Profile::V1Go) => f.write_str(V1_GO_HANDSHAKE),
             Self::HandshakeV2 => f.write_str(V2_HANDSHAKE),
+            Self::Probe => f.write_str(PROBE),
             Self::Stream { version, name } => {
                 let suffix = match version {
                     StreamVersion::V1 => V1_SUFFIX,
@@ -300,6 +307,7 @@ const HANDSHAKE: &str = "handshake";
 const V1_HANDSHAKE: &str = "/glueberry/handshake/1.0.0";
 const V1_GO_HANDSHAKE: &str = "/glueberry/stream/handshake/1.0.0";
 const V2_HANDSHAKE: &str = "/glueberry/handshake/2.0.0";
+const PROBE: &str = "/glueberry/probe/1.0.0";
 const STREAM_PREFIX: &str = "/glueberry/stream/";
 const V1_SUFFIX: &str = "/1.0.0";
 const V2_SUFFIX: &str = "/2.0.0";

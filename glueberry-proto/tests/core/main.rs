@@ -3,6 +3,8 @@
 
 mod dials;
 mod hostile;
+mod life;
+mod living;
 mod rules;
 mod sessions;
 mod states;
