@@ -167,6 +167,7 @@
 //! assert_eq!(b.session.as_mut().unwrap().poll_message(&chat).unwrap(), "a message");
 //! ```
 
+pub mod book;
 mod buffer;
 mod config;
 pub mod crypto;
@@ -181,6 +182,7 @@ mod session;
 #[doc(hidden)]
 pub mod testing;
 mod time;
+mod wall;
 pub mod wire;
 
 pub use buffer::{READ_CHUNK, SubstreamBuffer, WRITE_CHUNK};
@@ -201,6 +203,7 @@ pub use session::{
     Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
 };
 pub use time::Instant;
+pub use wall::{WallTime, WallTimeError};
 pub use wire::{Profile, ProtocolId, StreamName};
 
 /// Machines move into the tasks that own their connections.
