@@ -1,5 +1,8 @@
 //! The configuration of a node and of its sessions: every limit, with its unit and its reason.
 
+#[cfg(feature = "serde")]
+pub mod duration;
+
 use std::time::Duration;
 
 use thiserror::Error;
@@ -16,6 +19,9 @@ use crate::wire::{MAX_TRAILING_LEN, Profile, StreamName};
 /// hand it to [`Node::new`](crate::Node::new), which checks it and keeps its own copy, so that it
 /// cannot change under a running node.
 ///
+/// With the feature `serde` it can be read from a file, in which a field that is missing has its
+/// default, an unknown one is an error, and times are written like `1m 30s` or `250ms`.
+///
 /// ```
 /// use glueberry_proto::Config;
 ///
@@ -26,6 +32,8 @@ use crate::wire::{MAX_TRAILING_LEN, Profile, StreamName};
 /// assert_eq!(config.check().unwrap_err().field, "low_watermark");
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// Wire profiles that this node speaks, in the order in which a dialler offers them.
@@ -60,34 +68,44 @@ pub struct Config {
     pub max_substreams: usize,
     /// Time for a substream to be negotiated, and for the peer to open its own handshake
     /// substream once it has refused ours. 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub negotiation_timeout: Duration,
     /// Wait before a refused or broken substream is opened again; doubles up to
     /// [`negotiation_timeout`](Self::negotiation_timeout). 100 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub retry_delay: Duration,
     /// Times that a stream is proposed to a peer that refuses it, before its messages are given
     /// back as unsent. 10.
     pub max_stream_attempts: u32,
     /// Time that messages towards a Go node stay referenced, in case it resets the substream that
     /// they went out on in favour of its own. 1 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub settle_time: Duration,
     /// Time that a closing session waits for the transport to take and acknowledge what was
     /// queued. 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub drain_timeout: Duration,
     /// Records that fail to open before the session ends. 16.
     pub max_rejected_records: u32,
     /// Time for a dial to succeed. 30 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub dial_timeout: Duration,
     /// Time from Connected to Established. 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub handshake_timeout: Duration,
     /// Time for which a peer whose handshake failed is left alone. 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub cooldown: Duration,
     /// Time for which a peer that was disconnected here is refused when it dials. 30 s; otherwise
     /// its own reconnection would undo the disconnect.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub refuse_after_disconnect: Duration,
     /// Time for which an Established session must have lasted for the count of attempts to
     /// reconnect to begin anew. 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub stable_after: Duration,
     /// Time for a peer's session to prove that it lives once the peer connects again. 3 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub probe_timeout: Duration,
     /// When a lost peer is dialled again, unless it has a policy of its own.
     pub reconnect: ReconnectPolicy,
@@ -96,9 +114,12 @@ pub struct Config {
     pub autoconnect: bool,
     /// Longest time before changes of the address book that can wait are stored: when peers were
     /// seen. 30 s; all other changes are stored at once.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub book_flush_interval: Duration,
     /// Bytes of all keys and values of a peer's metadata. 4096.
     pub max_metadata_size: usize,
+    /// Bytes of an address book that is read or written. 64 MiB.
+    pub max_book_size: usize,
     /// Dials at one time. 16; more wait their turn.
     pub max_dials: usize,
     /// Sessions that are left when there were more than
@@ -122,6 +143,7 @@ pub struct Config {
     pub event_queue: usize,
     /// A rule to break on purpose, so that the rule's test can be seen to fail.
     #[cfg(feature = "testing")]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub fault: Option<crate::testing::Fault>,
 }
 
@@ -156,6 +178,7 @@ impl Default for Config {
             autoconnect: false,
             book_flush_interval: Duration::from_secs(30),
             max_metadata_size: 4 * KIB,
+            max_book_size: 64 * MIB,
             max_dials: 16,
             sessions_low: 100,
             sessions_high: 400,
@@ -266,24 +289,26 @@ impl Config {
     /// still tell how it goes on: up to four events of each session, two of each peer.
     pub fn node_memory_bound(&self) -> usize {
         let metadata = times(PER_METADATA_BYTE, self.max_metadata_size);
-        let per_peer = sum(&[PER_PEER, times(self.max_addresses, PER_ADDRESS), metadata]);
+        // A peer may have a state, or an entry in the book, or both.
+        let per_peer = sum(&[2 * PER_PEER, times(self.max_addresses, PER_ADDRESS), metadata]);
         let events =
             sum(&[self.event_queue, times(4, self.max_sessions), times(2, self.max_peers)]);
         sum(&[
             times(self.max_sessions, self.session_memory_bound()),
-            times(times(2, self.max_peers), per_peer),
-            self.book_limits().max_file,
+            times(self.max_peers, per_peer),
+            self.max_book_size,
             times(PER_EVENT, events),
         ])
     }
 
     /// Returns how much the address book holds.
     pub fn book_limits(&self) -> book::Limits {
-        let mut limits = book::Limits::default();
-        limits.max_entries = self.max_peers;
-        limits.max_addresses = self.max_addresses;
-        limits.max_metadata = self.max_metadata_size;
-        limits
+        book::Limits {
+            max_entries: self.max_peers,
+            max_addresses: self.max_addresses,
+            max_metadata: self.max_metadata_size,
+            max_file: self.max_book_size,
+        }
     }
 
     fn check_counts(&self) -> Result<(), ConfigError> {
@@ -298,6 +323,7 @@ impl Config {
             ("max_substreams", self.max_substreams),
             ("max_dials", self.max_dials),
             ("max_sessions", self.max_sessions),
+            ("max_book_size", self.max_book_size),
             ("sessions_low", self.sessions_low),
             ("max_sessions_per_peer", self.max_sessions_per_peer),
             ("max_peers", self.max_peers),
@@ -414,10 +440,35 @@ mod tests {
         assert_eq!(Config::default().check(), Ok(()));
     }
 
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_file_names_what_differs_from_the_defaults() {
+        let text = r#"{
+            "profiles": ["v1"],
+            "streams": ["chat"],
+            "handshake_timeout": "1m 30s",
+            "reconnect": { "initial_backoff": "250ms", "max_attempts": null }
+        }"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!(config.handshake_timeout, Duration::from_secs(90));
+        assert_eq!(config.reconnect.initial_backoff, Duration::from_millis(250));
+        assert_eq!(config.reconnect.max_backoff, Duration::from_secs(300));
+        assert_eq!(config.reconnect.max_attempts, None);
+        assert_eq!(config.high_watermark, 1000);
+        let written = serde_json::to_string(&config).unwrap();
+        let again: Config = serde_json::from_str(&written).unwrap();
+        assert_eq!(format!("{config:?}"), format!("{again:?}"));
+        for bad in [r#"{"colour": 1}"#, r#"{"cooldown": "soon"}"#, r#"{"streams": ["a/b"]}"#] {
+            assert!(serde_json::from_str::<Config>(bad).is_err(), "{bad}");
+        }
+    }
+
     #[test]
     fn each_bad_field_is_named() {
         type Break = fn(&mut Config);
-        let cases: [(&str, Break); 9] = [
+        let cases: [(&str, Break); 11] = [
+            ("sessions_low", |c| c.sessions_low = c.sessions_high),
+            ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
             ("max_streams", |c| c.max_substreams = c.max_streams),
             ("profiles", |c| c.profiles.clear()),
             ("max_message_size", |c| c.max_message_size = 0),

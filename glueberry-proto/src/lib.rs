@@ -186,6 +186,8 @@ mod wall;
 pub mod wire;
 
 pub use buffer::{READ_CHUNK, SubstreamBuffer, WRITE_CHUNK};
+#[cfg(feature = "serde")]
+pub use config::duration;
 pub use config::{Config, ConfigError, Problem};
 pub use crypto::{Identity, PublicKey};
 pub use error::{

@@ -14,6 +14,8 @@ use super::frame::Framing;
 /// A third profile, v2, is to come. Its protocol ids are reserved ([`ProtocolId::HandshakeV2`],
 /// [`StreamVersion::V2`]); it will be a variant here, which is why this enum may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Profile {
     /// The protocol as Glueberry's document describes it.
@@ -124,6 +126,22 @@ impl fmt::Display for StreamName {
 impl AsRef<str> for StreamName {
     fn as_ref(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for StreamName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Reads any name that some profile allows.
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for StreamName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::new_go(&name).map_err(serde::de::Error::custom)
     }
 }
 
