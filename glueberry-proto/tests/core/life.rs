@@ -391,13 +391,13 @@ pub(crate) fn is_legal(from: ConnectionState, to: ConnectionState) -> bool {
     use ConnectionState::{
         Connected, Connecting, Cooldown, Disconnected, Established, Reconnecting,
     };
-    match (from, to) {
+    matches!(
+        (from, to),
         (Disconnected, Connecting | Connected | Reconnecting)
-        | (Connecting, Connected | Disconnected)
-        | (Connected, Established | Cooldown | Disconnected)
-        | (Established, Disconnected)
-        | (Cooldown, Reconnecting | Disconnected)
-        | (Reconnecting, Connecting | Connected | Disconnected) => true,
-        _ => false,
-    }
+            | (Connecting, Connected | Disconnected)
+            | (Connected, Established | Cooldown | Disconnected)
+            | (Established, Disconnected)
+            | (Cooldown, Reconnecting | Disconnected)
+            | (Reconnecting, Connecting | Connected | Disconnected)
+    )
 }
