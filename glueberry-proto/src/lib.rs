@@ -181,6 +181,7 @@ mod session;
 #[doc(hidden)]
 pub mod testing;
 mod time;
+mod version;
 pub mod wire;
 
 pub use buffer::{READ_CHUNK, SubstreamBuffer, WRITE_CHUNK};
@@ -201,6 +202,7 @@ pub use session::{
     Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
 };
 pub use time::Instant;
+pub use version::{ProtocolVersion, VersionError};
 pub use wire::{Profile, ProtocolId, StreamName};
 
 /// Machines move into the tasks that own their connections.
