@@ -172,6 +172,7 @@ mod config;
 pub mod crypto;
 mod error;
 mod fault;
+pub mod greeting;
 mod id;
 mod message;
 mod node;

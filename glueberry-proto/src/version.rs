@@ -7,8 +7,8 @@ use thiserror::Error;
 
 /// A version of Glueberry: three numbers, ordered by the first that differs.
 ///
-/// It is announced by applications, never by the core, and says nothing about the wire, which each
-/// session negotiates by itself.
+/// It is announced by applications, never by the core; a [`greeting`](crate::greeting) can do it for
+/// them. It says nothing about the wire, which each session negotiates by itself.
 ///
 /// ```
 /// use glueberry_proto::ProtocolVersion;
