@@ -173,6 +173,7 @@ mod config;
 pub mod crypto;
 mod error;
 mod fault;
+pub mod greeting;
 mod id;
 mod message;
 mod node;
@@ -182,6 +183,7 @@ mod session;
 #[doc(hidden)]
 pub mod testing;
 mod time;
+mod version;
 mod wall;
 pub mod wire;
 
@@ -205,6 +207,7 @@ pub use session::{
     Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
 };
 pub use time::Instant;
+pub use version::{ProtocolVersion, VersionError};
 pub use wall::{WallTime, WallTimeError};
 pub use wire::{Profile, ProtocolId, StreamName};
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
 mod dials;
+mod greetings;
 mod hostile;
 mod life;
 mod living;
