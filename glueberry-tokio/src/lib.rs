@@ -52,6 +52,7 @@ mod quic;
 mod routes;
 pub mod runtime;
 mod session;
+pub mod store;
 mod stream;
 mod transport;
 
