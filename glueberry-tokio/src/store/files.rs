@@ -19,14 +19,26 @@ pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
     Err(StoreError::new("find", &path, source))
 }
 
-/// Locks the book for as long as the returned file is open.
-pub(super) fn lock(book: &Path) -> Result<File, StoreError> {
+/// An open file that is locked.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file would unlock it too, but not while a process that was started meanwhile
+    /// has yet to close its copy.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+/// Locks the book.
+pub(super) fn lock(book: &Path) -> Result<Lock, StoreError> {
     let path = beside(book, LOCK);
     let failed = |source| StoreError::new("lock", &path, source);
     let mut options = private();
     let file = options.create(true).truncate(false).open(&path).map_err(failed)?;
-    match Ok::<(), TryLockError>(()) {
-        Ok(()) => Ok(file),
+    match file.try_lock() {
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: book.to_owned() }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }

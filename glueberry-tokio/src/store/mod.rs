@@ -60,13 +60,13 @@
 //! names is still in use once. A new file can be read and written by its owner only; one that is
 //! replaced keeps its permissions.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use glueberry_proto::book::{Book, BookError, Limits, Rejected, is_multiaddr};
 
 pub use self::error::StoreError;
+use self::files::Lock;
 pub use self::wall::{system_time, wall_time};
 
 mod error;
@@ -78,8 +78,7 @@ mod wall;
 pub struct FileStore {
     path: PathBuf,
     max_file: usize,
-    /// Locked; the operating system unlocks it when it is closed.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// What [`FileStore::open`] has found.
