@@ -159,7 +159,14 @@ impl SessionDriver {
                 answer(answer_to, result);
             }
             Command::Reject(reason) => self.session.reject_handshake(now, &reason),
-            Command::FromNode(message) => self.session.handle_node_message(now, message),
+            Command::FromNode(message) => {
+                self.session.handle_node_message(now, message);
+                // It may have taken over what another session was prepared for.
+                let names: Vec<StreamName> = self.session.streams().cloned().collect();
+                if names.len() > self.readers.len() {
+                    self.prepared(&names);
+                }
+            }
         }
     }
 
