@@ -165,7 +165,11 @@ impl<T: Transport> NodeDriver<T> {
                 self.node.handle_session_message(now, connection, message);
                 self.touch(connection);
             }
-            Letter::SessionClosed(peer, closed) => self.ended.push((peer, closed)),
+            Letter::SessionClosed(peer, closed) => {
+                // Its port is closed by now, and forgotten.
+                self.touched.extend(PublicKey::try_from(&peer));
+                self.ended.push((peer, closed));
+            }
             Letter::SessionGone(connection) => {
                 self.node.handle_session_gone(now, connection);
                 self.touch(connection);
