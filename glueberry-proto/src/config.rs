@@ -98,6 +98,9 @@ pub struct Config {
     /// A rule to break on purpose, so that the rule's test can be seen to fail.
     #[cfg(feature = "testing")]
     pub fault: Option<crate::testing::Fault>,
+    /// A bug of the past to revive, so that those who look for it can be seen to find it.
+    #[cfg(feature = "testing")]
+    pub bug: Option<crate::testing::Bug>,
 }
 
 impl Default for Config {
@@ -133,6 +136,8 @@ impl Default for Config {
             event_queue: 1024,
             #[cfg(feature = "testing")]
             fault: None,
+            #[cfg(feature = "testing")]
+            bug: None,
         }
     }
 }

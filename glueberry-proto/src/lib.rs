@@ -168,6 +168,7 @@
 //! ```
 
 mod buffer;
+mod bug;
 mod config;
 pub mod crypto;
 mod error;

@@ -14,4 +14,5 @@ pub use self::frames::{fuzz_frames_v1, fuzz_frames_v1_go};
 pub use self::preamble::fuzz_preamble;
 pub use self::records::fuzz_open_record;
 pub use self::session::{fuzz_handshake_input, fuzz_handshake_input_with};
+pub use crate::bug::Bug;
 pub use crate::fault::Fault;

@@ -1,0 +1,134 @@
+//! A machine on which a node runs, with the application that uses it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use glueberry_proto::{ConnectionId, ConnectionState, DialId, Node, PublicKey, ToNode};
+
+use crate::rng::Rng;
+
+/// A host: a node with its mail, and a scripted application.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) key: PublicKey,
+    pub(crate) is_rogue: bool,
+    /// Counts the times that it was started.
+    pub(crate) life: u64,
+    /// Nobody, while it is down or a rogue.
+    pub(crate) node: Option<Node>,
+    pub(crate) rng: Rng,
+    /// The connection of each session.
+    pub(crate) links: BTreeMap<ConnectionId, usize>,
+    pub(crate) dials: BTreeMap<DialId, Dialled>,
+    /// Words of sessions on their way.
+    pub(crate) mail: VecDeque<(ConnectionId, ToNode)>,
+    pub(crate) mail_is_due: bool,
+    /// When the node's next wake is in the queue.
+    pub(crate) timer: Option<u64>,
+    pub(crate) idle_wakes: u32,
+    pub(crate) paused_until: u64,
+    /// Inputs that its machines still get before it is killed, and how long it is down then.
+    pub(crate) doom: Option<(u64, u64)>,
+    /// Its latest input was the last one.
+    pub(crate) is_doomed: bool,
+    pub(crate) is_stopping: bool,
+    /// Of each peer: the state that was told last, and when.
+    pub(crate) told: Vec<(ConnectionState, u64)>,
+    /// Of each peer: when it was disconnected here.
+    pub(crate) parted: Vec<u64>,
+    pub(crate) app: App,
+}
+
+/// A dial under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialled {
+    pub(crate) to: usize,
+    pub(crate) tries: u64,
+}
+
+/// What the scripted application of a host is up to.
+#[derive(Debug, Default)]
+pub(crate) struct App {
+    /// Of each peer: whether it is wanted.
+    pub(crate) wants: Vec<bool>,
+    /// Of each peer: whether an attempt is in the queue already.
+    pub(crate) retry_is_due: Vec<bool>,
+    pub(crate) flows: Vec<Flow>,
+    /// Microseconds per message that it takes; zero for all at once.
+    pub(crate) pace: u64,
+    /// Takes no messages before this.
+    pub(crate) deaf_until: u64,
+    /// Takes no events of its node before this.
+    pub(crate) absent_until: u64,
+    pub(crate) dials_fail_until: u64,
+    /// Whom dials reach instead, and until when.
+    pub(crate) misled: Option<(usize, u64)>,
+}
+
+/// Messages that a host says to another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flow {
+    pub(crate) to: usize,
+    pub(crate) stream: usize,
+    /// Times left, of so many messages each.
+    pub(crate) count: u64,
+    pub(crate) burst: u64,
+    /// Of the burst that is being sent.
+    pub(crate) left: u64,
+    pub(crate) size: usize,
+    pub(crate) every: u64,
+    /// It waits for the session, or for room, and not for time.
+    pub(crate) is_parked: bool,
+}
+
+impl Host {
+    pub(crate) fn new(key: PublicKey, is_rogue: bool, peers: usize, rng: Rng) -> Self {
+        Self {
+            key,
+            is_rogue,
+            life: 0,
+            node: None,
+            rng,
+            links: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            mail: VecDeque::new(),
+            mail_is_due: false,
+            timer: None,
+            idle_wakes: 0,
+            paused_until: 0,
+            doom: None,
+            is_doomed: false,
+            is_stopping: false,
+            told: vec![(ConnectionState::Disconnected, 0); peers],
+            parted: vec![0; peers],
+            app: App {
+                wants: vec![false; peers],
+                retry_is_due: vec![false; peers],
+                ..App::default()
+            },
+        }
+    }
+
+    /// Tells whether it runs.
+    pub(crate) const fn is_up(&self) -> bool {
+        self.node.is_some() || self.is_rogue
+    }
+
+    /// Forgets what a killed process forgets.
+    pub(crate) fn forget(&mut self) {
+        self.node = None;
+        self.links.clear();
+        self.dials.clear();
+        self.mail.clear();
+        self.mail_is_due = false;
+        self.timer = None;
+        self.idle_wakes = 0;
+        self.doom = None;
+        self.is_doomed = false;
+        for told in &mut self.told {
+            *told = (ConnectionState::Disconnected, 0);
+        }
+        for due in &mut self.app.retry_is_due {
+            *due = false;
+        }
+    }
+}
