@@ -169,8 +169,8 @@ fn traffic(plan: &mut Plan, rng: &mut Rng) {
         .collect();
     let flows = match plan.profile {
         Mix::Lifecycle => pairs.len() / 2,
-        Mix::Traffic => pairs.len() * 4,
-        _ => pairs.len() * 3,
+        Mix::Traffic => pairs.len() * 3,
+        _ => pairs.len() * 2,
     };
     let end = plan.calm_from;
     for _ in 0..flows {
@@ -179,8 +179,8 @@ fn traffic(plan: &mut Plan, rng: &mut Rng) {
         let burst = rng.pick(&[1, 1, 2, 5, 30]);
         let messages = match plan.profile {
             Mix::Lifecycle => rng.range(5, 20),
-            Mix::Traffic => rng.range(100, 400),
-            _ => rng.range(20, 100),
+            Mix::Traffic => rng.range(50, 150),
+            _ => rng.range(20, 80),
         };
         let size = match rng.below(10) {
             0..=5 => rng.range(8, 200),

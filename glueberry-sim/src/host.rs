@@ -24,6 +24,8 @@ pub(crate) struct Host {
     pub(crate) mail_is_due: bool,
     /// When the node's next wake is in the queue.
     pub(crate) timer: Option<u64>,
+    /// When the node was last told the time.
+    pub(crate) told_at: u64,
     pub(crate) idle_wakes: u32,
     pub(crate) paused_until: u64,
     /// Inputs that its machines still get before it is killed, and how long it is down then.
@@ -93,6 +95,7 @@ impl Host {
             mail: VecDeque::new(),
             mail_is_due: false,
             timer: None,
+            told_at: 0,
             idle_wakes: 0,
             paused_until: 0,
             doom: None,

@@ -48,6 +48,8 @@ pub(crate) struct End {
     pub(crate) mail_is_due: bool,
     /// When the session's next wake is in the queue.
     pub(crate) timer: Option<u64>,
+    /// When the session was last told the time.
+    pub(crate) told_at: u64,
     /// The substream of each id.
     pub(crate) substreams: Vec<Option<usize>>,
     /// How the connection is lost, which is on its way to this end.
@@ -193,6 +195,7 @@ impl End {
             mail: VecDeque::new(),
             mail_is_due: false,
             timer: None,
+            told_at: 0,
             substreams: Vec::new(),
             loss: None,
             talk: Talk::default(),

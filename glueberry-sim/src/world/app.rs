@@ -11,7 +11,7 @@ use crate::link::{Side, Standing};
 use crate::model::{Fate, Model};
 use crate::plan::Manners;
 use crate::rng::u64_of;
-use crate::trace::{Kind, NOWHERE};
+use crate::trace::Kind;
 
 impl World {
     // ---- wishes -------------------------------------------------------------------------------
@@ -472,8 +472,7 @@ impl World {
         let address = glueberry_proto::Address::new(format!("{}{peer}", super::node::ADDRESS));
         if let Some(node) = self.hosts[host].node.as_mut() {
             let added = node.add_peer(now, key, &[address]);
-            self.input(host, NOWHERE, Kind::AddPeer, (u64_of(peer), u64::from(added.is_ok())));
-            self.touched.push_back(Touch::Node(host));
+            self.input_of_node(host, Kind::AddPeer, (u64_of(peer), u64::from(added.is_ok())));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The reference: what may be after each event, said independently of how the core does it.
 
 use glueberry_proto::{
-    CloseReason, Config, ConnectError, ConnectionEvent, ConnectionState, Event, Origin, PublicKey,
+    CloseReason, Config, ConnectError, ConnectionEvent, ConnectionState, Origin, PublicKey,
     READ_CHUNK, RecordError, RefuseReason, SendError, StateReason, StreamName,
 };
 
-use super::World;
+use super::{Touch, World};
 use crate::check::Invariant;
 use crate::link::Side;
 use crate::rng::u64_of;
@@ -52,7 +52,7 @@ impl World {
                 (format!("peer {peer} was told to be {told}"), format!("it is {is}"))
             });
             let most = self.longest(*told);
-            let passed = now - since;
+            let passed = now.saturating_sub(*since);
             self.checks.hold(Invariant::Passing, at, passed <= most, || {
                 (
                     format!("peer {peer} may be {told} for {most} µs"),
@@ -191,7 +191,10 @@ impl World {
             return;
         };
         // Words on their way may still tell otherwise.
-        if !session.is_established() || !end.mail.is_empty() || !self.hosts[host].mail.is_empty() {
+        let is_unheard = !end.mail.is_empty()
+            || !self.hosts[host].mail.is_empty()
+            || self.touched.contains(&Touch::Node(host));
+        if !session.is_established() || is_unheard {
             return;
         }
         let Some(node) = &self.hosts[host].node else {

@@ -228,7 +228,12 @@ impl World {
     }
 
     fn pause(&mut self, host: usize, until: u64) {
+        let until = until.min(self.plan.calm_from);
         self.hosts[host].paused_until = until;
+        // Nobody's time passes for it.
+        for (_, since) in &mut self.hosts[host].told {
+            *since += until - self.now;
+        }
         let is_long = until > self.now + self.plan.net.idle;
         let mut is_met = false;
         for link in 0..self.links.len() {

@@ -163,18 +163,26 @@ impl World {
             self.queue.push(step.at, Wake::Step(at));
         }
         self.run_until(self.plan.calm_from);
+        if self.checks.violation().is_some() {
+            return self.outcome();
+        }
         self.calm_down();
         let settling = self.plan.settling_time();
         self.run_until(self.plan.calm_from + settling / 2);
         let stuck = self.stuck_flows();
         let settled = self.plan.calm_from + settling;
         self.run_until(settled);
+        if self.checks.violation().is_some() {
+            return self.outcome();
+        }
         self.check_settled();
         self.check_released(&stuck);
         self.shut_down();
         let over = settled + self.time_to_stop();
         self.run_until(over);
-        self.check_over();
+        if self.checks.violation().is_none() {
+            self.check_over();
+        }
         self.outcome()
     }
 
@@ -284,7 +292,23 @@ impl World {
         }
     }
 
+    /// Counts and notes an input to a session, whose outputs are looked at then.
+    fn input_of_session(
+        &mut self,
+        (link, side): (usize, Side),
+        what: Kind,
+        numbers: (u64, u64),
+    ) {
+        let end = &mut self.links[link].ends[side];
+        end.told_at = self.now;
+        let host = end.host;
+        self.input(host, link, what, numbers);
+        self.touched.push_back(Touch::Session(link, side));
+    }
+
+    /// Counts and notes an input to a node, whose outputs are looked at then.
     fn input_of_node(&mut self, host: usize, what: Kind, numbers: (u64, u64)) {
+        self.hosts[host].told_at = self.now;
         self.input(host, NOWHERE, what, numbers);
         self.touched.push_back(Touch::Node(host));
     }

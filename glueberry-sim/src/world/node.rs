@@ -38,6 +38,7 @@ impl World {
             Ok(node) => self.hosts[host].node = Some(node),
             Err(error) => self.fail(Invariant::Answer, host, "a valid configuration", &error),
         }
+        self.hosts[host].told_at = self.now;
         self.inputs += 1;
         self.load_book(host);
         self.begin_app(host);
@@ -149,11 +150,11 @@ impl World {
         let Some(next) = self.hosts[host].node.as_ref().and_then(Node::poll_timeout) else {
             return;
         };
-        let (now, next) = (self.now, next.as_micros());
-        self.checks.hold(Invariant::TimerAhead, (now, host), next > now, || {
-            (format!("the node was told that it is {now}"), format!("it wants to wake at {next}"))
+        let (now, told, next) = (self.now, self.hosts[host].told_at, next.as_micros());
+        self.checks.hold(Invariant::TimerAhead, (now, host), next > told, || {
+            (format!("the node was told that it is {told}"), format!("it wants to wake at {next}"))
         });
-        let at = next.max(now + 1);
+        let at = next.max(now);
         if self.hosts[host].timer.is_none_or(|timer| at < timer) {
             self.hosts[host].timer = Some(at);
             self.queue.push(at, Wake::Node(host, self.hosts[host].life));
@@ -197,8 +198,8 @@ impl World {
                 return;
             };
             node.handle_session_message(now, connection, word);
-            self.input(host, link, Kind::Word, (connection.as_u64(), 0));
-            self.touched.push_back(Touch::Node(host));
+            let numbers = (connection.as_u64(), u64_of(link));
+            self.input_of_node(host, Kind::Word, numbers);
             if self.hosts[host].is_doomed {
                 return;
             }

@@ -4,7 +4,7 @@ use glueberry_proto::{
     Action, Closed, ConnectionLost, Event, Naming, Session, SubstreamBuffer, SubstreamId,
 };
 
-use super::{Touch, Wake, World};
+use super::{Wake, World};
 use crate::check::Invariant;
 use crate::link::{Pipe, Side, Stage, Standing};
 use crate::model::Fate;
@@ -22,10 +22,8 @@ impl World {
     ) -> Option<T> {
         let now = self.at();
         let end = &mut self.links[link].ends[side];
-        let host = end.host;
         let given = give(end.session.as_mut()?, now);
-        self.input(host, link, what, numbers);
-        self.touched.push_back(Touch::Session(link, side));
+        self.input_of_session((link, side), what, numbers);
         Some(given)
     }
 
@@ -133,15 +131,13 @@ impl World {
         };
         let link_state = &mut self.links[link];
         let end = &mut link_state.ends[side];
-        let host = end.host;
         let (Some(session), Some(buffer)) =
             (end.session.as_mut(), link_state.pipes[at].buffers[side].as_mut())
         else {
             return;
         };
         buffer.resume(session, now);
-        self.input(host, link, Kind::Data, (id.as_u64(), 0));
-        self.touched.push_back(Touch::Session(link, side));
+        self.input_of_session((link, side), Kind::Data, (id.as_u64(), 0));
         self.read_later(link, at, side, self.now);
     }
 
@@ -234,11 +230,14 @@ impl World {
         let Some(next) = end.session.as_ref().and_then(|session| session.poll_timeout()) else {
             return;
         };
-        let (now, next) = (self.now, next.as_micros());
-        self.checks.hold(Invariant::TimerAhead, (now, host), next > now, || {
-            (format!("the session was told that it is {now}"), format!("it wants to wake at {next}"))
+        let (now, told, next) = (self.now, end.told_at, next.as_micros());
+        self.checks.hold(Invariant::TimerAhead, (now, host), next > told, || {
+            (
+                format!("the session was told that it is {told}"),
+                format!("it wants to wake at {next}"),
+            )
         });
-        let at = next.max(now + 1);
+        let at = next.max(now);
         if end.timer.is_none_or(|timer| at < timer) {
             end.timer = Some(at);
             self.queue.push(at, Wake::Session(link, side));
@@ -266,8 +265,7 @@ impl World {
         self.checks.hold(Invariant::NoStorm, (self.now, host), wakes < 3, || {
             (format!("the session was woken {wakes} times in a row"), "it wants to be again".into())
         });
-        self.input(host, link, Kind::SessionTimer, (0, 0));
-        self.touched.push_back(Touch::Session(link, side));
+        self.input_of_session((link, side), Kind::SessionTimer, (0, 0));
     }
 
     /// Hands a session the words of its node that are there.

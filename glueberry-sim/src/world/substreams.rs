@@ -145,6 +145,8 @@ impl World {
             }
         }
         self.check_seals(host);
+        // A queue that has drained says so.
+        self.touched.push_back(Touch::Session(link, side));
     }
 
     /// Sends bytes, in pieces.
@@ -322,8 +324,7 @@ impl World {
             buffer.read_buffer().extend_from_slice(&bytes);
             buffer.received(session, now);
             let host = end.host;
-            self.input(host, link, Kind::Data, (id, digest(&bytes)));
-            self.touched.push_back(Touch::Session(link, side));
+            self.input_of_session((link, side), Kind::Data, (id, digest(&bytes)));
             self.check_memory(link, side);
             if self.hosts[host].is_doomed {
                 return taken;
@@ -354,9 +355,7 @@ impl World {
         let ended = if is_reset { SubstreamEnd::Reset } else { SubstreamEnd::Finished };
         let id = buffer.substream().as_u64();
         buffer.ended(session, now, ended);
-        let host = end.host;
-        self.input(host, link, Kind::End, (id, u64::from(is_reset)));
-        self.touched.push_back(Touch::Session(link, side));
+        self.input_of_session((link, side), Kind::End, (id, u64::from(is_reset)));
     }
 
     // ---- acknowledgements, resets -------------------------------------------------------------
@@ -444,9 +443,7 @@ impl World {
         };
         let id = buffer.substream().as_u64();
         buffer.ended(session, now, SubstreamEnd::Stopped);
-        let host = end.host;
-        self.input(host, link, Kind::End, (id, 2));
-        self.touched.push_back(Touch::Session(link, writer));
+        self.input_of_session((link, writer), Kind::End, (id, 2));
     }
 }
 
