@@ -1,10 +1,15 @@
 //! The configuration of a node and of its sessions: every limit, with its unit and its reason.
 
+#[cfg(feature = "serde")]
+pub mod duration;
+
 use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::book;
 use crate::buffer::{READ_CHUNK, WRITE_CHUNK};
+use crate::node::ReconnectPolicy;
 use crate::session::MAX_HELD_MESSAGES;
 use crate::wire::{MAX_TRAILING_LEN, Profile, StreamName};
 
@@ -13,6 +18,9 @@ use crate::wire::{MAX_TRAILING_LEN, Profile, StreamName};
 /// A plain value with the defaults of the architecture document; set the fields that matter and
 /// hand it to [`Node::new`](crate::Node::new), which checks it and keeps its own copy, so that it
 /// cannot change under a running node.
+///
+/// With the feature `serde` it can be read from a file, in which a field that is missing has its
+/// default, an unknown one is an error, and times are written like `1m 30s` or `250ms`.
 ///
 /// ```
 /// use glueberry_proto::Config;
@@ -24,6 +32,8 @@ use crate::wire::{MAX_TRAILING_LEN, Profile, StreamName};
 /// assert_eq!(config.check().unwrap_err().field, "low_watermark");
 /// ```
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// Wire profiles that this node speaks, in the order in which a dialler offers them.
@@ -58,33 +68,69 @@ pub struct Config {
     pub max_substreams: usize,
     /// Time for a substream to be negotiated, and for the peer to open its own handshake
     /// substream once it has refused ours. 10 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub negotiation_timeout: Duration,
     /// Wait before a refused or broken substream is opened again; doubles up to
     /// [`negotiation_timeout`](Self::negotiation_timeout). 100 ms.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub retry_delay: Duration,
     /// Times that a stream is proposed to a peer that refuses it, before its messages are given
     /// back as unsent. 10.
     pub max_stream_attempts: u32,
     /// Time that messages towards a Go node stay referenced, in case it resets the substream that
     /// they went out on in favour of its own. 1 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub settle_time: Duration,
     /// Time that a closing session waits for the transport to take and acknowledge what was
     /// queued. 5 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub drain_timeout: Duration,
     /// Records that fail to open before the session ends. 16.
     pub max_rejected_records: u32,
     /// Time for a dial to succeed. 30 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub dial_timeout: Duration,
     /// Time from Connected to Established. 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub handshake_timeout: Duration,
     /// Time for which a peer whose handshake failed is left alone. 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub cooldown: Duration,
     /// Time for which a peer that was disconnected here is refused when it dials. 30 s; otherwise
     /// its own reconnection would undo the disconnect.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub refuse_after_disconnect: Duration,
+    /// Time for which an Established session must have lasted for the count of attempts to
+    /// reconnect to begin anew. 60 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
+    pub stable_after: Duration,
+    /// Time for a peer's session to prove that it lives once the peer connects again. 3 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
+    pub probe_timeout: Duration,
+    /// When a lost peer is dialled again, unless it has a policy of its own.
+    pub reconnect: ReconnectPolicy,
+    /// Whether peers are dialled as soon as they are added. False; see also
+    /// [`Node::autoconnect`](crate::Node::autoconnect).
+    pub autoconnect: bool,
+    /// Longest time before changes of the address book that can wait are stored: when peers were
+    /// seen. 30 s; all other changes are stored at once.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
+    pub book_flush_interval: Duration,
+    /// Bytes of all keys and values of a peer's metadata. 4096.
+    pub max_metadata_size: usize,
+    /// Bytes of an address book that is read or written. 64 MiB.
+    pub max_book_size: usize,
     /// Dials at one time. 16; more wait their turn.
     pub max_dials: usize,
-    /// Sessions at one time, above which new ones are refused. 400.
+    /// Sessions that are left when there were more than
+    /// [`sessions_high`](Self::sessions_high). 100.
+    pub sessions_low: usize,
+    /// Connected peers above which sessions are ended, down to
+    /// [`sessions_low`](Self::sessions_low). 400. Those that peers have dialled go first, the
+    /// youngest of them foremost; protected peers stay.
+    pub sessions_high: usize,
+    /// Sessions at one time, above which new ones are refused. 512:
+    /// [`sessions_high`](Self::sessions_high) and some that are being decided or are ending.
     pub max_sessions: usize,
     /// Sessions at one time with one peer, while it is decided which of them is kept. 4.
     pub max_sessions_per_peer: usize,
@@ -97,6 +143,7 @@ pub struct Config {
     pub event_queue: usize,
     /// A rule to break on purpose, so that the rule's test can be seen to fail.
     #[cfg(feature = "testing")]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub fault: Option<crate::testing::Fault>,
     /// A bug of the past to revive, so that those who look for it can be seen to find it.
     #[cfg(feature = "testing")]
@@ -128,8 +175,17 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(60),
             cooldown: Duration::from_secs(60),
             refuse_after_disconnect: Duration::from_secs(30),
+            stable_after: Duration::from_secs(60),
+            probe_timeout: Duration::from_secs(3),
+            reconnect: ReconnectPolicy::default(),
+            autoconnect: false,
+            book_flush_interval: Duration::from_secs(30),
+            max_metadata_size: 4 * KIB,
+            max_book_size: 64 * MIB,
             max_dials: 16,
-            max_sessions: 400,
+            sessions_low: 100,
+            sessions_high: 400,
+            max_sessions: 512,
             max_sessions_per_peer: 4,
             max_peers: 10_000,
             max_addresses: 16,
@@ -154,6 +210,7 @@ impl Config {
         let rules = [
             (self.max_streams < self.max_substreams, "max_streams", "max_substreams"),
             (self.low_watermark < self.high_watermark, "low_watermark", "high_watermark"),
+            (self.sessions_low < self.sessions_high, "sessions_low", "sessions_high"),
             (
                 self.low_watermark_bytes < self.high_watermark_bytes,
                 "low_watermark_bytes",
@@ -164,6 +221,10 @@ impl Config {
             if !holds {
                 return Err(ConfigError { field, problem: Problem::NotBelow(than) });
             }
+        }
+        if self.reconnect.initial_backoff > self.reconnect.max_backoff {
+            let problem = Problem::Above("reconnect.max_backoff");
+            return Err(ConfigError { field: "reconnect.initial_backoff", problem });
         }
         if self.profiles.is_empty() {
             return Err(ConfigError { field: "profiles", problem: Problem::Empty });
@@ -227,18 +288,32 @@ impl Config {
 
     /// Returns the most bytes that a node and all its sessions hold (rule C10).
     ///
-    /// Besides the sessions: the peers with their addresses, and the events that wait. Once
+    /// Besides the sessions: the peers with their addresses and metadata, what a stored address
+    /// book held beyond that (up to its largest size), and the events that wait. Once
     /// [`event_queue`](Self::event_queue) of them do, nothing new begins, but what has begun may
     /// still tell how it goes on: up to four events of each session, two of each peer.
     pub fn node_memory_bound(&self) -> usize {
-        let per_peer = sum(&[PER_PEER, times(self.max_addresses, PER_ADDRESS)]);
+        let metadata = times(PER_METADATA_BYTE, self.max_metadata_size);
+        // A peer may have a state, or an entry in the book, or both.
+        let per_peer = sum(&[2 * PER_PEER, times(self.max_addresses, PER_ADDRESS), metadata]);
         let events =
             sum(&[self.event_queue, times(4, self.max_sessions), times(2, self.max_peers)]);
         sum(&[
             times(self.max_sessions, self.session_memory_bound()),
             times(self.max_peers, per_peer),
+            self.max_book_size,
             times(PER_EVENT, events),
         ])
+    }
+
+    /// Returns how much the address book holds.
+    pub fn book_limits(&self) -> book::Limits {
+        book::Limits {
+            max_entries: self.max_peers,
+            max_addresses: self.max_addresses,
+            max_metadata: self.max_metadata_size,
+            max_file: self.max_book_size,
+        }
     }
 
     fn check_counts(&self) -> Result<(), ConfigError> {
@@ -253,6 +328,8 @@ impl Config {
             ("max_substreams", self.max_substreams),
             ("max_dials", self.max_dials),
             ("max_sessions", self.max_sessions),
+            ("max_book_size", self.max_book_size),
+            ("sessions_low", self.sessions_low),
             ("max_sessions_per_peer", self.max_sessions_per_peer),
             ("max_peers", self.max_peers),
             ("max_addresses", self.max_addresses),
@@ -274,6 +351,9 @@ impl Config {
             ("drain_timeout", self.drain_timeout),
             ("dial_timeout", self.dial_timeout),
             ("handshake_timeout", self.handshake_timeout),
+            ("probe_timeout", self.probe_timeout),
+            ("book_flush_interval", self.book_flush_interval),
+            ("reconnect.initial_backoff", self.reconnect.initial_backoff),
         ];
         match times.into_iter().find(|(_, value)| value.is_zero()) {
             Some((field, _)) => Err(ConfigError { field, problem: Problem::Zero }),
@@ -343,6 +423,8 @@ const PER_SESSION: usize = 64 * KIB;
 const PER_PEER: usize = KIB;
 /// One address with its bookkeeping.
 const PER_ADDRESS: usize = crate::node::MAX_ADDRESS + 64;
+/// A byte of metadata, if each is a key of its own.
+const PER_METADATA_BYTE: usize = 128;
 /// One event of a node with its bookkeeping; the texts in it are an adapter's.
 const PER_EVENT: usize = 512;
 
@@ -363,10 +445,35 @@ mod tests {
         assert_eq!(Config::default().check(), Ok(()));
     }
 
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_file_names_what_differs_from_the_defaults() {
+        let text = r#"{
+            "profiles": ["v1"],
+            "streams": ["chat"],
+            "handshake_timeout": "1m 30s",
+            "reconnect": { "initial_backoff": "250ms", "max_attempts": null }
+        }"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!(config.handshake_timeout, Duration::from_secs(90));
+        assert_eq!(config.reconnect.initial_backoff, Duration::from_millis(250));
+        assert_eq!(config.reconnect.max_backoff, Duration::from_secs(300));
+        assert_eq!(config.reconnect.max_attempts, None);
+        assert_eq!(config.high_watermark, 1000);
+        let written = serde_json::to_string(&config).unwrap();
+        let again: Config = serde_json::from_str(&written).unwrap();
+        assert_eq!(format!("{config:?}"), format!("{again:?}"));
+        for bad in [r#"{"colour": 1}"#, r#"{"cooldown": "soon"}"#, r#"{"streams": ["a/b"]}"#] {
+            assert!(serde_json::from_str::<Config>(bad).is_err(), "{bad}");
+        }
+    }
+
     #[test]
     fn each_bad_field_is_named() {
         type Break = fn(&mut Config);
-        let cases: [(&str, Break); 9] = [
+        let cases: [(&str, Break); 11] = [
+            ("sessions_low", |c| c.sessions_low = c.sessions_high),
+            ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
             ("max_streams", |c| c.max_substreams = c.max_streams),
             ("profiles", |c| c.profiles.clear()),
             ("max_message_size", |c| c.max_message_size = 0),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::book::AddError;
 use crate::crypto::{AgreementError, PublicKey};
 use crate::wire::{FrameError, StreamName};
 
@@ -26,6 +27,12 @@ pub enum CloseReason {
     /// The peer speaks none of the profiles that this node offers.
     #[error("the peer speaks none of the offered protocols")]
     NoCommonProtocol,
+    /// The peer was banned here.
+    #[error("peer is blacklisted")]
+    Blacklisted,
+    /// There were too many sessions, and this one was chosen to make room.
+    #[error("pruned to make room")]
+    Pruned,
     /// Every handshake substream was lost before the handshake was over.
     #[error("the handshake substream was lost")]
     HandshakeLost,
@@ -225,6 +232,9 @@ pub enum ConnectError {
     /// Already Connecting, Connected or Established.
     #[error("already connected or connecting")]
     AlreadyConnected,
+    /// The peer is banned.
+    #[error("peer is blacklisted")]
+    Blacklisted,
     /// The peer's handshake failed lately.
     #[error("peer is in cooldown for another {remaining:?}")]
     InCooldown {
@@ -239,22 +249,16 @@ pub enum ConnectError {
     ShuttingDown,
 }
 
-/// Why an address was not learnt.
+/// Why a peer was not added. The node is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AddPeerError {
     /// The peer is this node itself.
     #[error("a node is no peer of itself")]
     OwnKey,
-    /// A limit of the configuration is reached.
-    #[error("limit reached: {0}")]
-    LimitReached(&'static str),
-    /// An address is longer than any that can be dialled.
-    #[error("address of {len} bytes is too long")]
-    AddressTooLong {
-        /// Its length in bytes.
-        len: usize,
-    },
+    /// The address book refuses it.
+    #[error(transparent)]
+    Book(#[from] AddError),
 }
 
 /// Why a connection was turned away by the node.
@@ -270,6 +274,9 @@ pub enum RefuseReason {
     /// It was dialled to one peer and answered by another.
     #[error("answered by another peer than was dialled")]
     WrongPeer,
+    /// The peer is banned.
+    #[error("peer is blacklisted")]
+    Blacklisted,
     /// The peer's handshake failed lately.
     #[error("peer is in cooldown")]
     InCooldown,

@@ -167,12 +167,14 @@
 //! assert_eq!(b.session.as_mut().unwrap().poll_message(&chat).unwrap(), "a message");
 //! ```
 
+pub mod book;
 mod buffer;
 mod bug;
 mod config;
 pub mod crypto;
 mod error;
 mod fault;
+pub mod greeting;
 mod id;
 mod message;
 mod node;
@@ -182,9 +184,13 @@ mod session;
 #[doc(hidden)]
 pub mod testing;
 mod time;
+mod version;
+mod wall;
 pub mod wire;
 
 pub use buffer::{READ_CHUNK, SubstreamBuffer, WRITE_CHUNK};
+#[cfg(feature = "serde")]
+pub use config::duration;
 pub use config::{Config, ConfigError, Problem};
 pub use crypto::{Identity, PublicKey};
 pub use error::{
@@ -195,13 +201,15 @@ pub use id::{ConnectionId, DialId, SubstreamId};
 pub use message::{ToNode, ToSession};
 pub use node::{
     Address, Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction, Origin,
-    StateReason,
+    PeerStatus, ReconnectPolicy, StateReason,
 };
 pub use seed::Seed;
 pub use session::{
     Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
 };
 pub use time::Instant;
+pub use version::{ProtocolVersion, VersionError};
+pub use wall::{WallTime, WallTimeError};
 pub use wire::{Profile, ProtocolId, StreamName};
 
 /// Machines move into the tasks that own their connections.

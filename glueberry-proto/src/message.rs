@@ -25,6 +25,8 @@ pub(crate) enum FromSession {
     Prepared,
     /// The session is Established.
     Established,
+    /// The peer has answered a probe.
+    Alive,
     /// What the session hands on to the one that is kept in its stead.
     Yielded(Carry),
     /// The session has ended.
@@ -37,6 +39,8 @@ pub(crate) enum FromNode {
     Grant(Carry),
     /// Another session is kept: hand on what was said, and deliver nothing more.
     Yield,
+    /// Find out whether the peer still answers.
+    Probe,
     /// End; `drain` first sends what is queued.
     Close { reason: CloseReason, drain: bool },
 }

@@ -57,6 +57,11 @@ impl Generator {
         self.0.fill_bytes(&mut nonce);
         nonce
     }
+
+    /// Draws 32 bits.
+    pub(crate) fn u32(&mut self) -> u32 {
+        self.0.next_u32()
+    }
 }
 
 impl fmt::Debug for Generator {

@@ -1,7 +1,7 @@
 //! Glueberry beside raw quinn: the same bytes, transport configuration, machine and run.
 //!
 //! ```text
-//! cargo bench -p glueberry-tokio --bench beside_quinn [-- ROUNDS]
+//! cargo bench -p glueberry-tokio --bench beside_quinn [-- ROUNDS] [rate | trip]
 //! ```
 //!
 //! **Rate:** sender and receiver in two threads, each on a current-thread runtime. Raw quinn sends
@@ -44,6 +44,17 @@ const CHUNK: usize = 64 << 10;
 
 fn main() {
     let rounds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(7);
+    let only = std::env::args().find(|arg| arg == "rate" || arg == "trip");
+    let wants = |part: &str| only.as_ref().is_none_or(|only| only == part);
+    if wants("rate") {
+        rates(rounds);
+    }
+    if wants("trip") {
+        round_trips(rounds);
+    }
+}
+
+fn rates(rounds: usize) {
     say("message rate and throughput, one stream, one direction");
     say("   size |   raw quinn |   glueberry |  glueberry | ratio of | raw min..max");
     say("        |        MB/s |        MB/s |     msg/s  |   pairs  |      MB/s");
@@ -51,6 +62,9 @@ fn main() {
         rate(size, time, rounds);
     }
     say("");
+}
+
+fn round_trips(rounds: usize) {
     say("round trip on one core, median of each round's median");
     say("   size |   raw quinn |   glueberry |  added");
     for size in [64, 1 << 10] {

@@ -14,7 +14,7 @@ pub(crate) const NOW: Instant = Instant::ZERO;
 pub(crate) struct Side {
     pub(crate) node: Node,
     pub(crate) session: Session,
-    buffers: BTreeMap<usize, SubstreamBuffer>,
+    pub(crate) buffers: BTreeMap<usize, SubstreamBuffer>,
 }
 
 /// Two sides with an Established session.
@@ -30,7 +30,11 @@ pub(crate) fn stream() -> StreamName {
 
 impl Pair {
     pub(crate) fn new(number: u8) -> Self {
-        let (mut a, mut b) = (node(number, 1), node(number, 2));
+        Self::between(node(number, 1), node(number, 2))
+    }
+
+    /// Connects two nodes that may have other peers.
+    pub(crate) fn between(mut a: Node, mut b: Node) -> Self {
         let (a_key, b_key) = (a.public_key(), b.public_key());
         a.add_peer(NOW, b_key, &[Address::new("memory")]).expect("there is room");
         a.connect(NOW, b_key).expect("it may be dialled");
@@ -128,7 +132,7 @@ fn find(
     buffers.values_mut().find(|buffer| buffer.substream() == id)
 }
 
-fn node(number: u8, side: u8) -> Node {
+pub(crate) fn node(number: u8, side: u8) -> Node {
     let mut config = Config::default();
     config.streams = vec![stream()];
     let mut secret = [number; 32];

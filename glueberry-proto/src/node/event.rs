@@ -37,6 +37,11 @@ pub enum NodeAction {
         /// What to carry.
         message: ToSession,
     },
+    /// Store [`Node::book`](crate::Node::book) as it is now, and answer with
+    /// [`Node::handle_book_saved`](crate::Node::handle_book_saved) or
+    /// [`Node::handle_book_not_saved`](crate::Node::handle_book_not_saved). Asked again only after
+    /// that; a node whose book is not to outlive it may leave it unanswered.
+    SaveBook,
 }
 
 /// The state of a peer changed. One event per transition, in order.
@@ -104,4 +109,27 @@ pub enum StateReason {
     /// Its cooldown is over.
     #[error("cooldown is over")]
     CooldownOver,
+    /// The last attempt that the policy allows has failed.
+    #[error("given up after {attempts} attempts: {last}")]
+    AttemptsExhausted {
+        /// How often it was dialled again.
+        attempts: u32,
+        /// Why the last dial failed.
+        last: DialError,
+    },
+    /// The application wants no further attempts.
+    #[error("reconnection cancelled")]
+    ReconnectionCancelled,
+    /// No address is left to reach it by.
+    #[error("no address is known any more")]
+    NoAddress,
+    /// It was banned.
+    #[error("blacklisted")]
+    Blacklisted,
+    /// There were too many sessions.
+    #[error("pruned to make room")]
+    Pruned,
+    /// The node shuts down.
+    #[error("node is shutting down")]
+    ShuttingDown,
 }

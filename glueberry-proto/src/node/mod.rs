@@ -1,25 +1,34 @@
 //! The machine of one process: peers, dials, which session may speak for a peer, events.
 
+mod book;
 mod dial;
 mod event;
 mod peer;
+mod peers;
+mod policy;
+mod prune;
+mod reconnect;
 mod sessions;
+mod status;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use self::dial::Dial;
+use self::book::Saving;
 pub use self::event::{ConnectionEvent, ConnectionState, NodeAction, StateReason};
-use self::peer::{Dialling, Peer};
-use self::sessions::SessionRecord;
+use self::peer::Peer;
+use self::peers::Peers;
+pub use self::policy::ReconnectPolicy;
 pub use self::sessions::{Admission, NewConnection, Origin};
+pub use self::status::PeerStatus;
+use crate::book::Book;
 use crate::config::{Config, ConfigError};
 use crate::crypto::{Aead, Identity, PublicKey, default_aead};
-use crate::error::{AddPeerError, CloseReason, ConnectError, DialError};
+use crate::error::{CloseReason, ConnectError, DialError};
 use crate::id::{ConnectionId, Counter, DialId};
 use crate::message::{FromNode, FromSession, ToNode, ToSession};
-use crate::seed::Seed;
+use crate::seed::{Generator, Seed};
 use crate::session::Direction;
 use crate::time::{Instant, earliest};
 
@@ -36,10 +45,14 @@ pub struct Node {
     aead: Arc<dyn Aead>,
     identity: Arc<Identity>,
     seed: Seed,
+    /// What backoffs are drawn from.
+    random: Generator,
     now: Instant,
-    peers: BTreeMap<PublicKey, Peer>,
-    sessions: BTreeMap<ConnectionId, SessionRecord>,
-    dials: BTreeMap<DialId, Dial>,
+    book: Book,
+    saving: Saving,
+    peers: Peers,
+    sessions: BTreeMap<ConnectionId, PublicKey>,
+    dials: BTreeMap<DialId, PublicKey>,
     /// Peers that wait for a dial to be allowed.
     dial_queue: VecDeque<PublicKey>,
     connection_ids: Counter,
@@ -79,12 +92,15 @@ impl Node {
     ) -> Result<Self, ConfigError> {
         config.check()?;
         Ok(Self {
+            book: Book::new(config.book_limits()),
+            saving: Saving::new(now),
             config: Arc::new(config),
             aead,
             identity: Arc::new(identity),
+            random: seed.child(b"backoff", 0).generator(),
             seed,
             now,
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             sessions: BTreeMap::new(),
             dials: BTreeMap::new(),
             dial_queue: VecDeque::new(),
@@ -108,22 +124,23 @@ impl Node {
 
     /// Returns the state of a peer; `Disconnected` if it is unknown.
     pub fn state(&self, peer: PublicKey) -> ConnectionState {
-        self.peers.get(&peer).map_or(ConnectionState::Disconnected, Peer::state)
+        self.peers.get(peer).map_or(ConnectionState::Disconnected, Peer::state)
     }
 
     /// Returns who dialled the connection that the peer has or last had.
     pub fn direction(&self, peer: PublicKey) -> Option<Direction> {
-        self.peers.get(&peer)?.direction
+        self.peers.get(peer)?.direction
     }
 
     /// Returns the session that speaks for the peer: the one to give commands to.
     pub fn session_of(&self, peer: PublicKey) -> Option<ConnectionId> {
-        self.peers.get(&peer)?.granted
+        self.peers.get(peer)?.granted
     }
 
-    /// Returns the peers that the node holds anything about, in order of their keys.
+    /// Returns the peers that the node holds a state for, in order of their keys. Others may be in
+    /// the [book](Self::book).
     pub fn peers(&self) -> impl Iterator<Item = PublicKey> {
-        self.peers.keys().copied()
+        self.peers.keys()
     }
 
     /// Tells whether nothing is left to wait for after [`shutdown`](Self::shutdown).
@@ -133,35 +150,8 @@ impl Node {
 
     // ---- commands -----------------------------------------------------------------------------
 
-    /// Learns addresses of a peer, or replaces those that are known.
-    ///
-    /// # Errors
-    ///
-    /// See [`AddPeerError`]; the node is then as it was.
-    pub fn add_peer(
-        &mut self,
-        now: Instant,
-        peer: PublicKey,
-        addresses: &[Address],
-    ) -> Result<(), AddPeerError> {
-        self.handle_timeout(now);
-        if peer == self.public_key() {
-            return Err(AddPeerError::OwnKey);
-        }
-        if addresses.len() > self.config.max_addresses {
-            return Err(AddPeerError::LimitReached("max_addresses"));
-        }
-        if !self.peers.contains_key(&peer) && self.peers.len() >= self.config.max_peers {
-            return Err(AddPeerError::LimitReached("max_peers"));
-        }
-        if let Some(address) = addresses.iter().find(|address| address.0.len() > MAX_ADDRESS) {
-            return Err(AddPeerError::AddressTooLong { len: address.0.len() });
-        }
-        self.peer(peer).addresses = addresses.to_vec();
-        Ok(())
-    }
-
-    /// Dials a peer by the addresses that were [added](Self::add_peer).
+    /// Dials a peer by the addresses that were [added](Self::add_peer): at once if it is waiting to
+    /// be reconnected, and with a new count of attempts.
     ///
     /// # Errors
     ///
@@ -169,39 +159,77 @@ impl Node {
     pub fn connect(&mut self, now: Instant, peer: PublicKey) -> Result<(), ConnectError> {
         self.handle_timeout(now);
         self.check_connect(peer)?;
-        let now = self.now;
-        let event = self.peer(peer).move_to_connecting(now);
-        self.events.push_back(event);
-        self.peer(peer).dialling = Dialling::Queued;
-        self.dial_queue.push_back(peer);
+        self.begin_connect(peer);
         self.start_dials();
+        self.settle();
         Ok(())
     }
 
-    /// Ends whatever there is with a peer. Its own attempts are refused for a while, or they would
-    /// undo it. Returns whether there was anything to end.
+    /// Dials every peer in the book that is Disconnected, not banned and has an address, at most
+    /// [`max_dials`](Config::max_dials) at one time.
+    pub fn autoconnect(&mut self, now: Instant) {
+        self.handle_timeout(now);
+        self.connect_all();
+        self.start_dials();
+        self.settle();
+    }
+
+    /// Ends whatever there is with a peer, and what the node does to get back to it. The peer's own
+    /// attempts are refused for a while, or they would undo it. Returns whether there was anything
+    /// to end.
     pub fn disconnect(&mut self, now: Instant, peer: PublicKey) -> bool {
         self.handle_timeout(now);
-        let until = self.now + self.config.refuse_after_disconnect;
-        let Some(known) = self.peers.get_mut(&peer) else {
-            return false;
-        };
-        if matches!(known.state(), ConnectionState::Disconnected | ConnectionState::Cooldown) {
-            return false;
+        let is_anything = self.state(peer) != ConnectionState::Disconnected;
+        if is_anything {
+            self.cut_off(peer, CloseReason::Disconnected);
         }
-        known.refused_until = Some(until);
-        self.end_all(peer, &CloseReason::Disconnected, true);
-        true
+        self.settle();
+        is_anything
+    }
+
+    /// Ends the attempts to reconnect to a peer, or keeps them from beginning after its cooldown.
+    /// Returns whether there were any; a session is not touched.
+    pub fn cancel_reconnection(&mut self, now: Instant, peer: PublicKey) -> bool {
+        self.handle_timeout(now);
+        let was_any = self.cancel_retries(peer);
+        self.settle();
+        was_any
+    }
+
+    /// Sets when this peer is dialled again, in place of the configured policy; `None` goes back to
+    /// that. Counts from the next loss on.
+    pub fn set_reconnect_policy(
+        &mut self,
+        now: Instant,
+        peer: PublicKey,
+        policy: Option<ReconnectPolicy>,
+    ) {
+        self.handle_timeout(now);
+        if policy.is_some() || self.peers.get(peer).is_some() {
+            self.peers.get_or_insert(peer).policy = policy;
+        }
+        self.settle();
+    }
+
+    /// Protects a peer from being pruned, or no longer does.
+    pub fn protect(&mut self, now: Instant, peer: PublicKey, is_protected: bool) {
+        self.handle_timeout(now);
+        if is_protected || self.peers.get(peer).is_some() {
+            self.peers.get_or_insert(peer).is_protected = is_protected;
+        }
+        self.settle();
     }
 
     /// Ends everything and admits nothing more; [`is_idle`](Self::is_idle) tells when it is done.
     pub fn shutdown(&mut self, now: Instant) {
         self.handle_timeout(now);
         self.is_stopping = true;
-        let peers: Vec<PublicKey> = self.peers.keys().copied().collect();
+        let peers: Vec<PublicKey> = self.peers.keys().collect();
         for peer in peers {
             self.end_all(peer, &CloseReason::Disconnected, true);
         }
+        self.flush_book(now);
+        self.settle();
     }
 
     // ---- inputs -------------------------------------------------------------------------------
@@ -210,13 +238,16 @@ impl Node {
     /// authenticated: one that was dialled for the node, or one that the peer has opened.
     pub fn handle_connection(&mut self, now: Instant, connection: NewConnection) -> Admission {
         self.handle_timeout(now);
-        self.admit(connection)
+        let admission = self.admit(connection);
+        self.settle();
+        admission
     }
 
     /// Takes note that a dial failed.
     pub fn handle_dial_failed(&mut self, now: Instant, dial: DialId, error: DialError) {
         self.handle_timeout(now);
         self.dial_failed(dial, error);
+        self.settle();
     }
 
     /// Takes a word from a session.
@@ -231,31 +262,38 @@ impl Node {
             FromSession::Agreed => self.session_agreed(connection),
             FromSession::Prepared => self.session_prepared(connection),
             FromSession::Established => self.session_established(connection),
+            FromSession::Alive => self.session_alive(connection),
             FromSession::Yielded(carry) => self.session_yielded(connection, carry),
             FromSession::Closed(reason) => self.session_closed(connection, reason),
         }
+        self.start_dials();
+        self.settle();
     }
 
     /// Takes note that a session was dropped without having said so, because its task died.
     pub fn handle_session_gone(&mut self, now: Instant, connection: ConnectionId) {
         self.handle_timeout(now);
         self.session_closed(connection, CloseReason::Internal("session was dropped"));
+        self.settle();
     }
 
     /// Does what is due. Early and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
-        self.expire_dials();
-        self.expire_sessions();
-        self.expire_peers();
+        while let Some(peer) = self.peers.due(self.now) {
+            self.expire(peer);
+            self.peers.settle();
+        }
+        self.flush_if_due();
         self.start_dials();
+        self.settle();
     }
 
     // ---- outputs ------------------------------------------------------------------------------
 
     /// Returns the next thing to do at once.
     pub fn poll_action(&mut self) -> Option<NodeAction> {
-        self.actions.pop_front()
+        self.actions.pop_front().or_else(|| self.poll_save())
     }
 
     /// Returns the next change of a peer's state. While
@@ -264,23 +302,17 @@ impl Node {
     pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
         let event = self.events.pop_front();
         self.start_dials();
+        self.settle();
         event
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout): strictly later than the
     /// latest `now`, or never.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let dials = self.dials.values().map(|dial| dial.deadline).min();
-        let sessions = self.sessions.values().filter_map(|session| session.deadline).min();
-        let peers = self.peers.values().filter_map(Peer::next_deadline).min();
-        earliest(dials, earliest(sessions, peers))
+        earliest(self.peers.next_deadline(), self.saving.flush_at)
     }
 
     // ---- parts --------------------------------------------------------------------------------
-
-    fn peer(&mut self, key: PublicKey) -> &mut Peer {
-        self.peers.entry(key).or_insert_with(|| Peer::new(key))
-    }
 
     fn forward(&mut self, connection: ConnectionId, message: FromNode) {
         self.actions.push_back(NodeAction::Forward { connection, message: ToSession(message) });
@@ -290,67 +322,58 @@ impl Node {
         self.events.len() < self.config.event_queue
     }
 
+    fn settle(&mut self) {
+        self.peers.settle();
+    }
+
+    /// Ends everything with a peer, sends what was queued, and refuses it for a while.
+    fn cut_off(&mut self, peer: PublicKey, reason: CloseReason) {
+        let until = self.now + self.config.refuse_after_disconnect;
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.refused_until = Some(until);
+            self.end_all(peer, &reason, true);
+        }
+    }
+
     /// Cancels the peer's dials and ends its sessions, and says so by one event.
     fn end_all(&mut self, peer: PublicKey, reason: &CloseReason, drain: bool) {
         self.cancel_dial(peer);
-        let of_peer = |record: &&mut SessionRecord| record.peer == peer && !record.is_ending;
-        let mut ending = Vec::new();
-        for (connection, record) in &mut self.sessions {
-            if let Some(record) = Some(record).filter(of_peer) {
-                record.is_ending = true;
-                ending.push(*connection);
+        self.end_sessions(peer, reason, drain);
+        let now = self.now;
+        let told = match reason {
+            CloseReason::Blacklisted => StateReason::Blacklisted,
+            CloseReason::Pruned => StateReason::Pruned,
+            _ if self.is_stopping => StateReason::ShuttingDown,
+            _ => StateReason::Disconnected,
+        };
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.attempts = 0;
+            known.is_retry_cancelled = false;
+            if known.state() != ConnectionState::Disconnected {
+                let event = known.move_to_disconnected(told, now);
+                self.events.push_back(event);
             }
         }
-        for connection in ending {
-            self.forward(connection, FromNode::Close { reason: reason.clone(), drain });
-        }
-        let now = self.now;
-        if let Some(known) = self.peers.get_mut(&peer)
-            && known.state() != ConnectionState::Disconnected
-        {
-            let event = known.move_to_disconnected(StateReason::Disconnected, now);
-            self.events.push_back(event);
-        }
     }
 
-    /// Ends cooldowns and handshakes whose time is up, and forgets peers that are of no interest.
-    fn expire_peers(&mut self) {
-        let now = self.now;
-        let is_due = |peer: &Peer| peer.next_deadline().is_some_and(|at| at <= now);
-        let due: Vec<PublicKey> =
-            self.peers.iter().filter(|(_, peer)| is_due(peer)).map(|(key, _)| *key).collect();
-        for key in due {
-            self.expire_peer(key);
-        }
-    }
-
-    fn expire_peer(&mut self, key: PublicKey) {
+    /// Does what is due for one peer.
+    fn expire(&mut self, key: PublicKey) {
         let now = self.now;
         let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let Some(peer) = self.peers.get_mut(&key) else {
+        self.expire_dial(key, now);
+        self.expire_sessions(key);
+        let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
         if is_past(peer.refused_until) {
             peer.refused_until = None;
         }
-        if is_past(peer.cooldown_until()) {
-            let event = peer.move_to_disconnected(StateReason::CooldownOver, now);
-            self.events.push_back(event);
+        let (is_cooled, is_retry) = (is_past(peer.cooldown_until), is_past(peer.retry_at));
+        if is_cooled {
+            self.cooldown_over(key);
         }
-        if is_past(peer.handshake_deadline) {
-            peer.handshake_deadline = None;
-            if let Some(connection) = peer.granted {
-                self.time_out_handshake(connection);
-            }
-        }
-        self.forget_if_unknown(key);
-    }
-
-    fn forget_if_unknown(&mut self, key: PublicKey) {
-        let now = self.now;
-        let is_used = self.sessions.values().any(|session| session.peer == key);
-        if !is_used && self.peers.get(&key).is_some_and(|peer| peer.is_forgettable(now)) {
-            self.peers.remove(&key);
+        if is_retry {
+            self.retry(key);
         }
     }
 }

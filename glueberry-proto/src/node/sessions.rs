@@ -2,9 +2,9 @@
 
 use super::Node;
 use super::event::{ConnectionState, StateReason};
-use super::peer::Dialling;
+use super::peer::Peer;
 use crate::crypto::PublicKey;
-use crate::error::{CloseReason, DialError, RefuseReason};
+use crate::error::{CloseReason, ConnectionLost, DialError, RefuseReason};
 use crate::id::{ConnectionId, DialId};
 use crate::message::{Carry, FromNode};
 use crate::session::{Direction, Naming, Session, SessionParams};
@@ -47,8 +47,8 @@ pub enum Admission {
 /// What a node remembers of a session that it made.
 #[derive(Debug)]
 pub(super) struct SessionRecord {
-    pub(super) peer: PublicKey,
-    direction: Direction,
+    pub(super) connection: ConnectionId,
+    pub(super) direction: Direction,
     is_agreed: bool,
     is_prepared: bool,
     /// It was told to end, and speaks for nobody.
@@ -71,136 +71,197 @@ impl Node {
             self.connecting_failed(peer, DialError::Transport(reason.to_string()));
             return Admission::Refuse(reason);
         }
-        let id = ConnectionId::new(self.connection_ids.next());
+        let connection = ConnectionId::new(self.connection_ids.next());
         let record = SessionRecord {
-            peer,
+            connection,
             direction,
             is_agreed: false,
             is_prepared: false,
             is_ending: false,
             deadline: Some(self.now + self.config.handshake_timeout),
         };
-        self.sessions.insert(id, record);
-        self.peer(peer);
+        self.sessions.insert(connection, peer);
+        self.peers.get_or_insert(peer).sessions.push(record);
         let params = SessionParams {
             config: self.config.clone(),
             aead: self.aead.clone(),
             identity: self.identity.clone(),
             peer,
-            connection: id,
+            connection,
             direction,
             naming,
-            seed: self.seed.child(b"session", id.as_u64()),
+            seed: self.seed.child(b"session", connection.as_u64()),
         };
         Admission::Accept(Box::new(Session::new(self.now, params)))
     }
 
     pub(super) fn session_agreed(&mut self, connection: ConnectionId) {
-        let Some(record) = self.sessions.get_mut(&connection) else {
+        let Some((key, peer)) = self.peer_of(connection) else {
+            return;
+        };
+        let granted = peer.granted;
+        let Some(record) = peer.session_mut(connection) else {
             return;
         };
         record.is_agreed = true;
         if record.is_ending {
             return;
         }
-        let peer = record.peer;
-        match self.peers.get(&peer).and_then(|peer| peer.granted) {
-            None => self.promote(peer),
-            Some(granted) => self.compete(peer, granted, connection),
+        match granted {
+            None => self.promote(key),
+            Some(granted) => self.compete(key, granted, connection),
         }
     }
 
     pub(super) fn session_prepared(&mut self, connection: ConnectionId) {
-        if let Some(record) = self.sessions.get_mut(&connection) {
+        if let Some((_, peer)) = self.peer_of(connection)
+            && let Some(record) = peer.session_mut(connection)
+        {
             record.is_prepared = true;
         }
     }
 
     pub(super) fn session_established(&mut self, connection: ConnectionId) {
         let now = self.now;
-        let Some(record) = self.sessions.get(&connection) else {
+        let Some((key, peer)) = self.peer_of(connection) else {
             return;
         };
-        if let Some(peer) = self.peers.get_mut(&record.peer)
-            && peer.granted == Some(connection)
-            && peer.state() == ConnectionState::Connected
-        {
-            let successor = peer.successor.take();
-            let event = peer.move_to_established(now);
-            self.events.push_back(event);
-            if let Some(successor) = successor {
-                self.end(successor, CloseReason::Superseded);
-            }
+        if peer.granted != Some(connection) || peer.state() != ConnectionState::Connected {
+            return;
+        }
+        let successor = peer.successor.take();
+        let event = peer.move_to_established(now);
+        self.events.push_back(event);
+        self.confirmed(key);
+        if let Some(successor) = successor {
+            self.end(successor, CloseReason::Superseded);
         }
     }
 
     /// The session that spoke for the peer hands over to the one that is kept.
     pub(super) fn session_yielded(&mut self, connection: ConnectionId, carry: Carry) {
-        let Some(record) = self.sessions.get(&connection) else {
+        let Some((_, peer)) = self.peer_of(connection) else {
             return;
         };
-        let (peer, direction) = (record.peer, record.direction);
-        let Some(known) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        let Some(successor) = known.successor.take() else {
-            return;
-        };
-        if known.granted != Some(connection) {
+        if peer.granted != Some(connection) {
             return;
         }
-        let successor_record = self.sessions.get_mut(&successor);
-        let Some(record) = successor_record.filter(|record| !record.is_ending) else {
+        let direction = peer.session(connection).map(|record| record.direction);
+        let Some(successor) = peer.successor.take() else {
+            return;
+        };
+        let Some(record) = peer.session_mut(successor).filter(|record| !record.is_ending) else {
             // The keeper died first: the one that has yielded speaks on.
             return self.forward(connection, FromNode::Grant(carry));
         };
         record.deadline = None;
-        known.granted = Some(successor);
-        known.direction = Some(record.direction);
+        let successor_direction = record.direction;
+        peer.granted = Some(successor);
+        peer.direction = Some(successor_direction);
         self.forward(successor, FromNode::Grant(carry));
-        if direction == Direction::Outbound {
+        if direction == Some(Direction::Outbound) {
             self.end(connection, CloseReason::Superseded);
         }
     }
 
     pub(super) fn session_closed(&mut self, connection: ConnectionId, reason: CloseReason) {
-        let Some(record) = self.sessions.remove(&connection) else {
+        let Some(key) = self.sessions.remove(&connection) else {
             return;
         };
-        let peer = record.peer;
-        match self.peers.get(&peer).and_then(|known| known.granted) {
-            Some(granted) if granted == connection => self.granted_closed(peer, reason),
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        peer.sessions.retain(|record| record.connection != connection);
+        match peer.granted {
+            Some(granted) if granted == connection => self.granted_closed(key, reason),
             Some(_) => {}
             None => {
-                self.promote(peer);
-                self.connecting_failed(peer, DialError::Session(reason));
+                self.promote(key);
+                self.connecting_failed(key, DialError::Session(reason));
             }
         }
-        self.forget_if_unknown(peer);
     }
 
-    /// The handshake took too long.
-    pub(super) fn time_out_handshake(&mut self, connection: ConnectionId) {
-        let reason = CloseReason::HandshakeTimeout;
-        self.forward(connection, FromNode::Close { reason, drain: false });
+    /// The peer has answered the probe of its session: those that it has opened since are of no
+    /// use.
+    pub(super) fn session_alive(&mut self, connection: ConnectionId) {
+        let Some((_, peer)) = self.peer_of(connection) else {
+            return;
+        };
+        if peer.granted != Some(connection) || peer.probed_until.take().is_none() {
+            return;
+        }
+        let successor = peer.successor;
+        let waiting: Vec<ConnectionId> = peer
+            .live_sessions()
+            .filter(|record| record.is_agreed && record.direction == Direction::Inbound)
+            .map(|record| record.connection)
+            .filter(|waiting| *waiting != connection && Some(*waiting) != successor)
+            .collect();
+        for waiting in waiting {
+            self.end(waiting, CloseReason::Superseded);
+        }
     }
 
-    /// Ends sessions that were not granted in time.
-    pub(super) fn expire_sessions(&mut self) {
+    /// Does what is due for the sessions of a peer.
+    pub(super) fn expire_sessions(&mut self, key: PublicKey) {
         let now = self.now;
-        let is_due = |record: &SessionRecord| record.deadline.is_some_and(|at| at <= now);
-        let due: Vec<ConnectionId> = self
+        let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        let granted = peer.granted;
+        let has_timed_out = is_past(peer.handshake_deadline);
+        if has_timed_out {
+            peer.handshake_deadline = None;
+        }
+        let is_lost = is_past(peer.probed_until);
+        if is_lost {
+            peer.probed_until = None;
+        }
+        let overdue: Vec<(ConnectionId, bool)> = peer
             .sessions
             .iter()
-            .filter(|(_, record)| is_due(record))
-            .map(|(connection, _)| *connection)
+            .filter(|record| is_past(record.deadline))
+            .map(|record| (record.connection, record.is_agreed))
             .collect();
-        for connection in due {
-            let is_agreed = self.sessions.get(&connection).is_some_and(|record| record.is_agreed);
-            let reason =
-                if is_agreed { CloseReason::Superseded } else { CloseReason::HandshakeTimeout };
+        for (connection, is_agreed) in overdue {
+            let superseded = CloseReason::Superseded;
+            let reason = if is_agreed { superseded } else { CloseReason::HandshakeTimeout };
             self.end(connection, reason);
         }
+        let Some(granted) = granted else {
+            return;
+        };
+        if has_timed_out {
+            let reason = CloseReason::HandshakeTimeout;
+            self.forward(granted, FromNode::Close { reason, drain: false });
+        }
+        if is_lost {
+            let reason = CloseReason::ConnectionLost(ConnectionLost::TimedOut);
+            self.forward(granted, FromNode::Close { reason, drain: false });
+        }
+    }
+
+    /// Tells the sessions of a peer to end.
+    pub(super) fn end_sessions(&mut self, key: PublicKey, reason: &CloseReason, drain: bool) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        let mut ending = Vec::new();
+        for record in peer.sessions.iter_mut().filter(|record| !record.is_ending || !drain) {
+            record.is_ending = true;
+            record.deadline = None;
+            ending.push(record.connection);
+        }
+        for connection in ending {
+            self.forward(connection, FromNode::Close { reason: reason.clone(), drain });
+        }
+    }
+
+    fn peer_of(&mut self, connection: ConnectionId) -> Option<(PublicKey, &mut Peer)> {
+        let key = *self.sessions.get(&connection)?;
+        Some((key, self.peers.get_mut(key)?))
     }
 
     fn check_admission(&self, peer: PublicKey, direction: Direction) -> Result<(), RefuseReason> {
@@ -210,25 +271,29 @@ impl Node {
         if peer == self.public_key() {
             return Err(RefuseReason::OwnKey);
         }
+        if self.is_blacklisted(peer) {
+            return Err(RefuseReason::Blacklisted);
+        }
         if self.sessions.len() >= self.config.max_sessions {
             return Err(RefuseReason::LimitReached("max_sessions"));
         }
         if !self.has_event_room() {
             return Err(RefuseReason::LimitReached("event_queue"));
         }
-        let of_peer = self.sessions.values().filter(|record| record.peer == peer).count();
-        if of_peer >= self.config.max_sessions_per_peer {
-            return Err(RefuseReason::LimitReached("max_sessions_per_peer"));
-        }
-        let Some(known) = self.peers.get(&peer) else {
+        let Some(known) = self.peers.get(peer) else {
             return match self.peers.len() >= self.config.max_peers {
                 true => Err(RefuseReason::LimitReached("max_peers")),
                 false => Ok(()),
             };
         };
+        if known.sessions.len() >= self.config.max_sessions_per_peer {
+            return Err(RefuseReason::LimitReached("max_sessions_per_peer"));
+        }
         match (known.state(), direction) {
             (ConnectionState::Cooldown, _) => Err(RefuseReason::InCooldown),
-            (ConnectionState::Established, _) => Err(RefuseReason::AlreadyConnected),
+            (ConnectionState::Established, Direction::Outbound) => {
+                Err(RefuseReason::AlreadyConnected)
+            }
             (_, Direction::Inbound) if known.refused_until.is_some_and(|at| at > self.now) => {
                 Err(RefuseReason::Disconnected)
             }
@@ -236,39 +301,28 @@ impl Node {
         }
     }
 
-    fn take_dial(&mut self, dial: DialId, peer: PublicKey) -> Result<(), RefuseReason> {
-        let Some(dialled) = self.dials.get(&dial).map(|dial| dial.peer) else {
-            return Err(RefuseReason::DialCancelled);
-        };
-        if dialled != peer {
-            self.dial_failed(dial, DialError::WrongPeer { actual: peer.to_string() });
-            return Err(RefuseReason::WrongPeer);
-        }
-        self.dials.remove(&dial);
-        self.peer(peer).dialling = Dialling::No;
-        self.start_dials();
-        Ok(())
-    }
-
     /// Lets a session that is agreed speak for a peer that has none.
     ///
     /// While a session of ours that would be kept is not agreed yet, none is: nothing that is said
     /// has then to be taken back. The peer cannot wait likewise, as it does not know of our dials;
     /// it exchanges its session, and nothing that it said was heard.
-    fn promote(&mut self, peer: PublicKey) {
-        let keeper = self.keeper(peer);
-        let rivals =
-            || self.sessions.iter().filter(|(_, record)| record.peer == peer && !record.is_ending);
+    pub(super) fn promote(&mut self, key: PublicKey) {
+        let keeper = self.keeper(key);
+        let Some(peer) = self.peers.get(key) else {
+            return;
+        };
         let is_ours_pending = keeper == Direction::Outbound
-            && rivals().any(|(_, record)| record.direction == keeper && !record.is_agreed);
-        let best = rivals()
-            .filter(|(_, record)| record.is_agreed)
-            .min_by_key(|(_, record)| record.direction != keeper)
-            .map(|(connection, _)| *connection);
+            && peer.live_sessions().any(|record| record.direction == keeper && !record.is_agreed);
+        let best = peer
+            .live_sessions()
+            .filter(|record| record.is_agreed)
+            .min_by_key(|record| record.direction != keeper)
+            .map(|record| record.connection);
         if let Some(connection) = best
             && !is_ours_pending
+            && peer.state() != ConnectionState::Cooldown
         {
-            self.grant(connection, Carry::default());
+            self.grant(key, connection);
         }
     }
 
@@ -279,40 +333,54 @@ impl Node {
     }
 
     /// Lets a session speak for its peer.
-    fn grant(&mut self, connection: ConnectionId, carry: Carry) {
-        let Some(record) = self.sessions.get_mut(&connection) else {
+    fn grant(&mut self, key: PublicKey, connection: ConnectionId) {
+        self.cancel_dial(key);
+        let (now, deadline) = (self.now, self.now + self.config.handshake_timeout);
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        let Some(record) = peer.session_mut(connection) else {
             return;
         };
         record.deadline = None;
-        let (peer, direction) = (record.peer, record.direction);
-        self.cancel_dial(peer);
-        let (now, deadline) = (self.now, self.now + self.config.handshake_timeout);
-        let event = self.peer(peer).move_to_connected(connection, direction, deadline, now);
+        let direction = record.direction;
+        let event = peer.move_to_connected(connection, direction, deadline, now);
         self.events.push_back(event);
-        self.forward(connection, FromNode::Grant(carry));
+        self.forward(connection, FromNode::Grant(Carry::default()));
+        self.seen(key);
+        self.prune();
     }
 
     /// Another session is agreed than speaks for the peer. It takes over if it is the one to be kept,
-    /// unless the other has gone too far; the loser is closed by its own dialler.
-    fn compete(&mut self, peer: PublicKey, granted: ConnectionId, newcomer: ConnectionId) {
-        let keeper = self.keeper(peer);
-        let (Some(old), Some(new)) = (self.sessions.get(&granted), self.sessions.get(&newcomer))
-        else {
+    /// unless the other has gone too far; of two that crossed, the loser is closed by its own
+    /// dialler. Otherwise the peer may have been restarted: whether the one that speaks for it still
+    /// lives is found out, and decides.
+    fn compete(&mut self, key: PublicKey, granted: ConnectionId, newcomer: ConnectionId) {
+        let keeper = self.keeper(key);
+        let probed_until = self.now + self.config.probe_timeout;
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        let (Some(old), Some(new)) = (peer.session(granted), peer.session(newcomer)) else {
             return;
         };
         let is_exchanged = new.direction == keeper && old.direction != keeper && !old.is_prepared;
-        let is_too_late = new.direction == keeper || old.direction == new.direction;
         let is_ours = new.direction == Direction::Outbound;
         if is_exchanged {
-            self.peer(peer).successor = Some(newcomer);
+            peer.successor = Some(newcomer);
             self.forward(granted, FromNode::Yield);
-        } else if is_too_late || is_ours {
+        } else if is_ours {
             self.end(newcomer, CloseReason::Superseded);
+        } else if peer.probed_until.is_none() {
+            peer.probed_until = Some(probed_until);
+            self.forward(granted, FromNode::Probe);
         }
     }
 
     fn end(&mut self, connection: ConnectionId, reason: CloseReason) {
-        if let Some(record) = self.sessions.get_mut(&connection) {
+        if let Some((_, peer)) = self.peer_of(connection)
+            && let Some(record) = peer.session_mut(connection)
+        {
             record.deadline = None;
             record.is_ending = true;
             self.forward(connection, FromNode::Close { reason, drain: false });
@@ -321,34 +389,26 @@ impl Node {
 
     /// The session that spoke for a peer is over: another that waits takes its place, after an
     /// event that tells the loss.
-    fn granted_closed(&mut self, peer: PublicKey, reason: CloseReason) {
-        let now = self.now;
+    fn granted_closed(&mut self, key: PublicKey, reason: CloseReason) {
+        let (now, stable_after) = (self.now, self.config.stable_after);
         let cooldown = now + self.config.cooldown;
-        let Some(known) = self.peers.get_mut(&peer) else {
+        let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
+        if peer.state() == ConnectionState::Established && peer.since() + stable_after <= now {
+            peer.attempts = 0;
+        }
         let has_failed = matches!(reason, CloseReason::HandshakeTimeout | CloseReason::Rejected(_))
-            && known.state() == ConnectionState::Connected;
+            && peer.state() == ConnectionState::Connected;
         let reason = StateReason::SessionEnded(reason);
         if has_failed {
-            let event = known.move_to_cooldown(cooldown, reason, now);
+            let event = peer.move_to_cooldown(cooldown, reason, now);
             self.events.push_back(event);
-            return self.end_others(peer);
+            return self.end_sessions(key, &CloseReason::Superseded, true);
         }
-        let event = known.move_to_disconnected(reason, now);
+        let event = peer.move_to_disconnected(reason, now);
         self.events.push_back(event);
-        self.promote(peer);
-    }
-
-    fn end_others(&mut self, peer: PublicKey) {
-        let others: Vec<ConnectionId> = self
-            .sessions
-            .iter()
-            .filter(|(_, record)| record.peer == peer && !record.is_ending)
-            .map(|(connection, _)| *connection)
-            .collect();
-        for connection in others {
-            self.end(connection, CloseReason::Superseded);
-        }
+        self.promote(key);
+        self.retry_later(key);
     }
 }

@@ -87,8 +87,8 @@ impl Session {
 /// Returns the number that the peer may see; it is told what it did, not what we know.
 const fn close_code(reason: &CloseReason) -> u64 {
     match reason {
-        CloseReason::Disconnected | CloseReason::ConnectionLost(_) => 0,
-        CloseReason::Rejected(_) => 1,
+        CloseReason::Disconnected | CloseReason::ConnectionLost(_) | CloseReason::Pruned => 0,
+        CloseReason::Rejected(_) | CloseReason::Blacklisted => 1,
         CloseReason::HandshakeTimeout | CloseReason::HandshakeLost => 2,
         CloseReason::Superseded => 3,
         CloseReason::NoCommonProtocol => 4,

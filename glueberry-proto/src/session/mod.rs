@@ -7,6 +7,7 @@ mod handshake;
 mod negotiate;
 mod nonces;
 mod outputs;
+mod probe;
 mod receive;
 mod records;
 mod send;
@@ -71,6 +72,8 @@ pub struct Session {
     streams: Streams,
     records: Option<Box<dyn Records>>,
     rejected_records: u32,
+    /// The node wants to know whether the peer still answers.
+    is_probing: bool,
     ending: Ending,
     out: Outputs,
 }
@@ -106,6 +109,7 @@ impl Session {
             streams: Streams::default(),
             records: None,
             rejected_records: 0,
+            is_probing: false,
             ending: Ending::default(),
             out: Outputs::default(),
         };
@@ -191,6 +195,7 @@ impl Session {
     #[must_use = "the substream is known by this name from now on"]
     pub fn handle_accepted(&mut self, now: Instant, protocol: Option<ProtocolId>) -> SubstreamId {
         self.handle_timeout(now);
+        self.heard();
         self.accepted(protocol)
     }
 
@@ -203,6 +208,7 @@ impl Session {
         buf: &mut BytesMut,
     ) -> Ingest {
         self.handle_timeout(now);
+        self.heard();
         self.ingest(substream, buf)
     }
 
@@ -244,6 +250,7 @@ impl Session {
         match message.0 {
             FromNode::Grant(carry) => self.grant(carry),
             FromNode::Yield => self.yield_to_another(),
+            FromNode::Probe => self.probe(),
             // The node has not heard yet that it is over.
             FromNode::Close { reason: CloseReason::HandshakeTimeout, .. }
                 if self.state.handshake_is_over() => {}

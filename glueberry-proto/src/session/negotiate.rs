@@ -71,6 +71,8 @@ impl Session {
         match purpose {
             Purpose::Stream(name) => self.stream_not_opened(id, &name),
             Purpose::Handshake => self.handshake_not_opened(error),
+            Purpose::Probe if error == OpenError::Refused => self.heard(),
+            Purpose::Probe => {}
         }
     }
 
@@ -188,6 +190,10 @@ impl Session {
                 self.substreams.reset(id, ResetCode::Refused, &mut self.out);
             }
             (Purpose::Stream(name), _) => self.stream_opened(id, &name),
+            (Purpose::Probe, _) => {
+                self.substreams.reset(id, ResetCode::Refused, &mut self.out);
+                self.heard();
+            }
         }
     }
 
@@ -301,6 +307,7 @@ impl Session {
                 Stage::Parked(_) => Some(Ingest::Paused),
                 Stage::Bound(Purpose::Handshake) => Some(self.ingest_handshake(id, buf)),
                 Stage::Bound(Purpose::Stream(name)) => Some(self.ingest_stream(id, &name, buf)),
+                Stage::Bound(Purpose::Probe) => Some(Ingest::Discard),
                 Stage::Discarding { .. } => Some(self.discard(id, buf)),
             };
             if let Some(ingest) = step {

@@ -1,50 +1,78 @@
 //! A window over the nonces that lately went by.
 
-use std::collections::VecDeque;
-
 /// Remembers the last [`WINDOW`] nonces exactly, and answers quickly for one it has not seen.
 ///
 /// Two of them per session, for what was sealed and what was opened, refuse a record that is
 /// bounced back or quickly replayed. They claim nothing beyond their length.
+///
+/// It grows with use: a session that has not carried a record holds nothing.
 #[derive(Debug, Default)]
 pub(super) struct RecentNonces {
-    recent: VecDeque<[u8; 12]>,
-    /// How many of `recent` fall into each slot; empty until the first nonce. A slot at zero
-    /// proves absence without a search.
-    slots: Vec<u16>,
+    /// In the order of their arrival, the oldest replaced first once there are [`WINDOW`].
+    recent: Vec<[u8; 12]>,
+    /// Where the next one goes.
+    next: u16,
+    /// The newest of each slot, or [`NONE`].
+    heads: Vec<u16>,
+    /// For each of `recent` the next older one of its slot, or [`NONE`].
+    older: Vec<u16>,
 }
 
 impl RecentNonces {
     pub(super) fn contains(&self, nonce: &[u8; 12]) -> bool {
-        match self.slots.get(slot(nonce)) {
-            None | Some(0) => false,
-            Some(_) => self.recent.contains(nonce),
+        let mut at = self.heads.get(slot(nonce)).copied().unwrap_or(NONE);
+        while let Some(candidate) = self.recent.get(usize::from(at)) {
+            if candidate == nonce {
+                return true;
+            }
+            at = self.older[usize::from(at)];
         }
+        false
     }
 
     pub(super) fn insert(&mut self, nonce: [u8; 12]) {
-        if self.slots.is_empty() {
-            self.slots.resize(SLOTS, 0);
+        if self.heads.is_empty() {
+            self.heads.resize(SLOTS, NONE);
         }
-        if self.recent.len() == WINDOW
-            && let Some(oldest) = self.recent.pop_front()
-            && let Some(count) = self.slots.get_mut(slot(&oldest))
-        {
-            *count = count.saturating_sub(1);
+        let (at, slot) = (self.next, slot(&nonce));
+        let index = usize::from(at);
+        if index == self.recent.len() {
+            self.recent.push(nonce);
+            self.older.push(self.heads[slot]);
+        } else {
+            self.unlink(at);
+            self.recent[index] = nonce;
+            self.older[index] = self.heads[slot];
         }
-        self.recent.push_back(nonce);
-        if let Some(count) = self.slots.get_mut(slot(&nonce)) {
-            *count = count.saturating_add(1);
+        self.heads[slot] = at;
+        self.next = (at + 1) % WINDOW;
+    }
+
+    /// Takes the oldest nonce, at the end of its slot's chain, out of it.
+    fn unlink(&mut self, oldest: u16) {
+        let slot = slot(&self.recent[usize::from(oldest)]);
+        if self.heads[slot] == oldest {
+            self.heads[slot] = NONE;
+            return;
+        }
+        let mut at = self.heads[slot];
+        while let Some(older) = self.older.get_mut(usize::from(at)) {
+            if *older == oldest {
+                *older = NONE;
+                return;
+            }
+            at = *older;
         }
     }
 }
 
 fn slot(nonce: &[u8; 12]) -> usize {
-    usize::from(u16::from_le_bytes([nonce[0], nonce[1]])) % SLOTS
+    usize::from(nonce[0]) % SLOTS
 }
 
-const WINDOW: usize = 256;
-const SLOTS: usize = 1024;
+const WINDOW: u16 = 256;
+const SLOTS: usize = 256;
+const NONE: u16 = u16::MAX;
 
 #[cfg(test)]
 mod tests {
@@ -72,10 +100,10 @@ mod tests {
     fn a_peer_that_aims_at_one_slot_gains_nothing() {
         let mut recent = RecentNonces::default();
         for number in 0..2000 {
-            recent.insert(nonce(number * 1024 * 64));
+            recent.insert(nonce(number << 8));
         }
-        assert!(recent.contains(&nonce(1999 * 1024 * 64)));
+        assert!(recent.contains(&nonce(1999 << 8)));
         assert!(!recent.contains(&nonce(0)));
-        assert!(!recent.contains(&nonce(5 * 1024 * 64 + (1 << 40))));
+        assert!(!recent.contains(&nonce((5 << 8) + (1 << 40))));
     }
 }

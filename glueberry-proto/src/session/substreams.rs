@@ -64,6 +64,8 @@ pub(super) enum Stage {
 pub(super) enum Purpose {
     Handshake,
     Stream(StreamName),
+    /// To learn whether the peer answers.
+    Probe,
 }
 
 /// This side's half of a substream.

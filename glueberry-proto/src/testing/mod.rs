@@ -5,12 +5,14 @@
 //! committed seeds and over random inputs (`tests/fuzz`).
 
 mod frames;
+mod greeting;
 mod preamble;
 mod records;
 mod script;
 mod session;
 
 pub use self::frames::{fuzz_frames_v1, fuzz_frames_v1_go};
+pub use self::greeting::fuzz_greeting;
 pub use self::preamble::fuzz_preamble;
 pub use self::records::fuzz_open_record;
 pub use self::session::{fuzz_handshake_input, fuzz_handshake_input_with};

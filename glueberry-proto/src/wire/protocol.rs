@@ -14,6 +14,8 @@ use super::frame::Framing;
 /// A third profile, v2, is to come. Its protocol ids are reserved ([`ProtocolId::HandshakeV2`],
 /// [`StreamVersion::V2`]); it will be a variant here, which is why this enum may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Profile {
     /// The protocol as Glueberry's document describes it.
@@ -127,6 +129,22 @@ impl AsRef<str> for StreamName {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for StreamName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// Reads any name that some profile allows.
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for StreamName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::new_go(&name).map_err(serde::de::Error::custom)
+    }
+}
+
 impl Borrow<str> for StreamName {
     fn borrow(&self) -> &str {
         &self.0
@@ -196,6 +214,9 @@ pub enum ProtocolId {
         /// The name of the stream.
         name: StreamName,
     },
+    /// Proposed to find out whether a peer still answers, and never accepted: a refusal is an
+    /// answer, and any peer gives that.
+    Probe,
 }
 
 impl ProtocolId {
@@ -212,6 +233,7 @@ impl ProtocolId {
             V1_HANDSHAKE => return Ok(Self::Handshake(Profile::V1)),
             V1_GO_HANDSHAKE => return Ok(Self::Handshake(Profile::V1Go)),
             V2_HANDSHAKE => return Ok(Self::HandshakeV2),
+            PROBE => return Ok(Self::Probe),
             _ => {}
         }
         let rest = id.strip_prefix(STREAM_PREFIX).ok_or(ProtocolIdError::Unknown)?;
@@ -230,7 +252,9 @@ impl ProtocolId {
     pub const fn is_supported(&self) -> bool {
         match self {
             Self::Handshake(_) | Self::Stream { version: StreamVersion::V1, .. } => true,
-            Self::HandshakeV2 | Self::Stream { version: StreamVersion::V2, .. } => false,
+            Self::HandshakeV2 | Self::Stream { version: StreamVersion::V2, .. } | Self::Probe => {
+                false
+            }
         }
     }
 }
@@ -241,6 +265,7 @@ impl fmt::Display for ProtocolId {
             Self::Handshake(Profile::V1) => f.write_str(V1_HANDSHAKE),
             Self::Handshake(Profile::V1Go) => f.write_str(V1_GO_HANDSHAKE),
             Self::HandshakeV2 => f.write_str(V2_HANDSHAKE),
+            Self::Probe => f.write_str(PROBE),
             Self::Stream { version, name } => {
                 let suffix = match version {
                     StreamVersion::V1 => V1_SUFFIX,
@@ -300,6 +325,7 @@ const HANDSHAKE: &str = "handshake";
 const V1_HANDSHAKE: &str = "/glueberry/handshake/1.0.0";
 const V1_GO_HANDSHAKE: &str = "/glueberry/stream/handshake/1.0.0";
 const V2_HANDSHAKE: &str = "/glueberry/handshake/2.0.0";
+const PROBE: &str = "/glueberry/probe/1.0.0";
 const STREAM_PREFIX: &str = "/glueberry/stream/";
 const V1_SUFFIX: &str = "/1.0.0";
 const V2_SUFFIX: &str = "/2.0.0";

@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
 mod dials;
+mod greetings;
 mod hostile;
+mod life;
+mod living;
 mod rules;
 mod sessions;
 mod states;

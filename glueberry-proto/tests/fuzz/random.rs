@@ -3,8 +3,8 @@
 use std::panic::catch_unwind;
 
 use glueberry_proto::testing::{
-    Fault, fuzz_frames_v1, fuzz_frames_v1_go, fuzz_handshake_input, fuzz_handshake_input_with,
-    fuzz_open_record, fuzz_preamble,
+    Fault, fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input,
+    fuzz_handshake_input_with, fuzz_open_record, fuzz_preamble,
 };
 use proptest::prelude::*;
 
@@ -35,6 +35,11 @@ proptest! {
     #[test]
     fn preamble(data in bytes()) {
         fuzz_preamble(&data);
+    }
+
+    #[test]
+    fn greeting(data in bytes()) {
+        fuzz_greeting(&data);
     }
 
     #[test]

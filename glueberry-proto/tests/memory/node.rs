@@ -81,6 +81,7 @@ fn c10_a_full_address_book_is_within_the_bound_and_not_far_below() {
     let alone = alone();
     let mut config = config(&["a"]);
     (config.max_sessions, config.max_peers, config.event_queue) = (1, 200, 400);
+    (config.max_metadata_size, config.max_book_size) = (0, 1);
     let bound = without_sessions(&config);
     let peers: Vec<_> = (0..200).map(|number| peer(number).public_key()).collect();
     let measured = alone.measure();

@@ -13,7 +13,7 @@ use glueberry_proto::{Action, ConnectionLost, Instant, OpenError, ProtocolId, Su
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tracing::trace;
 
-use super::substream::QuicSubstream;
+use super::substream::{QuicSubstream, ReadChunks};
 use super::{NegotiateError, Negotiated, propose, respond};
 use crate::node::Shared;
 use crate::runtime::Timer;
@@ -25,6 +25,7 @@ pub(super) struct ConnectionTask {
     session: SessionDriver,
     shared: Arc<Shared>,
     substreams: BTreeMap<SubstreamId, QuicSubstream>,
+    chunks: ReadChunks,
     accepting: Accepting,
     negotiations: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     /// Substreams that are being opened and that the session still wants.
@@ -60,6 +61,7 @@ impl ConnectionTask {
             session,
             shared,
             substreams: BTreeMap::new(),
+            chunks: ReadChunks::default(),
             negotiations: FuturesUnordered::new(),
             opening: BTreeMap::new(),
             timer,
@@ -71,21 +73,22 @@ impl ConnectionTask {
 
     /// Does everything that can be done once; returns whether to go round again.
     fn round(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let mut moved = self.act(now);
-        moved |= self.poll_accept(cx);
-        moved |= self.poll_negotiations(cx, now);
-        for substream in self.substreams.values_mut() {
-            moved |= substream.poll(cx, self.session.session(), now);
-        }
-        self.substreams.retain(|_, substream| !substream.is_over());
+        self.act(now);
+        let mut has_more = self.poll_accept(cx);
+        has_more |= self.poll_negotiations(cx, now);
+        let session = self.session.session();
+        self.substreams.retain(|_, substream| {
+            has_more |= substream.poll(cx, session, now, &mut self.chunks);
+            !substream.is_over()
+        });
         self.session.deliver(now, cx);
-        moved |= self.act(now);
-        if !moved && let Some(why) = self.lost.take() {
+        has_more |= self.act(now);
+        if !has_more && let Some(why) = self.lost.take() {
             // Only now, so that what has arrived before the loss is handed out.
             self.session.session().handle_connection_lost(now, why);
-            moved = true;
+            has_more = true;
         }
-        moved || self.poll_timer(cx)
+        has_more || self.poll_timer(cx)
     }
 
     fn act(&mut self, now: Instant) -> bool {

@@ -75,16 +75,17 @@ impl QuicSubstream {
         self.reading_is_over && matches!(self.writing, Writing::Over)
     }
 
-    /// Moves what can be moved, within a budget; returns whether it may go on at once.
+    /// Moves what can be moved, within a budget; returns whether there may be more at once.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         session: &mut Session,
         now: Instant,
+        chunks: &mut ReadChunks,
     ) -> bool {
         let wrote = self.poll_write(cx, session, now);
-        let read = self.poll_read(cx, session, now);
-        wrote || read
+        let has_more = (0..READS_PER_POLL).all(|_| self.poll_read(cx, session, now, chunks));
+        wrote || has_more
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, session: &mut Session, now: Instant) -> bool {
@@ -152,20 +153,26 @@ impl QuicSubstream {
         true
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, session: &mut Session, now: Instant) -> bool {
+    /// Reads once; returns whether there may be more at once.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut Session,
+        now: Instant,
+        chunks: &mut ReadChunks,
+    ) -> bool {
         if self.reading_is_over || self.is_read_blocked {
             return false;
         }
         if self.buffer.is_read_over() {
             self.reading_is_over = true;
             drop(self.recv.stop(VarInt::from_u32(0)));
-            return true;
+            return false;
         }
         if !self.buffer.wants_read() {
             return false;
         }
-        let mut chunks = [const { Bytes::new() }; CHUNKS_PER_READ];
-        let read = pin!(self.recv.read_chunks(&mut chunks)).poll(cx);
+        let read = pin!(self.recv.read_chunks(chunks)).poll(cx);
         match read {
             Poll::Pending => {
                 self.is_read_blocked = true;
@@ -173,8 +180,8 @@ impl QuicSubstream {
             }
             Poll::Ready(Ok(Some(count))) => {
                 let buf = self.buffer.read_buffer();
-                for chunk in chunks.iter().take(count) {
-                    buf.extend_from_slice(chunk);
+                for chunk in chunks.iter_mut().take(count) {
+                    buf.extend_from_slice(&std::mem::take(chunk));
                 }
                 self.buffer.received(session, now);
                 true
@@ -194,7 +201,7 @@ impl QuicSubstream {
     fn read_ended(&mut self, session: &mut Session, now: Instant, end: SubstreamEnd) -> bool {
         self.reading_is_over = true;
         self.buffer.ended(session, now, end);
-        true
+        false
     }
 }
 
@@ -204,7 +211,12 @@ impl fmt::Debug for QuicSubstream {
     }
 }
 
+/// Where chunks are read to, empty between two reads; one for all substreams of a connection.
+pub(super) type ReadChunks = [Bytes; CHUNKS_PER_READ];
+
 /// Datagrams' worth of data read at a time.
 const CHUNKS_PER_READ: usize = 24;
+/// Reads before another substream has its turn.
+const READS_PER_POLL: usize = 4;
 /// Chunks written before another substream has its turn.
 const WRITES_PER_POLL: usize = 4;

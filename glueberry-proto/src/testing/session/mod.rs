@@ -234,6 +234,10 @@ impl<'a> World<'a> {
                         of.session.handle_node_message(self.now, message);
                     }
                 }
+                NodeAction::SaveBook => {
+                    let revision = self.node.book().revision();
+                    self.node.handle_book_saved(self.now, revision);
+                }
             }
         }
         moved

@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use glueberry_proto::{
     Address, Closed, Config, ConnectionEvent, ConnectionId, ConnectionState, Event, Identity,
-    Instant, Naming, Node, PublicKey, Seed, Session, StreamName, ToNode, ToSession,
+    Instant, Naming, Node, PublicKey, ReconnectPolicy, Seed, Session, StreamName, ToNode,
+    ToSession,
 };
 
 pub(crate) use self::check::{Checked, Outcome, check, holds, is_caught};
@@ -123,6 +124,8 @@ pub(crate) fn identity(side: Side) -> Identity {
 pub(crate) fn config(streams: &[&str]) -> Config {
     let mut config = Config::default();
     config.streams = names(streams);
+    // Tests of reconnection ask for it.
+    config.reconnect = ReconnectPolicy::never();
     config
 }
 
@@ -193,6 +196,22 @@ impl World {
         node.add_peer(now, peer, &[Address::new("memory")]).unwrap();
         node.connect(now, peer).unwrap();
         self.drain_actions();
+    }
+
+    /// The process of a side is killed and started again: it knows nothing of its connections, and
+    /// nothing tells the other side.
+    pub(crate) fn restart(&mut self, side: Side, seed: u8) {
+        let host = &mut self.hosts[side];
+        let config = host.node.config().clone();
+        let seed = Seed::from_bytes([seed; 32]);
+        host.node = Node::new(self.now, identity(side), config, seed).unwrap();
+        host.sessions.clear();
+        host.events.clear();
+        host.to_node.clear();
+        host.to_session.clear();
+        for link in &mut self.links {
+            link.ends[side] = None;
+        }
     }
 
     pub(crate) fn disconnect(&mut self, side: Side) -> bool {

@@ -1,0 +1,213 @@
+//! Reading the file: what it consists of, and which of its entries are used.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use libp2p_identity::PeerId;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{BookError, MAX_REJECTED, Reason, Rejected, entry, write};
+use crate::book::{Ban, Book, Entry, Limits};
+use crate::crypto::PublicKey;
+use crate::wall::WallTime;
+
+pub(super) fn parse(
+    bytes: &[u8],
+    limits: Limits,
+    is_address: &dyn Fn(&str) -> bool,
+) -> Result<(Book, Vec<Rejected>), BookError> {
+    if bytes.len() > limits.max_file {
+        let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        return Err(BookError::TooLarge { len, limit: limits.max_file });
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| BookError::NotUtf8 { offset: error.valid_up_to() })?;
+    let book = Book::new(limits);
+    let mut reader = Reader { book, rejected: Vec::new(), rejected_entries: 0, is_address };
+    if !text.is_empty() {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let read = FileSeed(&mut reader).deserialize(&mut json).and_then(|()| json.end());
+        // A stop for another reason than the text has come out as an error of the text.
+        if reader.is_too_damaged() {
+            return Err(BookError::TooManyRejected { limit: MAX_REJECTED });
+        }
+        read.map_err(|error| syntax_error(&error))?;
+    }
+    Ok((reader.book, reader.rejected))
+}
+
+/// Returns the peer that an entry's name says.
+pub(super) fn peer(key: &str) -> Result<PublicKey, Reason> {
+    let peer = key.parse::<PeerId>().map_err(|_| Reason::NotAPeerId)?;
+    Ok(PublicKey::try_from(&peer)?)
+}
+
+/// Returns the text that a JSON string stands for, or the JSON itself if it stands for no text:
+/// with half of a surrogate pair it doesn't.
+pub(super) fn decoded(json: &RawValue) -> Cow<'_, str> {
+    serde_json::from_str(json.get()).map_or_else(|_| Cow::Borrowed(json.get()), Cow::Owned)
+}
+
+struct Reader<'a> {
+    book: Book,
+    rejected: Vec<Rejected>,
+    /// How many of `rejected` are whole entries.
+    rejected_entries: usize,
+    is_address: &'a dyn Fn(&str) -> bool,
+}
+
+impl Reader<'_> {
+    fn entry(&mut self, name: &RawValue, json: &RawValue) {
+        let key = decoded(name);
+        match peer(&key) {
+            Ok(peer) => self.peer(&key, peer, json),
+            Err(reason) => {
+                self.reject(&key, reason);
+                let stranger = (name.get().into(), json.get().into());
+                if self.book.unused.strangers.insert(key.to_string(), stranger).is_some() {
+                    self.reject(&key, Reason::Repeated);
+                }
+            }
+        }
+    }
+
+    fn peer(&mut self, key: &str, peer: PublicKey, json: &RawValue) {
+        if self.forget(peer) {
+            self.reject(key, Reason::Repeated);
+        }
+        let limits = self.book.limits;
+        let limit = limits.max_entries;
+        let is_full = self.book.entries.len() >= limit;
+        let parsed = entry::parse(json, key, peer, &limits, self.is_address);
+        match parsed.outcome {
+            Ok(entry) if !is_full || entry.ban.is_some() => {
+                let flaws = parsed.flaws.into_iter().map(|flaw| Rejected::new(key, flaw));
+                self.rejected.extend(flaws);
+                self.insert(peer, entry);
+            }
+            outcome => {
+                let reason = outcome.err().unwrap_or(Reason::TooManyEntries { limit });
+                self.reject(key, reason);
+                if parsed.says_banned {
+                    let mut entry = Entry::new(WallTime::NEVER);
+                    entry.ban = Some(Ban::Forever);
+                    entry.kept.text = Some(json.get().into());
+                    self.insert(peer, entry);
+                } else {
+                    self.book.unused.entries.insert(peer, json.get().into());
+                }
+            }
+        }
+    }
+
+    fn reject(&mut self, key: &str, reason: Reason) {
+        self.rejected.push(Rejected::new(key, reason));
+        self.rejected_entries += 1;
+    }
+
+    fn insert(&mut self, peer: PublicKey, entry: Entry) {
+        if let Some(end) = entry.ban.and_then(Ban::end) {
+            self.book.ban_ends.insert((end, peer));
+        }
+        self.book.entries.insert(peer, entry);
+    }
+
+    /// Forgets an earlier entry for the peer; returns whether there was one.
+    fn forget(&mut self, peer: PublicKey) -> bool {
+        let was_unused = self.book.unused.entries.remove(&peer).is_some();
+        let Some(earlier) = self.book.entries.remove(&peer) else { return was_unused };
+        if let Some(end) = earlier.ban.and_then(Ban::end) {
+            self.book.ban_ends.remove(&(end, peer));
+        }
+        true
+    }
+
+    fn is_too_damaged(&self) -> bool {
+        self.rejected_entries > MAX_REJECTED
+    }
+}
+
+/// The whole file.
+struct FileSeed<'a, 'r>(&'a mut Reader<'r>);
+
+impl<'de> DeserializeSeed<'de> for FileSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FileSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address book")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<&'de RawValue>()? {
+            match &*decoded(name).to_ascii_lowercase() {
+                "peers" => map.next_value_seed(PeersSeed(self.0))?,
+                "version" => {
+                    let version = map.next_value::<&'de RawValue>()?.get();
+                    self.0.book.unused.version = (version != "1").then(|| version.into());
+                }
+                _ => {
+                    let value = map.next_value::<&'de RawValue>()?;
+                    write::kept_file_field(&mut self.0.book.unused.fields, name, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Go takes `null` for an empty book.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// The object with the entries.
+struct PeersSeed<'a, 'r>(&'a mut Reader<'r>);
+
+impl<'de> DeserializeSeed<'de> for PeersSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for PeersSeed<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("peers by their ids")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some((name, json)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
+            self.0.entry(name, json);
+            if self.0.is_too_damaged() {
+                return Err(A::Error::custom("too many entries are of no use"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Go takes `null` for no peers.
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+fn syntax_error(error: &serde_json::Error) -> BookError {
+    let (line, column) = (error.line(), error.column());
+    let text = error.to_string();
+    // The library ends its text with the place.
+    let place = format!(" at line {line} column {column}");
+    let message = text.strip_suffix(&place).unwrap_or(&text).to_owned();
+    BookError::Json { message, line, column }
+}

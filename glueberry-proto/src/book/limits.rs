@@ -1,0 +1,87 @@
+//! How much a book holds, and what it refuses for that.
+
+use thiserror::Error;
+
+/// How much a [`Book`](super::Book) holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Peers. 10,000. Bans that a file holds beyond it are taken nevertheless.
+    pub max_entries: usize,
+    /// Addresses per peer. 16.
+    pub max_addresses: usize,
+    /// Bytes of all keys and values of a peer's metadata. 4096.
+    pub max_metadata: usize,
+    /// Bytes of a file that is read or written. 64 MiB: a thousand bytes for each of six times as
+    /// many peers as there may be.
+    pub max_file: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_entries: 10_000, max_addresses: 16, max_metadata: 4096, max_file: 64 << 20 }
+    }
+}
+
+/// Why a peer was not added. The book is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// The book is full.
+    #[error("book holds {limit} peers already")]
+    TooManyEntries {
+        /// How many it may hold.
+        limit: usize,
+    },
+    /// There are too many addresses.
+    #[error("{got} addresses where {limit} are allowed")]
+    TooManyAddresses {
+        /// How many there are.
+        got: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// An address is longer than any that can be dialled.
+    #[error("address of {len} bytes is too long")]
+    AddressTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The metadata are too large.
+    #[error("metadata of {got} bytes where {limit} are allowed")]
+    MetadataTooLarge {
+        /// Bytes of all keys and values; the highest number there is if there are more.
+        got: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+/// Why metadata were not changed. The book is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum MetadataError {
+    /// The peer is not in the book.
+    #[error("peer is not in the book")]
+    UnknownPeer,
+    /// The metadata would be too large.
+    #[error("metadata of {got} bytes where {limit} are allowed")]
+    TooLarge {
+        /// Bytes of all keys and values; the highest number there is if there are more.
+        got: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+/// Why a peer was not banned. The book is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BlacklistError {
+    /// The peer is unknown, and the book is full.
+    #[error("book holds {limit} peers already")]
+    TooManyEntries {
+        /// How many it may hold.
+        limit: usize,
+    },
+}

@@ -1,0 +1,55 @@
+//! What a node can tell of a peer, for people who look for a cause.
+
+use super::Node;
+use super::event::ConnectionState;
+use crate::crypto::PublicKey;
+use crate::session::Direction;
+use crate::time::Instant;
+
+/// Where a peer stands and what is to come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerStatus {
+    /// The state.
+    pub state: ConnectionState,
+    /// When it came into its state.
+    pub since: Instant,
+    /// Who dialled the connection that the peer has or last had.
+    pub direction: Option<Direction>,
+    /// Sessions, of which one may speak for the peer.
+    pub sessions: usize,
+    /// Whether a dial is queued or under way.
+    pub is_dialling: bool,
+    /// Attempts to reconnect since the last session that lasted.
+    pub attempts: u32,
+    /// When the next attempt begins.
+    pub next_attempt_at: Option<Instant>,
+    /// When the cooldown ends.
+    pub cooldown_until: Option<Instant>,
+    /// Until when the peer is refused when it dials.
+    pub refused_until: Option<Instant>,
+    /// Whether the peer is banned.
+    pub is_blacklisted: bool,
+    /// Whether the peer is protected from being pruned.
+    pub is_protected: bool,
+}
+
+impl Node {
+    /// Returns where a peer stands, or `None` if the node holds no state for it.
+    pub fn peer_status(&self, key: PublicKey) -> Option<PeerStatus> {
+        let peer = self.peers.get(key)?;
+        Some(PeerStatus {
+            state: peer.state(),
+            since: peer.since(),
+            direction: peer.direction,
+            sessions: peer.sessions.len(),
+            is_dialling: self.is_dialling(key),
+            attempts: peer.attempts,
+            next_attempt_at: peer.retry_at,
+            cooldown_until: peer.cooldown_until,
+            refused_until: peer.refused_until,
+            is_blacklisted: self.is_blacklisted(key),
+            is_protected: peer.is_protected,
+        })
+    }
+}

@@ -1,0 +1,227 @@
+//! What each change does to a book, and what it leaves alone.
+
+use std::time::Duration;
+
+use glueberry_proto::book::{AddError, Ban, BlacklistError, Book, Limits, MetadataError, Unsaved};
+use glueberry_proto::{Address, WallTime};
+
+use crate::support::{addresses, at, metadata, peer, small};
+
+fn book() -> Book {
+    Book::new(Limits::default())
+}
+
+#[test]
+fn adding_again_replaces_what_is_given_and_keeps_the_rest() {
+    let mut book = book();
+    let first = addresses(&["/ip4/192.0.2.1/tcp/1"]);
+    book.add(peer(1), first, Some(metadata(&[("a", "1"), ("b", "2")])), at(0)).unwrap();
+    assert!(book.touch(peer(1), at(1)));
+    assert!(book.set_public_key(peer(1), at(2)));
+    book.blacklist(peer(1), None, at(3)).unwrap();
+
+    let second = addresses(&["/ip4/192.0.2.2/tcp/2"]);
+    book.add(peer(1), second.clone(), None, at(4)).unwrap();
+    let entry = book.entry(peer(1)).unwrap();
+    assert_eq!(entry.addresses(), second);
+    assert_eq!(*entry.metadata(), metadata(&[("a", "1"), ("b", "2")]));
+    assert_eq!(entry.last_seen(), Some(at(1)));
+    assert_eq!(entry.public_key(), Some(peer(1)));
+    assert_eq!(entry.ban(), Some(Ban::Forever));
+    assert_eq!((entry.created_at(), entry.updated_at()), (at(0), at(4)));
+
+    book.add(peer(1), Vec::new(), Some(metadata(&[("c", "3")])), at(5)).unwrap();
+    assert_eq!(*book.entry(peer(1)).unwrap().metadata(), metadata(&[("c", "3")]));
+}
+
+#[test]
+fn removing_gives_back_what_was_known() {
+    let mut book = book();
+    book.add(peer(1), addresses(&["/ip4/192.0.2.1/tcp/1"]), None, at(0)).unwrap();
+    let removed = book.remove(peer(1), at(1)).unwrap();
+    assert_eq!(removed.addresses().len(), 1);
+    assert_eq!(book.remove(peer(1), at(1)), None);
+    assert!(book.is_empty());
+}
+
+#[test]
+fn removing_a_banned_peer_keeps_its_ban() {
+    let mut book = book();
+    book.add(peer(1), addresses(&["/ip4/192.0.2.1/tcp/1"]), None, at(0)).unwrap();
+    book.blacklist(peer(1), Some(at(100)), at(1)).unwrap();
+    assert!(book.remove(peer(1), at(2)).is_some());
+    assert!(book.is_blacklisted(peer(1), at(99)));
+    assert_eq!(book.entry(peer(1)).unwrap().addresses(), []);
+    assert_eq!(book.remove(peer(1), at(3)), None);
+    // With the ban goes what it had left.
+    assert_eq!(book.end_bans(at(100)), [peer(1)]);
+    assert!(book.is_empty());
+}
+
+#[test]
+fn strangers_can_be_banned() {
+    let mut book = book();
+    book.blacklist(peer(1), None, at(0)).unwrap();
+    assert!(book.is_blacklisted(peer(1), WallTime::MAX));
+    assert!(!book.is_blacklisted(peer(2), at(0)));
+    assert!(book.unblacklist(peer(1), at(1)));
+    assert!(!book.unblacklist(peer(1), at(1)));
+    assert!(book.is_empty());
+}
+
+#[test]
+fn lifting_a_ban_keeps_a_peer_that_is_known() {
+    let mut book = book();
+    book.add(peer(1), Vec::new(), Some(metadata(&[("a", "1")])), at(0)).unwrap();
+    book.blacklist(peer(1), None, at(1)).unwrap();
+    assert!(book.unblacklist(peer(1), at(2)));
+    assert_eq!(book.entry(peer(1)).unwrap().ban(), None);
+}
+
+#[test]
+fn bans_end_by_themselves() {
+    let mut book = book();
+    for (number, end) in [(1, 30), (2, 10), (3, 20)] {
+        book.blacklist(peer(number), Some(at(end)), at(0)).unwrap();
+    }
+    book.blacklist(peer(4), None, at(0)).unwrap();
+    assert_eq!(book.next_ban_end(), Some(at(10)));
+    assert!(book.is_blacklisted(peer(2), at(9)));
+    assert!(!book.is_blacklisted(peer(2), at(10)));
+    assert_eq!(book.end_bans(at(9)), []);
+    assert_eq!(book.end_bans(at(20)), [peer(2), peer(3)]);
+    assert_eq!(book.next_ban_end(), Some(at(30)));
+
+    // A new ban takes the old one's place.
+    book.blacklist(peer(1), Some(at(40)), at(21)).unwrap();
+    assert_eq!(book.next_ban_end(), Some(at(40)));
+    book.blacklist(peer(1), None, at(21)).unwrap();
+    assert_eq!(book.next_ban_end(), None);
+    assert_eq!(book.len(), 2);
+}
+
+#[test]
+fn bans_that_are_over_hide_nobody() {
+    let mut book = book();
+    book.add(peer(1), Vec::new(), None, at(0)).unwrap();
+    book.blacklist(peer(1), Some(at(10)), at(0)).unwrap();
+    assert_eq!(book.iter_allowed(at(9)).count(), 0);
+    assert_eq!(book.iter_allowed(at(10)).count(), 1);
+    assert_eq!(book.iter().count(), 1);
+}
+
+#[test]
+fn metadata_are_merged_and_emptied() {
+    let mut book = book();
+    let unknown = book.update_metadata(peer(1), metadata(&[("a", "1")]), at(0));
+    assert_eq!(unknown, Err(MetadataError::UnknownPeer));
+    book.add(peer(1), Vec::new(), Some(metadata(&[("a", "1"), ("b", "2")])), at(0)).unwrap();
+    book.update_metadata(peer(1), metadata(&[("a", ""), ("c", "3"), ("d", "")]), at(1)).unwrap();
+    let entry = book.entry(peer(1)).unwrap();
+    assert_eq!(*entry.metadata(), metadata(&[("b", "2"), ("c", "3")]));
+    assert_eq!(entry.updated_at(), at(1));
+}
+
+#[test]
+fn who_is_unknown_is_not_touched() {
+    let mut book = book();
+    assert!(!book.touch(peer(1), at(0)));
+    assert!(!book.set_public_key(peer(1), at(0)));
+    assert!(book.is_empty());
+    assert_eq!(book.unsaved(), Unsaved::Nothing);
+}
+
+#[test]
+fn limits_hold_and_change_nothing() {
+    let mut book = Book::new(small());
+    for number in 1..=3 {
+        book.add(peer(number), Vec::new(), None, at(0)).unwrap();
+    }
+    let before = book.clone();
+    assert_eq!(
+        book.add(peer(4), Vec::new(), None, at(1)),
+        Err(AddError::TooManyEntries { limit: 3 })
+    );
+    let full = BlacklistError::TooManyEntries { limit: 3 };
+    assert_eq!(book.blacklist(peer(4), None, at(1)), Err(full));
+    let got = book.add(peer(1), addresses(&["a", "b", "c"]), None, at(1));
+    assert_eq!(got, Err(AddError::TooManyAddresses { got: 3, limit: 2 }));
+    let long = "a".repeat(1025);
+    let got = book.add(peer(1), vec![Address::new(long)], None, at(1));
+    assert_eq!(got, Err(AddError::AddressTooLong { len: 1025 }));
+    let large = metadata(&[("key", "12345678")]);
+    let got = book.add(peer(1), Vec::new(), Some(large.clone()), at(1));
+    assert_eq!(got, Err(AddError::MetadataTooLarge { got: 11, limit: 10 }));
+    let got = book.update_metadata(peer(1), large, at(1));
+    assert_eq!(got, Err(MetadataError::TooLarge { got: 11, limit: 10 }));
+    assert_eq!(book, before);
+    assert_eq!(book.revision(), before.revision());
+
+    // Who is known may still be banned, and what fits may still be said.
+    book.blacklist(peer(1), None, at(1)).unwrap();
+    book.update_metadata(peer(1), metadata(&[("key", "1234567")]), at(1)).unwrap();
+    book.add(peer(1), addresses(&["a", &"b".repeat(1024)]), None, at(1)).unwrap();
+}
+
+#[test]
+fn what_must_be_saved_at_once() {
+    type Change = fn(&mut Book);
+    let changes: [(&str, Change); 6] = [
+        ("add", |book| book.add(peer(2), Vec::new(), None, at(1)).unwrap()),
+        ("remove", |book| assert!(book.remove(peer(1), at(1)).is_some())),
+        ("metadata", |book| {
+            book.update_metadata(peer(1), metadata(&[("a", "1")]), at(1)).unwrap();
+        }),
+        ("blacklist", |book| book.blacklist(peer(1), None, at(1)).unwrap()),
+        ("unblacklist", |book| assert!(book.unblacklist(peer(3), at(1)))),
+        ("public key", |book| assert!(book.set_public_key(peer(1), at(1)))),
+    ];
+    for (name, change) in changes {
+        let mut book = saved();
+        change(&mut book);
+        assert_eq!(book.unsaved(), Unsaved::Critical, "{name}");
+    }
+}
+
+#[test]
+fn what_can_wait() {
+    let mut book = saved();
+    assert!(book.touch(peer(1), at(1)));
+    assert_eq!(book.unsaved(), Unsaved::Lazy);
+    let mut book = saved();
+    book.end_bans(at(0) + Duration::from_secs(10));
+    assert_eq!(book.unsaved(), Unsaved::Lazy);
+    let mut book = saved();
+    book.end_bans(at(9));
+    assert_eq!(book.unsaved(), Unsaved::Nothing);
+}
+
+/// Stored while it went on changing.
+#[test]
+fn changes_during_a_save_are_unsaved() {
+    let mut book = saved();
+    assert!(book.touch(peer(1), at(1)));
+    let first = book.revision();
+    book.blacklist(peer(1), None, at(2)).unwrap();
+    let second = book.revision();
+    assert!(book.touch(peer(1), at(3)));
+    book.handle_saved(first);
+    assert_eq!(book.unsaved(), Unsaved::Critical);
+    book.handle_saved(second);
+    assert_eq!(book.unsaved(), Unsaved::Lazy);
+    // Told late, it does not count.
+    book.handle_saved(first);
+    assert_eq!(book.unsaved(), Unsaved::Lazy);
+    book.handle_saved(book.revision());
+    assert_eq!(book.unsaved(), Unsaved::Nothing);
+}
+
+/// A book in which nothing is unsaved: one peer, and one that is banned until 10.
+fn saved() -> Book {
+    let mut book = book();
+    book.add(peer(1), Vec::new(), None, at(0)).unwrap();
+    book.blacklist(peer(3), Some(at(10)), at(0)).unwrap();
+    book.handle_saved(book.revision());
+    assert_eq!(book.unsaved(), Unsaved::Nothing);
+    book
+}

@@ -1,0 +1,219 @@
+//! What befalls peers that have sessions: loss, restart, ban, pruning, and getting back.
+
+use std::time::Duration;
+
+use glueberry_proto::{
+    CloseReason, ConnectionLost, ConnectionState, Direction, Naming, ReconnectPolicy, StateReason,
+};
+
+use crate::life::is_legal;
+use crate::support::{A, B, BOTH, Side, World, config, key};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn world(naming: Naming) -> World {
+    let ours = || {
+        let mut config = config(&["chat"]);
+        config.reconnect = ReconnectPolicy::unlimited();
+        config
+    };
+    World::new(naming, [ours(), ours()])
+}
+
+fn states_are_legal(world: &World) {
+    for side in [A, B] {
+        let mut state = ConnectionState::Disconnected;
+        for next in world.states(side) {
+            assert!(is_legal(state, next), "{side}: {state} to {next}");
+            state = next;
+        }
+    }
+}
+
+fn reasons(world: &World, side: Side) -> Vec<StateReason> {
+    world.hosts[side].events.iter().filter_map(|event| event.reason.clone()).collect()
+}
+
+fn chats(world: &mut World) {
+    let before = [A, B].map(|side| world.received(side, "chat").len());
+    world.send(A, "chat", b"ping");
+    world.send(B, "chat", b"pong");
+    world.run();
+    for side in [A, B] {
+        assert_eq!(world.received(side, "chat").len(), before[side] + 1);
+    }
+}
+
+#[test]
+fn a_session_that_is_lost_is_established_again() {
+    for naming in BOTH {
+        let mut world = world(naming);
+        world.establish(&["chat"]);
+        for round in 0..5 {
+            let connection = world.session(A).connection();
+            let link = world.link_of(A, connection);
+            world.cut(link);
+            world.run();
+            assert_eq!(world.hosts[A].node.state(key(B)), ConnectionState::Reconnecting);
+            // The attempts are counted until a session has lasted.
+            world.advance(Duration::from_secs(2 << round));
+            world.shake_hands(&["chat"]);
+            chats(&mut world);
+        }
+        assert_eq!(world.hosts[A].node.peer_status(key(B)).unwrap().attempts, 5);
+        world.advance(60 * SECOND);
+        let connection = world.session(A).connection();
+        let link = world.link_of(A, connection);
+        world.cut(link);
+        world.run();
+        assert_eq!(world.hosts[A].node.peer_status(key(B)).unwrap().attempts, 1);
+        states_are_legal(&world);
+    }
+}
+
+#[test]
+fn both_sides_that_know_each_other_reconnect_over_one_session() {
+    for naming in BOTH {
+        let mut world = world(naming);
+        world.establish(&["chat"]);
+        world.hosts[B]
+            .node
+            .add_peer(world.now, key(A), &[glueberry_proto::Address::new("memory")])
+            .unwrap();
+        world.cut(0);
+        world.run();
+        world.advance(2 * SECOND);
+        world.shake_hands(&["chat"]);
+        chats(&mut world);
+        for side in [A, B] {
+            let live = world.hosts[side].sessions.values().filter(|session| !session.is_closed());
+            assert_eq!(live.count(), 1);
+        }
+        states_are_legal(&world);
+    }
+}
+
+#[test]
+fn a_peer_that_was_killed_and_redials_is_established_again() {
+    for naming in BOTH {
+        for side in [A, B] {
+            let (killed, other) = (side, 1 - side);
+            let mut world = world(naming);
+            world.establish(&["chat"]);
+            world.restart(killed, 99);
+            world.connect(killed);
+            world.run();
+            assert_eq!(world.hosts[other].node.state(key(killed)), ConnectionState::Established);
+            // The old session has three seconds to prove that it lives.
+            world.advance(3 * SECOND);
+            let lost = CloseReason::ConnectionLost(ConnectionLost::TimedOut);
+            assert_eq!(reasons(&world, other), [StateReason::SessionEnded(lost)]);
+            world.shake_hands(&["chat"]);
+            chats(&mut world);
+            states_are_legal(&world);
+        }
+    }
+}
+
+#[test]
+fn a_session_that_lives_is_kept_when_its_peer_connects_again() {
+    for naming in BOTH {
+        let mut world = world(naming);
+        world.establish(&["chat"]);
+        let before = world.session(B).connection();
+        // A second connection of the same peer, which its node did not ask for.
+        world.link_up(A, glueberry_proto::Origin::Accepted);
+        world.run();
+        world.advance(4 * SECOND);
+        assert_eq!(world.session(B).connection(), before);
+        assert_eq!(world.states(B).len(), 2, "{:?}", world.states(B));
+        chats(&mut world);
+    }
+}
+
+#[test]
+fn a_ban_cuts_a_session_in_each_state_and_keeps_the_peer_out() {
+    for naming in BOTH {
+        for is_established in [false, true] {
+            for banned in [A, B] {
+                let mut world = world(naming);
+                world.connect(A);
+                world.run();
+                if is_established {
+                    world.shake_hands(&["chat"]);
+                }
+                let by = 1 - banned;
+                let now = world.now;
+                world.hosts[by].node.blacklist(now, key(banned), None).unwrap();
+                assert_eq!(world.hosts[by].node.state(key(banned)), ConnectionState::Disconnected);
+                world.run();
+                assert_eq!(world.closed(by).reason, CloseReason::Blacklisted);
+                assert_eq!(reasons(&world, by), [StateReason::Blacklisted]);
+                // Whatever the banned peer tries.
+                for _ in 0..20 {
+                    world.advance(20 * SECOND);
+                }
+                assert_eq!(world.hosts[by].node.state(key(banned)), ConnectionState::Disconnected);
+                assert!(world.hosts[by].sessions.values().all(|session| session.is_closed()));
+                states_are_legal(&world);
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_cooldown_the_peer_is_connected_again() {
+    let mut world = world(BOTH[0]);
+    world.connect(A);
+    world.run();
+    world.command(A, |session, now| session.reject_handshake(now, "no")).unwrap();
+    world.run();
+    assert_eq!(world.hosts[A].node.state(key(B)), ConnectionState::Cooldown);
+    world.advance(60 * SECOND);
+    assert_eq!(world.hosts[A].node.state(key(B)), ConnectionState::Reconnecting);
+    world.advance(2 * SECOND);
+    assert_eq!(world.hosts[A].node.state(key(B)), ConnectionState::Connected);
+    world.shake_hands(&["chat"]);
+    states_are_legal(&world);
+}
+
+#[test]
+fn a_cooldown_without_reconnection_ends_disconnected() {
+    let mut world = world(BOTH[0]);
+    world.connect(A);
+    world.run();
+    world.command(A, |session, now| session.reject_handshake(now, "no")).unwrap();
+    world.run();
+    let now = world.now;
+    assert!(world.hosts[A].node.cancel_reconnection(now, key(B)));
+    assert!(!world.hosts[A].node.cancel_reconnection(now, key(B)));
+    world.advance(60 * SECOND);
+    assert_eq!(world.hosts[A].node.state(key(B)), ConnectionState::Disconnected);
+    // It was for this time.
+    world.connect(A);
+    world.run();
+    world.cut(1);
+    world.run();
+    assert_eq!(world.hosts[A].node.state(key(B)), ConnectionState::Reconnecting);
+    states_are_legal(&world);
+}
+
+#[test]
+fn a_disconnect_is_not_undone() {
+    for side in [A, B] {
+        let mut world = world(BOTH[0]);
+        world.establish(&["chat"]);
+        assert!(world.disconnect(side));
+        world.run();
+        for _ in 0..7 {
+            world.advance(4 * SECOND);
+            assert_eq!(world.hosts[side].node.state(key(1 - side)), ConnectionState::Disconnected);
+        }
+        // The other side's own attempts are let in again after a while.
+        world.advance(60 * SECOND);
+        let expected = if side == A { None } else { Some(Direction::Inbound) };
+        let back = world.granted(side).map(|session| session.direction());
+        assert_eq!(back, expected, "only the dialler knows an address");
+        states_are_legal(&world);
+    }
+}
