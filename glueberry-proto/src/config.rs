@@ -147,6 +147,7 @@ pub struct Config {
     pub fault: Option<crate::testing::Fault>,
     /// A bug of the past to revive, so that those who look for it can be seen to find it.
     #[cfg(feature = "testing")]
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub bug: Option<crate::testing::Bug>,
 }
 

@@ -41,6 +41,8 @@ invariants! {
     OneSession "The Established session of a peer is the one that speaks for it, and the only one.",
     Undisturbed "No other connection ends an Established session.",
     OneClosed "A session tells its end once, and nothing after it.",
+    BanHolds "A banned peer is not dialled, connected or Established, not even after a restart.",
+    BookSurvives "A book that was stored whole is read back whole.",
     DeadIsNoticed "A session whose connection is lost is over.",
     NonceOnce "No nonce is used twice with one key.",
     RealKey "Nothing is sealed with a key that was not agreed on.",

@@ -127,6 +127,9 @@ fn limits(rng: &mut Rng, mix: Mix) -> Limits {
         cooldown: rng.range(SECOND, 60 * SECOND),
         refusal: rng.range(SECOND, 30 * SECOND),
         retry: rng.range(SECOND / 2, 10 * SECOND),
+        backoff: rng.range(SECOND, 40 * SECOND),
+        attempts: if rng.chance(300) { 3 } else { 0 },
+        autoconnect: rng.chance(200),
     }
 }
 
@@ -268,6 +271,8 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
         13 => What::Mislead { host: a, to, lasts },
         14 => What::Uninvited { a, b, count: rng.range(1, 6) },
         15 => What::Refuse { host: a, lasts },
+        16 => What::Ban { by: a, of: b, by_clock: rng.chance(300), lasts },
+        17 => What::FullDisk { host, lasts },
         _ => What::Part { by: a, of: b },
     };
     let at = rng.below(end);
@@ -318,7 +323,7 @@ pub(crate) const TRICKS: [Trick; 20] = [
 ];
 
 /// Kinds of faults that are drawn in `fault`.
-const KINDS: u64 = 17;
+const KINDS: u64 = 19;
 const MAX_HOSTS: usize = 64;
 const MAX_MESSAGE: usize = 20_000;
 

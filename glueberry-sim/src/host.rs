@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use glueberry_proto::book::Book;
 use glueberry_proto::{ConnectionId, ConnectionState, DialId, Node, PublicKey, ToNode};
 
 use crate::rng::Rng;
@@ -35,6 +36,11 @@ pub(crate) struct Host {
     pub(crate) is_stopping: bool,
     /// Of each peer: the state that was told last, and when.
     pub(crate) told: Vec<(ConnectionState, u64)>,
+    /// Of each peer: the ban that the application has laid on it.
+    pub(crate) banned: Vec<Option<Ban>>,
+    pub(crate) disk: Stored,
+    /// By how many microseconds the wall clock is wrong.
+    pub(crate) wall: i64,
     /// Of each peer: when it was disconnected here.
     pub(crate) parted: Vec<u64>,
     pub(crate) app: App,
@@ -45,6 +51,26 @@ pub(crate) struct Host {
 pub(crate) struct Dialled {
     pub(crate) to: usize,
     pub(crate) tries: u64,
+}
+
+/// What is on a disk.
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    pub(crate) current: Option<Book>,
+    pub(crate) previous: Option<Book>,
+    /// Being written.
+    pub(crate) pending: Option<Book>,
+}
+
+/// A ban, as the application knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ban {
+    /// In microseconds of the host's wall clock; `None` for ever.
+    pub(crate) until: Option<i64>,
+    /// It is in the book that is being written.
+    pub(crate) is_written: bool,
+    /// The disk has it.
+    pub(crate) is_durable: bool,
 }
 
 /// What the scripted application of a host is up to.
@@ -62,6 +88,7 @@ pub(crate) struct App {
     /// Takes no events of its node before this.
     pub(crate) absent_until: u64,
     pub(crate) dials_fail_until: u64,
+    pub(crate) disk_full_until: u64,
     /// Whom dials reach instead, and until when.
     pub(crate) misled: Option<(usize, u64)>,
 }
@@ -102,6 +129,9 @@ impl Host {
             is_doomed: false,
             is_stopping: false,
             told: vec![(ConnectionState::Disconnected, 0); peers],
+            banned: vec![None; peers],
+            disk: Stored::default(),
+            wall: 0,
             parted: vec![0; peers],
             app: App {
                 wants: vec![false; peers],

@@ -143,6 +143,12 @@ pub(crate) struct Limits {
     pub(crate) refusal: u64,
     /// How long an application waits before it connects again; up to twice that.
     pub(crate) retry: u64,
+    /// Longest wait of a node before it connects again.
+    pub(crate) backoff: u64,
+    /// How often a node connects again; zero for as often as it takes.
+    pub(crate) attempts: u32,
+    /// A node connects to all that it knows.
+    pub(crate) autoconnect: bool,
 }
 
 /// Something that happens at a time.
@@ -195,6 +201,10 @@ pub(crate) enum What {
     Mislead { host: usize, to: usize, lasts: u64 },
     /// Connections come about that nobody dialled.
     Uninvited { a: usize, b: usize, count: u64 },
+    /// A host bans another, for ever or by its wall clock, and lifts the ban after a while.
+    Ban { by: usize, of: usize, by_clock: bool, lasts: u64 },
+    /// A host's disk is full.
+    FullDisk { host: usize, lasts: u64 },
     /// Dials of a host fail.
     Refuse { host: usize, lasts: u64 },
     /// A rogue does one of its tricks to a host.
@@ -281,6 +291,10 @@ impl Plan {
         config.drain_timeout = Duration::from_micros(limits.drain_timeout);
         config.cooldown = Duration::from_micros(limits.cooldown);
         config.refuse_after_disconnect = Duration::from_micros(limits.refusal);
+        config.reconnect.initial_backoff = Duration::from_micros(limits.backoff.min(1_000_000));
+        config.reconnect.max_backoff = Duration::from_micros(limits.backoff);
+        config.reconnect.max_attempts = Some(limits.attempts).filter(|most| *most > 0);
+        config.autoconnect = limits.autoconnect;
         config.bug = self.bug.as_deref().and_then(Bug::from_name);
         config
     }
@@ -290,11 +304,13 @@ impl Plan {
     ///
     /// One round may be lost to each of: a connection that is dead and not yet noticed; a dial
     /// that nobody answers; a handshake that comes to nothing, and its cooldown; a refusal after a
-    /// disconnect. Then one attempt succeeds. Between two of them the application waits.
+    /// disconnect. Then one attempt succeeds. Between two of them the node or its application
+    /// waits.
     pub(crate) fn settling_time(&self) -> u64 {
         let (limits, net) = (&self.limits, &self.net);
         let round_trip = 2 * self.longest_delay();
-        let attempt = limits.dial_timeout + limits.handshake_timeout + 2 * limits.retry;
+        let wait = limits.backoff.max(2 * limits.retry);
+        let attempt = limits.dial_timeout + limits.handshake_timeout + 2 * wait;
         net.idle
             + 2 * attempt
             + limits.negotiation_timeout

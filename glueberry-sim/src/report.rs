@@ -228,7 +228,9 @@ const SEEN_ELSEWHERE: [Invariant; 1] = [Invariant::Repeats];
 const ENOUGH: u64 = 500;
 
 /// All kinds of faults, as they are counted.
-pub(crate) const FAULTS: [&str; 20] = [
+pub(crate) const FAULTS: [&str; 22] = [
+    "ban",
+    "full disk",
     "partition",
     "one-way partition",
     "link flap",

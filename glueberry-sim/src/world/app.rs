@@ -38,8 +38,7 @@ impl World {
                 self.touch_link(link);
             }
         }
-        let expected =
-            !matches!(state, ConnectionState::Disconnected | ConnectionState::Cooldown);
+        let expected = state != ConnectionState::Disconnected;
         self.checks.hold(Invariant::Answer, (self.now, by), was_any == expected, || {
             (format!("the peer was {state}"), format!("disconnect answered {was_any}"))
         });
@@ -66,6 +65,12 @@ impl World {
         self.input_of_node(by, Kind::Connect, (u64_of(of), u64::from(connected.is_ok())));
         self.check_connect(by, of, state, connected.as_ref());
         if connected.is_err() {
+            self.retry_soon(by, of);
+        }
+    }
+
+    pub(super) fn connect_if_wanted(&mut self, by: usize, of: usize) {
+        if self.hosts[by].app.wants[of] {
             self.retry_soon(by, of);
         }
     }

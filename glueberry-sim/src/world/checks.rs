@@ -80,6 +80,9 @@ impl World {
             }
             Connected => limits.handshake_timeout + slack,
             Cooldown => limits.cooldown + slack,
+            Reconnecting => {
+                limits.backoff + u64_of(self.hosts.len()) * limits.dial_timeout + slack
+            }
             _ => u64::MAX,
         }
     }
@@ -88,7 +91,7 @@ impl World {
         let (from, to) = (self.hosts[host].told[peer].0, event.state);
         let is_legal = matches!(
             (from, to),
-            (Disconnected, Connecting | Connected)
+            (Disconnected, Connecting | Connected | Reconnecting)
                 | (Connecting, Connected | Disconnected | Reconnecting)
                 | (Connected, Established | Cooldown | Disconnected | Reconnecting)
                 | (Established, Disconnected | Reconnecting)
@@ -98,6 +101,11 @@ impl World {
         let at = (self.now, host);
         self.checks.hold(Invariant::Transition, at, is_legal, || {
             (format!("peer {peer} was {from}"), format!("now it is {to}: {:?}", event.reason))
+        });
+        let is_banned = self.ban_holds(host, peer);
+        let is_cut = !is_banned || matches!(to, Disconnected | Cooldown);
+        self.checks.hold(Invariant::BanHolds, at, is_cut, || {
+            (format!("{peer} is banned"), format!("it is {to}"))
         });
         if from == Established {
             let superseded = StateReason::SessionEnded(CloseReason::Superseded);
@@ -109,6 +117,10 @@ impl World {
     }
 
     pub(super) fn check_dialled(&mut self, host: usize, peer: PublicKey, to: usize) {
+        let is_banned = self.peers.get(&peer).is_some_and(|peer| self.ban_holds(host, *peer));
+        self.checks.hold(Invariant::BanHolds, (self.now, host), !is_banned, || {
+            (format!("{peer} is banned"), "it is dialled".into())
+        });
         let is_right = self.peers.get(&peer) == Some(&to);
         let is_misled = self.hosts[host].app.misled.is_some();
         self.checks.hold(Invariant::Answer, (self.now, host), is_right || is_misled, || {
@@ -147,6 +159,7 @@ impl World {
             RefuseReason::LimitReached("max_sessions") => grounds.sessions >= limits.max_sessions,
             RefuseReason::LimitReached("max_sessions_per_peer") => grounds.sessions_of_pair > 4,
             RefuseReason::LimitReached("event_queue") => state.app.absent_until > self.now,
+            RefuseReason::Blacklisted => state.banned[other].is_some(),
             RefuseReason::ShuttingDown => state.is_stopping,
             RefuseReason::WrongPeer => state.app.misled.is_some(),
             _ => false,
@@ -174,6 +187,7 @@ impl World {
                 state.links.len() >= self.plan.limits.max_sessions
             }
             Err(ConnectError::LimitReached("event_queue")) => state.app.absent_until > self.now,
+            Err(ConnectError::Blacklisted) => state.banned[of].is_some(),
             Err(ConnectError::ShuttingDown) => state.is_stopping,
             Err(_) => false,
         };

@@ -74,6 +74,11 @@ impl World {
                 self.hosts[host].app.misled = Some((to, self.now + lasts));
             }
             What::Uninvited { a, b, count } => self.uninvited(a, b, count),
+            What::Ban { by, of, by_clock, lasts } => {
+                self.ban(by, of, by_clock.then_some(lasts));
+                self.queue.push(self.now + lasts, Wake::Heal(step));
+            }
+            What::FullDisk { host, lasts } => self.fill_disk(host, self.now + lasts),
             What::Refuse { host, lasts } => {
                 self.hosts[host].app.dials_fail_until = self.now + lasts;
             }
@@ -95,6 +100,7 @@ impl World {
                 self.hosts[host].app.pace = 0;
                 self.take_on_all(host);
             }
+            What::Ban { by, of, .. } => self.unban(by, of),
             _ => {}
         }
     }
@@ -180,6 +186,7 @@ impl World {
             return;
         };
         self.note(host, NOWHERE, Kind::Crash, (0, 0));
+        self.cut_disk(host);
         self.hosts[host].forget();
         let idle = self.plan.net.idle;
         for link in 0..self.links.len() {
@@ -297,7 +304,10 @@ impl World {
             self.hosts[host].doom = None;
             let app = &mut self.hosts[host].app;
             (app.pace, app.deaf_until, app.absent_until) = (0, 0, 0);
-            (app.dials_fail_until, app.misled) = (0, None);
+            (app.dials_fail_until, app.disk_full_until, app.misled) = (0, 0, None);
+            for peer in 0..self.hosts.len() {
+                self.unban(host, peer);
+            }
             if !self.hosts[host].is_up() {
                 self.restart(host);
             }
@@ -324,7 +334,10 @@ impl What {
     /// Returns the host that a step is about, for its place in the picture.
     pub(crate) const fn host(&self) -> Option<usize> {
         Some(match *self {
-            Self::Want { by, .. } | Self::Part { by, .. } | Self::Trick { by, .. } => by,
+            Self::Want { by, .. }
+            | Self::Part { by, .. }
+            | Self::Ban { by, .. }
+            | Self::Trick { by, .. } => by,
             Self::Talk { from, .. } | Self::Break { from, .. } | Self::Stall { from, .. } => from,
             Self::Flap { a, .. } | Self::Reset { a, .. } | Self::Uninvited { a, .. } => a,
             Self::Spike { host, .. }
@@ -336,6 +349,7 @@ impl What {
             | Self::Storm { host, .. }
             | Self::Drop { host }
             | Self::Mislead { host, .. }
+            | Self::FullDisk { host, .. }
             | Self::Refuse { host, .. } => host,
             Self::Partition { .. } => 0,
         })

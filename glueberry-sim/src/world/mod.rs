@@ -72,6 +72,7 @@ pub(crate) enum Wake {
     Retry(usize, u64, usize),
     Flow(usize, usize),
     Dial(usize, u64, DialId),
+    Saved(usize, u64),
     // One end of a connection.
     Words(usize, Side),
     Session(usize, Side),
@@ -235,6 +236,7 @@ impl World {
             Wake::Retry(host, life, peer) => self.retry(host, life, peer),
             Wake::Flow(host, flow) => self.flow(host, flow),
             Wake::Dial(host, life, dial) => self.dial_goes_on(host, life, dial),
+            Wake::Saved(host, life) => self.saved(host, life),
             Wake::Words(link, side) => self.read_words(link, side),
             Wake::Session(link, side) => self.session_timer(link, side),
             Wake::Take(link, side) => self.take(link, side),

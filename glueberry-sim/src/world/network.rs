@@ -83,6 +83,7 @@ impl World {
             | Wake::Events(host, _)
             | Wake::Retry(host, ..)
             | Wake::Flow(host, _)
+            | Wake::Saved(host, _)
             | Wake::Dial(host, ..) => Some(host),
             Wake::Words(link, side)
             | Wake::Session(link, side)
