@@ -53,10 +53,14 @@ bugs! {
     DropWhenFull,
     /// Refuses a peer that dials while it is being dialled.
     MutualRefusal,
+    /// Refuses a peer that dials again, though it may have been restarted.
+    IgnoresRedial,
     /// Takes the end of a substream within a frame for a clean one.
     TruncationUnseen,
     /// Draws the same nonces again when a stream is opened again.
     NonceAgain,
+    /// Opens the same record again.
+    ReplayTaken,
     /// Lets the time for a handshake run on after it is over.
     TimerRunsOn,
     /// Never reads on after a full queue was emptied.
@@ -77,9 +81,15 @@ bugs! {
     LeaksSession,
     /// Counts no messages in doubt.
     NoDoubt,
-    /// Tells the end of one session as the end of whichever speaks for the peer.
+    /// Takes the end of any session for that of the one that speaks for the peer.
     WrongSessionEnds,
-    /// Delivers what is left of a stream twice when it moves to another substream.
+    /// Goes on counting attempts after a session that has lasted.
+    AttemptsGoOn,
+    /// Does not cut off a peer that is banned.
+    BanSparesSession,
+    /// Starts more dials than are allowed.
+    DialsUnbounded,
+    /// Sends the rest of a message once more.
     SentTwice,
     /// Tells the end of a session twice.
     ClosedTwice,

@@ -41,6 +41,7 @@ invariants! {
     OneSession "The Established session of a peer is the one that speaks for it, and the only one.",
     Undisturbed "No other connection ends an Established session.",
     OneClosed "A session tells its end once, and nothing after it.",
+    Backoff "A peer is dialled again after the wait that belongs to the number of attempts.",
     BanHolds "A banned peer is not dialled, connected or Established, not even after a restart.",
     BookSurvives "A book that was stored whole is read back whole.",
     DeadIsNoticed "A session whose connection is lost is over.",

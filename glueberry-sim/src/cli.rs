@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 
+use glueberry_proto::testing::Bug;
+
 use crate::generate::{SECOND, Size, generate};
+use crate::hunt::hunt;
 use crate::plan::{Mix, Plan};
 use crate::report::{Failure, Summary};
 use crate::world::World;
@@ -25,6 +28,11 @@ struct Cli {
 enum Command {
     /// Runs many seeds, or one, and says what was exercised.
     Run(Run),
+    /// Revives each bug of the past, and looks whether it is found.
+    Hunt {
+        /// Only these.
+        bugs: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +65,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
         Command::Run(run) => run.run(),
+        Command::Hunt { bugs } => Ok(hunt_all(&bugs)),
     };
     match done {
         Ok(code) => code,
@@ -65,6 +74,19 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn hunt_all(names: &[String]) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    let is_meant = |bug: &&Bug| names.is_empty() || names.iter().any(|name| name == bug.name());
+    for bug in Bug::ALL.iter().filter(is_meant) {
+        let hunted = hunt(*bug);
+        say(&hunted.line());
+        if hunted.found.is_none() {
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
 }
 
 impl Run {

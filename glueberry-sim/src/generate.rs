@@ -32,7 +32,7 @@ pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
         profile: mix,
         hosts: hosts(&mut rng, count.clamp(2, MAX_HOSTS), mix),
         net: net(&mut rng, mix),
-        limits: limits(&mut rng, mix),
+        limits: limits(&mut rng, mix, count),
         calm_from: time,
         is_real: seed.is_multiple_of(10),
         bug: None,
@@ -111,7 +111,7 @@ fn net(rng: &mut Rng, mix: Mix) -> Net {
     }
 }
 
-fn limits(rng: &mut Rng, mix: Mix) -> Limits {
+fn limits(rng: &mut Rng, mix: Mix, count: usize) -> Limits {
     let is_tight = mix != Mix::Lifecycle && rng.chance(600);
     Limits {
         high_watermark: if is_tight { rng.range(2, 40) } else { 1000 }.try_into().unwrap_or(1000),
@@ -119,7 +119,7 @@ fn limits(rng: &mut Rng, mix: Mix) -> Limits {
         receive_queue_bytes: if is_tight { 16 << 10 } else { 1 << 20 },
         max_message_size: MAX_MESSAGE,
         max_dials: if rng.chance(200) { 2 } else { 16 },
-        max_sessions: if rng.chance(100) { 12 } else { 400 },
+        max_sessions: if rng.chance(100) { count + 2 } else { 512 },
         dial_timeout: rng.range(2 * SECOND, 30 * SECOND),
         handshake_timeout: rng.range(10 * SECOND, 60 * SECOND),
         negotiation_timeout: rng.range(5 * SECOND, 15 * SECOND),

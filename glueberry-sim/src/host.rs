@@ -36,6 +36,12 @@ pub(crate) struct Host {
     pub(crate) is_stopping: bool,
     /// Of each peer: the state that was told last, and when.
     pub(crate) told: Vec<(ConnectionState, u64)>,
+    /// Of each peer: attempts to get it back since a session has lasted.
+    pub(crate) attempts: Vec<u32>,
+    /// Of each peer: when its state last changed, as the event says.
+    pub(crate) told_of: Vec<u64>,
+    /// Of each peer: whether the application has asked for it since.
+    pub(crate) asked: Vec<bool>,
     /// Of each peer: the ban that the application has laid on it.
     pub(crate) banned: Vec<Option<Ban>>,
     pub(crate) disk: Stored,
@@ -129,6 +135,9 @@ impl Host {
             is_doomed: false,
             is_stopping: false,
             told: vec![(ConnectionState::Disconnected, 0); peers],
+            attempts: vec![0; peers],
+            told_of: vec![0; peers],
+            asked: vec![false; peers],
             banned: vec![None; peers],
             disk: Stored::default(),
             wall: 0,
@@ -157,6 +166,8 @@ impl Host {
         self.idle_wakes = 0;
         self.doom = None;
         self.is_doomed = false;
+        self.attempts.fill(0);
+        self.asked.fill(false);
         for told in &mut self.told {
             *told = (ConnectionState::Disconnected, 0);
         }

@@ -6,6 +6,7 @@ mod cli;
 mod fault;
 mod generate;
 mod host;
+mod hunt;
 mod link;
 mod model;
 mod plan;

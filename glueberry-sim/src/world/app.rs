@@ -63,6 +63,7 @@ impl World {
         };
         let connected = node.connect(now, key);
         self.input_of_node(by, Kind::Connect, (u64_of(of), u64::from(connected.is_ok())));
+        self.hosts[by].asked[of] |= connected.is_ok();
         self.check_connect(by, of, state, connected.as_ref());
         if connected.is_err() {
             self.retry_soon(by, of);
@@ -476,7 +477,11 @@ impl World {
         let (now, key) = (self.at(), self.hosts[peer].key);
         let address = glueberry_proto::Address::new(format!("{}{peer}", super::node::ADDRESS));
         if let Some(node) = self.hosts[host].node.as_mut() {
+            let was_off = node.state(key) == ConnectionState::Disconnected;
             let added = node.add_peer(now, key, &[address]);
+            // A node that connects to all that it knows does so at once.
+            let is_on = node.state(key) == ConnectionState::Connecting;
+            self.hosts[host].asked[peer] |= was_off && is_on;
             self.input_of_node(host, Kind::AddPeer, (u64_of(peer), u64::from(added.is_ok())));
         }
     }

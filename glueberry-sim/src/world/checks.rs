@@ -15,7 +15,7 @@ use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established
 /// What is true about a pair before a connection is told, on which a refusal may rest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grounds {
-    is_dial_known: bool,
+    is_ours: bool,
     sessions: usize,
     sessions_of_pair: usize,
 }
@@ -50,6 +50,10 @@ impl World {
             };
             self.checks.hold(Invariant::History, at, is == *told, || {
                 (format!("peer {peer} was told to be {told}"), format!("it is {is}"))
+            });
+            let is_free = matches!(told, Disconnected | Cooldown) || !self.ban_holds(host, peer);
+            self.checks.hold(Invariant::BanHolds, at, is_free, || {
+                (format!("{peer} is banned"), format!("it is {told}"))
             });
             let most = self.longest(*told);
             let passed = now.saturating_sub(*since);
@@ -107,6 +111,7 @@ impl World {
         self.checks.hold(Invariant::BanHolds, at, is_cut, || {
             (format!("{peer} is banned"), format!("it is {to}"))
         });
+        self.check_backoff(host, peer, from, event);
         if from == Established {
             let superseded = StateReason::SessionEnded(CloseReason::Superseded);
             let is_disturbed = event.reason.as_ref() == Some(&superseded);
@@ -114,6 +119,68 @@ impl World {
                 (format!("peer {peer} was Established"), format!("{:?}", event.reason))
             });
         }
+    }
+
+    /// Counts attempts as the policy does, and looks whether the wait before one was right.
+    fn check_backoff(
+        &mut self,
+        host: usize,
+        peer: usize,
+        from: ConnectionState,
+        event: &ConnectionEvent,
+    ) {
+        let (at, since) = (event.at.as_micros(), self.hosts[host].told_of[peer]);
+        let has_lasted = from == Established && at >= since + LASTED;
+        if has_lasted {
+            self.hosts[host].attempts[peer] = 0;
+        }
+        let attempts = self.hosts[host].attempts[peer];
+        match (from, event.state) {
+            (_, Reconnecting) => self.hosts[host].attempts[peer] = attempts + 1,
+            // What the application asks for begins anew.
+            (_, Connecting) if self.hosts[host].asked[peer] => {
+                self.hosts[host].attempts[peer] = 0;
+                self.hosts[host].asked[peer] = false;
+            }
+            (Reconnecting, Connecting) => {
+                let longest = self.plan.limits.backoff;
+                let doubled = 1_u64.checked_shl(attempts.saturating_sub(1)).unwrap_or(u64::MAX);
+                let base = longest.min(1_000_000).saturating_mul(doubled).min(longest);
+                let waited = at.saturating_sub(since);
+                // Too many others may be dialled at the moment.
+                let queue = u64_of(self.hosts.len()) * self.plan.limits.dial_timeout;
+                let is_few = self.plan.limits.max_dials >= self.hosts.len();
+                let most = (base + base / 4).min(longest) + 1;
+                let most = if is_few && self.is_prompt(host) { most } else { most + queue };
+                let holds = (base - base / 4..=most).contains(&(waited + 1).min(most.max(waited)));
+                self.checks.hold(Invariant::Backoff, (self.now, host), holds, || {
+                    (
+                        format!("attempt {attempts} on {peer} is due after about {base} µs"),
+                        format!("it was made after {waited} µs"),
+                    )
+                });
+            }
+            (_, Disconnected) => {
+                use StateReason::{
+                    Blacklisted, Disconnected, NoAddress, Pruned, ReconnectionCancelled,
+                };
+                let is_cut = matches!(
+                    event.reason,
+                    Some(Blacklisted | Disconnected | Pruned | ReconnectionCancelled | NoAddress)
+                );
+                if is_cut {
+                    self.hosts[host].attempts[peer] = 0;
+                }
+            }
+            _ => {}
+        }
+        self.hosts[host].told_of[peer] = at;
+    }
+
+    /// Tells whether nothing keeps a host from doing what is due.
+    fn is_prompt(&self, host: usize) -> bool {
+        let state = &self.hosts[host];
+        state.paused_until + LASTED < self.now && state.app.absent_until + LASTED < self.now
     }
 
     pub(super) fn check_dialled(&mut self, host: usize, peer: PublicKey, to: usize) {
@@ -131,8 +198,7 @@ impl World {
     pub(super) fn expected_refusals(&self, host: usize, other: usize, origin: Origin) -> Grounds {
         let state = &self.hosts[host];
         Grounds {
-            // The dial was removed from the table when the connection arrived, or before.
-            is_dial_known: !matches!(origin, Origin::Dialled(_)),
+            is_ours: matches!(origin, Origin::Dialled(_)),
             sessions: state.links.len(),
             sessions_of_pair: self.links_between(host, other).len(),
         }
@@ -150,12 +216,15 @@ impl World {
         let state = &self.hosts[host];
         let holds = match reason {
             RefuseReason::InCooldown => before == Cooldown || after == Cooldown,
-            RefuseReason::AlreadyConnected => before == Established || after == Established,
+            // Who dials a peer that has a session may have been restarted.
+            RefuseReason::AlreadyConnected => {
+                grounds.is_ours && (before == Established || after == Established)
+            }
             RefuseReason::Disconnected => {
                 let until = state.parted[other] + limits.refusal;
                 state.parted[other] > 0 && self.now <= until
             }
-            RefuseReason::DialCancelled => !grounds.is_dial_known,
+            RefuseReason::DialCancelled => grounds.is_ours,
             RefuseReason::LimitReached("max_sessions") => grounds.sessions >= limits.max_sessions,
             RefuseReason::LimitReached("max_sessions_per_peer") => grounds.sessions_of_pair > 4,
             RefuseReason::LimitReached("event_queue") => state.app.absent_until > self.now,
@@ -332,3 +401,5 @@ impl World {
     }
 }
 
+/// Microseconds after which a session has lasted.
+const LASTED: u64 = 60_000_000;

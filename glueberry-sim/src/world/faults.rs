@@ -306,7 +306,9 @@ impl World {
             (app.pace, app.deaf_until, app.absent_until) = (0, 0, 0);
             (app.dials_fail_until, app.disk_full_until, app.misled) = (0, 0, None);
             for peer in 0..self.hosts.len() {
-                self.unban(host, peer);
+                if self.hosts[host].banned[peer].is_some() {
+                    self.unban(host, peer);
+                }
             }
             if !self.hosts[host].is_up() {
                 self.restart(host);
