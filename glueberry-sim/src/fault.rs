@@ -18,8 +18,6 @@ pub(crate) struct Faults {
     /// Of each host: how many times as long delays are, and until when.
     spikes: Vec<(u64, u64)>,
     held: Vec<(Wake, usize, usize)>,
-    /// Connections that come about now can't be held to lose nothing.
-    pub(crate) is_wild: bool,
     pub(crate) fired: Fired,
 }
 
@@ -32,7 +30,6 @@ impl Faults {
             breaks: vec![None; hosts * hosts],
             spikes: vec![(1, 0); hosts],
             held: Vec::new(),
-            is_wild: false,
             fired: Fired::new(),
         }
     }

@@ -172,8 +172,8 @@ fn traffic(plan: &mut Plan, rng: &mut Rng) {
         .collect();
     let flows = match plan.profile {
         Mix::Lifecycle => pairs.len() / 2,
-        Mix::Traffic => pairs.len() * 3,
-        _ => pairs.len() * 2,
+        Mix::Traffic => pairs.len() * 2,
+        _ => pairs.len() * 3 / 2,
     };
     let end = plan.calm_from;
     for _ in 0..flows {
@@ -194,6 +194,11 @@ fn traffic(plan: &mut Plan, rng: &mut Rng) {
         let (at, lasts) = (rng.below(end / 2), rng.range(end / 8, end / 2));
         let (stream, every) = (rng.index(STREAMS.len()), lasts / count.max(1));
         plan.step(at, What::Talk { from, to, stream, count, burst, size, every });
+        if rng.chance(300) {
+            // Both begin at once.
+            let (from, to) = (to, from);
+            plan.step(at, What::Talk { from, to, stream, count, burst, size, every });
+        }
     }
 }
 

@@ -66,6 +66,8 @@ pub(crate) struct Stored {
     pub(crate) previous: Option<Book>,
     /// Being written.
     pub(crate) pending: Option<Book>,
+    /// What it held was damaged before.
+    pub(crate) was_damaged: bool,
 }
 
 /// A ban, as the application knows it.
@@ -97,6 +99,7 @@ pub(crate) struct App {
     pub(crate) disk_full_until: u64,
     /// Whom dials reach instead, and until when.
     pub(crate) misled: Option<(usize, u64)>,
+    pub(crate) was_misled: bool,
 }
 
 /// Messages that a host says to another.

@@ -88,7 +88,10 @@ impl World {
             Disk::Intact | Disk::Stale | Disk::Lost => {}
         }
         let parsed = Book::parse(&bytes, stored.limits(), |_| true);
-        let is_whole = matches!(left, Disk::Intact | Disk::Stale);
+        // What was damaged once stays in the file as it is.
+        let disk = &mut self.hosts[host].disk;
+        disk.was_damaged |= matches!(left, Disk::Torn | Disk::Flipped);
+        let is_whole = !disk.was_damaged;
         let holds = parsed.as_ref().is_ok_and(|(_, rejected)| rejected.is_empty()) || !is_whole;
         self.checks.hold(Invariant::BookSurvives, (self.now, host), holds, || {
             ("the address book was stored whole".into(), format!("read back: {parsed:?}"))

@@ -16,6 +16,8 @@ use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grounds {
     is_ours: bool,
+    /// The end of a session is on its way to the node, which still counts it.
+    has_unheard: bool,
     sessions: usize,
     sessions_of_pair: usize,
 }
@@ -136,23 +138,24 @@ impl World {
         }
         let attempts = self.hosts[host].attempts[peer];
         match (from, event.state) {
-            (_, Reconnecting) => self.hosts[host].attempts[peer] = attempts + 1,
+            (_, Reconnecting) => self.hosts[host].attempts[peer] = attempts.saturating_add(1),
             // What the application asks for begins anew.
             (_, Connecting) if self.hosts[host].asked[peer] => {
                 self.hosts[host].attempts[peer] = 0;
                 self.hosts[host].asked[peer] = false;
             }
-            (Reconnecting, Connecting) => {
+            // A node may have forgotten a peer that it has given up.
+            (Disconnected, _) => self.hosts[host].attempts[peer] = UNKNOWN,
+            (Reconnecting, Connecting) if attempts < UNKNOWN => {
                 let longest = self.plan.limits.backoff;
                 let doubled = 1_u64.checked_shl(attempts.saturating_sub(1)).unwrap_or(u64::MAX);
                 let base = longest.min(1_000_000).saturating_mul(doubled).min(longest);
                 let waited = at.saturating_sub(since);
                 // Too many others may be dialled at the moment.
-                let queue = u64_of(self.hosts.len()) * self.plan.limits.dial_timeout;
-                let is_few = self.plan.limits.max_dials >= self.hosts.len();
-                let most = (base + base / 4).min(longest) + 1;
-                let most = if is_few && self.is_prompt(host) { most } else { most + queue };
-                let holds = (base - base / 4..=most).contains(&(waited + 1).min(most.max(waited)));
+                let is_free = self.plan.limits.max_dials >= self.hosts.len();
+                let most = (base + base / 4).min(longest);
+                let is_late = waited > most && is_free && self.is_prompt(host);
+                let holds = waited >= base - base / 4 && !is_late;
                 self.checks.hold(Invariant::Backoff, (self.now, host), holds, || {
                     (
                         format!("attempt {attempts} on {peer} is due after about {base} µs"),
@@ -189,7 +192,7 @@ impl World {
             (format!("{peer} is banned"), "it is dialled".into())
         });
         let is_right = self.peers.get(&peer) == Some(&to);
-        let is_misled = self.hosts[host].app.misled.is_some();
+        let is_misled = self.hosts[host].app.was_misled;
         self.checks.hold(Invariant::Answer, (self.now, host), is_right || is_misled, || {
             (format!("the dial is for {peer}"), format!("its address is that of {to}"))
         });
@@ -199,6 +202,7 @@ impl World {
         let state = &self.hosts[host];
         Grounds {
             is_ours: matches!(origin, Origin::Dialled(_)),
+            has_unheard: !state.mail.is_empty(),
             sessions: state.links.len(),
             sessions_of_pair: self.links_between(host, other).len(),
         }
@@ -225,12 +229,16 @@ impl World {
                 state.parted[other] > 0 && self.now <= until
             }
             RefuseReason::DialCancelled => grounds.is_ours,
-            RefuseReason::LimitReached("max_sessions") => grounds.sessions >= limits.max_sessions,
-            RefuseReason::LimitReached("max_sessions_per_peer") => grounds.sessions_of_pair > 4,
+            RefuseReason::LimitReached("max_sessions") => {
+                grounds.has_unheard || grounds.sessions >= limits.max_sessions
+            }
+            RefuseReason::LimitReached("max_sessions_per_peer") => {
+                grounds.has_unheard || grounds.sessions_of_pair > 4
+            }
             RefuseReason::LimitReached("event_queue") => state.app.absent_until > self.now,
             RefuseReason::Blacklisted => state.banned[other].is_some(),
             RefuseReason::ShuttingDown => state.is_stopping,
-            RefuseReason::WrongPeer => state.app.misled.is_some(),
+            RefuseReason::WrongPeer => state.app.was_misled,
             _ => false,
         };
         self.checks.hold(Invariant::RefusedForReason, (self.now, host), holds, || {
@@ -403,3 +411,5 @@ impl World {
 
 /// Microseconds after which a session has lasted.
 const LASTED: u64 = 60_000_000;
+/// Attempts of a peer that nobody has counted.
+const UNKNOWN: u32 = u32::MAX / 2;

@@ -36,6 +36,7 @@ impl World {
             What::Spike { host, factor, lasts } => {
                 self.faults.spike(host, factor, self.now + lasts);
                 self.fire_if(self.has_links(host), "latency spike");
+                self.touch_links_of(host);
             }
             What::Reset { a, b } => {
                 let links = self.links_between(a, b);
@@ -48,6 +49,9 @@ impl World {
             What::Stall { from, to, lasts } => {
                 let links = self.links_between(from, to);
                 self.fire_if(!links.is_empty(), "stall");
+                for link in links {
+                    self.touch_link(link);
+                }
                 self.faults.stall(from, to, self.now + lasts);
             }
             What::Crash { host, inputs, down, .. } => self.doom(host, inputs, down),
@@ -155,6 +159,14 @@ impl World {
 
     fn has_links(&self, host: usize) -> bool {
         !self.hosts[host].links.is_empty()
+    }
+
+    fn touch_links_of(&mut self, host: usize) {
+        for link in 0..self.links.len() {
+            if self.links[link].ends.iter().any(|end| end.host == host) {
+                self.touch_link(link);
+            }
+        }
     }
 
     /// Returns the connections between two hosts that are not over.

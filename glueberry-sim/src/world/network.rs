@@ -245,7 +245,9 @@ impl World {
             .map(|(host, origin)| End::new(host, self.hosts[host].life, origin));
         let link = self.links.len();
         self.links.push(Link::new(ends, naming, rng));
-        self.links[link].is_touched = self.faults.is_wild;
+        let is_slow = self.faults.slowness(self.now, a, b) > 1;
+        let has_rogue = self.hosts[a].is_rogue || self.hosts[b].is_rogue;
+        self.links[link].is_touched = is_slow || has_rogue;
         let there = self.delay(link);
         let back = self.delay(link);
         self.queue.push(self.now + there, Wake::Arrive(link, 1));

@@ -108,11 +108,14 @@ impl World {
     }
 
     /// Returns whom an address leads to.
-    fn resolve(&self, host: usize, addresses: &[Address]) -> usize {
-        let app = &self.hosts[host].app;
+    fn resolve(&mut self, host: usize, addresses: &[Address]) -> usize {
+        let app = &mut self.hosts[host].app;
         if let Some((to, until)) = app.misled
             && until > self.now
+            && to != host
         {
+            app.was_misled = true;
+            self.faults.fire("misled dial");
             return to;
         }
         addresses

@@ -31,6 +31,11 @@ impl World {
     fn call(&mut self, host: usize, peer: usize, rng: &mut Rng) {
         let end = self.current_end(host, peer);
         match (rng.below(20), end) {
+            (_, Some((link, side)))
+                if !self.links[link].ends[side].talk.is_finalized && rng.chance(300) =>
+            {
+                self.prepare_with_wrong_key((link, side), peer);
+            }
             (0, _) => self.part(host, peer),
             (1..=4, _) => {
                 self.learn(host, peer);

@@ -1,7 +1,7 @@
 //! The substreams of a connection: how they are opened, what goes over them, how they end.
 
 use bytes::Bytes;
-use glueberry_proto::{Naming, OpenError, SubstreamEnd};
+use glueberry_proto::{Naming, OpenError, Profile, SubstreamEnd};
 
 use super::{Touch, Wake, World};
 use crate::link::{Half, Side, Stage, Standing};
@@ -177,6 +177,12 @@ impl World {
         (from, to): (usize, usize),
         bytes: &Bytes,
     ) -> bool {
+        // Go's nodes reset what our nodes then say again: whether it was read, nobody knows. A break
+        // by the network would look the same, and nothing holds that profile to deliver once then.
+        let session = self.links[link].ends[side].session.as_ref();
+        if session.and_then(|session| session.profile()) != Some(Profile::V1) {
+            return false;
+        }
         let Some(after) = self.faults.break_after(from, to) else {
             return false;
         };
