@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use glueberry_proto::{
-    ConnectionId, ConnectionLost, Naming, Origin, ProtocolId, Session, SubstreamBuffer,
+    ConnectionId, ConnectionLost, Naming, Origin, ProtocolId, READ_CHUNK, Session, SubstreamBuffer,
     SubstreamId, ToSession,
 };
 
 use crate::model::Lane;
 use crate::plan::STREAMS;
 use crate::rng::{Rng, u64_of, usize_of};
+use crate::world::Rogue;
 
 /// One of the two ends of a connection: 0 is the one that dialled.
 pub(crate) type Side = usize;
@@ -28,6 +29,8 @@ pub(crate) struct Link {
     pub(crate) is_touched: bool,
     /// Since when nothing passes in one of the directions.
     pub(crate) blocked_since: Option<u64>,
+    /// Who has no session at his end.
+    pub(crate) rogue: Option<Rogue>,
     /// It has no state any more, and nothing comes of it.
     pub(crate) is_over: bool,
 }
@@ -89,8 +92,6 @@ pub(crate) struct Talk {
     pub(crate) is_finalized: bool,
     /// The session has told so.
     pub(crate) is_established: bool,
-    /// Since then the application has told it to close.
-    pub(crate) was_told_to_close: bool,
     /// Its end was told.
     pub(crate) is_closed: bool,
     /// Handshake messages that the application said.
@@ -158,6 +159,7 @@ impl Link {
             busy_until: [0; 2],
             is_touched: false,
             blocked_since: None,
+            rogue: None,
             is_over: false,
         }
     }
@@ -165,11 +167,6 @@ impl Link {
     /// Returns the substream that an end knows by this id.
     pub(crate) fn pipe_of(&self, side: Side, id: SubstreamId) -> Option<usize> {
         self.ends[side].substreams.get(usize_of(id.as_u64())).copied().flatten()
-    }
-
-    /// Tells whether both hosts have a session on it that is alive.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.ends.iter().all(|end| end.standing == Standing::Open)
     }
 
     /// Forgets what is on its way.
@@ -219,9 +216,10 @@ impl End {
 }
 
 impl Pipe {
-    pub(crate) fn new(opener: Side, id: SubstreamId, proposals: Vec<ProtocolId>) -> Self {
+    /// Makes a substream that a side opens, under an id if it has a session.
+    pub(crate) fn new(opener: Side, id: Option<SubstreamId>, proposals: Vec<ProtocolId>) -> Self {
         let mut buffers = [None, None];
-        buffers[opener] = Some(SubstreamBuffer::new(id));
+        buffers[opener] = id.map(SubstreamBuffer::new);
         Self {
             opener,
             stage: Stage::Offered,
@@ -230,13 +228,6 @@ impl Pipe {
             buffers,
             halves: [Half::default(), Half::default()],
         }
-    }
-
-    /// Returns the name of the substream at one end, for notes.
-    pub(crate) fn name(&self, side: Side) -> u64 {
-        self.buffers[side]
-            .as_ref()
-            .map_or(u64::MAX, |buffer| buffer.substream().as_u64())
     }
 }
 
@@ -249,12 +240,13 @@ impl Half {
         self.last
     }
 
-    /// Takes what has arrived first.
+    /// Takes what has arrived first, as much as is read at a time.
     pub(crate) fn take(&mut self, now: u64) -> Option<Bytes> {
-        if self.segments.front()?.0 > now {
-            return None;
-        }
-        let (_, bytes) = self.segments.pop_front()?;
+        let (_, first) = self.segments.front_mut().filter(|(at, _)| *at <= now)?;
+        let bytes = match first.len() > READ_CHUNK {
+            true => first.split_to(READ_CHUNK),
+            false => self.segments.pop_front()?.1,
+        };
         self.in_flight -= bytes.len();
         Some(bytes)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::check::{Invariant, Violation};
 use crate::fault::Fired;
+use crate::generate::TRICKS;
 use crate::plan::Mix;
 use crate::trace::{NOWHERE, Note};
 use crate::world::{Outcome, World};
@@ -125,7 +126,9 @@ impl Summary {
             .filter(|(one, count)| **count == 0 && !SEEN_ELSEWHERE.contains(one))
             .map(|(one, _)| one.name())
             .collect();
-        never.extend(FAULTS.iter().filter(|kind| !self.fired.contains_key(**kind)));
+        let tricks = TRICKS.iter().map(|trick| trick.name());
+        let kinds = FAULTS.iter().copied().chain(tricks);
+        never.extend(kinds.filter(|kind| !self.fired.contains_key(kind)));
         never
     }
 
@@ -228,7 +231,7 @@ const SEEN_ELSEWHERE: [Invariant; 1] = [Invariant::Repeats];
 const ENOUGH: u64 = 500;
 
 /// All kinds of faults, as they are counted.
-pub(crate) const FAULTS: [&str; 22] = [
+pub(crate) const FAULTS: [&str; 21] = [
     "ban",
     "full disk",
     "partition",
@@ -250,5 +253,4 @@ pub(crate) const FAULTS: [&str; 22] = [
     "uninvited connections",
     "refuse",
     "disconnect",
-    "trick",
 ];

@@ -431,7 +431,8 @@ impl World {
             ("nobody has finalized the handshake".into(), "a message was delivered".into())
         });
         if self.hosts[other].is_rogue {
-            return self.note(host, link, Kind::Received, (u64::MAX, u64_of(text.len())));
+            self.note(host, link, Kind::Received, (u64::MAX, u64_of(text.len())));
+            return self.check_rogue_message(link, side, text);
         }
         let found = self.model.find(text);
         let is_of_here = found.is_some_and(|(_, sent)| {

@@ -337,7 +337,8 @@ impl World {
     /// What a session holds of what it was handed.
     pub(super) fn check_memory(&mut self, link: usize, side: Side) {
         let end = &self.links[link].ends[side];
-        let (host, held) = (end.host, end.held);
+        let is_closed = end.session.as_ref().is_none_or(|session| session.is_closed());
+        let (host, held) = (end.host, if is_closed { 0 } else { end.held });
         let pipes = u64_of(self.links[link].pipes.len());
         let chunk = u64_of(READ_CHUNK);
         let said = u64_of(Config::default().max_handshake_size) + 100;

@@ -311,6 +311,13 @@ impl World {
         self.is_calm = true;
         self.faults.clear();
         self.release_held();
+        for link in 0..self.links.len() {
+            for side in [0, 1] {
+                if self.hosts[self.links[link].ends[side].host].is_rogue {
+                    self.rogue_goes_on(link, side, 2);
+                }
+            }
+        }
         for host in 0..self.hosts.len() {
             self.hosts[host].paused_until = 0;
             self.hosts[host].doom = None;

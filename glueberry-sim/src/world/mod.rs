@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use glueberry_proto::crypto::{Aead, default_aead};
 use glueberry_proto::{DialId, Identity, Instant, PublicKey, StreamName};
 
+pub(crate) use self::rogue::Rogue;
 use crate::check::{Checks, Violation};
 use crate::cipher::{FastAead, Witness};
 use crate::fault::{Faults, Fired};

@@ -74,7 +74,7 @@ impl World {
             Action::OpenSubstream { substream, protocols } => {
                 self.note(host, link, Kind::Open, (substream.as_u64(), 0));
                 let pipe = self.links[link].pipes.len();
-                self.links[link].pipes.push(Pipe::new(side, substream, protocols));
+                self.links[link].pipes.push(Pipe::new(side, Some(substream), protocols));
                 self.name_substream(link, side, substream, pipe);
                 self.open(link, pipe);
             }

@@ -1,7 +1,7 @@
 //! The end of a run: after the last fault everything comes right, and after shutdown nothing is
 //! left.
 
-use glueberry_proto::{ConnectionState, Node};
+use glueberry_proto::ConnectionState;
 
 use super::World;
 use crate::check::Invariant;
@@ -105,10 +105,5 @@ impl World {
                 )
             });
         }
-    }
-
-    /// Tells whether a host's node runs.
-    pub(super) fn has_node(&self, host: usize) -> bool {
-        self.hosts[host].node.as_ref().map(Node::public_key).is_some()
     }
 }

@@ -69,10 +69,13 @@ impl World {
 
     /// The opener of a substream hears what was agreed on.
     pub(super) fn answer(&mut self, link: usize, at: usize, is_yes: bool) {
-        let Some(pipe) = self.links[link].pipes.get_mut(at) else {
+        let Some(pipe) = self.links[link].pipes.get(at) else {
             return;
         };
         let (opener, agreed) = (pipe.opener, pipe.agreed.clone());
+        if self.hosts[self.links[link].ends[opener].host].is_rogue {
+            return self.rogue_answered(link, at, opener, is_yes);
+        }
         let Some(id) = pipe.buffers[opener].as_ref().map(|buffer| buffer.substream()) else {
             return;
         };
@@ -248,6 +251,7 @@ impl World {
         }
         let taken = self.feed(link, at, side);
         self.end_reading(link, at, side);
+        self.check_offence(link, at, side);
         self.try_acknowledge(link, at, side);
         let Some(pipe) = self.links[link].pipes.get_mut(at) else {
             return;
