@@ -63,6 +63,8 @@ pub(crate) struct End {
     pub(crate) held: u64,
     /// The end of the session as it was told.
     pub(crate) closed: Option<(usize, u64)>,
+    /// When messages of a refused stream were taken back, and how many.
+    pub(crate) taken_back: (u64, usize),
     /// Wakes in a row that changed nothing.
     pub(crate) idle_wakes: u32,
 }
@@ -199,6 +201,7 @@ impl End {
             lanes: <[Lane; STREAMS.len()]>::default(),
             held: 0,
             closed: None,
+            taken_back: (0, 0),
             idle_wakes: 0,
         }
     }

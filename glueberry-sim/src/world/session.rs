@@ -167,7 +167,9 @@ impl World {
                 self.check_untouched(link, side, &|| {
                     format!("stream {stream} was refused with {unsent} messages unsent")
                 });
-                self.take_unsent(link, side);
+                let count = self.take_unsent(link, side);
+                let (now, taken) = (self.now, &mut self.links[link].ends[side].taken_back);
+                *taken = (now, if taken.0 == now { taken.1 + count } else { count });
                 self.unpark(link, side);
             }
             Event::StreamNotPrepared { stream } => {
@@ -180,7 +182,12 @@ impl World {
     fn session_closed(&mut self, link: usize, side: Side, closed: &Closed) {
         let host = self.links[link].ends[side].host;
         self.note(host, link, Kind::Closed, (u64_of(closed.unsent), closed.in_doubt));
-        let given_back = self.take_unsent(link, side);
+        let mut given_back = self.take_unsent(link, side);
+        // The end may have come before the application took note of a refusal.
+        let (at, before) = self.links[link].ends[side].taken_back;
+        if at == self.now && closed.unsent > given_back {
+            given_back += before;
+        }
         let end = &mut self.links[link].ends[side];
         end.talk.is_closed = true;
         end.closed = Some((closed.unsent, closed.in_doubt));
