@@ -2,7 +2,7 @@
 //! are as likely as common ones.
 
 use crate::plan::{
-    Cuts, Disk, Family, HostPlan, Limits, Manners, Mix, NamingMode, Net, Plan, STREAMS, Step, Trick,
+    Cuts, Disk, Family, HostPlan, Limits, MAX_HOSTS, Manners, Mix, NamingMode, Net, Plan, STREAMS, Step, Trick,
     What, Wires,
 };
 use crate::rng::{Rng, u64_of};
@@ -329,7 +329,6 @@ pub(crate) const TRICKS: [Trick; 20] = [
 
 /// Kinds of faults that are drawn in `fault`.
 const KINDS: u64 = 19;
-const MAX_HOSTS: usize = 64;
 const MAX_MESSAGE: usize = 20_000;
 
 const PLAN: u64 = 1;

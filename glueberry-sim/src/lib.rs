@@ -3,6 +3,7 @@
 mod check;
 mod cipher;
 mod cli;
+mod export;
 mod fault;
 mod generate;
 mod host;
@@ -13,6 +14,7 @@ mod plan;
 mod queue;
 mod report;
 mod rng;
+mod shrink;
 mod trace;
 mod world;
 

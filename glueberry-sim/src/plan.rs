@@ -266,7 +266,78 @@ pub(crate) enum Trick {
     Hangup,
 }
 
+impl What {
+    /// Returns the hosts that a step is about, but for those of a partition.
+    pub(crate) fn hosts(&self) -> Vec<usize> {
+        match *self {
+            Self::Want { by, of } | Self::Part { by, of } | Self::Ban { by, of, .. } => {
+                vec![by, of]
+            }
+            Self::Talk { from, to, .. }
+            | Self::Break { from, to, .. }
+            | Self::Stall { from, to, .. } => vec![from, to],
+            Self::Flap { a, b, .. } | Self::Reset { a, b } | Self::Uninvited { a, b, .. } => {
+                vec![a, b]
+            }
+            Self::Trick { by, to, .. } => vec![by, to],
+            Self::Mislead { host, to, .. } => vec![host, to],
+            Self::Partition { .. } => Vec::new(),
+            Self::Spike { host, .. }
+            | Self::Crash { host, .. }
+            | Self::Pause { host, .. }
+            | Self::Clock { host, .. }
+            | Self::Sluggish { host, .. }
+            | Self::Absent { host, .. }
+            | Self::Storm { host, .. }
+            | Self::Drop { host }
+            | Self::FullDisk { host, .. }
+            | Self::Refuse { host, .. } => vec![host],
+        }
+    }
+
+    /// Tells whether nothing goes wrong by it.
+    pub(crate) const fn is_wish(&self) -> bool {
+        matches!(self, Self::Want { .. } | Self::Talk { .. } | Self::Part { .. })
+    }
+}
+
 impl Plan {
+    /// Reads a plan that was stored, and makes sure that it can be run.
+    ///
+    /// # Errors
+    ///
+    /// If it is none, or names hosts, streams or identities that there are not.
+    pub(crate) fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        let plan: Self = serde_json::from_str(text)?;
+        match plan.flaw() {
+            None => Ok(plan),
+            Some(flaw) => Err(serde::de::Error::custom(flaw)),
+        }
+    }
+
+    /// Says why a plan can't be run, if it can't.
+    fn flaw(&self) -> Option<&'static str> {
+        let count = self.hosts.len();
+        let is_named = |step: &Step| step.what.hosts().into_iter().all(|host| host < count);
+        let is_stream = |step: &Step| match step.what {
+            What::Talk { stream, .. } => stream < STREAMS.len(),
+            _ => true,
+        };
+        if !(2..=MAX_HOSTS).contains(&count) {
+            Some("a run has 2 to 64 hosts")
+        } else if !self.steps.iter().all(is_named) {
+            Some("a step is about a host that there is not")
+        } else if !self.steps.iter().all(is_stream) {
+            Some("a step is about a stream that there is not")
+        } else if self.config(0).check().is_err() {
+            Some("its limits are no valid configuration")
+        } else if self.bug.as_deref().is_some_and(|name| Bug::from_name(name).is_none()) {
+            Some("it revives a bug that there is not")
+        } else {
+            None
+        }
+    }
+
     /// Returns the configuration of a host.
     pub(crate) fn config(&self, host: usize) -> Config {
         let limits = &self.limits;
@@ -333,3 +404,6 @@ pub(crate) fn stream_names() -> Vec<StreamName> {
 
 /// The streams that applications talk on.
 pub(crate) const STREAMS: [&str; 3] = ["chat", "blocks", "state"];
+
+/// Hosts that a set of bits can hold.
+pub(crate) const MAX_HOSTS: usize = 64;

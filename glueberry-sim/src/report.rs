@@ -35,14 +35,15 @@ pub(crate) struct Summary {
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) seed: u64,
-    profile: Mix,
+    /// The arguments that lead to its plan.
+    arguments: String,
     violation: Violation,
     /// The last events per node.
     latest: String,
 }
 
 impl Failure {
-    pub(crate) fn new(world: &World, outcome: &Outcome, seed: u64, profile: Mix) -> Self {
+    pub(crate) fn new(world: &World, outcome: &Outcome, seed: u64, arguments: String) -> Self {
         let violation = outcome.violation.clone().unwrap_or_else(|| Violation {
             invariant: Invariant::Repeats,
             at: 0,
@@ -50,16 +51,16 @@ impl Failure {
             fact: String::new(),
             clash: String::new(),
         });
-        Self { seed, profile, latest: latest(world), violation }
+        Self { seed, arguments, latest: latest(world), violation }
     }
 
     fn text(&self) -> String {
         format!(
-            "{}\n{}repeat it with: cargo run --release -p glueberry-sim -- run --seed {} --profile {}\n",
+            "{}\n{}repeat it with: cargo run --release -p glueberry-sim -- replay --seed {} {}\n",
             self.violation,
             self.latest,
             self.seed,
-            profile_name(self.profile)
+            self.arguments
         )
     }
 }
@@ -96,12 +97,12 @@ impl Summary {
     }
 
     /// Takes note that a seed was run twice.
-    pub(crate) fn repeated(&mut self, seed: u64, hash: u128, again: u128) {
+    pub(crate) fn repeated(&mut self, seed: u64, arguments: String, (hash, again): (u128, u128)) {
         self.repeated += 1;
         if hash != again {
             self.failures.push(Failure {
                 seed,
-                profile: Mix::Default,
+                arguments,
                 violation: Violation {
                     invariant: Invariant::Repeats,
                     at: 0,
@@ -195,7 +196,7 @@ fn scaled(number: u64, by: u64, over: u64) -> u64 {
 }
 
 /// Returns what happened last on each node.
-fn latest(world: &World) -> String {
+pub(crate) fn latest(world: &World) -> String {
     let mut text = String::new();
     for host in 0..world.plan.hosts.len() {
         text.push_str(&format!("node {host}, lately:\n"));

@@ -115,8 +115,12 @@ impl World {
         });
         self.check_backoff(host, peer, from, event);
         if from == Established {
-            let superseded = StateReason::SessionEnded(CloseReason::Superseded);
-            let is_disturbed = event.reason.as_ref() == Some(&superseded);
+            let is_disturbed = matches!(
+                event.reason,
+                Some(StateReason::SessionEnded(
+                    CloseReason::Superseded | CloseReason::HandshakeTimeout
+                ))
+            );
             self.checks.hold(Invariant::Undisturbed, at, !is_disturbed, || {
                 (format!("peer {peer} was Established"), format!("{:?}", event.reason))
             });

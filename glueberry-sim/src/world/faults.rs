@@ -13,9 +13,8 @@ impl World {
     /// Makes a step.
     pub(super) fn step(&mut self, step: usize) {
         let what = self.plan.steps[step].what;
-        if let Some(host) = what.host()
-            && !what.is_wish()
-        {
+        if !what.is_wish() {
+            let host = what.hosts().first().copied().unwrap_or(0);
             self.note(host, NOWHERE, Kind::Fault, (crate::rng::u64_of(step), 0));
         }
         match what {
@@ -348,36 +347,5 @@ impl World {
             _ => None,
         });
         crash.unwrap_or(Disk::Intact)
-    }
-}
-
-impl What {
-    /// Returns the host that a step is about, for its place in the picture.
-    pub(crate) const fn host(&self) -> Option<usize> {
-        Some(match *self {
-            Self::Want { by, .. }
-            | Self::Part { by, .. }
-            | Self::Ban { by, .. }
-            | Self::Trick { by, .. } => by,
-            Self::Talk { from, .. } | Self::Break { from, .. } | Self::Stall { from, .. } => from,
-            Self::Flap { a, .. } | Self::Reset { a, .. } | Self::Uninvited { a, .. } => a,
-            Self::Spike { host, .. }
-            | Self::Crash { host, .. }
-            | Self::Pause { host, .. }
-            | Self::Clock { host, .. }
-            | Self::Sluggish { host, .. }
-            | Self::Absent { host, .. }
-            | Self::Storm { host, .. }
-            | Self::Drop { host }
-            | Self::Mislead { host, .. }
-            | Self::FullDisk { host, .. }
-            | Self::Refuse { host, .. } => host,
-            Self::Partition { .. } => 0,
-        })
-    }
-
-    /// Tells whether nothing goes wrong by it.
-    pub(crate) const fn is_wish(&self) -> bool {
-        matches!(self, Self::Want { .. } | Self::Talk { .. } | Self::Part { .. })
     }
 }

@@ -203,6 +203,10 @@ impl World {
         }
     }
 
+    pub(crate) const fn violation(&self) -> Option<&Violation> {
+        self.checks.violation()
+    }
+
     /// Returns what happened.
     pub(crate) const fn trace(&self) -> &Trace {
         &self.trace
