@@ -175,6 +175,7 @@ pub mod crypto;
 mod error;
 mod fault;
 pub mod greeting;
+pub mod handler;
 mod id;
 mod message;
 mod node;

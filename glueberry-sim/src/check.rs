@@ -61,6 +61,7 @@ invariants! {
     Converges "After the last fault every wanted pair becomes Established in time.",
     Released "After the last fault everything that an application has to say is accepted in time.",
     Freed "After shutdown nothing is left: no session, no dial, no timer.",
+    Application "What the application promises holds.",
     Repeats "The same seed gives the same run.",
 }
 

@@ -1,8 +1,10 @@
 //! A machine on which a node runs, with the application that uses it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use glueberry_proto::book::Book;
+use glueberry_proto::handler::Handler;
 use glueberry_proto::{ConnectionId, ConnectionState, DialId, Node, PublicKey, ToNode};
 
 use crate::rng::Rng;
@@ -50,6 +52,18 @@ pub(crate) struct Host {
     /// Of each peer: when it was disconnected here.
     pub(crate) parted: Vec<u64>,
     pub(crate) app: App,
+    /// The program that runs here in place of the scripted application.
+    pub(crate) program: Program,
+}
+
+/// A program, or a place where none is.
+#[derive(Default)]
+pub(crate) struct Program(pub(crate) Option<Box<dyn Handler>>);
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Program").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A dial under way.
@@ -150,6 +164,7 @@ impl Host {
                 retry_is_due: vec![false; peers],
                 ..App::default()
             },
+            program: Program::default(),
         }
     }
 
@@ -160,6 +175,7 @@ impl Host {
 
     /// Forgets what a killed process forgets.
     pub(crate) fn forget(&mut self) {
+        self.program = Program::default();
         self.node = None;
         self.links.clear();
         self.dials.clear();

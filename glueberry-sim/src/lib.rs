@@ -15,9 +15,11 @@ mod queue;
 mod report;
 mod rng;
 mod shrink;
+mod simulation;
 mod trace;
 mod world;
 
 pub use check::{Invariant, Violation};
 pub use cli::main;
 pub use plan::Mix;
+pub use simulation::{Failed, Peer, Report, Simulation};

@@ -9,7 +9,7 @@ use glueberry_proto::{
 };
 
 use crate::model::Lane;
-use crate::plan::STREAMS;
+use crate::plan::MAX_STREAMS;
 use crate::rng::{Rng, u64_of, usize_of};
 use crate::world::Rogue;
 
@@ -58,7 +58,9 @@ pub(crate) struct End {
     /// How the connection is lost, which is on its way to this end.
     pub(crate) loss: Option<ConnectionLost>,
     pub(crate) talk: Talk,
-    pub(crate) lanes: [Lane; STREAMS.len()],
+    pub(crate) lanes: [Lane; MAX_STREAMS],
+    /// What a program has sent on each stream, told apart by digests.
+    pub(crate) sent: Vec<Vec<u64>>,
     /// Bytes that the session was handed, less what came out of it.
     pub(crate) held: u64,
     /// The end of the session as it was told.
@@ -99,7 +101,7 @@ pub(crate) struct Talk {
     /// Handshake messages that the application said.
     pub(crate) said: usize,
     /// Streams on which messages wait to be taken.
-    pub(crate) readable: [bool; STREAMS.len()],
+    pub(crate) readable: [bool; MAX_STREAMS],
     pub(crate) read_is_due: bool,
 }
 
@@ -198,7 +200,8 @@ impl End {
             substreams: Vec::new(),
             loss: None,
             talk: Talk::default(),
-            lanes: <[Lane; STREAMS.len()]>::default(),
+            lanes: <[Lane; MAX_STREAMS]>::default(),
+            sent: Vec::new(),
             held: 0,
             closed: None,
             taken_back: (0, 0),

@@ -402,6 +402,8 @@ pub(crate) fn stream_names() -> Vec<StreamName> {
     STREAMS.iter().filter_map(|name| StreamName::new(name).ok()).collect()
 }
 
+/// Streams of a program, at most.
+pub(crate) const MAX_STREAMS: usize = 8;
 /// The streams that applications talk on.
 pub(crate) const STREAMS: [&str; 3] = ["chat", "blocks", "state"];
 

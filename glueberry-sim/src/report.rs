@@ -226,7 +226,7 @@ pub(crate) fn spoken(note: &Note) -> String {
 }
 
 /// Checked where runs are compared, or at the end of runs that have the matter.
-const SEEN_ELSEWHERE: [Invariant; 1] = [Invariant::Repeats];
+const SEEN_ELSEWHERE: [Invariant; 2] = [Invariant::Repeats, Invariant::Application];
 
 /// Seeds from which on everything must have been exercised.
 const ENOUGH: u64 = 500;

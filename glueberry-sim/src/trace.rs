@@ -57,6 +57,7 @@ kinds! {
     Wall "is told the wall clock",
     Connect "connects to {a}: {b}",
     Disconnect "disconnects {a}",
+    Timer "timer {a} is due",
     Shutdown "shuts down",
     Dial "dials {a} (dial {b})",
     CancelDial "gives up dial {a}",

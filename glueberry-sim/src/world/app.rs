@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use glueberry_proto::{ConnectionEvent, ConnectionState, SendError, StreamName};
 
-use super::{Touch, Wake, World};
+use super::{Touch, Wake, World, address_of};
 use crate::check::Invariant;
 use crate::host::Flow;
 use crate::link::{Side, Standing};
@@ -316,10 +316,6 @@ impl World {
         }
     }
 
-    pub(super) fn writable(&mut self, link: usize, side: Side, _: &StreamName) {
-        self.unpark(link, side);
-    }
-
     /// Sends one message that the model knows.
     pub(super) fn send_message(
         &mut self,
@@ -434,6 +430,9 @@ impl World {
             self.note(host, link, Kind::Received, (u64::MAX, u64_of(text.len())));
             return self.check_rogue_message(link, side, text);
         }
+        if self.runs_programs() {
+            return self.program_receives((link, side), stream, text);
+        }
         let found = self.model.find(text);
         let is_of_here = found.is_some_and(|(_, sent)| {
             (sent.link, sent.side, sent.stream) == (link, sender, stream)
@@ -476,7 +475,7 @@ impl World {
     /// Learns where a peer is.
     pub(super) fn learn(&mut self, host: usize, peer: usize) {
         let (now, key) = (self.at(), self.hosts[peer].key);
-        let address = glueberry_proto::Address::new(format!("{}{peer}", super::node::ADDRESS));
+        let address = address_of(peer);
         if let Some(node) = self.hosts[host].node.as_mut() {
             let was_off = node.state(key) == ConnectionState::Disconnected;
             let added = node.add_peer(now, key, &[address]);

@@ -7,6 +7,7 @@ mod checks;
 mod faults;
 mod network;
 mod node;
+mod program;
 mod rogue;
 mod session;
 mod settle;
@@ -19,6 +20,8 @@ use std::sync::{Arc, OnceLock};
 use glueberry_proto::crypto::{Aead, default_aead};
 use glueberry_proto::{DialId, Identity, Instant, PublicKey, StreamName};
 
+pub(crate) use self::node::address_of;
+pub(crate) use self::program::{Look, Programs};
 pub(crate) use self::rogue::Rogue;
 use crate::check::{Checks, Violation};
 use crate::cipher::{FastAead, Witness};
@@ -48,6 +51,8 @@ pub(crate) struct World {
     checks: Checks,
     trace: Trace,
     witness: Witness,
+    programs: Option<Programs>,
+    program_sent: u64,
     /// Machines whose outputs are to be looked at.
     touched: VecDeque<Touch>,
     inputs: u64,
@@ -74,6 +79,7 @@ pub(crate) enum Wake {
     Flow(usize, usize),
     Dial(usize, u64, DialId),
     Saved(usize, u64),
+    Program(usize, u64, u64),
     // One end of a connection.
     Words(usize, Side),
     Session(usize, Side),
@@ -148,6 +154,8 @@ impl World {
             checks: Checks::new(),
             trace: Trace::new(count, keeps_trace),
             witness: Witness::new(aead),
+            programs: None,
+            program_sent: 0,
             touched: VecDeque::new(),
             inputs: 0,
             pops: 0,
@@ -179,6 +187,7 @@ impl World {
         }
         self.check_settled();
         self.check_released(&stuck);
+        self.check_programs_at_rest();
         self.shut_down();
         let over = settled + self.time_to_stop();
         self.run_until(over);
@@ -194,7 +203,7 @@ impl World {
             hash: self.trace.hash(),
             inputs: self.inputs,
             pops: self.pops,
-            accepted: crate::rng::u64_of(self.model.len()),
+            accepted: crate::rng::u64_of(self.model.len()) + self.program_sent,
             delivered: self.model.delivered,
             time: self.now,
             hosts: crate::rng::u64_of(self.hosts.len()),
@@ -242,6 +251,7 @@ impl World {
             Wake::Flow(host, flow) => self.flow(host, flow),
             Wake::Dial(host, life, dial) => self.dial_goes_on(host, life, dial),
             Wake::Saved(host, life) => self.saved(host, life),
+            Wake::Program(host, life, timer) => self.program_timer(host, life, timer),
             Wake::Words(link, side) => self.read_words(link, side),
             Wake::Session(link, side) => self.session_timer(link, side),
             Wake::Take(link, side) => self.take(link, side),

@@ -84,6 +84,7 @@ impl World {
             | Wake::Retry(host, ..)
             | Wake::Flow(host, _)
             | Wake::Saved(host, _)
+            | Wake::Program(host, ..)
             | Wake::Dial(host, ..) => Some(host),
             Wake::Words(link, side)
             | Wake::Session(link, side)

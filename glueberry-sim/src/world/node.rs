@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use glueberry_proto::handler::Notice;
 use glueberry_proto::{
     Address, Admission, ConnectionEvent, ConnectionState, DialError, DialId, Identity,
     NewConnection, Node, NodeAction, Origin, Seed,
@@ -32,7 +33,8 @@ impl World {
             *chunk = draws.next().to_le_bytes();
         }
         let aead = Arc::new(self.witness.clone());
-        let config = self.plan.config(host);
+        let mut config = self.plan.config(host);
+        config.streams.clone_from(&self.streams);
         let seed = Seed::from_bytes(entropy);
         match Node::with_aead(self.at(), identity, config, seed, aead) {
             Ok(node) => self.hosts[host].node = Some(node),
@@ -42,6 +44,7 @@ impl World {
         self.inputs += 1;
         self.load_book(host);
         self.begin_app(host);
+        self.start_program(host);
         self.touched.push_back(Touch::Node(host));
     }
 
@@ -146,6 +149,9 @@ impl World {
         self.check_event(host, peer, &event);
         self.hosts[host].told[peer] = (event.state, self.now);
         self.app_event(host, peer, &event);
+        if self.runs_programs() {
+            self.tell_program(host, Notice::State(event));
+        }
     }
 
     /// Puts the node's next wake into the queue.
@@ -301,8 +307,13 @@ pub(crate) const fn state_number(state: ConnectionState) -> u64 {
     }
 }
 
+/// Returns the address of a host.
+pub(crate) fn address_of(host: usize) -> Address {
+    Address::new(format!("{ADDRESS}{host}"))
+}
+
 /// What an address begins with.
-pub(super) const ADDRESS: &str = "host-";
+const ADDRESS: &str = "host-";
 const IDENTITIES: usize = 64;
 const ENTROPY: u64 = 0x5eed_0000;
 /// The code with which a connection that was refused is closed.

@@ -1,7 +1,8 @@
 //! Driving a session: its inputs, its actions, its events, its end.
 
+use glueberry_proto::handler::Notice;
 use glueberry_proto::{
-    Action, Closed, ConnectionLost, Event, Naming, Session, SubstreamBuffer, SubstreamId,
+    Action, Closed, ConnectionLost, Event, Naming, PublicKey, Session, SubstreamBuffer, SubstreamId,
 };
 
 use super::{Wake, World};
@@ -153,7 +154,10 @@ impl World {
             Event::HandshakeReadable => self.hear(link, side),
             Event::Established => self.established(link, side),
             Event::Readable { stream } => self.readable(link, side, &stream),
-            Event::Writable { stream } => self.writable(link, side, &stream),
+            Event::Writable { stream } => {
+                self.unpark(link, side);
+                self.tell_session((link, side), |peer| Notice::Writable { peer, stream });
+            }
             Event::RecordRejected { stream, error } => {
                 self.check_rejected(link, side, &stream, error);
             }
@@ -162,6 +166,11 @@ impl World {
                     format!("stream {stream} was interrupted with {in_doubt} messages in doubt")
                 });
                 self.unpark(link, side);
+                self.tell_session((link, side), |peer| Notice::Interrupted {
+                    peer,
+                    stream,
+                    in_doubt,
+                });
             }
             Event::StreamRefused { stream, unsent } => {
                 self.check_untouched(link, side, &|| {
@@ -176,6 +185,15 @@ impl World {
                 self.check_untouched(link, side, &|| format!("stream {stream} was not prepared"));
             }
             _ => {}
+        }
+    }
+
+    /// Tells the program of a host something about one of its sessions.
+    fn tell_session(&mut self, (link, side): (usize, Side), notice: impl FnOnce(PublicKey) -> Notice) {
+        if self.runs_programs() {
+            let ends = &self.links[link].ends;
+            let (host, peer) = (ends[side].host, self.hosts[ends[1 - side].host].key);
+            self.tell_program(host, notice(peer));
         }
     }
 
@@ -201,6 +219,8 @@ impl World {
             )
         });
         self.check_close_reason(link, side, &closed.reason);
+        let closed = closed.clone();
+        self.tell_session((link, side), |peer| Notice::Closed { peer, closed });
         self.retire_later(link, side);
     }
 
@@ -216,6 +236,9 @@ impl World {
             for message in session.take_unsent(&self.streams[stream]) {
                 count += 1;
                 self.links[link].ends[side].lanes[stream].unsent += 1;
+                if self.runs_programs() {
+                    continue;
+                }
                 let found = self.model.find(&message).filter(|(_, sent)| {
                     sent.link == link && sent.side == side && sent.fate == Fate::Accepted
                 });
