@@ -16,6 +16,9 @@ pub(crate) trait Transport: Send + 'static {
     /// Gives a dial up.
     fn cancel(&mut self, dial: DialId);
 
+    /// Tells whether peers can still reach the node; true if that was not asked for.
+    fn is_listening(&self) -> bool;
+
     /// Closes everything; ready when peers had time to hear of it.
     fn close(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
