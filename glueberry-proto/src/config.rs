@@ -145,6 +145,10 @@ pub struct Config {
     #[cfg(feature = "testing")]
     #[cfg_attr(feature = "serde", serde(skip))]
     pub fault: Option<crate::testing::Fault>,
+    /// A bug of the past to revive, so that those who look for it can be seen to find it.
+    #[cfg(feature = "testing")]
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub bug: Option<crate::testing::Bug>,
 }
 
 impl Default for Config {
@@ -189,6 +193,8 @@ impl Default for Config {
             event_queue: 1024,
             #[cfg(feature = "testing")]
             fault: None,
+            #[cfg(feature = "testing")]
+            bug: None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Ways to break each rule on purpose, so that each rule's test can be seen to fail.
 
+#[cfg(feature = "testing")]
+use crate::bug::Bug;
 use crate::config::Config;
 
 /// A rule to break. Only a build with the feature `testing` can choose one.
@@ -51,7 +53,14 @@ impl Config {
     /// Tells whether a rule is to be broken.
     #[cfg(feature = "testing")]
     pub(crate) fn breaks(&self, fault: Fault) -> bool {
-        self.fault == Some(fault)
+        let bug = match self.bug {
+            Some(Bug::DropWhenFull) => Some(Fault::C6),
+            Some(Bug::SentTwice) => Some(Fault::C9),
+            Some(Bug::ClosedTwice) => Some(Fault::C2),
+            Some(Bug::WokenForNothing) => Some(Fault::C8),
+            _ => None,
+        };
+        self.fault.or(bug) == Some(fault)
     }
 
     /// Tells whether a rule is to be broken: never.

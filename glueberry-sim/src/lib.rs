@@ -1,4 +1,25 @@
 //! Deterministic simulator that runs the Glueberry core in virtual time.
-//!
-//! A place that is kept: there is nothing here yet. The core that it will run, `glueberry-proto`,
-//! takes time and entropy as arguments.
+
+mod check;
+mod cipher;
+mod cli;
+mod export;
+mod fault;
+mod generate;
+mod host;
+mod hunt;
+mod link;
+mod model;
+mod plan;
+mod queue;
+mod report;
+mod rng;
+mod shrink;
+mod simulation;
+mod trace;
+mod world;
+
+pub use check::{Invariant, Violation};
+pub use cli::main;
+pub use plan::Mix;
+pub use simulation::{Failed, Peer, Report, Simulation};

@@ -51,7 +51,7 @@ pub fn default_aead() -> Arc<dyn Aead> {
 }
 
 /// A ciphertext that does not belong to its key, nonce, additional data and tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("authentication failed")]
 #[non_exhaustive]
 pub struct OpenError;

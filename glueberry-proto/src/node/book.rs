@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::event::{ConnectionState, NodeAction, StateReason};
 use super::{Address, Node};
 use crate::book::{BlacklistError, Book, Entry, MetadataError, Revision, Unsaved};
+use crate::bug::Bug;
 use crate::crypto::PublicKey;
 use crate::error::{AddPeerError, CloseReason};
 use crate::time::Instant;
@@ -266,6 +267,9 @@ impl Node {
     }
 
     fn cut_off_banned(&mut self, peer: PublicKey) {
+        if self.config.has(Bug::BanSparesSession) {
+            return;
+        }
         self.end_all(peer, &CloseReason::Blacklisted, false);
     }
 }

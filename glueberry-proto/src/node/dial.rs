@@ -3,6 +3,7 @@
 use super::Node;
 use super::event::{ConnectionState, NodeAction, StateReason};
 use super::peer::{Dialling, Peer};
+use crate::bug::Bug;
 use crate::crypto::PublicKey;
 use crate::error::{ConnectError, DialError, RefuseReason};
 use crate::id::DialId;
@@ -71,7 +72,8 @@ impl Node {
 
     /// Starts queued dials for as long as the limits allow.
     pub(super) fn start_dials(&mut self) {
-        while self.dials.len() < self.config.max_dials && self.has_event_room() {
+        let is_unbounded = self.config.has(Bug::DialsUnbounded);
+        while (self.dials.len() < self.config.max_dials || is_unbounded) && self.has_event_room() {
             let Some(key) = self.dial_queue.pop_front() else {
                 return;
             };
@@ -84,7 +86,10 @@ impl Node {
     }
 
     fn start_dial(&mut self, key: PublicKey) {
-        let (now, deadline) = (self.now, self.now + self.config.dial_timeout);
+        let (now, mut deadline) = (self.now, self.now + self.config.dial_timeout);
+        if self.config.has(Bug::EndlessDial) {
+            deadline = now + self.config.dial_timeout * 1000;
+        }
         let addresses = self.addresses(key);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
@@ -128,8 +133,13 @@ impl Node {
             _ => StateReason::DialFailed(error),
         };
         if let Some(peer) = self.peers.get_mut(key) {
-            let event = peer.move_to_disconnected(reason, now);
-            self.events.push_back(event);
+            let mut event = peer.move_to_disconnected(reason, now);
+            if self.config.has(Bug::WrongState) {
+                event.state = ConnectionState::Established;
+            }
+            if !self.config.has(Bug::SilentChange) {
+                self.events.push_back(event);
+            }
         }
         self.retry_later(key);
     }

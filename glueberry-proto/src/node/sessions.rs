@@ -3,6 +3,7 @@
 use super::Node;
 use super::event::{ConnectionState, StateReason};
 use super::peer::Peer;
+use crate::bug::Bug;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectionLost, DialError, RefuseReason};
 use crate::id::{ConnectionId, DialId};
@@ -122,7 +123,7 @@ impl Node {
     }
 
     pub(super) fn session_established(&mut self, connection: ConnectionId) {
-        let now = self.now;
+        let (now, runs_on) = (self.now, self.config.has(Bug::TimerRunsOn));
         let Some((key, peer)) = self.peer_of(connection) else {
             return;
         };
@@ -130,7 +131,9 @@ impl Node {
             return;
         }
         let successor = peer.successor.take();
+        let running = peer.handshake_deadline.filter(|_| runs_on);
         let event = peer.move_to_established(now);
+        peer.handshake_deadline = running;
         self.events.push_back(event);
         self.confirmed(key);
         if let Some(successor) = successor {
@@ -165,7 +168,11 @@ impl Node {
     }
 
     pub(super) fn session_closed(&mut self, connection: ConnectionId, reason: CloseReason) {
-        let Some(key) = self.sessions.remove(&connection) else {
+        let closed = match self.config.has(Bug::LeaksSession) {
+            true => self.sessions.get(&connection).copied(),
+            false => self.sessions.remove(&connection),
+        };
+        let Some(key) = closed else {
             return;
         };
         let Some(peer) = self.peers.get_mut(key) else {
@@ -173,7 +180,9 @@ impl Node {
         };
         peer.sessions.retain(|record| record.connection != connection);
         match peer.granted {
-            Some(granted) if granted == connection => self.granted_closed(key, reason),
+            Some(granted) if granted == connection || self.config.has(Bug::WrongSessionEnds) => {
+                self.granted_closed(key, reason);
+            }
             Some(_) => {}
             None => {
                 self.promote(key);
@@ -297,6 +306,14 @@ impl Node {
             return Err(RefuseReason::LimitReached("max_sessions_per_peer"));
         }
         match (known.state(), direction) {
+            (ConnectionState::Connecting, Direction::Inbound)
+                if self.config.has(Bug::MutualRefusal) =>
+            {
+                Err(RefuseReason::AlreadyConnected)
+            }
+            (ConnectionState::Established, _) if self.config.has(Bug::IgnoresRedial) => {
+                Err(RefuseReason::AlreadyConnected)
+            }
             (ConnectionState::Cooldown, _) => Err(RefuseReason::InCooldown),
             (ConnectionState::Established, Direction::Outbound) => {
                 Err(RefuseReason::AlreadyConnected)
@@ -391,7 +408,9 @@ impl Node {
         };
         let is_exchanged = new.direction == keeper && old.direction != keeper && !old.is_prepared;
         let is_ours = new.direction == Direction::Outbound;
-        if is_exchanged {
+        if self.config.has(Bug::Evicts) && peer.state() == ConnectionState::Established {
+            self.end(granted, CloseReason::Superseded);
+        } else if is_exchanged {
             peer.successor = Some(newcomer);
             self.forward(granted, FromNode::Yield);
         } else if is_ours {
@@ -420,7 +439,9 @@ impl Node {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        if peer.state() == ConnectionState::Established && peer.since() + stable_after <= now {
+        let has_lasted =
+            peer.state() == ConnectionState::Established && peer.since() + stable_after <= now;
+        if has_lasted && !self.config.has(Bug::AttemptsGoOn) {
             peer.attempts = 0;
         }
         let has_failed = matches!(reason, CloseReason::HandshakeTimeout | CloseReason::Rejected(_))

@@ -3,6 +3,7 @@
 use super::Session;
 use super::action::Action;
 use super::event::{Closed, Event};
+use crate::bug::Bug;
 use crate::error::{CloseReason, ConnectionLost};
 use crate::fault::Fault;
 use crate::message::{FromSession, ToNode};
@@ -36,6 +37,9 @@ impl Session {
     }
 
     pub(super) fn connection_lost(&mut self, why: ConnectionLost) {
+        if self.config.has(Bug::DeafToLoss) {
+            return;
+        }
         if self.state.is_draining() {
             self.finish_draining();
         } else if !self.state.is_closed() {
@@ -70,6 +74,13 @@ impl Session {
             let (queued, written) = stream.sender.end();
             unsent += queued;
             in_doubt = in_doubt.saturating_add(written);
+        }
+        if self.config.has(Bug::ForgetsUnsent) {
+            unsent = 0;
+            self.streams.iter_mut().for_each(|stream| drop(stream.sender.take_unsent()));
+        }
+        if self.config.has(Bug::NoDoubt) {
+            in_doubt = 0;
         }
         self.substreams.clear();
         self.records = None;

@@ -9,7 +9,8 @@ use super::event::Event;
 use super::records::V1Records;
 use super::substreams::{Purpose, Stage, Substream};
 use super::{Session, receive};
-use crate::crypto::PublicKey;
+use crate::bug::Bug;
+use crate::crypto::{PublicKey, SharedKey};
 use crate::error::{CloseReason, FinalizeError, PeerMisbehaved, PrepareError, SendError};
 use crate::fault::Fault;
 use crate::id::SubstreamId;
@@ -243,8 +244,11 @@ impl Session {
     ) -> Result<(), PrepareError> {
         self.check_prepare(key, names)?;
         if self.records.is_none() {
-            let shared = self.identity.agree_v1(&key).map_err(PrepareError::Agreement)?;
-            self.records = Some(Box::new(V1Records::new(&*self.aead, &shared)));
+            let mut shared = self.identity.agree_v1(&key).map_err(PrepareError::Agreement)?;
+            if self.config.has(Bug::ZeroKey) {
+                shared = SharedKey::from_bytes(&[0; 32]).unwrap_or(shared);
+            }
+            self.records = Some(Box::new(V1Records::new(&*self.aead, &shared, &self.config)));
         }
         for name in names {
             self.streams.add(name.clone());
@@ -282,7 +286,7 @@ impl Session {
         if let Some(name) = names.iter().find(|name| !is_allowed(name)) {
             return Err(PrepareError::NameNotAllowed { name: name.clone() });
         }
-        if key != self.peer {
+        if key != self.peer && !self.config.has(Bug::AnyKey) {
             return Err(PrepareError::WrongKey { given: key, peer: self.peer });
         }
         Ok(())
@@ -338,7 +342,10 @@ impl Session {
         let (Some(profile), false) = (self.profile, self.state.is_waiting()) else {
             return Ingest::Paused;
         };
-        let limit = self.config.max_handshake_size;
+        let limit = match self.config.has(Bug::UnboundedHandshake) {
+            true => usize::MAX,
+            false => self.config.max_handshake_size,
+        };
         loop {
             if !self.handshake_has_room() {
                 return Ingest::Paused;

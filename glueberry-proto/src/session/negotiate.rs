@@ -6,6 +6,7 @@ use bytes::{Buf, BytesMut};
 use super::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode};
 use super::substreams::{Opener, Purpose, Stage, WriteHalf};
 use super::{Session, receive};
+use crate::bug::Bug;
 use crate::error::{CloseReason, PeerMisbehaved};
 use crate::fault::Fault;
 use crate::id::SubstreamId;
@@ -341,6 +342,7 @@ impl Session {
             return self.open_failed(id, OpenError::Failed);
         }
         if end == Finished
+            && !self.config.has(Bug::TruncationUnseen)
             && let Err(how) = receive::check_end(self.profile, &stage, unread)
         {
             return self.misbehaved(how);

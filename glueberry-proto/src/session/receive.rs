@@ -11,6 +11,7 @@ use super::action::{Ingest, ResetCode};
 use super::event::Event;
 use super::streams::Stream;
 use super::substreams::{Opener, Purpose, Stage, Substream};
+use crate::bug::Bug;
 use crate::config::Config;
 use crate::error::{PeerMisbehaved, RecordError};
 use crate::fault::Fault;
@@ -67,6 +68,14 @@ impl Session {
         substream.deadline = None;
         match self.streams.get_mut(name) {
             None => substream.stage = Stage::Parked(name.clone()),
+            Some(stream)
+                if self.config.has(Bug::BothReset) && stream.sender.bound().is_some() =>
+            {
+                let own = stream.sender.bound();
+                for id in own.into_iter().chain([id]) {
+                    self.substreams.reset(id, ResetCode::Refused, &mut self.out);
+                }
+            }
             Some(stream) => {
                 substream.stage = Stage::Bound(Purpose::Stream(name.clone()));
                 stream.peers.push_back(id);
@@ -170,7 +179,9 @@ impl Session {
         name: &StreamName,
         buf: &mut BytesMut,
     ) -> Ingest {
-        let delivers = self.state.is_established() || self.state.is_draining();
+        let delivers = self.state.is_established()
+            || self.state.is_draining()
+            || self.config.has(Bug::EarlyDelivery);
         let (true, Some(profile)) = (delivers, self.profile) else {
             return Ingest::Paused;
         };
@@ -261,7 +272,8 @@ impl Session {
         let receiver = &stream.receiver;
         let has_room = 2 * receiver.inbox.len() <= self.config.receive_queue
             && 2 * receiver.inbox_bytes <= self.config.receive_queue_bytes;
-        if message.is_some() && has_room && !self.state.is_closed() {
+        let resumes = has_room && !self.config.has(Bug::NeverResumes);
+        if message.is_some() && resumes && !self.state.is_closed() {
             self.resume_stream(name);
         }
         message

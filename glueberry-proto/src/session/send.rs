@@ -8,6 +8,7 @@ use super::event::Event;
 use super::streams::Stream;
 use super::substreams::{Opener, Purpose, Substream};
 use super::{Session, substreams::WriteHalf};
+use crate::bug::Bug;
 use crate::config::Config;
 use crate::error::SendError;
 use crate::fault::{Fault, process_counter};
@@ -285,6 +286,7 @@ impl Session {
             stream.sender.forget_retained();
         }
         let in_doubt = stream.sender.requeue_retained(&self.config);
+        let in_doubt = if self.config.has(Bug::NoDoubt) { 0 } else { in_doubt };
         if in_doubt > 0 {
             self.ending.in_doubt = self.ending.in_doubt.saturating_add(in_doubt);
             self.out.tell(Event::StreamInterrupted { stream: name.clone(), in_doubt });
@@ -368,7 +370,7 @@ impl Session {
             }
         }
         sender.nonces = Some(nonces);
-        if sender.has_reopened(&self.config) {
+        if sender.has_reopened(&self.config) && !self.config.has(Bug::NeverWritable) {
             self.out.tell(Event::Writable { stream: name.clone() });
         }
     }
@@ -377,6 +379,7 @@ impl Session {
     fn bind_sender(&mut self, name: &StreamName, id: SubstreamId) {
         let seed = match self.config.breaks(Fault::C11) {
             true => self.seed.child(b"fault", process_counter()),
+            false if self.config.has(Bug::NonceAgain) => self.seed.child(b"substream", 0),
             false => self.seed.child(b"substream", id.as_u64()),
         };
         let Some(stream) = self.streams.get_mut(name) else {

@@ -16,4 +16,5 @@ pub use self::greeting::fuzz_greeting;
 pub use self::preamble::fuzz_preamble;
 pub use self::records::fuzz_open_record;
 pub use self::session::{fuzz_handshake_input, fuzz_handshake_input_with};
+pub use crate::bug::Bug;
 pub use crate::fault::Fault;

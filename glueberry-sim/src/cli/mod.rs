@@ -1,0 +1,167 @@
+//! The command line.
+
+mod run;
+mod single;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use glueberry_proto::testing::Bug;
+
+use self::run::Run;
+use crate::generate::{SECOND, Size, generate};
+use crate::hunt::hunt;
+use crate::plan::{Mix, Plan};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "glueberry-sim",
+    about = "Runs the Glueberry core in a universe where everything goes wrong."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs many seeds, or one, and says what was exercised.
+    Run(Run),
+    /// Repeats the run of a seed, or of a plan that was stored, and says how it ended.
+    Replay(Source),
+    /// Makes a run that fails as small as it can be, and stores its plan.
+    Shrink {
+        #[command(flatten)]
+        source: Source,
+        /// Where the plan is stored.
+        #[arg(long, default_value = "shrunk.json")]
+        out: PathBuf,
+        /// Seconds to spend.
+        #[arg(long, default_value_t = 60)]
+        patience: u64,
+    },
+    /// Stores all that happens in a run, for tools and for people.
+    Trace {
+        #[command(flatten)]
+        source: Source,
+        /// Where to write one JSON object per line.
+        #[arg(long)]
+        jsonl: Option<PathBuf>,
+        /// Where to write a page with a picture.
+        #[arg(long)]
+        html: Option<PathBuf>,
+    },
+    /// Revives each bug of the past, and looks whether it is found.
+    Hunt {
+        /// Only these.
+        bugs: Vec<String>,
+    },
+}
+
+/// Which run is meant.
+#[derive(Debug, Args)]
+struct Source {
+    /// A plan that was stored; instead of a seed.
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    shape: Shape,
+    /// The seed.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+/// What a seed is made into.
+#[derive(Debug, Args)]
+struct Shape {
+    /// What runs are mixed from.
+    #[arg(long, value_enum, default_value_t = Mix::Default)]
+    profile: Mix,
+    /// Simulated seconds of a run before faults stop; by default what the seed says.
+    #[arg(long)]
+    time: Option<u64>,
+    /// Nodes of a run; by default what the seed says.
+    #[arg(long)]
+    nodes: Option<usize>,
+    /// A bug of the past to revive.
+    #[arg(long)]
+    bug: Option<String>,
+}
+
+/// Runs the command line of the process.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(run) => Ok(run.run()),
+        Command::Replay(source) => single::replay(&source),
+        Command::Shrink { source, out, patience } => single::shrink_to(&source, &out, patience),
+        Command::Trace { source, jsonl, html } => {
+            single::trace(&source, jsonl.as_deref(), html.as_deref())
+        }
+        Command::Hunt { bugs } => hunt_all(&bugs),
+    };
+    done.unwrap_or_else(|error| {
+        say(&format!("{error}\n"));
+        ExitCode::FAILURE
+    })
+}
+
+fn hunt_all(names: &[String]) -> Result<ExitCode, CliError> {
+    if let Some(name) = names.iter().find(|name| Bug::from_name(name).is_none()) {
+        return Err(CliError::UnknownBug(name.clone()));
+    }
+    let mut code = ExitCode::SUCCESS;
+    let is_meant = |bug: &&Bug| names.is_empty() || names.iter().any(|name| name == bug.name());
+    for bug in Bug::ALL.iter().filter(is_meant) {
+        let hunted = hunt(*bug);
+        say(&hunted.line());
+        if hunted.found.is_none() {
+            code = ExitCode::FAILURE;
+        }
+    }
+    Ok(code)
+}
+
+impl Shape {
+    fn plan(&self, seed: u64) -> Plan {
+        let time = self.time.map(|time| time.saturating_mul(SECOND));
+        let mut plan = generate(seed, self.profile, Size { hosts: self.nodes, time });
+        plan.bug.clone_from(&self.bug);
+        plan
+    }
+
+    /// Returns the arguments that lead to the same plans.
+    fn arguments(&self) -> String {
+        let mut text = format!("--profile {}", crate::report::profile_name(self.profile));
+        if let Some(time) = self.time {
+            text.push_str(&format!(" --time {time}"));
+        }
+        if let Some(nodes) = self.nodes {
+            text.push_str(&format!(" --nodes {nodes}"));
+        }
+        if let Some(bug) = &self.bug {
+            text.push_str(&format!(" --bug {bug}"));
+        }
+        text
+    }
+}
+
+/// Why a command could not be carried out.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error("{path}: {error}")]
+    File { path: String, error: std::io::Error },
+    #[error("{path} is no plan: {error}")]
+    Plan { path: String, error: serde_json::Error },
+    #[error("there is no bug named {0}; `hunt` without a name lists all")]
+    UnknownBug(String),
+    #[error("the run does not fail, so there is nothing to shrink")]
+    NothingToShrink,
+}
+
+/// Says something on the standard output, whether or not anybody listens.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(text.as_bytes()));
+    drop(out.flush());
+}

@@ -1,0 +1,337 @@
+//! From a seed to a plan: which faults there are at all differs per seed, so that rare mixtures
+//! are as likely as common ones.
+
+use crate::plan::{
+    Cuts, Disk, Family, HostPlan, Limits, MAX_HOSTS, Manners, Mix, NamingMode, Net, Plan, STREAMS, Step, Trick,
+    What, Wires,
+};
+use crate::rng::{Rng, u64_of};
+
+/// Sizes of a run that override what the seed would choose.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Size {
+    pub(crate) hosts: Option<usize>,
+    /// In microseconds.
+    pub(crate) time: Option<u64>,
+}
+
+/// Makes the plan of a seed.
+pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
+    let mut rng = Rng::derive(seed, PLAN, 0);
+    let time = size.time.unwrap_or(match mix {
+        Mix::Lifecycle => HOUR,
+        _ => rng.range(8 * MINUTE, 12 * MINUTE),
+    });
+    let count = size.hosts.unwrap_or(match mix {
+        Mix::Lifecycle => 16,
+        Mix::Calm => rng.index(6) + 2,
+        _ => rng.index(5) + 8,
+    });
+    let mut plan = Plan {
+        seed,
+        profile: mix,
+        hosts: hosts(&mut rng, count.clamp(2, MAX_HOSTS), mix),
+        net: net(&mut rng, mix),
+        limits: limits(&mut rng, mix, count),
+        calm_from: time,
+        is_real: seed.is_multiple_of(10),
+        bug: None,
+        steps: Vec::new(),
+    };
+    wishes(&mut plan, &mut rng);
+    traffic(&mut plan, &mut rng);
+    faults(&mut plan, &mut rng);
+    plan.steps.sort_by_key(|step| step.at);
+    plan
+}
+
+fn hosts(rng: &mut Rng, count: usize, mix: Mix) -> Vec<HostPlan> {
+    // Whether a key is the smaller one decides much: who is who is shuffled.
+    let mut identities: Vec<u8> = (0..64).collect();
+    for at in (1..identities.len()).rev() {
+        identities.swap(at, rng.index(at + 1));
+    }
+    let common = rng.pick(&[Wires::Document, Wires::Go]);
+    let speaks_one = rng.chance(300);
+    let manners = [
+        Manners::Prompt,
+        Manners::Polite,
+        Manners::Polite,
+        Manners::Slow(rng.range(10_000, 3 * SECOND)),
+    ];
+    let mut hosts: Vec<HostPlan> = identities
+        .into_iter()
+        .take(count)
+        .map(|identity| HostPlan {
+            identity,
+            wires: if speaks_one {
+                common
+            } else {
+                rng.pick(&[common, Wires::Both, Wires::BothGoFirst])
+            },
+            manners: rng.pick(&manners),
+            is_rogue: false,
+        })
+        .collect();
+    let rogues = match mix {
+        Mix::Hostile => count.div_ceil(4),
+        Mix::Default if rng.chance(300) => 1,
+        _ => 0,
+    };
+    for host in hosts.iter_mut().rev().take(rogues) {
+        host.is_rogue = true;
+    }
+    hosts
+}
+
+fn net(rng: &mut Rng, mix: Mix) -> Net {
+    let delay = rng.pick(&[100, 1_000, 10_000, 40_000, 120_000]);
+    let is_narrow = mix != Mix::Lifecycle && rng.chance(250);
+    Net {
+        naming: rng.pick(&[NamingMode::Negotiated, NamingMode::Preamble, NamingMode::Either]),
+        delay,
+        jitter: rng.pick(&[0, delay / 10, delay / 2, 2 * delay]),
+        family: rng.pick(&[
+            Family::Constant,
+            Family::Uniform,
+            Family::Exponential,
+            Family::Bimodal,
+        ]),
+        bandwidth: if is_narrow { rng.range(10_000, 1_000_000) } else { 0 },
+        window: rng.pick(&[4 << 10, 64 << 10, 1 << 20]),
+        cuts: match rng.below(5) {
+            0 | 1 => Cuts::Whole,
+            2 => Cuts::UpTo(rng.range(64, 4096)),
+            3 => Cuts::UpTo(rng.range(16, 256)),
+            _ => Cuts::Crumbs,
+        },
+        idle: rng.range(5 * SECOND, 30 * SECOND),
+        acknowledges_reads: rng.chance(700),
+        word_delay: rng.pick(&[0, 0, 50, 5_000]),
+    }
+}
+
+fn limits(rng: &mut Rng, mix: Mix, count: usize) -> Limits {
+    let is_tight = mix != Mix::Lifecycle && rng.chance(600);
+    Limits {
+        high_watermark: if is_tight { rng.range(2, 40) } else { 1000 }.try_into().unwrap_or(1000),
+        receive_queue: if is_tight { rng.range(1, 20) } else { 1000 }.try_into().unwrap_or(1000),
+        receive_queue_bytes: if is_tight { 16 << 10 } else { 1 << 20 },
+        max_message_size: MAX_MESSAGE,
+        max_dials: if rng.chance(200) { 2 } else { 16 },
+        max_sessions: if rng.chance(100) { count + 2 } else { 512 },
+        dial_timeout: rng.range(2 * SECOND, 30 * SECOND),
+        handshake_timeout: rng.range(10 * SECOND, 60 * SECOND),
+        negotiation_timeout: rng.range(5 * SECOND, 15 * SECOND),
+        drain_timeout: rng.range(SECOND, 8 * SECOND),
+        cooldown: rng.range(SECOND, 60 * SECOND),
+        refusal: rng.range(SECOND, 30 * SECOND),
+        retry: rng.range(SECOND / 2, 10 * SECOND),
+        backoff: rng.range(SECOND, 40 * SECOND),
+        attempts: if rng.chance(300) { 3 } else { 0 },
+        autoconnect: rng.chance(200),
+    }
+}
+
+/// Who wants to be connected to whom: at least a ring, so that nobody is alone.
+fn wishes(plan: &mut Plan, rng: &mut Rng) {
+    let count = plan.hosts.len();
+    let degree = match plan.profile {
+        Mix::Lifecycle => 3.min(count - 1),
+        _ => rng.index(2) + 1,
+    };
+    for by in 0..count {
+        for step in 1..=degree {
+            let of = match step {
+                1 => (by + 1) % count,
+                _ => rng.index(count),
+            };
+            if of == by || plan.hosts[by].is_rogue || plan.hosts[of].is_rogue {
+                continue;
+            }
+            let at = rng.below(5 * SECOND);
+            plan.step(at, What::Want { by, of });
+            if rng.chance(400) {
+                // Both dial, often at the same moment.
+                let at = if rng.chance(500) { at } else { rng.below(5 * SECOND) };
+                plan.step(at, What::Want { by: of, of: by });
+            }
+        }
+    }
+}
+
+/// Who says what to whom.
+fn traffic(plan: &mut Plan, rng: &mut Rng) {
+    let pairs: Vec<(usize, usize)> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step.what {
+            What::Want { by, of } => Some((by, of)),
+            _ => None,
+        })
+        .collect();
+    let flows = match plan.profile {
+        Mix::Lifecycle => pairs.len() / 2,
+        Mix::Traffic => pairs.len() * 2,
+        _ => pairs.len() * 3 / 2,
+    };
+    let end = plan.calm_from;
+    for _ in 0..flows {
+        let (a, b) = rng.pick(&pairs);
+        let (from, to) = if rng.chance(500) { (a, b) } else { (b, a) };
+        let burst = rng.pick(&[1, 1, 2, 5, 30]);
+        let messages = match plan.profile {
+            Mix::Lifecycle => rng.range(5, 20),
+            Mix::Traffic => rng.range(50, 150),
+            _ => rng.range(20, 80),
+        };
+        let size = match rng.below(10) {
+            0..=5 => rng.range(8, 200),
+            6..=8 => rng.range(200, 2_000),
+            _ => rng.range(2_000, u64_of(MAX_MESSAGE)),
+        };
+        let count = messages.div_ceil(burst);
+        let (at, lasts) = (rng.below(end / 2), rng.range(end / 8, end / 2));
+        let (stream, every) = (rng.index(STREAMS.len()), lasts / count.max(1));
+        plan.step(at, What::Talk { from, to, stream, count, burst, size, every });
+        if rng.chance(300) {
+            // Both begin at once.
+            let (from, to) = (to, from);
+            plan.step(at, What::Talk { from, to, stream, count, burst, size, every });
+        }
+    }
+}
+
+/// What goes wrong: of the kinds that this seed has, each a few times.
+fn faults(plan: &mut Plan, rng: &mut Rng) {
+    let (kinds, each): (Vec<u64>, u64) = match plan.profile {
+        Mix::Calm => return,
+        Mix::Traffic => (swarm(rng, 150, 1), 2),
+        Mix::Lifecycle => (swarm(rng, 500, 4), 8),
+        Mix::Default | Mix::Hostile => (swarm(rng, 400, 4), 4),
+    };
+    for kind in kinds {
+        for _ in 0..rng.range(1, each) {
+            fault(plan, rng, kind);
+        }
+    }
+    let rogues: Vec<usize> =
+        (0..plan.hosts.len()).filter(|host| plan.hosts[*host].is_rogue).collect();
+    let honest: Vec<usize> =
+        (0..plan.hosts.len()).filter(|host| !plan.hosts[*host].is_rogue).collect();
+    for by in rogues {
+        for _ in 0..rng.range(8, 30) {
+            let (to, trick) = (rng.pick(&honest), rng.pick(&TRICKS));
+            let at = rng.below(plan.calm_from);
+            plan.step(at, What::Trick { by, to, trick });
+        }
+    }
+}
+
+/// Chooses the kinds of faults of a seed, each with a chance, but at least so many.
+fn swarm(rng: &mut Rng, per_mille: u64, least: usize) -> Vec<u64> {
+    let mut kinds: Vec<u64> = (0..KINDS).filter(|_| rng.chance(per_mille)).collect();
+    while kinds.len() < least {
+        let kind = rng.below(KINDS);
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    kinds
+}
+
+fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
+    let end = plan.calm_from;
+    let count = plan.hosts.len();
+    let (host, to) = (rng.index(count), rng.index(count));
+    let (a, b) = wanted_pair(plan, rng);
+    let (short, long) = (rng.exponential(3 * SECOND), rng.range(SECOND, 90 * SECOND));
+    let lasts = if rng.chance(500) { short } else { long };
+    let what = match kind {
+        0 => What::Partition {
+            hosts: match rng.below(3) {
+                0 => 1 << host,
+                _ => rng.next() & ((1 << count) - 1),
+            },
+            one_way: rng.chance(300),
+            lasts,
+        },
+        1 => What::Flap { a, b, times: rng.range(2, 12), every: rng.range(50_000, 8 * SECOND) },
+        2 => What::Spike { host, factor: rng.range(2, 50), lasts },
+        3 => What::Reset { a, b },
+        4 => What::Break { from: a, to: b, after: rng.exponential(2_000) },
+        5 => What::Stall { from: a, to: b, lasts },
+        6 => What::Crash {
+            host,
+            inputs: if rng.chance(500) { 0 } else { rng.below(200) },
+            down: if rng.chance(300) { rng.below(100_000) } else { lasts },
+            disk: rng.pick(&[Disk::Intact, Disk::Stale, Disk::Lost, Disk::Torn, Disk::Flipped]),
+        },
+        7 => What::Pause { host, lasts },
+        8 => What::Clock { host, by: rng.below(1 << 40).cast_signed() - (1 << 39) },
+        9 => What::Sluggish { host, every: rng.pick(&[0, 10_000, 300_000]), lasts: long },
+        10 => What::Absent { host, lasts },
+        11 => What::Storm { host, calls: rng.range(5, 80) },
+        12 => What::Drop { host },
+        13 => What::Mislead { host: a, to, lasts },
+        14 => What::Uninvited { a, b, count: rng.range(1, 6) },
+        15 => What::Refuse { host: a, lasts },
+        16 => What::Ban { by: a, of: b, by_clock: rng.chance(300), lasts },
+        17 => What::FullDisk { host, lasts },
+        _ => What::Part { by: a, of: b },
+    };
+    let at = rng.below(end);
+    plan.step(at, what);
+    if kind == 15 || kind == 13 {
+        // Dials happen after something was lost.
+        plan.step(at + 1, What::Reset { a, b });
+    }
+}
+
+fn wanted_pair(plan: &Plan, rng: &mut Rng) -> (usize, usize) {
+    let wants = plan.steps.iter().filter_map(|step| match step.what {
+        What::Want { by, of } => Some((by, of)),
+        _ => None,
+    });
+    let wants: Vec<(usize, usize)> = wants.collect();
+    if wants.is_empty() { (0, 1) } else { rng.pick(&wants) }
+}
+
+impl Plan {
+    fn step(&mut self, at: u64, what: What) {
+        self.steps.push(Step { at: at.min(self.calm_from), what });
+    }
+}
+
+/// All tricks, for drawing one.
+pub(crate) const TRICKS: [Trick; 20] = [
+    Trick::Garbage,
+    Trick::HugeHandshake,
+    Trick::LongHandshake,
+    Trick::HugeFrame,
+    Trick::HalfFrame,
+    Trick::TwoProtocols,
+    Trick::ManySubstreams,
+    Trick::UnknownStreams,
+    Trick::Silent,
+    Trick::BadRecords,
+    Trick::Replay,
+    Trick::Reflect,
+    Trick::Early,
+    Trick::Chatter,
+    Trick::Resetter,
+    Trick::Refuser,
+    Trick::Deaf,
+    Trick::Slow,
+    Trick::ShortRecord,
+    Trick::Hangup,
+];
+
+/// Kinds of faults that are drawn in `fault`.
+const KINDS: u64 = 19;
+const MAX_MESSAGE: usize = 20_000;
+
+const PLAN: u64 = 1;
+pub(crate) const SECOND: u64 = 1_000_000;
+pub(crate) const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;

@@ -1,0 +1,281 @@
+//! A connection between two hosts: its two ends, its substreams, the bytes that are on their way.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use glueberry_proto::{
+    ConnectionId, ConnectionLost, Naming, Origin, ProtocolId, READ_CHUNK, Session, SubstreamBuffer,
+    SubstreamId, ToSession,
+};
+
+use crate::model::Lane;
+use crate::plan::MAX_STREAMS;
+use crate::rng::{Rng, u64_of, usize_of};
+use crate::world::Rogue;
+
+/// One of the two ends of a connection: 0 is the one that dialled.
+pub(crate) type Side = usize;
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) ends: [End; 2],
+    pub(crate) pipes: Vec<Pipe>,
+    pub(crate) naming: Naming,
+    pub(crate) rng: Rng,
+    /// When what was last sent in each direction has left, if bandwidth is short.
+    pub(crate) busy_until: [u64; 2],
+    /// Something has happened to it, or to one of its hosts: messages may be lost.
+    pub(crate) is_touched: bool,
+    /// Since when nothing passes in one of the directions.
+    pub(crate) blocked_since: Option<u64>,
+    /// Who has no session at his end.
+    pub(crate) rogue: Option<Rogue>,
+    /// It has no state any more, and nothing comes of it.
+    pub(crate) is_over: bool,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) host: usize,
+    /// Which life of the host it belongs to.
+    pub(crate) life: u64,
+    pub(crate) standing: Standing,
+    /// What the host is to hear of the connection when it arrives.
+    pub(crate) origin: Option<Origin>,
+    pub(crate) session: Option<Box<Session>>,
+    pub(crate) id: Option<ConnectionId>,
+    /// Words of the node on their way.
+    pub(crate) mail: VecDeque<ToSession>,
+    pub(crate) mail_is_due: bool,
+    /// When the session's next wake is in the queue.
+    pub(crate) timer: Option<u64>,
+    /// When the session was last told the time.
+    pub(crate) told_at: u64,
+    /// The substream of each id.
+    pub(crate) substreams: Vec<Option<usize>>,
+    /// How the connection is lost, which is on its way to this end.
+    pub(crate) loss: Option<ConnectionLost>,
+    pub(crate) talk: Talk,
+    pub(crate) lanes: [Lane; MAX_STREAMS],
+    /// What a program has sent on each stream, told apart by digests.
+    pub(crate) sent: Vec<Vec<u64>>,
+    /// Bytes that the session was handed, less what came out of it.
+    pub(crate) held: u64,
+    /// The end of the session as it was told.
+    pub(crate) closed: Option<(usize, u64)>,
+    /// When messages of a refused stream were taken back, and how many.
+    pub(crate) taken_back: (u64, usize),
+    /// Wakes in a row that changed nothing.
+    pub(crate) idle_wakes: u32,
+}
+
+/// How far an end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The host has not heard of the connection yet.
+    Arriving,
+    Open,
+    /// This side has closed it; what still arrives is of no use.
+    Closing,
+    /// It was lost, and the session knows.
+    Lost,
+    /// There is nobody here: refused, dropped, or the host is dead.
+    Gone,
+}
+
+/// How far the application is with a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Talk {
+    pub(crate) is_connected: bool,
+    pub(crate) has_heard_hello: bool,
+    pub(crate) has_heard_ready: bool,
+    pub(crate) is_prepared: bool,
+    /// `finalize_handshake` was accepted.
+    pub(crate) is_finalized: bool,
+    /// The session has told so.
+    pub(crate) is_established: bool,
+    /// Its end was told.
+    pub(crate) is_closed: bool,
+    /// Handshake messages that the application said.
+    pub(crate) said: usize,
+    /// Streams on which messages wait to be taken.
+    pub(crate) readable: [bool; MAX_STREAMS],
+    pub(crate) read_is_due: bool,
+}
+
+/// A substream.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    pub(crate) opener: Side,
+    pub(crate) stage: Stage,
+    pub(crate) proposals: Vec<ProtocolId>,
+    pub(crate) agreed: Option<ProtocolId>,
+    pub(crate) buffers: [Option<SubstreamBuffer>; 2],
+    /// What is on its way to each side.
+    pub(crate) halves: [Half; 2],
+}
+
+/// How far a substream is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The acceptor has not heard of it.
+    Offered,
+    /// The acceptor has it; the opener may not know yet.
+    Accepted,
+    /// Both have it.
+    Open,
+    Dead,
+}
+
+/// One direction of a substream: towards one side.
+#[derive(Debug, Default)]
+pub(crate) struct Half {
+    pub(crate) segments: VecDeque<(u64, Bytes)>,
+    /// Bytes sent that the reader has not taken.
+    pub(crate) in_flight: usize,
+    /// When the last of what was sent arrives.
+    pub(crate) last: u64,
+    /// When the writer's end arrives.
+    pub(crate) fin: Option<u64>,
+    /// When the writer's reset arrives.
+    pub(crate) reset: Option<u64>,
+    /// When the reader's refusal arrives at the writer.
+    pub(crate) stopped: Option<u64>,
+    /// The reader was told the end, or refuses to read.
+    pub(crate) is_over: bool,
+    /// The writer can write no more.
+    pub(crate) is_shut: bool,
+    pub(crate) is_acknowledged: bool,
+    pub(crate) wants_write: bool,
+    pub(crate) write_is_due: bool,
+    pub(crate) read_is_due: bool,
+}
+
+impl Link {
+    pub(crate) fn new(ends: [End; 2], naming: Naming, rng: Rng) -> Self {
+        Self {
+            ends,
+            pipes: Vec::new(),
+            naming,
+            rng,
+            busy_until: [0; 2],
+            is_touched: false,
+            blocked_since: None,
+            rogue: None,
+            is_over: false,
+        }
+    }
+
+    /// Returns the substream that an end knows by this id.
+    pub(crate) fn pipe_of(&self, side: Side, id: SubstreamId) -> Option<usize> {
+        self.ends[side].substreams.get(usize_of(id.as_u64())).copied().flatten()
+    }
+
+    /// Forgets what is on its way.
+    pub(crate) fn clear(&mut self) {
+        self.is_over = true;
+        self.pipes = Vec::new();
+        for end in &mut self.ends {
+            end.substreams = Vec::new();
+            end.mail = VecDeque::new();
+        }
+    }
+}
+
+impl End {
+    pub(crate) fn new(host: usize, life: u64, origin: Origin) -> Self {
+        Self {
+            host,
+            life,
+            standing: Standing::Arriving,
+            origin: Some(origin),
+            session: None,
+            id: None,
+            mail: VecDeque::new(),
+            mail_is_due: false,
+            timer: None,
+            told_at: 0,
+            substreams: Vec::new(),
+            loss: None,
+            talk: Talk::default(),
+            lanes: <[Lane; MAX_STREAMS]>::default(),
+            sent: Vec::new(),
+            held: 0,
+            closed: None,
+            taken_back: (0, 0),
+            idle_wakes: 0,
+        }
+    }
+
+    /// Remembers which substream an id stands for; tells whether the id is new.
+    pub(crate) fn name(&mut self, id: SubstreamId, pipe: usize) -> bool {
+        let at = usize_of(id.as_u64());
+        if self.substreams.len() <= at {
+            self.substreams.resize(at + 1, None);
+        }
+        let is_new = self.substreams[at].is_none();
+        self.substreams[at] = Some(pipe);
+        is_new
+    }
+}
+
+impl Pipe {
+    /// Makes a substream that a side opens, under an id if it has a session.
+    pub(crate) fn new(opener: Side, id: Option<SubstreamId>, proposals: Vec<ProtocolId>) -> Self {
+        let mut buffers = [None, None];
+        buffers[opener] = id.map(SubstreamBuffer::new);
+        Self {
+            opener,
+            stage: Stage::Offered,
+            proposals,
+            agreed: None,
+            buffers,
+            halves: [Half::default(), Half::default()],
+        }
+    }
+}
+
+impl Half {
+    /// Sends bytes that arrive at `at`, or behind what was sent before.
+    pub(crate) fn send(&mut self, at: u64, bytes: Bytes) -> u64 {
+        self.last = self.last.max(at);
+        self.in_flight += bytes.len();
+        self.segments.push_back((self.last, bytes));
+        self.last
+    }
+
+    /// Takes what has arrived first, as much as is read at a time.
+    pub(crate) fn take(&mut self, now: u64) -> Option<Bytes> {
+        let (_, first) = self.segments.front_mut().filter(|(at, _)| *at <= now)?;
+        let bytes = match first.len() > READ_CHUNK {
+            true => first.split_to(READ_CHUNK),
+            false => self.segments.pop_front()?.1,
+        };
+        self.in_flight -= bytes.len();
+        Some(bytes)
+    }
+
+    /// Loses what is on its way.
+    pub(crate) fn drop_all(&mut self) -> u64 {
+        let lost = u64_of(self.in_flight);
+        self.segments.clear();
+        self.in_flight = 0;
+        lost
+    }
+
+    /// Tells when there is something for the reader, if ever.
+    pub(crate) fn next(&self) -> Option<u64> {
+        if self.is_over {
+            return None;
+        }
+        let first = self.segments.front().map(|(at, _)| *at);
+        let end = self.reset.or(first).or(self.fin);
+        // A reset overtakes what was sent before.
+        match (first, self.reset) {
+            (Some(first), Some(reset)) => Some(first.min(reset)),
+            _ => end,
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! What a run consists of: every decision above the single draw of a delay, as a value.
+//!
+//! A seed gives a plan (`generate.rs`) and a plan gives a run. Replay, shrinking and regressions
+//! work on the plan, never on the seed: a step that is taken out leaves all others as they were.
+
+use std::time::Duration;
+
+use glueberry_proto::testing::Bug;
+use glueberry_proto::{Config, Profile, StreamName};
+use serde::{Deserialize, Serialize};
+
+/// All that decides a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// Feeds the draws that no step decides.
+    pub(crate) seed: u64,
+    pub(crate) profile: Mix,
+    pub(crate) hosts: Vec<HostPlan>,
+    pub(crate) net: Net,
+    pub(crate) limits: Limits,
+    /// When faults stop, in microseconds.
+    pub(crate) calm_from: u64,
+    /// Cryptography is real, and not only as strict as the real one.
+    pub(crate) is_real: bool,
+    /// A bug of the past that is alive again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bug: Option<String>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Which kinds of steps a run is mixed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Mix {
+    /// Traffic and all faults, a different choice of them per seed.
+    Default,
+    /// Many nodes that mostly connect, part and meet again.
+    Lifecycle,
+    /// Messages on a network that mostly works.
+    Traffic,
+    /// Nothing goes wrong, so that nothing may be lost.
+    Calm,
+    /// Peers that break the protocol.
+    Hostile,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HostPlan {
+    /// Which of the fixed identities it has; their keys are in no order.
+    pub(crate) identity: u8,
+    pub(crate) wires: Wires,
+    pub(crate) manners: Manners,
+    /// It runs no node, but scripts that break the protocol.
+    pub(crate) is_rogue: bool,
+}
+
+/// Which wire profiles a host speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wires {
+    Document,
+    Go,
+    Both,
+    BothGoFirst,
+}
+
+/// How a host's application holds the handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Manners {
+    /// Prepares and finalizes at once.
+    Prompt,
+    /// Prepares when it hears a greeting, finalizes when it hears that the peer is prepared.
+    Polite,
+    /// As polite, but each time after so many microseconds.
+    Slow(u64),
+}
+
+/// The network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Net {
+    pub(crate) naming: NamingMode,
+    /// Least one-way delay in microseconds.
+    pub(crate) delay: u64,
+    /// What is added to it, on average, in microseconds.
+    pub(crate) jitter: u64,
+    pub(crate) family: Family,
+    /// Bytes per second and direction of a connection; zero for any number.
+    pub(crate) bandwidth: u64,
+    /// Bytes that a substream holds in one direction.
+    pub(crate) window: usize,
+    pub(crate) cuts: Cuts,
+    /// Silence after which the transport gives a connection up, in microseconds.
+    pub(crate) idle: u64,
+    /// A transport acknowledges what the peer has read, and not only what has reached it.
+    pub(crate) acknowledges_reads: bool,
+    /// Most microseconds that a word between a node and its sessions takes.
+    pub(crate) word_delay: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NamingMode {
+    Negotiated,
+    Preamble,
+    /// Each connection one or the other.
+    Either,
+}
+
+/// How delays are distributed above their least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Family {
+    Constant,
+    Uniform,
+    Exponential,
+    /// One in twenty is ten times as long.
+    Bimodal,
+}
+
+/// How bytes are cut into what arrives at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Cuts {
+    Whole,
+    /// Pieces of up to so many bytes.
+    UpTo(u64),
+    /// Single bytes at the beginning of a chunk, then the rest.
+    Crumbs,
+}
+
+/// Limits of every node, where they differ from the defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Limits {
+    pub(crate) high_watermark: usize,
+    pub(crate) receive_queue: usize,
+    pub(crate) receive_queue_bytes: usize,
+    pub(crate) max_message_size: usize,
+    pub(crate) max_dials: usize,
+    pub(crate) max_sessions: usize,
+    /// In microseconds, as all that follow.
+    pub(crate) dial_timeout: u64,
+    pub(crate) handshake_timeout: u64,
+    pub(crate) negotiation_timeout: u64,
+    pub(crate) drain_timeout: u64,
+    pub(crate) cooldown: u64,
+    pub(crate) refusal: u64,
+    /// How long an application waits before it connects again; up to twice that.
+    pub(crate) retry: u64,
+    /// Longest wait of a node before it connects again.
+    pub(crate) backoff: u64,
+    /// How often a node connects again; zero for as often as it takes.
+    pub(crate) attempts: u32,
+    /// A node connects to all that it knows.
+    pub(crate) autoconnect: bool,
+}
+
+/// Something that happens at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Step {
+    /// In microseconds from the start.
+    pub(crate) at: u64,
+    pub(crate) what: What,
+}
+
+/// What an application does, or what goes wrong. Times are microseconds, hosts are indices, and
+/// `hosts` is a set of them as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum What {
+    // What applications do.
+    /// A host wants to be connected to another from now on.
+    Want { by: usize, of: usize },
+    /// A host disconnects another, and connects again after a while if it wants it.
+    Part { by: usize, of: usize },
+    /// A host sends messages: `burst` of them, `count` times.
+    Talk { from: usize, to: usize, stream: usize, count: u64, burst: u64, size: u64, every: u64 },
+    // What goes wrong.
+    /// Nothing passes between `hosts` and the others, or only towards them.
+    Partition { hosts: u64, one_way: bool, lasts: u64 },
+    /// Nothing passes between two hosts, for a moment, several times.
+    Flap { a: usize, b: usize, times: u64, every: u64 },
+    /// Delays of a host's connections are so many times as long.
+    Spike { host: usize, factor: u64, lasts: u64 },
+    /// The connections between two hosts are reset, and what was on its way is gone.
+    Reset { a: usize, b: usize },
+    /// The next substream that carries bytes from one host to another breaks after so many.
+    Break { from: usize, to: usize, after: u64 },
+    /// No bytes arrive at a host from another, while the connection lives on.
+    Stall { from: usize, to: usize, lasts: u64 },
+    /// A host is killed after so many more inputs of its machines, and started again.
+    Crash { host: usize, inputs: u64, down: u64, disk: Disk },
+    /// A host stands still.
+    Pause { host: usize, lasts: u64 },
+    /// A host's wall clock jumps by so many microseconds.
+    Clock { host: usize, by: i64 },
+    /// A host's application takes one message each so often, or none for a while if that is zero.
+    Sluggish { host: usize, every: u64, lasts: u64 },
+    /// A host's application doesn't take its node's events for a while.
+    Absent { host: usize, lasts: u64 },
+    /// An application calls anything, in any order.
+    Storm { host: usize, calls: u64 },
+    /// The task of a session dies.
+    Drop { host: usize },
+    /// An address leads to somebody else.
+    Mislead { host: usize, to: usize, lasts: u64 },
+    /// Connections come about that nobody dialled.
+    Uninvited { a: usize, b: usize, count: u64 },
+    /// A host bans another, for ever or by its wall clock, and lifts the ban after a while.
+    Ban { by: usize, of: usize, by_clock: bool, lasts: u64 },
+    /// A host's disk is full.
+    FullDisk { host: usize, lasts: u64 },
+    /// Dials of a host fail.
+    Refuse { host: usize, lasts: u64 },
+    /// A rogue does one of its tricks to a host.
+    Trick { by: usize, to: usize, trick: Trick },
+}
+
+/// What is left of a host's disk after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Disk {
+    Intact,
+    Stale,
+    Lost,
+    Torn,
+    Flipped,
+}
+
+/// How a rogue breaks the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Trick {
+    /// Bytes that are no frame and no name.
+    Garbage,
+    /// Announces a handshake message of gigabytes.
+    HugeHandshake,
+    /// Announces a handshake message a little above the limit, and sends it.
+    LongHandshake,
+    /// Announces a frame on a named stream above the limit.
+    HugeFrame,
+    /// Ends a substream within a frame.
+    HalfFrame,
+    /// Uses a second handshake protocol.
+    TwoProtocols,
+    /// Opens more substreams than are allowed, and says nothing.
+    ManySubstreams,
+    /// Opens named streams that nobody has prepared.
+    UnknownStreams,
+    /// Never finalizes.
+    Silent,
+    /// Sends records that don't open.
+    BadRecords,
+    /// Sends the same record twice.
+    Replay,
+    /// Sends the peer's own record back.
+    Reflect,
+    /// Sends records before the handshake is over.
+    Early,
+    /// Says so much in the handshake that no application wants to hear it.
+    Chatter,
+    /// Resets every substream that the peer opens.
+    Resetter,
+    /// Refuses every substream that the peer opens.
+    Refuser,
+    /// Takes a substream and never reads it.
+    Deaf,
+    /// Sends a handshake byte by byte, slowly.
+    Slow,
+    /// Sends an empty frame, which is too short for a record.
+    ShortRecord,
+    /// Closes the connection in the middle of a handshake.
+    Hangup,
+}
+
+impl What {
+    /// Returns the hosts that a step is about, but for those of a partition.
+    pub(crate) fn hosts(&self) -> Vec<usize> {
+        match *self {
+            Self::Want { by, of } | Self::Part { by, of } | Self::Ban { by, of, .. } => {
+                vec![by, of]
+            }
+            Self::Talk { from, to, .. }
+            | Self::Break { from, to, .. }
+            | Self::Stall { from, to, .. } => vec![from, to],
+            Self::Flap { a, b, .. } | Self::Reset { a, b } | Self::Uninvited { a, b, .. } => {
+                vec![a, b]
+            }
+            Self::Trick { by, to, .. } => vec![by, to],
+            Self::Mislead { host, to, .. } => vec![host, to],
+            Self::Partition { .. } => Vec::new(),
+            Self::Spike { host, .. }
+            | Self::Crash { host, .. }
+            | Self::Pause { host, .. }
+            | Self::Clock { host, .. }
+            | Self::Sluggish { host, .. }
+            | Self::Absent { host, .. }
+            | Self::Storm { host, .. }
+            | Self::Drop { host }
+            | Self::FullDisk { host, .. }
+            | Self::Refuse { host, .. } => vec![host],
+        }
+    }
+
+    /// Tells whether nothing goes wrong by it.
+    pub(crate) const fn is_wish(&self) -> bool {
+        matches!(self, Self::Want { .. } | Self::Talk { .. } | Self::Part { .. })
+    }
+}
+
+impl Plan {
+    /// Reads a plan that was stored, and makes sure that it can be run.
+    ///
+    /// # Errors
+    ///
+    /// If it is none, or names hosts, streams or identities that there are not.
+    pub(crate) fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        let plan: Self = serde_json::from_str(text)?;
+        match plan.flaw() {
+            None => Ok(plan),
+            Some(flaw) => Err(serde::de::Error::custom(flaw)),
+        }
+    }
+
+    /// Says why a plan can't be run, if it can't.
+    fn flaw(&self) -> Option<&'static str> {
+        let count = self.hosts.len();
+        let is_named = |step: &Step| step.what.hosts().into_iter().all(|host| host < count);
+        let is_stream = |step: &Step| match step.what {
+            What::Talk { stream, .. } => stream < STREAMS.len(),
+            _ => true,
+        };
+        if !(2..=MAX_HOSTS).contains(&count) {
+            Some("a run has 2 to 64 hosts")
+        } else if !self.steps.iter().all(is_named) {
+            Some("a step is about a host that there is not")
+        } else if !self.steps.iter().all(is_stream) {
+            Some("a step is about a stream that there is not")
+        } else if self.config(0).check().is_err() {
+            Some("its limits are no valid configuration")
+        } else if self.bug.as_deref().is_some_and(|name| Bug::from_name(name).is_none()) {
+            Some("it revives a bug that there is not")
+        } else {
+            None
+        }
+    }
+
+    /// Returns the configuration of a host.
+    pub(crate) fn config(&self, host: usize) -> Config {
+        let limits = &self.limits;
+        let mut config = Config::default();
+        config.profiles = match self.hosts[host].wires {
+            Wires::Document => vec![Profile::V1],
+            Wires::Go => vec![Profile::V1Go],
+            Wires::Both => vec![Profile::V1, Profile::V1Go],
+            Wires::BothGoFirst => vec![Profile::V1Go, Profile::V1],
+        };
+        config.streams = stream_names();
+        config.high_watermark = limits.high_watermark;
+        config.low_watermark = limits.high_watermark / 2;
+        config.receive_queue = limits.receive_queue;
+        config.receive_queue_bytes = limits.receive_queue_bytes;
+        config.max_message_size = limits.max_message_size;
+        config.max_dials = limits.max_dials;
+        config.max_sessions = limits.max_sessions;
+        config.dial_timeout = Duration::from_micros(limits.dial_timeout);
+        config.handshake_timeout = Duration::from_micros(limits.handshake_timeout);
+        config.negotiation_timeout = Duration::from_micros(limits.negotiation_timeout);
+        config.drain_timeout = Duration::from_micros(limits.drain_timeout);
+        config.cooldown = Duration::from_micros(limits.cooldown);
+        config.refuse_after_disconnect = Duration::from_micros(limits.refusal);
+        config.reconnect.initial_backoff = Duration::from_micros(limits.backoff.min(1_000_000));
+        config.reconnect.max_backoff = Duration::from_micros(limits.backoff);
+        config.reconnect.max_attempts = Some(limits.attempts).filter(|most| *most > 0);
+        config.autoconnect = limits.autoconnect;
+        config.bug = self.bug.as_deref().and_then(Bug::from_name);
+        config
+    }
+
+    /// Returns how long after the last fault every wanted pair must be Established, in
+    /// microseconds.
+    ///
+    /// One round may be lost to each of: a connection that is dead and not yet noticed; a dial
+    /// that nobody answers; a handshake that comes to nothing, and its cooldown; a refusal after a
+    /// disconnect. Then one attempt succeeds. Between two of them the node or its application
+    /// waits.
+    pub(crate) fn settling_time(&self) -> u64 {
+        let (limits, net) = (&self.limits, &self.net);
+        let round_trip = 2 * self.longest_delay();
+        let wait = limits.backoff.max(2 * limits.retry);
+        let attempt = limits.dial_timeout + limits.handshake_timeout + 2 * wait;
+        net.idle
+            + 2 * attempt
+            + limits.negotiation_timeout
+            + limits.cooldown
+            + limits.refusal
+            + limits.drain_timeout
+            + 16 * round_trip
+    }
+
+    /// Returns a delay that practically none exceeds, in microseconds.
+    pub(crate) fn longest_delay(&self) -> u64 {
+        self.net.delay + 20 * self.net.jitter + self.net.word_delay
+    }
+}
+
+/// Returns the names of the streams that every node serves.
+pub(crate) fn stream_names() -> Vec<StreamName> {
+    STREAMS.iter().filter_map(|name| StreamName::new(name).ok()).collect()
+}
+
+/// Streams of a program, at most.
+pub(crate) const MAX_STREAMS: usize = 8;
+/// The streams that applications talk on.
+pub(crate) const STREAMS: [&str; 3] = ["chat", "blocks", "state"];
+
+/// Hosts that a set of bits can hold.
+pub(crate) const MAX_HOSTS: usize = 64;

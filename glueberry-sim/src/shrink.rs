@@ -1,0 +1,202 @@
+//! Making a failure small: steps are taken out and made simpler for as long as the same thing
+//! breaks (delta debugging over the log of choices).
+
+use std::time::{Duration, Instant};
+
+use crate::check::{Invariant, Violation};
+use crate::plan::{Cuts, Family, Manners, Plan, Step, What};
+use crate::world::World;
+
+/// A failure that was made small.
+#[derive(Clone, Debug)]
+pub(crate) struct Shrunk {
+    pub(crate) plan: Plan,
+    pub(crate) violation: Violation,
+    /// Inputs to machines until the violation.
+    pub(crate) inputs: u64,
+    /// Runs that it took.
+    pub(crate) runs: u64,
+}
+
+/// Shrinks a plan that fails; nothing if it doesn't.
+pub(crate) fn shrink(plan: &Plan, time: Duration) -> Option<Shrunk> {
+    let mut search = Search { target: None, best: None, runs: 0, until: Instant::now() + time };
+    search.is_broken(plan);
+    search.target = Some(search.best.as_ref()?.violation.invariant);
+    // What makes a step or a magnitude smaller may make another superfluous.
+    loop {
+        let before = search.best.as_ref()?.plan.clone();
+        search.take_out_steps();
+        search.simplify();
+        search.weaken_steps();
+        if search.best.as_ref()?.plan == before || search.is_late() {
+            break;
+        }
+    }
+    let runs = search.runs;
+    search.best.map(|best| Shrunk { runs, ..best })
+}
+
+struct Search {
+    /// What must break; at first, anything.
+    target: Option<Invariant>,
+    best: Option<Shrunk>,
+    runs: u64,
+    until: Instant,
+}
+
+impl Search {
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    /// Runs a plan; keeps it if it breaks the same thing.
+    fn is_broken(&mut self, plan: &Plan) -> bool {
+        self.runs += 1;
+        let outcome = World::new(plan.clone(), false).run();
+        let same = |violation: &Violation| self.target.is_none_or(|one| one == violation.invariant);
+        let Some(violation) = outcome.violation.filter(same) else {
+            return false;
+        };
+        let plan = plan.clone();
+        self.best = Some(Shrunk { plan, violation, inputs: outcome.inputs, runs: self.runs });
+        true
+    }
+
+    /// Tries a changed copy of the best plan.
+    fn attempt(&mut self, change: impl FnOnce(&mut Plan)) -> bool {
+        let Some(best) = &self.best else {
+            return false;
+        };
+        let mut plan = best.plan.clone();
+        change(&mut plan);
+        plan != best.plan && !self.is_late() && self.is_broken(&plan)
+    }
+
+    fn steps(&self) -> usize {
+        self.best.as_ref().map_or(0, |best| best.plan.steps.len())
+    }
+
+    /// Takes out steps, in pieces that become smaller.
+    fn take_out_steps(&mut self) {
+        let mut piece = self.steps().div_ceil(2);
+        while piece > 0 {
+            let mut at = 0;
+            while at < self.steps() {
+                let end = (at + piece).min(self.steps());
+                let is_smaller = self.attempt(|plan| drop(plan.steps.drain(at..end)));
+                if !is_smaller {
+                    at += piece;
+                }
+                if self.is_late() {
+                    return;
+                }
+            }
+            piece /= 2;
+        }
+    }
+
+    /// Makes everything but the steps as plain as it can be.
+    fn simplify(&mut self) {
+        self.attempt(|plan| plan.net.jitter = 0);
+        self.attempt(|plan| plan.net.family = Family::Constant);
+        self.attempt(|plan| plan.net.cuts = Cuts::Whole);
+        self.attempt(|plan| plan.net.bandwidth = 0);
+        self.attempt(|plan| plan.net.word_delay = 0);
+        self.attempt(|plan| plan.net.window = 1 << 20);
+        self.attempt(|plan| plan.limits.autoconnect = false);
+        self.attempt(|plan| plan.is_real = false);
+        for host in 0..self.best.as_ref().map_or(0, |best| best.plan.hosts.len()) {
+            self.attempt(|plan| plan.hosts[host].manners = Manners::Prompt);
+        }
+        loop {
+            let is_smaller = self.attempt(|plan| {
+                let last = plan.hosts.len() - 1;
+                if last >= 2 && !plan.steps.iter().any(|step| step.what.hosts().contains(&last)) {
+                    plan.hosts.pop();
+                }
+            });
+            if !is_smaller {
+                break;
+            }
+        }
+        let last = self.best.as_ref().and_then(|best| best.plan.steps.last().map(|step| step.at));
+        self.attempt(|plan| plan.calm_from = last.unwrap_or(0) + 1_000_000);
+    }
+
+    /// Makes each step do less, and sooner.
+    fn weaken_steps(&mut self) {
+        for at in 0..self.steps() {
+            while self.attempt(|plan| plan.steps[at] = plan.steps[at].halved()) {}
+        }
+    }
+}
+
+impl Step {
+    /// Returns a step that does half as much.
+    fn halved(mut self) -> Self {
+        match &mut self.what {
+            What::Talk { count, burst, size, .. } => {
+                if *count > 1 {
+                    *count /= 2;
+                } else if *burst > 1 {
+                    *burst /= 2;
+                } else {
+                    *size = (*size / 2).max(8);
+                }
+            }
+            What::Partition { lasts, .. }
+            | What::Spike { lasts, .. }
+            | What::Stall { lasts, .. }
+            | What::Pause { lasts, .. }
+            | What::Sluggish { lasts, .. }
+            | What::Absent { lasts, .. }
+            | What::Mislead { lasts, .. }
+            | What::Refuse { lasts, .. }
+            | What::Ban { lasts, .. }
+            | What::FullDisk { lasts, .. } => *lasts /= 2,
+            What::Flap { times, .. } => *times = (*times / 2).max(1),
+            What::Crash { inputs, down, .. } => {
+                *inputs /= 2;
+                *down /= 2;
+            }
+            What::Storm { calls, .. } => *calls /= 2,
+            What::Uninvited { count, .. } => *count = (*count / 2).max(1),
+            What::Break { after, .. } => *after /= 2,
+            What::Clock { by, .. } => *by /= 2,
+            What::Want { .. }
+            | What::Part { .. }
+            | What::Reset { .. }
+            | What::Drop { .. }
+            | What::Trick { .. } => {}
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{Size, generate};
+    use crate::plan::Mix;
+
+    /// A storm of steps comes down to the few that matter, and breaks the same.
+    #[test]
+    fn a_failure_becomes_small_and_stays_the_same() {
+        let mut plan = generate(3, Mix::Default, Size::default());
+        plan.bug = Some("NonceAgain".to_owned());
+        let full = World::new(plan.clone(), false).run();
+        let violation = full.violation.unwrap();
+        let shrunk = shrink(&plan, Duration::from_secs(20)).unwrap();
+        assert_eq!(shrunk.violation.invariant, violation.invariant);
+        assert!(shrunk.plan.steps.len() <= 6, "{:#?}", shrunk.plan.steps);
+        let again = World::new(shrunk.plan, false).run();
+        assert_eq!(again.violation, Some(shrunk.violation));
+    }
+
+    #[test]
+    fn what_does_not_fail_is_not_shrunk() {
+        let plan = generate(1, Mix::Calm, Size { hosts: Some(2), time: Some(10_000_000) });
+        assert!(shrink(&plan, Duration::from_secs(5)).is_none());
+    }
+}

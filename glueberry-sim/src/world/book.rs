@@ -1,0 +1,222 @@
+//! What outlives a host's process: its disk and its wall clock.
+
+use glueberry_proto::book::Book;
+use glueberry_proto::{NodeAction, WallTime};
+
+use super::{Wake, World};
+use crate::check::Invariant;
+use crate::host::Ban;
+use crate::plan::Disk;
+use crate::rng::u64_of;
+use crate::trace::{Kind, NOWHERE};
+
+impl World {
+    /// Does what a node asks of its disk.
+    pub(super) fn more_node_action(&mut self, host: usize, action: NodeAction) {
+        let NodeAction::SaveBook = action else {
+            return;
+        };
+        let delay = self.hosts[host].rng.range(100, DISK_DELAY);
+        let state = &mut self.hosts[host];
+        let Some(node) = &state.node else {
+            return;
+        };
+        state.disk.pending = Some(node.book().clone());
+        for ban in state.banned.iter_mut().flatten() {
+            ban.is_written = true;
+        }
+        self.queue.push(self.now + delay, Wake::Saved(host, state.life));
+    }
+
+    /// The disk has what it was given, or says that it is full.
+    pub(super) fn saved(&mut self, host: usize, life: u64) {
+        let now = self.at();
+        let is_full = self.hosts[host].app.disk_full_until > self.now;
+        let state = &mut self.hosts[host];
+        let (true, Some(book), Some(node)) =
+            (state.life == life, state.disk.pending.take(), state.node.as_mut())
+        else {
+            return;
+        };
+        if is_full {
+            node.handle_book_not_saved(now);
+            for ban in state.banned.iter_mut().flatten() {
+                ban.is_written = false;
+            }
+            self.faults.fire("full disk");
+        } else {
+            node.handle_book_saved(now, book.revision());
+            for ban in state.banned.iter_mut().flatten() {
+                ban.is_durable |= ban.is_written;
+            }
+            state.disk.previous = state.disk.current.replace(book);
+        }
+        self.input_of_node(host, Kind::Saved, (u64::from(!is_full), 0));
+    }
+
+    /// A process is killed: what it was about to store is there, or not.
+    pub(super) fn cut_disk(&mut self, host: usize) {
+        let state = &mut self.hosts[host];
+        if let Some(book) = state.disk.pending.take()
+            && state.rng.chance(500)
+        {
+            state.disk.previous = state.disk.current.replace(book);
+        }
+    }
+
+    /// Gives a node that starts what its disk has.
+    pub(super) fn load_book(&mut self, host: usize) {
+        self.tell_wall_clock(host);
+        let left = if self.hosts[host].life == 1 { Disk::Lost } else { self.disk_after(host) };
+        let disk = &self.hosts[host].disk;
+        let stored = match left {
+            Disk::Lost => None,
+            Disk::Stale => disk.previous.as_ref(),
+            Disk::Intact | Disk::Torn | Disk::Flipped => disk.current.as_ref(),
+        };
+        let Some(stored) = stored.cloned() else {
+            return self.forget_bans(host);
+        };
+        let mut bytes = stored.emit();
+        let rng = &mut self.hosts[host].rng;
+        match left {
+            Disk::Torn => bytes.truncate(rng.index(bytes.len())),
+            Disk::Flipped => {
+                let at = rng.index(bytes.len());
+                bytes[at] ^= 1 << rng.index(8);
+            }
+            Disk::Intact | Disk::Stale | Disk::Lost => {}
+        }
+        let parsed = Book::parse(&bytes, stored.limits(), |_| true);
+        // What was damaged once stays in the file as it is.
+        let disk = &mut self.hosts[host].disk;
+        disk.was_damaged |= matches!(left, Disk::Torn | Disk::Flipped);
+        let is_whole = !disk.was_damaged;
+        let holds = parsed.as_ref().is_ok_and(|(_, rejected)| rejected.is_empty()) || !is_whole;
+        self.checks.hold(Invariant::BookSurvives, (self.now, host), holds, || {
+            ("the address book was stored whole".into(), format!("read back: {parsed:?}"))
+        });
+        let now = self.at();
+        if let (Ok((book, _)), Some(node)) = (parsed, self.hosts[host].node.as_mut()) {
+            node.load_book(now, book);
+            self.input_of_node(host, Kind::Book, (u64_of(bytes.len()), 0));
+        }
+        if left == Disk::Intact {
+            self.check_bans_survived(host);
+        }
+        self.forget_bans(host);
+    }
+
+    /// A ban that was stored is still there.
+    fn check_bans_survived(&mut self, host: usize) {
+        for peer in 0..self.hosts.len() {
+            let Some(ban) = self.hosts[host].banned[peer] else {
+                continue;
+            };
+            let holds = !ban.is_durable
+                || !self.ban_holds(host, peer)
+                || self.is_blacklisted(host, peer) == Some(true);
+            self.checks.hold(Invariant::BanHolds, (self.now, host), holds, || {
+                (format!("the ban of {peer} was stored"), "after a restart it is gone".into())
+            });
+        }
+    }
+
+    /// A disk that is not intact may have lost bans, or have old ones: what is, counts.
+    fn forget_bans(&mut self, host: usize) {
+        for peer in 0..self.hosts.len() {
+            let is_banned = self.is_blacklisted(host, peer) == Some(true);
+            let ban = &mut self.hosts[host].banned[peer];
+            match (is_banned, &ban) {
+                (false, _) => *ban = None,
+                (true, None) => {
+                    *ban = Some(Ban { until: Some(0), is_written: true, is_durable: true });
+                }
+                (true, Some(_)) => {}
+            }
+        }
+    }
+
+    pub(super) fn is_blacklisted(&self, host: usize, peer: usize) -> Option<bool> {
+        let key = self.hosts[peer].key;
+        self.hosts[host].node.as_ref().map(|node| node.is_blacklisted(key))
+    }
+
+    // ---- bans ---------------------------------------------------------------------------------
+
+    /// Bans a peer, for ever or by the wall clock for so many microseconds.
+    pub(super) fn ban(&mut self, by: usize, of: usize, lasts: Option<u64>) {
+        let now = self.at();
+        let until = lasts.map(|lasts| self.wall_micros(by) + i64::try_from(lasts).unwrap_or(0));
+        let key = self.hosts[of].key;
+        let Some(node) = self.hosts[by].node.as_mut() else {
+            return;
+        };
+        let banned = node.blacklist(now, key, until.map(wall_time));
+        self.input_of_node(by, Kind::Ban, (u64_of(of), u64::from(banned.is_ok())));
+        if banned.is_ok() {
+            self.faults.fire("ban");
+            for link in self.links_between(by, of) {
+                self.touch_link(link);
+            }
+            self.hosts[by].banned[of] = Some(Ban { until, is_written: false, is_durable: false });
+        }
+    }
+
+    pub(super) fn unban(&mut self, by: usize, of: usize) {
+        let (now, key) = (self.at(), self.hosts[of].key);
+        if let Some(node) = self.hosts[by].node.as_mut() {
+            let was_banned = node.unblacklist(now, key);
+            self.input_of_node(by, Kind::Unban, (u64_of(of), u64::from(was_banned)));
+            self.hosts[by].banned[of] = None;
+            self.connect_if_wanted(by, of);
+        }
+    }
+
+    /// Tells whether a ban is certainly in force.
+    pub(super) fn ban_holds(&self, host: usize, peer: usize) -> bool {
+        self.hosts[host].banned[peer]
+            .is_some_and(|ban| ban.until.is_none_or(|until| self.wall_micros(host) < until))
+    }
+
+    // ---- the wall clock -----------------------------------------------------------------------
+
+    pub(super) fn set_wall_clock(&mut self, host: usize, by: i64) {
+        self.hosts[host].wall = self.hosts[host].wall.saturating_add(by) % FAR;
+        if self.hosts[host].node.is_some() {
+            self.faults.fire("clock jump");
+            self.tell_wall_clock(host);
+        }
+    }
+
+    fn tell_wall_clock(&mut self, host: usize) {
+        let (now, wall) = (self.at(), wall_time(self.wall_micros(host)));
+        if let Some(node) = self.hosts[host].node.as_mut() {
+            node.set_wall_time(now, wall);
+            self.input_of_node(host, Kind::Wall, (0, 0));
+        }
+    }
+
+    /// Returns what the wall clock of a host says, in microseconds since 1970.
+    fn wall_micros(&self, host: usize) -> i64 {
+        START + self.hosts[host].wall + i64::try_from(self.now).unwrap_or(0)
+    }
+
+    /// Notes that a step that meets the disk was made.
+    pub(super) fn fill_disk(&mut self, host: usize, until: u64) {
+        self.note(host, NOWHERE, Kind::Fault, (0, 0));
+        self.hosts[host].app.disk_full_until = until;
+    }
+}
+
+fn wall_time(micros: i64) -> WallTime {
+    let nanos = u32::try_from(micros.rem_euclid(1_000_000) * 1_000).unwrap_or(0);
+    WallTime::from_unix(micros.div_euclid(1_000_000), nanos).unwrap_or(WallTime::UNIX_EPOCH)
+}
+
+/// Most microseconds that it takes to store a book.
+const DISK_DELAY: u64 = 50_000;
+/// The year 2026, in microseconds since 1970.
+const START: i64 = 1_780_000_000_000_000;
+/// Wall clocks are wrong by less than about ten years.
+const FAR: i64 = 300_000_000_000_000;

@@ -1,0 +1,247 @@
+//! Programs of application authors, in place of the scripted application.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use glueberry_proto::handler::{Context, Handler, Notice};
+use glueberry_proto::{
+    AddPeerError, Address, ConnectError, ConnectionState, Instant, PublicKey, SendError,
+    StreamName,
+};
+
+use super::{Wake, World};
+use crate::check::Invariant;
+use crate::host::Program;
+use crate::link::Side;
+use crate::rng::u64_of;
+use crate::trace::{Kind, NOWHERE, digest};
+
+/// Makes the program of a host each time that it is started, from all keys and its place.
+pub(crate) type Make = Box<dyn Fn(&[PublicKey], usize) -> Box<dyn Handler>>;
+
+/// Looks at all programs; those of hosts that are down are missing.
+pub(crate) type Look = Box<dyn Fn(&[Option<&dyn Handler>]) -> Result<(), String>>;
+
+/// What runs on all hosts, and what must hold for it.
+pub(crate) struct Programs {
+    pub(crate) streams: Vec<StreamName>,
+    pub(crate) make: Make,
+    /// After every event.
+    pub(crate) always: Look,
+    /// After faults have stopped and everything has come to rest.
+    pub(crate) finally: Look,
+}
+
+impl std::fmt::Debug for Programs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Programs").field("streams", &self.streams).finish_non_exhaustive()
+    }
+}
+
+/// What a program can do, on its host.
+struct Hand<'a> {
+    world: &'a mut World,
+    host: usize,
+}
+
+impl World {
+    /// Makes a universe in which programs run instead of the scripted application.
+    pub(crate) fn with_programs(mut self, programs: Programs) -> Self {
+        self.streams.clone_from(&programs.streams);
+        self.programs = Some(programs);
+        self
+    }
+
+    pub(super) const fn runs_programs(&self) -> bool {
+        self.programs.is_some()
+    }
+
+    /// Starts the program of a host.
+    pub(super) fn start_program(&mut self, host: usize) {
+        if let Some(programs) = &self.programs {
+            let keys: Vec<PublicKey> = self.hosts.iter().map(|host| host.key).collect();
+            self.hosts[host].program = Program(Some((programs.make)(&keys, host)));
+            self.call_program(host, |program, hand| program.on_start(hand));
+        }
+    }
+
+    /// Calls a program, and looks at all of them afterwards.
+    fn call_program(
+        &mut self,
+        host: usize,
+        call: impl FnOnce(&mut dyn Handler, &mut dyn Context),
+    ) {
+        let Some(mut program) = self.hosts[host].program.0.take() else {
+            return;
+        };
+        call(&mut *program, &mut Hand { world: self, host });
+        if self.hosts[host].node.is_some() {
+            self.hosts[host].program.0 = Some(program);
+        }
+        if let Some(programs) = &self.programs {
+            let looked = (programs.always)(&self.all_programs());
+            self.check_program(host, looked);
+        }
+    }
+
+    fn all_programs(&self) -> Vec<Option<&dyn Handler>> {
+        self.hosts.iter().map(|host| host.program.0.as_deref()).collect()
+    }
+
+    fn check_program(&mut self, host: usize, looked: Result<(), String>) {
+        let at = (self.now, host);
+        self.checks.hold(Invariant::Application, at, looked.is_ok(), || {
+            ("what the application promises".into(), looked.err().unwrap_or_default())
+        });
+    }
+
+    /// Everything has come to rest.
+    pub(super) fn check_programs_at_rest(&mut self) {
+        if let Some(programs) = &self.programs {
+            let looked = (programs.finally)(&self.all_programs());
+            self.check_program(0, looked);
+        }
+    }
+
+    pub(super) fn tell_program(&mut self, host: usize, notice: Notice) {
+        self.call_program(host, |program, hand| program.on_event(hand, notice));
+    }
+
+    pub(super) fn program_timer(&mut self, host: usize, life: u64, timer: u64) {
+        if self.hosts[host].life == life && !self.hosts[host].is_stopping {
+            self.note(host, NOWHERE, Kind::Timer, (timer, 0));
+            self.call_program(host, |program, hand| program.on_timer(hand, timer));
+        }
+    }
+
+    /// Delivers a message to a program, after a look whether it is what was sent.
+    pub(super) fn program_receives(
+        &mut self,
+        (link, side): (usize, Side),
+        stream: usize,
+        text: &Bytes,
+    ) {
+        let end = &self.links[link].ends[side];
+        let (host, next) = (end.host, usize::try_from(end.lanes[stream].next).unwrap_or(0));
+        let sender = &self.links[link].ends[1 - side];
+        let from = self.hosts[sender.host].key;
+        let sent = sender.sent.get(stream).map_or(&[][..], |sent| sent);
+        let wanted = digest(text);
+        let place = sent.iter().skip(next).position(|one| *one == wanted);
+        let (is_known, count) = (sent.contains(&wanted), sent.len());
+        let at = (self.now, host);
+        self.note(host, link, Kind::Received, (wanted, u64_of(stream)));
+        self.checks.hold(Invariant::NoGhost, at, is_known, || {
+            (format!("{count} messages were sent"), format!("delivered: {text:?}"))
+        });
+        self.checks.hold(Invariant::Order, at, place.is_some() || !is_known, || {
+            (format!("{next} messages were passed"), format!("delivered: {text:?}"))
+        });
+        let Some(skipped) = place else {
+            return;
+        };
+        if skipped > 0 {
+            self.check_untouched(link, side, &|| format!("{skipped} messages are missing"));
+        }
+        let lane = &mut self.links[link].ends[side].lanes[stream];
+        lane.received += 1;
+        lane.next += u64_of(skipped) + 1;
+        self.model.delivered += 1;
+        let name = self.streams[stream].clone();
+        let text = text.clone();
+        self.call_program(host, |program, hand| program.on_message(hand, from, &name, text));
+    }
+}
+
+impl Context for Hand<'_> {
+    fn now(&self) -> Instant {
+        self.world.at()
+    }
+
+    fn own_key(&self) -> PublicKey {
+        self.world.hosts[self.host].key
+    }
+
+    fn random(&mut self) -> u64 {
+        self.world.hosts[self.host].rng.next()
+    }
+
+    fn state(&self, peer: PublicKey) -> ConnectionState {
+        let node = self.world.hosts[self.host].node.as_ref();
+        node.map_or(ConnectionState::Disconnected, |node| node.state(peer))
+    }
+
+    fn add_peer(&mut self, peer: PublicKey, addresses: &[Address]) -> Result<(), AddPeerError> {
+        let now = self.now();
+        let Some(node) = self.world.hosts[self.host].node.as_mut() else {
+            return Ok(());
+        };
+        let added = node.add_peer(now, peer, addresses);
+        self.world.input_of_node(self.host, Kind::AddPeer, (0, u64::from(added.is_ok())));
+        added
+    }
+
+    fn connect(&mut self, peer: PublicKey) -> Result<(), ConnectError> {
+        let now = self.now();
+        let Some(node) = self.world.hosts[self.host].node.as_mut() else {
+            return Err(ConnectError::ShuttingDown);
+        };
+        let connected = node.connect(now, peer);
+        if let Some(peer) = self.world.peers.get(&peer) {
+            self.world.hosts[self.host].asked[*peer] |= connected.is_ok();
+        }
+        self.world.input_of_node(self.host, Kind::Connect, (0, u64::from(connected.is_ok())));
+        connected
+    }
+
+    fn disconnect(&mut self, peer: PublicKey) -> bool {
+        let (now, host) = (self.now(), self.host);
+        let Some(node) = self.world.hosts[host].node.as_mut() else {
+            return false;
+        };
+        let was_any = node.disconnect(now, peer);
+        if let Some(other) = self.world.peers.get(&peer).copied() {
+            self.world.hosts[host].parted[other] = self.world.now;
+            for link in self.world.links_between(host, other) {
+                self.world.touch_link(link);
+            }
+        }
+        self.world.input_of_node(host, Kind::Disconnect, (0, u64::from(was_any)));
+        was_any
+    }
+
+    fn send(
+        &mut self,
+        peer: PublicKey,
+        stream: &StreamName,
+        message: Bytes,
+    ) -> Result<(), SendError> {
+        let world = &mut *self.world;
+        let end = world.peers.get(&peer).and_then(|peer| world.current_end(self.host, *peer));
+        let at = world.streams.iter().position(|name| name == stream);
+        let (Some((link, side)), Some(at)) = (end, at) else {
+            let is_connected = end.is_some();
+            return Err(if is_connected { SendError::UnknownStream } else { SendError::Closed });
+        };
+        let mark = digest(&message);
+        let sent = world.with_session((link, side), Kind::Send, (mark, 1), |session, now| {
+            session.send(now, stream, message)
+        });
+        let sent = sent.unwrap_or(Err(SendError::Closed));
+        if sent.is_ok() {
+            let end = &mut world.links[link].ends[side];
+            end.sent.resize(world.streams.len(), Vec::new());
+            end.sent[at].push(mark);
+            end.lanes[at].accepted += 1;
+            world.program_sent += 1;
+        }
+        sent
+    }
+
+    fn set_timer(&mut self, timer: u64, after: Duration) {
+        let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX / 2).max(1);
+        let at = self.world.now.saturating_add(after);
+        let life = self.world.hosts[self.host].life;
+        self.world.queue.push(at, Wake::Program(self.host, life, timer));
+    }
+}

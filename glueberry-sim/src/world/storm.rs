@@ -1,0 +1,158 @@
+//! An application that calls anything, in any order, and looks whether the answers are right.
+
+use bytes::Bytes;
+use glueberry_proto::{
+    FinalizeError, PrepareError, SendError, StreamName,
+};
+
+use super::World;
+use crate::check::Invariant;
+use crate::link::Side;
+use crate::rng::Rng;
+use crate::trace::Kind;
+
+impl World {
+    /// Makes so many calls, some of which make no sense.
+    pub(super) fn storm(&mut self, host: usize, calls: u64) {
+        if self.hosts[host].node.is_none() {
+            return;
+        }
+        self.faults.fire("call storm");
+        let mut rng = self.hosts[host].rng.clone();
+        for _ in 0..calls {
+            let peer = rng.index(self.hosts.len());
+            if peer != host {
+                self.call(host, peer, &mut rng);
+            }
+        }
+        self.hosts[host].rng = rng;
+    }
+
+    fn call(&mut self, host: usize, peer: usize, rng: &mut Rng) {
+        let end = self.current_end(host, peer);
+        match (rng.below(20), end) {
+            (_, Some((link, side)))
+                if !self.links[link].ends[side].talk.is_finalized && rng.chance(300) =>
+            {
+                self.prepare_with_wrong_key((link, side), peer);
+            }
+            (0, _) => self.part(host, peer),
+            (1..=4, _) => {
+                self.learn(host, peer);
+                self.connect(host, peer);
+            }
+            (5, _) => self.learn(host, peer),
+            (6, Some(end)) => self.prepare_with_wrong_key(end, peer),
+            (7, Some(end)) => self.finalize_early(end),
+            (8, Some(end)) => self.send_too_much(end, rng),
+            (9, Some(end)) => self.send_nowhere(end),
+            (10, Some((link, side))) => self.close_session(link, side),
+            (11, Some(end)) => self.reject(end),
+            (12, Some(end)) => self.prepare_nothing(end),
+            (_, Some((link, side))) => {
+                let stream = rng.index(self.streams.len());
+                self.send_message(link, side, stream, 40);
+            }
+            _ => {}
+        }
+    }
+
+    fn prepare_with_wrong_key(&mut self, (link, side): (usize, Side), peer: usize) {
+        let host = self.links[link].ends[side].host;
+        let wrong = (0..self.hosts.len()).find(|other| *other != peer && *other != host);
+        let Some(wrong) = wrong.map(|other| self.hosts[other].key) else {
+            return;
+        };
+        let names = self.streams.clone();
+        let prepared = self.with_session((link, side), Kind::Command, (3, 0), |session, now| {
+            session.prepare_streams(now, wrong, &names)
+        });
+        let holds = matches!(
+            prepared,
+            None | Some(Err(
+                PrepareError::WrongKey { .. }
+                    | PrepareError::AlreadyFinalized
+                    | PrepareError::NotConnected
+                    | PrepareError::Closed
+            ))
+        );
+        self.answered(host, holds, "streams were prepared with a wrong key", &prepared);
+    }
+
+    fn prepare_nothing(&mut self, (link, side): (usize, Side)) {
+        let host = self.links[link].ends[side].host;
+        let peer = self.hosts[self.links[link].ends[1 - side].host].key;
+        let prepared = self.with_session((link, side), Kind::Command, (4, 0), |session, now| {
+            session.prepare_streams(now, peer, &[])
+        });
+        let holds = !matches!(prepared, Some(Ok(())));
+        self.answered(host, holds, "no stream was named", &prepared);
+    }
+
+    fn finalize_early(&mut self, (link, side): (usize, Side)) {
+        let talk = self.links[link].ends[side].talk;
+        let host = self.links[link].ends[side].host;
+        if talk.is_prepared && !talk.is_finalized {
+            return;
+        }
+        let done = self.with_session((link, side), Kind::Command, (5, 0), |session, now| {
+            session.finalize_handshake(now)
+        });
+        // What another session had prepared counts.
+        let holds = match done {
+            Some(Ok(())) => !talk.is_finalized,
+            Some(Err(FinalizeError::AlreadyFinalized)) => talk.is_finalized,
+            Some(Err(FinalizeError::NotPrepared)) => !talk.is_prepared,
+            _ => true,
+        };
+        if done == Some(Ok(())) {
+            self.links[link].ends[side].talk.is_finalized = true;
+        }
+        self.answered(host, holds, &format!("{talk:?}"), &done);
+    }
+
+    fn send_too_much(&mut self, (link, side): (usize, Side), rng: &mut Rng) {
+        let host = self.links[link].ends[side].host;
+        let more = rng.index(1000) + 1;
+        let text = Bytes::from(vec![0; self.plan.limits.max_message_size + more]);
+        let name = self.streams[0].clone();
+        let sent = self.with_session((link, side), Kind::Command, (6, 0), |session, now| {
+            session.send(now, &name, text)
+        });
+        let holds = !matches!(sent, Some(Ok(()) | Err(SendError::UnknownStream)));
+        self.answered(host, holds, "the message is above the limit", &sent);
+    }
+
+    fn send_nowhere(&mut self, (link, side): (usize, Side)) {
+        let host = self.links[link].ends[side].host;
+        let Ok(name) = StreamName::new("nowhere") else {
+            return;
+        };
+        let sent = self.with_session((link, side), Kind::Command, (7, 0), |session, now| {
+            session.send(now, &name, Bytes::from_static(b"lost"))
+        });
+        let holds = !matches!(sent, Some(Ok(())));
+        self.answered(host, holds, "nobody has prepared that stream", &sent);
+    }
+
+    fn close_session(&mut self, link: usize, side: Side) {
+        self.touch_link(link);
+        self.with_session((link, side), Kind::Command, (8, 0), |session, now| session.close(now));
+    }
+
+    fn reject(&mut self, (link, side): (usize, Side)) {
+        let is_early = !self.links[link].ends[side].talk.is_finalized;
+        if is_early {
+            self.touch_link(link);
+        }
+        self.with_session((link, side), Kind::Command, (9, 0), |session, now| {
+            session.reject_handshake(now, "not today");
+        });
+    }
+
+    fn answered(&mut self, host: usize, holds: bool, fact: &str, answer: &dyn std::fmt::Debug) {
+        self.checks.hold(Invariant::Answer, (self.now, host), holds, || {
+            (fact.to_owned(), format!("answered {answer:?}"))
+        });
+    }
+}
