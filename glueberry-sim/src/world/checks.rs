@@ -86,9 +86,7 @@ impl World {
             }
             Connected => limits.handshake_timeout + slack,
             Cooldown => limits.cooldown + slack,
-            Reconnecting => {
-                limits.backoff + u64_of(self.hosts.len()) * limits.dial_timeout + slack
-            }
+            Reconnecting => limits.backoff + u64_of(self.hosts.len()) * limits.dial_timeout + slack,
             _ => u64::MAX,
         }
     }
