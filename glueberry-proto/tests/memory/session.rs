@@ -237,7 +237,9 @@ fn what_is_gathered_grows_with_what_arrives() {
 #[test]
 fn oversize_inbound_refused_before_allocation() {
     let alone = alone();
-    for announced in [10 * MIB + 1, 64 * MIB, 4 * 1024 * MIB - 1] {
+    // A record has 28 bytes more than its message.
+    let limit = 10 * MIB + 28;
+    for announced in [limit + 1, 64 * MIB, 4 * 1024 * MIB - 1] {
         let measured = alone.measure();
         let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
         let id = raw.open_stream("chat");
@@ -247,7 +249,6 @@ fn oversize_inbound_refused_before_allocation() {
         let peak = measured.peak().saturating_sub(before);
         assert!(peak <= READ_CHUNK + 4 * KIB, "{peak} bytes held for {announced}");
         let CloseReason::Misbehaved(how) = raw.closed().reason else { panic!("it goes on") };
-        let limit = 10 * MIB;
         let (stream, announced) = (Some(name("chat")), u64::try_from(announced).unwrap());
         assert_eq!(how, PeerMisbehaved::MessageTooLarge { stream, announced, limit });
     }
