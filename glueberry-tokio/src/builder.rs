@@ -122,6 +122,40 @@ impl Builder {
         start(&self.identity, parts, |shared| crate::quic::QuicTransport::start(endpoint, shared))
     }
 
+    /// Starts the node in a network in memory, without sockets. Listening addresses that were given
+    /// are of no use there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](Self::build) that have nothing to do with sockets.
+    #[cfg(feature = "test-util")]
+    #[expect(clippy::unused_async, reason = "like `build`, which it stands in for")]
+    pub async fn build_in_memory(
+        self,
+        network: &crate::test_util::MemoryNetwork,
+    ) -> Result<Node, Error> {
+        let runtime = match &self.runtime {
+            Some(runtime) => runtime.clone(),
+            None => default_runtime().ok_or_else(|| {
+                Error::because(ErrorCode::InvalidConfig, "no runtime: see `Builder::runtime`")
+            })?,
+        };
+        let config = self.checked_config()?;
+        let key = Identity::try_from(&self.identity)
+            .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error))?
+            .public_key();
+        let addrs = Vec::new();
+        let parts = Parts { config, runtime, addrs, book: self.book, metrics: self.metrics };
+        let mut addr = None;
+        let mut node = start(&self.identity, parts, |shared| {
+            let (given, transport) = network.attach(key, shared);
+            addr = Some(given);
+            transport
+        })?;
+        node.listens_on(addr);
+        Ok(node)
+    }
+
     fn checked_config(&self) -> Result<Config, Error> {
         let mut config = self.config.clone();
         for name in &self.streams {
@@ -173,7 +207,7 @@ pub(crate) fn start<T: Transport + Unpin>(
         troubles = found;
     }
     for trouble in &troubles {
-        warn!(%trouble, "address book");
+        warn!(%trouble, "address book trouble");
     }
     let driver = NodeDriver::new(node, shared.clone(), transport(&shared), keeper);
     shared.runtime.spawn(Box::pin(driver));

@@ -15,7 +15,7 @@ use glueberry_proto::{
     NewConnection, Node, NodeAction, PeerStatus, PublicKey, ToNode,
 };
 use libp2p_identity::PeerId;
-use tracing::{debug, info, warn};
+use tracing::{Span, debug, info, info_span, warn};
 
 use crate::desk::BookDesk;
 use crate::error::{Error, ErrorCode};
@@ -23,7 +23,7 @@ use crate::events::{BookTrouble, Event, StateChanged};
 use crate::keeper::Keeper;
 use crate::mailbox::answer;
 use crate::node::Shared;
-use crate::port::{Command, Port};
+use crate::port::{self, Port};
 use crate::routes::Standing;
 use crate::runtime::Timer;
 use crate::session::SessionDriver;
@@ -35,7 +35,7 @@ use crate::transport::{Carrier, Transport};
 pub(crate) enum Letter {
     // From handles.
     /// Something to do with the core's node at once.
-    Do(Box<dyn FnOnce(&mut Node, Instant) + Send>),
+    Do(Command<Node>),
     Connect(PublicKey, Answer<()>),
     FlushBook(Answer<()>),
     ReloadBook(Answer<()>),
@@ -53,6 +53,9 @@ pub(crate) enum Letter {
     BookLoaded(Result<Loaded, StoreError>),
     BookClosed,
 }
+
+/// What is to be done with a machine, at the time that it is told.
+pub(crate) type Command<M> = Box<dyn FnOnce(&mut M, Instant) + Send>;
 
 /// Where the result of a command goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
@@ -157,6 +160,7 @@ impl<T: Transport> NodeDriver<T> {
             Letter::ReloadBook(answer_to) => self.book.reload(answer_to),
             Letter::Examine(answer_to) => answer(answer_to, self.examine(now)),
             Letter::Shutdown(answer) => {
+                info!("node stopping");
                 self.is_stopping = true;
                 self.stopping.extend(answer);
                 self.node.shutdown(now);
@@ -191,7 +195,7 @@ impl<T: Transport> NodeDriver<T> {
 
     fn trouble(&self, trouble: Option<BookTrouble>) {
         if let Some(trouble) = trouble {
-            warn!(%trouble, "address book");
+            warn!(%trouble, "address book trouble");
             self.shared.telemetry.events.publish(&Event::AddressBook(trouble));
         }
     }
@@ -248,7 +252,7 @@ impl<T: Transport> NodeDriver<T> {
                     if let Some((peer, port)) = self.sessions.get(&connection) {
                         self.touched.insert(*peer);
                         // A session that is over has told so, or will.
-                        drop(port.command(Command::FromNode(message)));
+                        drop(port.command(port::Command::FromNode(message)));
                     }
                 }
                 NodeAction::SaveBook => self.book.save(&mut self.node, self.shared.now()),
@@ -296,19 +300,29 @@ impl<T: Transport> NodeDriver<T> {
         let ConnectionEvent { peer: key, state, direction, reason, .. } = event;
         let peer = PeerId::from(key);
         match &reason {
-            Some(reason) => info!(%peer, %state, %reason, "peer"),
-            None => info!(%peer, %state, "peer"),
+            Some(reason) => info!(%peer, %state, %reason, "state changed"),
+            None => info!(%peer, %state, "state changed"),
         }
         self.answer_connecting(key, state, reason.clone());
         let at = SystemTime::now();
-        let after = Before { state, direction, since: at };
+        let span = match state {
+            ConnectionState::Connecting => info_span!("connect", %peer),
+            ConnectionState::Connected => info_span!("handshake", %peer, ?direction),
+            _ => Span::none(),
+        };
+        let after = Before { state, direction, since: at, _span: span };
         let before = match state {
             ConnectionState::Disconnected => self.told.remove(&key),
             _ => self.told.insert(key, after),
         };
-        let unknown = Before { state: ConnectionState::Disconnected, direction: None, since: at };
+        let unknown = Before {
+            state: ConnectionState::Disconnected,
+            direction: None,
+            since: at,
+            _span: Span::none(),
+        };
         let changed = StateChanged { peer, state, direction, reason, at };
-        self.shared.telemetry.moved(before.unwrap_or(unknown), changed);
+        self.shared.telemetry.moved(&before.unwrap_or(unknown), changed);
     }
 
     fn answer_connecting(
@@ -352,6 +366,7 @@ impl<T: Transport> NodeDriver<T> {
     }
 
     fn stopped(&mut self) {
+        info!("node stopped");
         self.shared.stop();
         for answer_to in self.stopping.drain(..) {
             answer(answer_to, ());

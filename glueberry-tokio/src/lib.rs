@@ -35,6 +35,10 @@
 //! | `async-io` | `runtime::AnyRuntime::new`: any executor that can spawn |
 //!
 //! Each runs QUIC by itself; no tokio runtime drives a node on the others.
+//!
+//! # Logs
+//!
+#![doc = include_str!("../LOGGING.md")]
 
 mod builder;
 mod clock;
@@ -62,6 +66,8 @@ mod stats;
 pub mod store;
 mod stream;
 mod telemetry;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 mod transport;
 
 pub use builder::Builder;

@@ -100,6 +100,20 @@ impl Node {
         Self { inner: Arc::new(Inner { shared, key, addrs, findings, messages }) }
     }
 
+    /// Takes note of addresses that came about with the transport. Nobody else has a handle yet.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn listens_on(&mut self, addrs: impl IntoIterator<Item = Multiaddr>) {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.addrs.extend(addrs);
+        }
+    }
+
+    /// Returns a handle that does not keep the node alive.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn downgrade(&self) -> WeakNode {
+        WeakNode(Arc::downgrade(&self.inner))
+    }
+
     // ---- who and where ------------------------------------------------------------------------
 
     /// Returns this node's id.
@@ -479,6 +493,18 @@ impl Node {
         let stopped = || Error::new(ErrorCode::NodeStopped);
         self.inner.shared.mailbox.put(letter(answer)).map_err(|_| stopped())?;
         result.await.map_err(|_| stopped())
+    }
+}
+
+/// A handle that does not keep its node alive.
+#[cfg(feature = "test-util")]
+#[derive(Clone, Debug)]
+pub(crate) struct WeakNode(std::sync::Weak<Inner>);
+
+#[cfg(feature = "test-util")]
+impl WeakNode {
+    pub(crate) fn upgrade(&self) -> Option<Node> {
+        Some(Node { inner: self.0.upgrade()? })
     }
 }
 

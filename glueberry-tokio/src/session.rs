@@ -10,7 +10,7 @@ use glueberry_proto::{
     Action, Closed, Event as SessionEvent, FinalizeError, Instant, PrepareError, SendError,
     Session, StreamName,
 };
-use tracing::{debug, trace, warn};
+use tracing::{Span, debug, debug_span, trace, warn};
 
 use crate::config::Delivery;
 use crate::driver::Letter;
@@ -45,6 +45,8 @@ pub(crate) struct SessionDriver {
 /// One stream and who reads it.
 #[derive(Debug)]
 struct Reader {
+    /// What the stream is in a trace, from Established to the session's end.
+    span: Span,
     stream: StreamName,
     inbox: Arc<Inbox>,
     is_readable: bool,
@@ -173,8 +175,11 @@ impl SessionDriver {
     fn established(&mut self) {
         self.port.established();
         if !std::mem::replace(&mut self.is_established, true) {
-            for reader in &self.readers {
-                self.telemetry().metrics.stream_opened(reader.stream.as_str());
+            let (peer, telemetry) = (self.port.peer, &self.shared.telemetry);
+            for reader in &mut self.readers {
+                telemetry.metrics.stream_opened(reader.stream.as_str());
+                reader.span = debug_span!("stream", %peer, stream = %reader.stream);
+                debug!(parent: &reader.span, "stream opened");
             }
         }
     }
@@ -188,7 +193,8 @@ impl SessionDriver {
             if !self.readers.iter().any(|reader| reader.stream == *stream) {
                 let inbox = self.shared.routes.reader(self.port.peer, Some(stream));
                 let (stream, tally) = (stream.clone(), Tally::default());
-                self.readers.push(Reader { stream, inbox, is_readable: false, tally });
+                let span = Span::none();
+                self.readers.push(Reader { span, stream, inbox, is_readable: false, tally });
             }
         }
     }
@@ -201,6 +207,7 @@ impl SessionDriver {
                     let reader = self.readers.iter_mut().find(|reader| reader.stream == stream);
                     if let Some(reader) = reader {
                         reader.tally.sent(bytes);
+                        trace!(parent: &reader.span, bytes, "message sent");
                     }
                     self.telemetry().metrics.message_sent(stream.as_str(), bytes);
                 }
@@ -247,7 +254,7 @@ impl SessionDriver {
             }
             SessionEvent::Closed(closed) => return self.closed(closed),
             other => {
-                trace!(%peer, ?other, "event");
+                trace!(%peer, ?other, "session event");
                 return;
             }
         };
@@ -257,8 +264,10 @@ impl SessionDriver {
     fn closed(&mut self, mut closed: Closed) {
         self.is_over = true;
         if self.is_established {
-            for reader in &self.readers {
-                self.telemetry().metrics.stream_closed(reader.stream.as_str());
+            for reader in &mut self.readers {
+                self.shared.telemetry.metrics.stream_closed(reader.stream.as_str());
+                debug!(parent: &reader.span, "stream closed");
+                reader.span = Span::none();
             }
         }
         let (commands, left) = self.port.close();
@@ -307,10 +316,11 @@ impl SessionDriver {
         let (peer, at, session) = (self.port.peer, SystemTime::now(), &mut self.session);
         let telemetry = &self.shared.telemetry;
         for reader in self.readers.iter_mut().filter(|reader| reader.is_readable) {
-            let Reader { stream, inbox, is_readable, tally } = reader;
+            let Reader { span, stream, inbox, is_readable, tally } = reader;
             let next = || match session.poll_message(stream) {
                 Some(data) => {
                     tally.received(data.len());
+                    trace!(parent: &*span, bytes = data.len(), "message received");
                     telemetry.metrics.message_received(stream.as_str(), data.len());
                     Some(Message::new(peer, Some(stream.clone()), data, at))
                 }
