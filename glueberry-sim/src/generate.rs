@@ -276,12 +276,20 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
         13 => What::Mislead { host: a, to, lasts },
         14 => What::Uninvited { a, b, count: rng.range(1, 6) },
         15 => What::Refuse { host: a, lasts },
-        16 => What::Ban { by: a, of: b, by_clock: rng.chance(300), lasts },
+        16 => What::Ban { by: a, of: b, by_clock: rng.chance(500), lasts },
         17 => What::FullDisk { host, lasts },
         _ => What::Part { by: a, of: b },
     };
     let at = rng.below(end);
     plan.step(at, what);
+    if let What::Ban { by, by_clock: true, lasts, .. } = what
+        && rng.chance(500)
+    {
+        // The clock jumps over the end of the ban, and back again.
+        let by_micros = 2 * i64::try_from(lasts).unwrap_or(0);
+        plan.step(at + lasts / 4, What::Clock { host: by, by: by_micros });
+        plan.step(at + lasts * 3 / 4, What::Clock { host: by, by: -by_micros });
+    }
     if kind == 15 || kind == 13 {
         // Dials happen after something was lost.
         plan.step(at + 1, What::Reset { a, b });

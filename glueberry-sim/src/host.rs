@@ -71,6 +71,7 @@ impl fmt::Debug for Program {
 pub(crate) struct Dialled {
     pub(crate) to: usize,
     pub(crate) tries: u64,
+    pub(crate) since: u64,
 }
 
 /// What is on a disk.
@@ -87,6 +88,8 @@ pub(crate) struct Stored {
 /// A ban, as the application knows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ban {
+    /// When it was laid on him.
+    pub(crate) since: u64,
     /// In microseconds of the host's wall clock; `None` for ever.
     pub(crate) until: Option<i64>,
     /// It is in the book that is being written.

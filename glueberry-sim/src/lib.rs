@@ -6,6 +6,7 @@ mod cli;
 mod export;
 mod fault;
 mod generate;
+mod golden;
 mod host;
 mod hunt;
 mod link;
@@ -18,6 +19,9 @@ mod shrink;
 mod simulation;
 mod trace;
 mod world;
+
+#[cfg(test)]
+mod tests;
 
 pub use check::{Invariant, Violation};
 pub use cli::main;

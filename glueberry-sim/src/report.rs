@@ -112,9 +112,14 @@ impl Summary {
         }
     }
 
-    /// Tells whether nothing has failed, and everything was exercised if there were enough seeds.
-    pub(crate) fn is_clean(&self, seeds: u64) -> bool {
-        self.failures.is_empty() && (seeds < ENOUGH || self.never().is_empty())
+    /// Tells whether nothing has failed, and everything was exercised if there were enough seeds of
+    /// the mixture that has everything.
+    pub(crate) fn is_clean(&self, mix: Mix) -> bool {
+        self.failures.is_empty() && (!self.must_have_all(mix) || self.never().is_empty())
+    }
+
+    fn must_have_all(&self, mix: Mix) -> bool {
+        mix == Mix::Default && self.seeds >= ENOUGH
     }
 
     /// Returns what was never exercised.
@@ -130,9 +135,13 @@ impl Summary {
         never
     }
 
-    pub(crate) fn text(&self, took: Duration, jobs: usize) -> String {
+    pub(crate) fn text(&self, mix: Mix, took: Duration, jobs: usize) -> String {
         let mut text = String::new();
         self.write(&mut text, took, jobs).unwrap_or_default();
+        let never = self.never();
+        if self.must_have_all(mix) && !never.is_empty() && self.failures.is_empty() {
+            text.push_str(&format!("  FAILED: never exercised: {}\n", never.join(", ")));
+        }
         text
     }
 
@@ -178,10 +187,6 @@ impl Summary {
             if !SEEN_ELSEWHERE.contains(one) {
                 writeln!(out, "    {count:>10}  {}: {}", one.name(), one.text())?;
             }
-        }
-        let never = self.never();
-        if !never.is_empty() && self.failures.is_empty() {
-            writeln!(out, "  never exercised: {}", never.join(", "))?;
         }
         Ok(())
     }

@@ -38,10 +38,13 @@ impl Saving {
 impl Node {
     /// Takes note of what the calendar says. Until the next time it is taken to go on evenly.
     ///
-    /// It decides nothing but what is stored: when peers were seen, and when bans end.
+    /// It decides nothing but what is stored: when peers were seen, and when bans end. A peer whose
+    /// ban holds again, because the calendar was set back, is cut off.
     pub fn set_wall_time(&mut self, now: Instant, wall: WallTime) {
         self.handle_timeout(now);
         self.saving.wall = (self.now, wall);
+        self.cut_off_all_banned();
+        self.settle();
     }
 
     /// Returns the address book.
@@ -53,12 +56,7 @@ impl Node {
     pub fn load_book(&mut self, now: Instant, book: Book) {
         self.handle_timeout(now);
         self.book = book;
-        let wall = self.wall_now();
-        let banned: Vec<PublicKey> =
-            self.peers.keys().filter(|peer| self.book.is_blacklisted(*peer, wall)).collect();
-        for peer in banned {
-            self.cut_off_banned(peer);
-        }
+        self.cut_off_all_banned();
         self.note_book();
         self.settle();
     }
@@ -264,6 +262,16 @@ impl Node {
     fn ask_to_save(&mut self) {
         self.saving.flush_at = None;
         self.saving.is_wanted = true;
+    }
+
+    /// Cuts off whoever is banned by what the book and the calendar say now.
+    fn cut_off_all_banned(&mut self) {
+        let wall = self.wall_now();
+        let banned: Vec<PublicKey> =
+            self.peers.keys().filter(|peer| self.book.is_blacklisted(*peer, wall)).collect();
+        for peer in banned {
+            self.cut_off_banned(peer);
+        }
     }
 
     fn cut_off_banned(&mut self, peer: PublicKey) {

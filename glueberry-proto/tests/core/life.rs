@@ -218,8 +218,10 @@ fn a_banned_peer_is_neither_dialled_nor_admitted_until_the_ban_is_over() {
     assert!(!lab.node.is_blacklisted(peer()));
     lab.connect();
     // The calendar was set back: the ban holds again.
+    assert_eq!(lab.node.state(peer()), ConnectionState::Connecting);
     lab.node.set_wall_time(lab.now, wall);
     assert!(lab.node.is_blacklisted(peer()));
+    assert_eq!(lab.node.state(peer()), ConnectionState::Disconnected);
     assert!(lab.node.unblacklist(lab.now, peer()));
     assert!(!lab.node.unblacklist(lab.now, peer()));
     assert!(!lab.node.is_blacklisted(peer()));

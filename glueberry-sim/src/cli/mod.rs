@@ -12,6 +12,7 @@ use glueberry_proto::testing::Bug;
 
 use self::run::Run;
 use crate::generate::{SECOND, Size, generate};
+use crate::golden::hashes;
 use crate::hunt::hunt;
 use crate::plan::{Mix, Plan};
 
@@ -53,6 +54,8 @@ enum Command {
         #[arg(long)]
         html: Option<PathBuf>,
     },
+    /// Says the trace hashes of a few seeds of each mixture, which every platform and build gives.
+    Hashes,
     /// Revives each bug of the past, and looks whether it is found.
     Hunt {
         /// Only these.
@@ -97,6 +100,10 @@ pub fn main() -> ExitCode {
         Command::Shrink { source, out, patience } => single::shrink_to(&source, &out, patience),
         Command::Trace { source, jsonl, html } => {
             single::trace(&source, jsonl.as_deref(), html.as_deref())
+        }
+        Command::Hashes => {
+            say(&hashes());
+            Ok(ExitCode::SUCCESS)
         }
         Command::Hunt { bugs } => hunt_all(&bugs),
     };

@@ -55,8 +55,8 @@ impl Run {
             scope.spawn(|| self.show_progress(&next, end, &has_failed));
         });
         let summary = summary.into_inner().unwrap_or_else(|poison| poison.into_inner());
-        say(&summary.text(began.elapsed(), jobs));
-        if summary.is_clean(self.seeds.get()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        say(&summary.text(self.shape.profile, began.elapsed(), jobs));
+        if summary.is_clean(self.shape.profile) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     /// Runs one seed; tells whether it has failed.

@@ -125,12 +125,17 @@ impl World {
     /// A disk that is not intact may have lost bans, or have old ones: what is, counts.
     fn forget_bans(&mut self, host: usize) {
         for peer in 0..self.hosts.len() {
-            let is_banned = self.is_blacklisted(host, peer) == Some(true);
+            let (now, is_banned) = (self.now, self.is_blacklisted(host, peer) == Some(true));
             let ban = &mut self.hosts[host].banned[peer];
             match (is_banned, &ban) {
                 (false, _) => *ban = None,
                 (true, None) => {
-                    *ban = Some(Ban { until: Some(0), is_written: true, is_durable: true });
+                    *ban = Some(Ban {
+                        since: now,
+                        until: Some(0),
+                        is_written: true,
+                        is_durable: true,
+                    });
                 }
                 (true, Some(_)) => {}
             }
@@ -149,6 +154,12 @@ impl World {
         let now = self.at();
         let until = lasts.map(|lasts| self.wall_micros(by) + i64::try_from(lasts).unwrap_or(0));
         let key = self.hosts[of].key;
+        if let Some(node) = self.hosts[by].node.as_mut() {
+            // What is due comes first, and is told first.
+            node.handle_timeout(now);
+            self.input_of_node(by, Kind::NodeTimer, (0, 0));
+            self.drain_node(by);
+        }
         let Some(node) = self.hosts[by].node.as_mut() else {
             return;
         };
@@ -159,7 +170,8 @@ impl World {
             for link in self.links_between(by, of) {
                 self.touch_link(link);
             }
-            self.hosts[by].banned[of] = Some(Ban { until, is_written: false, is_durable: false });
+            let (since, is_written, is_durable) = (self.now, false, false);
+            self.hosts[by].banned[of] = Some(Ban { since, until, is_written, is_durable });
         }
     }
 

@@ -35,6 +35,15 @@ impl World {
         self.checks.hold(Invariant::FewDials, at, dials <= most, || {
             (format!("{most} dials are allowed"), format!("{dials} are under way"))
         });
+        let longest = self.plan.limits.dial_timeout + 2_000_000;
+        let is_prompt = self.is_prompt(host);
+        let oldest = state.dials.values().map(|dial| now - dial.since.min(now)).max().unwrap_or(0);
+        self.checks.hold(Invariant::Passing, at, oldest <= longest || !is_prompt, || {
+            (
+                format!("a dial may take {longest} µs"),
+                format!("one is under way since {oldest} µs"),
+            )
+        });
         let (sessions, most) = (state.links.len(), self.plan.limits.max_sessions);
         // Sessions that are over and wait to be dropped are not counted by the node.
         let is_within = sessions <= most || self.living_sessions(host) <= most;
@@ -106,7 +115,9 @@ impl World {
         self.checks.hold(Invariant::Transition, at, is_legal, || {
             (format!("peer {peer} was {from}"), format!("now it is {to}: {:?}", event.reason))
         });
-        let is_banned = self.ban_holds(host, peer);
+        let is_newer =
+            self.hosts[host].banned[peer].is_some_and(|ban| event.at.as_micros() > ban.since);
+        let is_banned = is_newer && self.ban_holds(host, peer);
         let is_cut = !is_banned || matches!(to, Disconnected | Cooldown);
         self.checks.hold(Invariant::BanHolds, at, is_cut, || {
             (format!("{peer} is banned"), format!("it is {to}"))
@@ -134,6 +145,13 @@ impl World {
         event: &ConnectionEvent,
     ) {
         let (at, since) = (event.at.as_micros(), self.hosts[host].told_of[peer]);
+        if at < self.now {
+            // The application was absent: what it has asked for since, the event doesn't know.
+            self.hosts[host].attempts[peer] = UNKNOWN;
+            self.hosts[host].asked[peer] = false;
+            self.hosts[host].told_of[peer] = at;
+            return;
+        }
         let has_lasted = from == Established && at >= since + LASTED;
         if has_lasted {
             self.hosts[host].attempts[peer] = 0;

@@ -87,7 +87,7 @@ impl World {
                 let to = self.resolve(host, &addresses);
                 self.note(host, NOWHERE, Kind::Dial, (u64_of(to), dial.as_u64()));
                 self.check_dialled(host, peer, to);
-                self.hosts[host].dials.insert(dial, Dialled { to, tries: 0 });
+                self.hosts[host].dials.insert(dial, Dialled { to, tries: 0, since: self.now });
                 self.dial_begins(host, dial);
             }
             NodeAction::CancelDial(dial) => {
