@@ -7,6 +7,7 @@ use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
 use zeroize::Zeroizing;
 
+use crate::adapter::{Fabric, Parts};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::NodeDriver;
@@ -78,18 +79,34 @@ impl Builder {
     #[cfg(feature = "quic")]
     #[expect(clippy::unused_async, reason = "other transports need time to start")]
     pub async fn build(self) -> Result<Node, Error> {
-        let runtime = match &self.runtime {
-            Some(runtime) => runtime.clone(),
+        let parts = self.into_parts()?;
+        let Parts { runtime, identity, listen, config } = &parts;
+        let endpoint = crate::quic::bind(&**runtime, identity, listen, config)?;
+        let addrs = endpoint.addrs();
+        parts.start(addrs, |shared| crate::quic::QuicTransport::start(endpoint, shared))
+    }
+
+    /// Starts the node over something else than raw QUIC, such as the `Libp2p` of the crate
+    /// `glueberry-libp2p`.
+    ///
+    /// # Errors
+    ///
+    /// Those that a node over raw QUIC has, and the fabric's own.
+    pub async fn build_over(self, fabric: impl Fabric) -> Result<Node, Error> {
+        fabric.start(self.into_parts()?).await
+    }
+
+    /// Checks everything that does not depend on a transport.
+    #[doc(hidden)]
+    pub fn into_parts(self) -> Result<Parts, Error> {
+        let config = self.checked_config()?;
+        let runtime = match self.runtime {
+            Some(runtime) => runtime,
             None => default_runtime().ok_or_else(|| {
                 Error::because(ErrorCode::InvalidConfig, "no runtime: see `Builder::runtime`")
             })?,
         };
-        let config = self.checked_config()?;
-        let endpoint = crate::quic::bind(&*runtime, &self.identity, &self.listen, &config)?;
-        let addrs = endpoint.addrs();
-        start(&self.identity, config, runtime, addrs, |shared| {
-            crate::quic::QuicTransport::start(endpoint, shared)
-        })
+        Ok(Parts { identity: self.identity, config, listen: self.listen, runtime })
     }
 
     fn checked_config(&self) -> Result<Config, Error> {
@@ -121,6 +138,7 @@ pub(crate) fn start<T: Transport + Unpin>(
         mailbox: Mailbox::new(),
         routes: Routes::new(inbox.clone()),
         events: EventHub::new(config.event_buffer),
+        addrs: addrs.into(),
         clock: Clock::starting_at(runtime.now()),
         limits: config.limits(),
         message_buffer: config.message_buffer,
@@ -132,7 +150,7 @@ pub(crate) fn start<T: Transport + Unpin>(
     let core = glueberry_proto::Node::new(shared.now(), identity, config.core, seed()?)?;
     let driver = NodeDriver::new(core, shared.clone(), transport(&shared));
     shared.runtime.spawn(Box::pin(driver));
-    Ok(Node::new(shared, key, addrs, inbox))
+    Ok(Node::new(shared, key, inbox))
 }
 
 fn seed() -> Result<Seed, Error> {

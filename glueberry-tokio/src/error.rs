@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use glueberry_proto::book::AddError;
 use glueberry_proto::{
     AddPeerError, CloseReason, ConfigError, ConnectError, DialError, FinalizeError, PrepareError,
     SendError, StateReason,
@@ -89,10 +90,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn because(
-        code: ErrorCode,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Self {
+    /// Makes an error out of its cause.
+    #[doc(hidden)]
+    pub fn because(code: ErrorCode, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(Box::new(Parts { code, peer: None, stream: None, source: Some(source.into()) }))
     }
 
@@ -222,7 +222,7 @@ impl From<AddPeerError> for Error {
     fn from(error: AddPeerError) -> Self {
         let code = match error {
             AddPeerError::OwnKey => ErrorCode::InvalidPublicKey,
-            AddPeerError::AddressTooLong { .. } => ErrorCode::InvalidAddress,
+            AddPeerError::Book(AddError::AddressTooLong { .. }) => ErrorCode::InvalidAddress,
             _ => ErrorCode::LimitReached,
         };
         Self::because(code, error)

@@ -36,6 +36,8 @@
 //!
 //! Each runs QUIC by itself; no tokio runtime drives a node on the others.
 
+#[doc(hidden)]
+pub mod adapter;
 mod builder;
 mod clock;
 mod config;

@@ -42,16 +42,17 @@ pub struct Node {
 struct Inner {
     shared: Arc<Shared>,
     key: PublicKey,
-    addrs: Vec<Multiaddr>,
     messages: std::sync::Mutex<Option<Messages>>,
 }
 
 /// What handles, the node's task and sessions share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub struct Shared {
     pub(crate) mailbox: Mailbox<Letter>,
     pub(crate) routes: Routes,
     pub(crate) events: EventHub,
+    /// Where the node listens.
+    pub(crate) addrs: std::sync::Mutex<Vec<Multiaddr>>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
@@ -62,7 +63,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn now(&self) -> Instant {
+    /// Returns the time on the core's clock.
+    pub fn now(&self) -> Instant {
         self.clock.at(self.runtime.now())
     }
 
@@ -80,14 +82,9 @@ impl Node {
         Builder::new(identity)
     }
 
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        key: PublicKey,
-        addrs: Vec<Multiaddr>,
-        inbox: Arc<Inbox>,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, key: PublicKey, inbox: Arc<Inbox>) -> Self {
         let messages = std::sync::Mutex::new(Some(Messages::new(inbox)));
-        Self { inner: Arc::new(Inner { shared, key, addrs, messages }) }
+        Self { inner: Arc::new(Inner { shared, key, messages }) }
     }
 
     // ---- who and where ------------------------------------------------------------------------
@@ -104,7 +101,7 @@ impl Node {
 
     /// Returns the addresses that this node listens on, with the ports that it really got.
     pub fn addrs(&self) -> Vec<Multiaddr> {
-        self.inner.addrs.clone()
+        lock(&self.inner.shared.addrs).clone()
     }
 
     // ---- peers --------------------------------------------------------------------------------
@@ -434,10 +431,11 @@ fn key_of(peer: PeerId) -> Result<PublicKey, Error> {
 }
 
 fn address_of(peer: PeerId, addr: &Multiaddr) -> Result<Address, Error> {
-    let named = addr.iter().find_map(|part| match part {
-        multiaddr::Protocol::P2p(named) => Some(named),
+    // Only the last part names who answers: before it, a relay may be named.
+    let named = match addr.iter().last() {
+        Some(multiaddr::Protocol::P2p(named)) => Some(named),
         _ => None,
-    });
+    };
     if named.is_some_and(|named| named != peer) {
         let why = format!("{addr} names another peer");
         return Err(Error::because(ErrorCode::InvalidAddress, why).of_peer(peer));
