@@ -1,9 +1,10 @@
 //! The behaviour: where a swarm and a node meet.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant as StdInstant;
 
@@ -14,7 +15,7 @@ use glueberry_tokio::adapter::{Mailbox, Parts, Shared, Transport};
 use glueberry_tokio::runtime::Timer;
 use glueberry_tokio::{Builder, Error, ErrorCode, Node};
 use libp2p::core::Endpoint;
-use libp2p::core::transport::PortUse;
+use libp2p::core::transport::{ListenerId, PortUse};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{
@@ -22,6 +23,7 @@ use libp2p::swarm::{
     FromSwarm, NetworkBehaviour, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
+use thiserror::Error;
 use tracing::debug;
 
 use crate::handler::{Handler, ToBehaviour};
@@ -48,6 +50,8 @@ pub struct Behaviour {
     shared: Arc<Shared>,
     settings: Arc<Settings>,
     requests: Arc<Mailbox<Request>>,
+    is_listening: Arc<AtomicBool>,
+    listeners: HashSet<ListenerId>,
     connections: BTreeMap<ConnectionId, Connection>,
     dials: BTreeMap<DialId, Dialling>,
     actions: VecDeque<ToSwarm<Infallible, Infallible>>,
@@ -115,10 +119,13 @@ impl Behaviour {
         wrap: impl FnOnce(SwarmTransport) -> T,
     ) -> Result<(Self, Node), Error> {
         let requests = Arc::new(Mailbox::new());
+        // A node that never listens is not asked to.
+        let is_listening = Arc::new(AtomicBool::new(true));
         let mut kept = None;
         let node = parts.start(Vec::new(), |shared| {
             kept = Some(shared.clone());
-            wrap(SwarmTransport::new(requests.clone(), shared.clone()))
+            let is_listening = is_listening.clone();
+            wrap(SwarmTransport::new(requests.clone(), shared.clone(), is_listening))
         })?;
         let shared = kept.ok_or_else(|| Error::because(ErrorCode::Internal, "no transport"))?;
         let timer = shared.runtime().timer();
@@ -126,6 +133,8 @@ impl Behaviour {
             shared,
             settings: Arc::new(settings),
             requests,
+            is_listening,
+            listeners: HashSet::new(),
             connections: BTreeMap::new(),
             dials: BTreeMap::new(),
             actions: VecDeque::new(),
@@ -205,6 +214,22 @@ impl Behaviour {
             Some(connection) => self.offer(dial, connection.peer, connection.link.clone()),
             None => self.shared.dial_failed(dial, DialError::TimedOut),
         }
+    }
+
+    // ---- who is let in ------------------------------------------------------------------------
+
+    /// A banned peer gets no connection, whoever wants it.
+    fn check(&self, peer: PeerId) -> Result<(), ConnectionDenied> {
+        match PublicKey::try_from(&peer) {
+            Ok(key) if self.shared.is_banned(key) => {
+                Err(ConnectionDenied::new(Denied::Blacklisted))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_refused(&self, peer: PeerId) -> bool {
+        PublicKey::try_from(&peer).is_ok_and(|key| self.shared.is_refused(key))
     }
 
     // ---- connections --------------------------------------------------------------------------
@@ -313,9 +338,32 @@ impl Behaviour {
     }
 }
 
+/// Why a connection was denied, as the swarm's events tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Denied {
+    /// The peer is banned.
+    #[error("peer is blacklisted")]
+    Blacklisted,
+    /// The peer was lately disconnected here, or its handshake failed.
+    #[error("peer is refused for a while")]
+    Refused,
+}
+
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
     type ToSwarm = Infallible;
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        peer.map_or(Ok(()), |peer| self.check(peer))?;
+        Ok(Vec::new())
+    }
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -324,6 +372,10 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
+        self.check(peer)?;
+        if self.settings.ownership == Ownership::Owned && self.is_refused(peer) {
+            return Err(ConnectionDenied::new(Denied::Refused));
+        }
         // The local address is the one that tells of a relay here.
         Ok(self.handler(id, peer, local))
     }
@@ -336,6 +388,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
+        self.check(peer)?;
         Ok(self.handler(id, peer, address))
     }
 
@@ -350,6 +403,14 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::DialFailure(failure) => self.failed(failure.connection_id, failure.error),
             FromSwarm::ListenFailure(failure) => {
                 self.connections.remove(&failure.connection_id);
+            }
+            FromSwarm::NewListener(listener) => {
+                self.listeners.insert(listener.listener_id);
+                self.is_listening.store(true, Ordering::Release);
+            }
+            FromSwarm::ListenerClosed(listener) => {
+                self.listeners.remove(&listener.listener_id);
+                self.is_listening.store(!self.listeners.is_empty(), Ordering::Release);
             }
             FromSwarm::NewListenAddr(listening) => {
                 let addr = listening.addr.clone();
@@ -388,6 +449,10 @@ impl NetworkBehaviour for Behaviour {
             match request {
                 Request::Dial(dial, peer, addresses) => self.dial(dial, peer, &addresses),
                 Request::Cancel(dial) => self.cancel(dial),
+                Request::Banned(peer_id) => {
+                    let connection = CloseConnection::All;
+                    self.actions.push_back(ToSwarm::CloseConnection { peer_id, connection });
+                }
             }
         }
         self.poll_timer(cx);

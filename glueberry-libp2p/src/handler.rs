@@ -259,7 +259,11 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Opening;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Proposal> {
-        SubstreamProtocol::new(self.accepts.clone(), ())
+        // Who is left alone is told so before anything is agreed, not after.
+        let is_refused = matches!(self.slot, Slot::Idle)
+            && self.peer.is_some_and(|peer| self.shared.is_refused(peer));
+        let accepts = if is_refused { Proposal::new(&[]) } else { self.accepts.clone() };
+        SubstreamProtocol::new(accepts, ())
             .with_timeout(self.shared.negotiation_timeout().max(Duration::from_secs(1)))
     }
 

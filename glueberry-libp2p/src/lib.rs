@@ -35,7 +35,7 @@ mod swarm;
 mod transport;
 mod upgrade;
 
-pub use behaviour::Behaviour;
+pub use behaviour::{Behaviour, Denied};
 /// What the swarm handles on behalf of [`Behaviour`].
 #[doc(hidden)]
 pub mod parts {

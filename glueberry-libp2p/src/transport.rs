@@ -3,6 +3,7 @@
 use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use glueberry_proto::{Address, DialError, DialId};
 use glueberry_tokio::adapter::{Mailbox, Shared, Transport};
@@ -13,6 +14,8 @@ use libp2p::PeerId;
 pub(crate) enum Request {
     Dial(DialId, PeerId, Vec<Address>),
     Cancel(DialId),
+    /// Close all connections to a peer that was banned.
+    Banned(PeerId),
 }
 
 /// A swarm as a node's transport. It hands requests on to the behaviour in it.
@@ -20,11 +23,17 @@ pub(crate) enum Request {
 pub(crate) struct SwarmTransport {
     requests: Arc<Mailbox<Request>>,
     shared: Arc<Shared>,
+    is_listening: Arc<AtomicBool>,
 }
 
 impl SwarmTransport {
-    pub(crate) const fn new(requests: Arc<Mailbox<Request>>, shared: Arc<Shared>) -> Self {
-        Self { requests, shared }
+    /// `is_listening` is kept up to date by the behaviour.
+    pub(crate) const fn new(
+        requests: Arc<Mailbox<Request>>,
+        shared: Arc<Shared>,
+        is_listening: Arc<AtomicBool>,
+    ) -> Self {
+        Self { requests, shared, is_listening }
     }
 }
 
@@ -38,6 +47,14 @@ impl Transport for SwarmTransport {
 
     fn cancel(&mut self, dial: DialId) {
         drop(self.requests.put(Request::Cancel(dial)));
+    }
+
+    fn banned(&mut self, peer: PeerId) {
+        drop(self.requests.put(Request::Banned(peer)));
+    }
+
+    fn is_listening(&self) -> bool {
+        self.is_listening.load(Ordering::Acquire)
     }
 
     /// The connections are the swarm's, and it goes on without this node.

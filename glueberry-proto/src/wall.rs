@@ -31,6 +31,8 @@ pub struct WallTime {
 impl WallTime {
     /// The start of year 1: Go's zero time, which it writes for what has never happened.
     pub const NEVER: Self = Self { seconds: -62_135_596_800, nanos: 0 };
+    /// The start of year 0.
+    pub const MIN: Self = Self { seconds: MIN_SECONDS, nanos: 0 };
     /// The start of year 1970.
     pub const UNIX_EPOCH: Self = Self { seconds: 0, nanos: 0 };
     /// The last nanosecond of year 9999.

@@ -2,11 +2,13 @@
 //!
 //! Not a public API: it changes without notice.
 
+use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
-use glueberry_proto::{DialError, DialId, Instant, NewConnection};
+use glueberry_proto::{DialError, DialId, Instant, NewConnection, PublicKey};
 use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
 
@@ -16,6 +18,7 @@ use crate::driver::Letter;
 use crate::error::Error;
 pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
+use crate::metrics::Metrics;
 use crate::node::Node;
 pub use crate::node::Shared;
 use crate::runtime::Runtime;
@@ -29,7 +32,6 @@ pub trait Fabric {
 }
 
 /// What a builder was told, checked.
-#[derive(Debug)]
 #[expect(clippy::exhaustive_structs, reason = "a seam between crates of one version")]
 pub struct Parts {
     /// Who the node is.
@@ -40,6 +42,10 @@ pub struct Parts {
     pub listen: Vec<Multiaddr>,
     /// What it runs on.
     pub runtime: Arc<dyn Runtime>,
+    /// The file of its address book.
+    pub book: Option<PathBuf>,
+    /// What counts and measures it.
+    pub metrics: Arc<dyn Metrics>,
 }
 
 impl Parts {
@@ -54,7 +60,13 @@ impl Parts {
         addrs: Vec<Multiaddr>,
         transport: impl FnOnce(&Arc<Shared>) -> T,
     ) -> Result<Node, Error> {
-        start(&self.identity, self.config, self.runtime, addrs, transport)
+        start(self, addrs, transport)
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("listen", &self.listen).finish_non_exhaustive()
     }
 }
 
@@ -67,6 +79,17 @@ impl Shared {
     /// Reports a dial that failed.
     pub fn dial_failed(&self, dial: DialId, error: DialError) {
         drop(self.mailbox.put(Letter::DialFailed(dial, error)));
+    }
+
+    /// Tells whether the peer is banned.
+    pub fn is_banned(&self, peer: PublicKey) -> bool {
+        self.refusals.is_banned(peer)
+    }
+
+    /// Tells whether the peer would be refused if it dialled now. The node's own answer, which
+    /// comes later, is the one that counts.
+    pub fn is_refused(&self, peer: PublicKey) -> bool {
+        self.refusals.is_refused(peer, self.now())
     }
 
     /// Returns the first moment at which the core's instant has come, or `None` if it never does.

@@ -1,10 +1,13 @@
 //! How a node comes about.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use glueberry_proto::{Identity, Seed};
 use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
+use tracing::{info, warn};
 use zeroize::Zeroizing;
 
 use crate::adapter::{Fabric, Parts};
@@ -14,10 +17,16 @@ use crate::driver::NodeDriver;
 use crate::error::{Error, ErrorCode};
 use crate::events::EventHub;
 use crate::inbox::Inbox;
+use crate::keeper::{Keeper, findings};
 use crate::mailbox::Mailbox;
+use crate::metrics::{Metrics, NoMetrics};
 use crate::node::{Node, Shared, stream_name};
+use crate::refusals::Refusals;
 use crate::routes::Routes;
 use crate::runtime::{Runtime, default_runtime};
+use crate::stats::Statistics;
+use crate::store::{FileStore, wall_time};
+use crate::telemetry::Telemetry;
 use crate::transport::Transport;
 
 /// Builds a [`Node`]: see [`Node::builder`].
@@ -29,6 +38,8 @@ pub struct Builder {
     listen: Vec<Multiaddr>,
     streams: Vec<String>,
     runtime: Option<Arc<dyn Runtime>>,
+    book: Option<PathBuf>,
+    metrics: Arc<dyn Metrics>,
 }
 
 impl Builder {
@@ -39,6 +50,8 @@ impl Builder {
             listen: Vec::new(),
             streams: Vec::new(),
             runtime: None,
+            book: None,
+            metrics: Arc::new(NoMetrics),
         }
     }
 
@@ -68,6 +81,23 @@ impl Builder {
         self
     }
 
+    /// Stores the address book in a file, and begins with what is in it: peers, their addresses
+    /// and metadata, and bans. It is the file that Go nodes write, and may move between the two.
+    /// Without one, the node forgets with its end.
+    ///
+    /// The file is locked until the node has shut down. If it is no address book it is renamed;
+    /// [`Node::address_book_findings`] tells.
+    pub fn address_book(mut self, path: impl Into<PathBuf>) -> Self {
+        self.book = Some(path.into());
+        self
+    }
+
+    /// Has everything counted and measured that there is.
+    pub fn metrics(mut self, metrics: Arc<dyn Metrics>) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
     /// Starts the node over raw QUIC.
     ///
     /// # Errors
@@ -75,12 +105,14 @@ impl Builder {
     /// [`InvalidConfig`](ErrorCode::InvalidConfig), naming the field,
     /// [`InvalidStreamName`](ErrorCode::InvalidStreamName),
     /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey) if the identity is not an Ed25519 key,
-    /// [`InvalidAddress`](ErrorCode::InvalidAddress), [`ListenFailed`](ErrorCode::ListenFailed).
+    /// [`InvalidAddress`](ErrorCode::InvalidAddress), [`ListenFailed`](ErrorCode::ListenFailed),
+    /// [`AddressBookFailed`](ErrorCode::AddressBookFailed), among others if another process has
+    /// the book.
     #[cfg(feature = "quic")]
     #[expect(clippy::unused_async, reason = "other transports need time to start")]
     pub async fn build(self) -> Result<Node, Error> {
         let parts = self.into_parts()?;
-        let Parts { runtime, identity, listen, config } = &parts;
+        let Parts { runtime, identity, listen, config, .. } = &parts;
         let endpoint = crate::quic::bind(&**runtime, identity, listen, config)?;
         let addrs = endpoint.addrs();
         parts.start(addrs, |shared| crate::quic::QuicTransport::start(endpoint, shared))
@@ -106,7 +138,14 @@ impl Builder {
                 Error::because(ErrorCode::InvalidConfig, "no runtime: see `Builder::runtime`")
             })?,
         };
-        Ok(Parts { identity: self.identity, config, listen: self.listen, runtime })
+        Ok(Parts {
+            identity: self.identity,
+            config,
+            listen: self.listen,
+            runtime,
+            book: self.book,
+            metrics: self.metrics,
+        })
     }
 
     fn checked_config(&self) -> Result<Config, Error> {
@@ -124,33 +163,67 @@ impl Builder {
 
 /// Starts a node over any transport.
 pub(crate) fn start<T: Transport + Unpin>(
-    identity: &Keypair,
-    config: Config,
-    runtime: Arc<dyn Runtime>,
+    parts: Parts,
     addrs: Vec<Multiaddr>,
     transport: impl FnOnce(&Arc<Shared>) -> T,
 ) -> Result<Node, Error> {
-    let identity = Identity::try_from(identity)
+    let identity = Identity::try_from(&parts.identity)
         .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error))?;
     let key = identity.public_key();
-    let inbox = Inbox::new(config.message_buffer);
-    let shared = Arc::new(Shared {
+    let core = parts.config.core();
+    let limits = core.book_limits();
+    let opened = parts
+        .book
+        .map(|path| FileStore::open(path, limits))
+        .transpose()
+        .map_err(|error| Error::because(ErrorCode::AddressBookFailed, error))?;
+    let inbox = Inbox::new(parts.config.message_buffer);
+    let shared = shared(parts.config, parts.runtime, parts.metrics, addrs, &inbox);
+    let now = shared.now();
+    let mut node = glueberry_proto::Node::new(now, identity, core, seed()?)?;
+    node.set_wall_time(now, wall_time(SystemTime::now()));
+    let (mut keeper, mut troubles) = (None, Vec::new());
+    if let Some((store, loaded)) = opened {
+        let (book, found) = findings(loaded);
+        node.load_book(now, book);
+        keeper = Some(Keeper::start(store, limits, shared.clone())?);
+        troubles = found;
+    }
+    for trouble in &troubles {
+        warn!(%trouble, "address book");
+    }
+    let driver = NodeDriver::new(node, shared.clone(), transport(&shared), keeper);
+    shared.runtime.spawn(Box::pin(driver));
+    info!(peer = %libp2p_identity::PeerId::from(key), "node started");
+    Ok(Node::new(shared, key, troubles, inbox))
+}
+
+fn shared(
+    config: Config,
+    runtime: Arc<dyn Runtime>,
+    metrics: Arc<dyn Metrics>,
+    addrs: Vec<Multiaddr>,
+    inbox: &Arc<Inbox>,
+) -> Arc<Shared> {
+    let events = EventHub::new(config.event_buffer, metrics.clone());
+    let stats = Statistics::new(config.core.max_peers);
+    Arc::new(Shared {
         mailbox: Mailbox::new(),
         routes: Routes::new(inbox.clone()),
-        events: EventHub::new(config.event_buffer),
+        telemetry: Arc::new(Telemetry::new(events, metrics, stats, runtime.clone())),
         addrs: addrs.into(),
+        refusals: Refusals::default(),
         clock: Clock::starting_at(runtime.now()),
         limits: config.limits(),
+        delivery: config.delivery,
+        stats_retention: config.stats_retention,
         message_buffer: config.message_buffer,
         max_substreams: config.core.max_substreams,
         max_incoming: config.max_incoming,
         negotiation_timeout: config.core.negotiation_timeout,
+        config,
         runtime,
-    });
-    let core = glueberry_proto::Node::new(shared.now(), identity, config.core, seed()?)?;
-    let driver = NodeDriver::new(core, shared.clone(), transport(&shared));
-    shared.runtime.spawn(Box::pin(driver));
-    Ok(Node::new(shared, key, inbox))
+    })
 }
 
 fn seed() -> Result<Seed, Error> {

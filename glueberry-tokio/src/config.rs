@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use glueberry_proto::{ConfigError, Problem};
+use glueberry_proto::{ConfigError, Problem, duration};
+use serde::{Deserialize, Serialize};
 
 use crate::port::Limits;
 
@@ -10,17 +11,31 @@ use crate::port::Limits;
 ///
 /// Set fields, then hand it to [`Builder::config`](crate::Builder::config); it is checked when the
 /// node is built and cannot change afterwards.
-#[derive(Clone, Debug)]
+///
+/// It can be read from a file through serde: a field that is missing has its default, an unknown
+/// one is an error, and times are written like `1m 30s` or `250ms`. The library reads no
+/// environment variables; the example `from_env` shows how a program does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
     /// The core's limits and times.
     pub core: glueberry_proto::Config,
+    /// What becomes of a message that finds its reader's queue full. Lossless by default.
+    pub delivery: Delivery,
+    /// Whether sending never waits for a queue to drain. False. If true, what is sent faster than
+    /// the peer takes it is held without any bound.
+    pub disable_backpressure: bool,
+    /// Time for which statistics of a peer that is not connected are kept. 24 h.
+    #[serde(with = "duration")]
+    pub stats_retention: Duration,
     /// Messages that wait for the application in [`Messages`](crate::Messages), and in each
     /// [`StreamHandle`](crate::StreamHandle), before sessions wait. 1000.
     pub message_buffer: usize,
     /// Events that wait for one subscriber before it lags. 100.
     pub event_buffer: usize,
     /// Silence after which a connection is probed. 5 s.
+    #[serde(with = "duration")]
     pub keep_alive: Duration,
     /// Silent intervals after which it is lost. 3.
     pub lost_after: u32,
@@ -32,10 +47,26 @@ pub struct Config {
     pub max_incoming: usize,
 }
 
+/// What becomes of a received message that finds its reader's queue full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Delivery {
+    /// It waits, and in the end its sender does: nothing is lost.
+    #[default]
+    Lossless,
+    /// It is dropped, counted, and told by
+    /// [`Event::MessagesDropped`](crate::Event::MessagesDropped): a slow reader slows nobody down.
+    DropNewest,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             core: glueberry_proto::Config::default(),
+            delivery: Delivery::Lossless,
+            disable_backpressure: false,
+            stats_retention: Duration::from_secs(24 * 60 * 60),
             message_buffer: 1000,
             event_buffer: 100,
             keep_alive: Duration::from_secs(5),
@@ -79,13 +110,24 @@ impl Config {
         Ok(())
     }
 
-    pub(crate) const fn limits(&self) -> Limits {
+    /// Returns what the core is to be told, with the switches of this side applied.
+    pub(crate) fn core(&self) -> glueberry_proto::Config {
+        let mut core = self.core.clone();
+        if self.disable_backpressure {
+            (core.high_watermark, core.low_watermark) = (usize::MAX, usize::MAX - 1);
+            (core.high_watermark_bytes, core.low_watermark_bytes) = (usize::MAX, usize::MAX - 1);
+        }
+        core
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        let core = self.core();
         Limits {
-            message: self.core.max_message_size,
-            high: self.core.high_watermark,
-            low: self.core.low_watermark,
-            high_bytes: self.core.high_watermark_bytes,
-            low_bytes: self.core.low_watermark_bytes,
+            message: core.max_message_size,
+            high: core.high_watermark,
+            low: core.low_watermark,
+            high_bytes: core.high_watermark_bytes,
+            low_bytes: core.low_watermark_bytes,
         }
     }
 }

@@ -6,32 +6,40 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_channel::oneshot;
+use glueberry_proto::book::{Revision, Unsaved};
 use glueberry_proto::{
-    Address, Admission, Closed, ConnectionEvent, ConnectionId, ConnectionState, DialError, DialId,
-    Instant, NewConnection, Node, NodeAction, PublicKey, ToNode,
+    Admission, Closed, ConnectionEvent, ConnectionId, ConnectionState, DialError, DialId, Instant,
+    NewConnection, Node, NodeAction, PeerStatus, PublicKey, ToNode,
 };
 use libp2p_identity::PeerId;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
+use crate::desk::BookDesk;
 use crate::error::{Error, ErrorCode};
-use crate::events::{Event, StateChanged};
+use crate::events::{BookTrouble, Event, StateChanged};
+use crate::keeper::Keeper;
 use crate::mailbox::answer;
 use crate::node::Shared;
 use crate::port::{Command, Port};
 use crate::routes::Standing;
 use crate::runtime::Timer;
 use crate::session::SessionDriver;
+use crate::store::{Loaded, StoreError, wall_time};
+use crate::telemetry::Before;
 use crate::transport::{Carrier, Transport};
 
 /// What is put to the node's task.
 pub(crate) enum Letter {
     // From handles.
-    AddPeer(PublicKey, Vec<Address>, Answer<()>),
+    /// Something to do with the core's node at once.
+    Do(Deed),
     Connect(PublicKey, Answer<()>),
-    Disconnect(PublicKey, oneshot::Sender<bool>),
+    FlushBook(Answer<()>),
+    ReloadBook(Answer<()>),
+    Examine(oneshot::Sender<Examination>),
     Shutdown(Option<oneshot::Sender<()>>),
     // From sessions.
     FromSession(ConnectionId, ToNode),
@@ -40,23 +48,48 @@ pub(crate) enum Letter {
     // From the transport.
     Connection(NewConnection, Box<dyn Carrier>),
     DialFailed(DialId, DialError),
+    // From the address book's thread.
+    BookSaved(Result<Revision, StoreError>),
+    BookLoaded(Result<Loaded, StoreError>),
+    BookClosed,
 }
+
+/// What a handle does with the core's node.
+pub(crate) type Deed = Box<dyn FnOnce(&mut Node, Instant) + Send>;
 
 /// Where the result of a command goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
+/// What the node's task can tell of itself, for health checks and debugging.
+#[derive(Debug)]
+pub(crate) struct Examination {
+    pub(crate) now: Instant,
+    pub(crate) peers: Vec<(PublicKey, PeerStatus)>,
+    /// Peers in the book, and how many of them are banned.
+    pub(crate) book: (usize, usize),
+    pub(crate) book_trouble: Option<String>,
+    pub(crate) is_book_unsaved: bool,
+    pub(crate) sessions: usize,
+    pub(crate) is_listening: bool,
+}
+
 impl fmt::Debug for Letter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::AddPeer(..) => "AddPeer",
+            Self::Do(..) => "Do",
             Self::Connect(..) => "Connect",
-            Self::Disconnect(..) => "Disconnect",
+            Self::FlushBook(..) => "FlushBook",
+            Self::ReloadBook(..) => "ReloadBook",
+            Self::Examine(..) => "Examine",
             Self::Shutdown(..) => "Shutdown",
             Self::FromSession(..) => "FromSession",
             Self::SessionClosed(..) => "SessionClosed",
             Self::SessionGone(..) => "SessionGone",
             Self::Connection(..) => "Connection",
             Self::DialFailed(..) => "DialFailed",
+            Self::BookSaved(..) => "BookSaved",
+            Self::BookLoaded(..) => "BookLoaded",
+            Self::BookClosed => "BookClosed",
         })
     }
 }
@@ -66,6 +99,7 @@ pub(crate) struct NodeDriver<T> {
     node: Node,
     shared: Arc<Shared>,
     transport: T,
+    book: BookDesk,
     timer: Box<dyn Timer>,
     sessions: BTreeMap<ConnectionId, (PublicKey, Arc<Port>)>,
     connecting: BTreeMap<PublicKey, Vec<Answer<()>>>,
@@ -73,16 +107,26 @@ pub(crate) struct NodeDriver<T> {
     ended: Vec<(PeerId, Closed)>,
     /// Peers whose standing must be looked at.
     touched: BTreeSet<PublicKey>,
+    /// The state that was last told of each peer that is not Disconnected.
+    told: BTreeMap<PublicKey, Before>,
+    stats_cleaned_at: Instant,
     stopping: Vec<oneshot::Sender<()>>,
     is_stopping: bool,
     closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl<T: Transport> NodeDriver<T> {
-    pub(crate) fn new(node: Node, shared: Arc<Shared>, transport: T) -> Self {
+    pub(crate) fn new(
+        node: Node,
+        shared: Arc<Shared>,
+        transport: T,
+        keeper: Option<Keeper>,
+    ) -> Self {
         let timer = shared.runtime.timer();
         Self {
             node,
+            stats_cleaned_at: shared.now(),
+            book: BookDesk::new(keeper),
             shared,
             transport,
             timer,
@@ -90,6 +134,7 @@ impl<T: Transport> NodeDriver<T> {
             connecting: BTreeMap::new(),
             ended: Vec::new(),
             touched: BTreeSet::new(),
+            told: BTreeMap::new(),
             stopping: Vec::new(),
             is_stopping: false,
             closing: None,
@@ -103,17 +148,17 @@ impl<T: Transport> NodeDriver<T> {
     fn letter(&mut self, letter: Letter) {
         let now = self.now();
         match letter {
-            Letter::AddPeer(peer, addresses, answer_to) => {
-                let added = self.node.add_peer(now, peer, &addresses).map_err(Error::from);
-                answer(answer_to, added);
-            }
+            Letter::Do(what) => what(&mut self.node, now),
             Letter::Connect(peer, answer_to) => match self.node.connect(now, peer) {
                 Ok(()) => self.connecting.entry(peer).or_default().push(answer_to),
                 Err(error) => answer(answer_to, Err(error.into())),
             },
-            Letter::Disconnect(peer, answer_to) => {
-                answer(answer_to, self.node.disconnect(now, peer));
+            Letter::FlushBook(answer_to) => {
+                self.node.flush_book(now);
+                self.book.flush(&self.node, answer_to);
             }
+            Letter::ReloadBook(answer_to) => self.book.reload(answer_to),
+            Letter::Examine(answer_to) => answer(answer_to, self.examine(now)),
             Letter::Shutdown(answer) => {
                 self.is_stopping = true;
                 self.stopping.extend(answer);
@@ -130,6 +175,38 @@ impl<T: Transport> NodeDriver<T> {
             }
             Letter::Connection(connection, carrier) => self.connection(now, connection, carrier),
             Letter::DialFailed(dial, error) => self.node.handle_dial_failed(now, dial, error),
+            Letter::BookSaved(result) => {
+                let trouble = self.book.saved(&mut self.node, now, result);
+                self.trouble(trouble);
+            }
+            Letter::BookLoaded(result) => {
+                for trouble in self.book.loaded(&mut self.node, now, result) {
+                    self.trouble(Some(trouble));
+                }
+            }
+            Letter::BookClosed => self.book.closed(),
+        }
+    }
+
+    fn trouble(&self, trouble: Option<BookTrouble>) {
+        if let Some(trouble) = trouble {
+            warn!(%trouble, "address book");
+            self.shared.telemetry.events.publish(&Event::AddressBook(trouble));
+        }
+    }
+
+    fn examine(&self, now: Instant) -> Examination {
+        let status = |peer| self.node.peer_status(peer).map(|status| (peer, status));
+        let wall = wall_time(SystemTime::now());
+        let banned = self.node.book().iter().filter(|(_, entry)| entry.is_blacklisted(wall));
+        Examination {
+            now,
+            peers: self.node.peers().filter_map(status).collect(),
+            book: (self.node.book().len(), banned.count()),
+            book_trouble: self.book.trouble(),
+            is_book_unsaved: self.node.book().unsaved() != Unsaved::Nothing,
+            sessions: self.sessions.len(),
+            is_listening: self.transport.is_listening(),
         }
     }
 
@@ -138,7 +215,8 @@ impl<T: Transport> NodeDriver<T> {
         match self.node.handle_connection(now, connection) {
             Admission::Accept(session) => {
                 let id = session.connection();
-                let port = Arc::new(Port::new(peer, id, self.shared.limits));
+                let telemetry = self.shared.telemetry.clone();
+                let port = Arc::new(Port::new(peer, id, self.shared.limits, telemetry));
                 self.sessions.insert(id, (connection.peer, port.clone()));
                 carrier.carry(SessionDriver::new(*session, port, self.shared.clone()));
             }
@@ -172,6 +250,7 @@ impl<T: Transport> NodeDriver<T> {
                         drop(port.command(Command::FromNode(message)));
                     }
                 }
+                NodeAction::SaveBook => self.book.save(&mut self.node, self.shared.now()),
                 _ => {}
             }
         }
@@ -185,6 +264,9 @@ impl<T: Transport> NodeDriver<T> {
             self.touched.insert(event.peer);
             events.push(event);
         }
+        for peer in self.shared.refusals.look_up(&self.node) {
+            self.transport.banned(peer.into());
+        }
         for peer in std::mem::take(&mut self.touched) {
             self.stand(peer);
         }
@@ -193,7 +275,7 @@ impl<T: Transport> NodeDriver<T> {
             self.event(event);
         }
         for (peer, closed) in self.ended.drain(..) {
-            self.shared.events.publish(&Event::SessionClosed { peer, closed });
+            self.shared.telemetry.events.publish(&Event::SessionClosed { peer, closed });
         }
         told
     }
@@ -209,6 +291,7 @@ impl<T: Transport> NodeDriver<T> {
         let standing = Standing { state, direction, port };
         let is_known = direction.is_some() || state != ConnectionState::Disconnected;
         self.shared.routes.set(peer.into(), is_known.then_some(standing));
+        self.shared.refusals.stand(&self.node, peer);
         self.sessions.retain(|_, (of, port)| *of != peer || !port.is_closed());
     }
 
@@ -220,8 +303,15 @@ impl<T: Transport> NodeDriver<T> {
             None => info!(%peer, %state, "peer"),
         }
         self.answer_connecting(key, state, reason.clone());
-        let changed = StateChanged { peer, state, direction, reason, at: SystemTime::now() };
-        self.shared.events.publish(&Event::State(changed));
+        let at = SystemTime::now();
+        let after = Before { state, direction, since: at };
+        let before = match state {
+            ConnectionState::Disconnected => self.told.remove(&key),
+            _ => self.told.insert(key, after),
+        };
+        let unknown = Before { state: ConnectionState::Disconnected, direction: None, since: at };
+        let changed = StateChanged { peer, state, direction, reason, at };
+        self.shared.telemetry.moved(before.unwrap_or(unknown), changed);
     }
 
     fn answer_connecting(
@@ -247,12 +337,21 @@ impl<T: Transport> NodeDriver<T> {
 
     /// Shuts down once nothing is left to wait for; ready when that is done.
     fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_stopping || !self.node.is_idle() {
+        if !self.is_stopping || !self.node.is_idle() || !self.book.is_done() {
             return Poll::Pending;
         }
         let transport = &mut self.transport;
         let closing = self.closing.get_or_insert_with(|| transport.close());
         closing.as_mut().poll(cx)
+    }
+
+    /// Forgets statistics that nobody has use for, now and then.
+    fn clean_stats(&mut self) {
+        let now = self.now();
+        if now.duration_since(self.stats_cleaned_at) >= STATS_CLEANING {
+            self.stats_cleaned_at = now;
+            self.shared.telemetry.stats.clean(self.shared.stats_retention, SystemTime::now());
+        }
     }
 
     fn stopped(&mut self) {
@@ -271,10 +370,12 @@ impl<T: Transport + Unpin> Future for NodeDriver<T> {
         loop {
             let letters = this.shared.mailbox.take(cx);
             let mut moved = !letters.is_empty();
+            this.node.set_wall_time(this.now(), wall_time(SystemTime::now()));
             for letter in letters {
                 this.letter(letter);
             }
             this.node.handle_timeout(this.now());
+            this.clean_stats();
             moved |= this.act();
             moved |= this.tell();
             if moved {
@@ -286,6 +387,9 @@ impl<T: Transport + Unpin> Future for NodeDriver<T> {
                 break;
             }
         }
+        if this.is_stopping && this.node.is_idle() {
+            this.book.close();
+        }
         if this.poll_stop(cx).is_ready() {
             this.stopped();
             return Poll::Ready(());
@@ -293,6 +397,9 @@ impl<T: Transport + Unpin> Future for NodeDriver<T> {
         Poll::Pending
     }
 }
+
+/// How often stale statistics are looked for.
+const STATS_CLEANING: Duration = Duration::from_secs(60 * 60);
 
 /// The task is gone, perhaps with its runtime: nobody may wait for it.
 impl<T> Drop for NodeDriver<T> {

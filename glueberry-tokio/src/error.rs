@@ -3,10 +3,11 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use glueberry_proto::book::AddError;
+use glueberry_proto::book::{AddError, BlacklistError, MetadataError};
+use glueberry_proto::greeting::RejectReason;
 use glueberry_proto::{
     AddPeerError, CloseReason, ConfigError, ConnectError, DialError, FinalizeError, PrepareError,
-    SendError, StateReason,
+    RecordError, SendError, StateReason,
 };
 use libp2p_identity::PeerId;
 
@@ -25,10 +26,12 @@ struct Parts {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What kind of error it is. The names are those of the architecture document, §11.1.
+/// What kind of error it is. The names are those of the architecture document, §11.1 and §11.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCode {
+    /// Something that has no code of its own.
+    Unknown,
     /// The peer could not be reached.
     ConnectionFailed,
     /// The handshake failed or was rejected.
@@ -47,16 +50,32 @@ pub enum ErrorCode {
     NoStreamsRequested,
     /// The public key is not the peer's, or none that Glueberry can use.
     InvalidPublicKey,
-    /// No key could be agreed on.
-    KeyDerivationFailed,
+    /// No key could be agreed on, so nothing can be encrypted for the peer.
+    EncryptionFailed,
+    /// A record of the peer did not open.
+    DecryptionFailed,
+    /// A message of the peer is not what the handshake calls for.
+    InvalidMessage,
+    /// The peer's protocol version is not compatible.
+    VersionMismatch,
     /// No address is known for the peer.
     PeerNotFound,
+    /// The peer is in the address book already.
+    PeerAlreadyExists,
+    /// The peer is banned.
+    PeerBlacklisted,
+    /// The metadata of a peer are larger than the limit.
+    MetadataTooLarge,
+    /// The address book cannot be read or stored.
+    AddressBookFailed,
     /// The configuration cannot work.
     InvalidConfig,
     /// An address is none that this transport can use.
     InvalidAddress,
     /// The node could not listen.
     ListenFailed,
+    /// The node has not been started.
+    NodeNotStarted,
     /// The node has shut down, or is about to.
     NodeStopped,
     /// There is a connection or a dial already.
@@ -65,6 +84,8 @@ pub enum ErrorCode {
     NotConnected,
     /// The peer's handshake failed lately.
     InCooldown,
+    /// What was waited for was cancelled: by a disconnect, a ban, or the end of the node.
+    Cancelled,
     /// The message is longer than the limit.
     MessageTooLarge,
     /// The queue is full.
@@ -141,8 +162,22 @@ impl Error {
             ErrorCode::InvalidStreamName => "use 1 to 64 of A-Z, a-z, 0-9, `-` and `_`",
             ErrorCode::NoStreamsRequested => "name at least one stream",
             ErrorCode::InvalidPublicKey => "use the Ed25519 key that the peer id contains",
-            ErrorCode::KeyDerivationFailed => "the peer's key is of no use; do not trust it",
+            ErrorCode::Unknown => "look at the cause",
+            ErrorCode::EncryptionFailed => "the peer's key is of no use; do not trust it",
+            ErrorCode::DecryptionFailed => {
+                "was the record altered, or do both sides derive different keys?"
+            }
+            ErrorCode::InvalidMessage => "do both sides follow the same handshake?",
+            ErrorCode::VersionMismatch => "one side must be brought up to date",
             ErrorCode::PeerNotFound => "add the peer and an address first",
+            ErrorCode::PeerAlreadyExists => "use add_peer, which updates what is known",
+            ErrorCode::PeerBlacklisted => "lift the ban with unblacklist_peer, if it is an error",
+            ErrorCode::MetadataTooLarge => "note less, or raise max_metadata_size",
+            ErrorCode::AddressBookFailed => {
+                "is the folder there and writable, is the disk full, has another process the book?"
+            }
+            ErrorCode::NodeNotStarted => "start the node first",
+            ErrorCode::Cancelled => "try again, if that is still wanted",
             ErrorCode::InvalidConfig => "correct the field that is named",
             ErrorCode::InvalidAddress => "use an address such as /ip4/192.0.2.1/udp/4001/quic-v1",
             ErrorCode::ListenFailed => "is the port taken, is the address this machine's?",
@@ -195,8 +230,18 @@ impl ErrorCode {
             Self::InvalidStreamName => "invalid stream name",
             Self::NoStreamsRequested => "no streams requested",
             Self::InvalidPublicKey => "invalid public key",
-            Self::KeyDerivationFailed => "key derivation failed",
+            Self::Unknown => "unknown error",
+            Self::EncryptionFailed => "encryption failed",
+            Self::DecryptionFailed => "decryption failed",
+            Self::InvalidMessage => "invalid message",
+            Self::VersionMismatch => "protocol version mismatch",
             Self::PeerNotFound => "peer not found",
+            Self::PeerAlreadyExists => "peer already exists",
+            Self::PeerBlacklisted => "peer is blacklisted",
+            Self::MetadataTooLarge => "metadata are too large",
+            Self::AddressBookFailed => "address book failed",
+            Self::NodeNotStarted => "node is not started",
+            Self::Cancelled => "cancelled",
             Self::InvalidConfig => "invalid configuration",
             Self::InvalidAddress => "invalid address",
             Self::ListenFailed => "cannot listen",
@@ -223,9 +268,48 @@ impl From<AddPeerError> for Error {
         let code = match error {
             AddPeerError::OwnKey => ErrorCode::InvalidPublicKey,
             AddPeerError::Book(AddError::AddressTooLong { .. }) => ErrorCode::InvalidAddress,
+            AddPeerError::Book(AddError::MetadataTooLarge { .. }) => ErrorCode::MetadataTooLarge,
             _ => ErrorCode::LimitReached,
         };
         Self::because(code, error)
+    }
+}
+
+impl From<MetadataError> for Error {
+    fn from(error: MetadataError) -> Self {
+        let code = match error {
+            MetadataError::UnknownPeer => ErrorCode::PeerNotFound,
+            MetadataError::TooLarge { .. } => ErrorCode::MetadataTooLarge,
+            _ => ErrorCode::Unknown,
+        };
+        Self::because(code, error)
+    }
+}
+
+impl From<BlacklistError> for Error {
+    fn from(error: BlacklistError) -> Self {
+        Self::because(ErrorCode::LimitReached, error)
+    }
+}
+
+/// A record that was not delivered, from the event that told of it.
+impl From<RecordError> for Error {
+    fn from(error: RecordError) -> Self {
+        Self::because(ErrorCode::DecryptionFailed, error)
+    }
+}
+
+/// Why a [greeting](glueberry_proto::greeting) ended in a rejection.
+impl From<RejectReason> for Error {
+    fn from(reason: RejectReason) -> Self {
+        let code = match reason {
+            RejectReason::NotAKey(_) | RejectReason::WrongKey { .. } => ErrorCode::InvalidPublicKey,
+            RejectReason::MalformedVersion(_) => ErrorCode::InvalidMessage,
+            RejectReason::IncompatibleVersion { .. } => ErrorCode::VersionMismatch,
+            RejectReason::TimedOut { .. } => ErrorCode::HandshakeTimeout,
+            _ => ErrorCode::HandshakeFailed,
+        };
+        Self::because(code, reason)
     }
 }
 
@@ -235,6 +319,7 @@ impl From<ConnectError> for Error {
             ConnectError::OwnKey => ErrorCode::InvalidPublicKey,
             ConnectError::NoAddress => ErrorCode::PeerNotFound,
             ConnectError::AlreadyConnected => ErrorCode::AlreadyConnected,
+            ConnectError::Blacklisted => ErrorCode::PeerBlacklisted,
             ConnectError::InCooldown { .. } => ErrorCode::InCooldown,
             ConnectError::ShuttingDown => ErrorCode::NodeStopped,
             _ => ErrorCode::LimitReached,
@@ -265,7 +350,7 @@ impl From<PrepareError> for Error {
             PrepareError::NoStreams => ErrorCode::NoStreamsRequested,
             PrepareError::TooManyStreams { .. } => ErrorCode::LimitReached,
             PrepareError::WrongKey { .. } => ErrorCode::InvalidPublicKey,
-            PrepareError::Agreement(_) => ErrorCode::KeyDerivationFailed,
+            PrepareError::Agreement(_) => ErrorCode::EncryptionFailed,
             _ => ErrorCode::Internal,
         };
         Self::because(code, error)
@@ -294,9 +379,18 @@ impl From<StateReason> for Error {
                 CloseReason::Rejected(_) | CloseReason::NoCommonProtocol => {
                     ErrorCode::HandshakeFailed
                 }
+                CloseReason::Internal(_) => ErrorCode::Internal,
                 _ => ErrorCode::ConnectionFailed,
             },
-            StateReason::DialFailed(_) => ErrorCode::ConnectionFailed,
+            StateReason::DialFailed(_) | StateReason::AttemptsExhausted { .. } => {
+                ErrorCode::ConnectionFailed
+            }
+            StateReason::Blacklisted => ErrorCode::PeerBlacklisted,
+            StateReason::Disconnected
+            | StateReason::ReconnectionCancelled
+            | StateReason::ShuttingDown
+            | StateReason::Pruned => ErrorCode::Cancelled,
+            StateReason::NoAddress => ErrorCode::PeerNotFound,
             _ => ErrorCode::NotConnected,
         };
         Self::because(code, reason)

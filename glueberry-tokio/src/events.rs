@@ -1,6 +1,6 @@
 //! What happened to peers, told to every subscriber without ever waiting for one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
@@ -11,6 +11,7 @@ use glueberry_proto::{Closed, ConnectionState, Direction, RecordError, StateReas
 use libp2p_identity::PeerId;
 
 use crate::mailbox::{lock, remember};
+use crate::metrics::Metrics;
 
 /// Something that happened to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,11 +61,60 @@ pub enum Event {
         /// Why, and what was not delivered for certain.
         closed: Closed,
     },
-    /// This subscriber was too slow: events are missing here. Ask
-    /// [`connection_state`](crate::Node::connection_state) for where peers stand.
-    Lagged {
+    /// A stream's queue came above its high watermark: senders wait, and
+    /// [`try_send`](crate::Node::try_send) says
+    /// [`Backpressure`](crate::ErrorCode::Backpressure). Told at most once a second per stream.
+    Backpressure {
+        /// The peer.
+        peer: PeerId,
+        /// The stream.
+        stream: StreamName,
+    },
+    /// Received messages were dropped, because their reader was too slow and the node is
+    /// configured to [drop](crate::Delivery::DropNewest).
+    MessagesDropped {
+        /// The peer that sent them.
+        peer: PeerId,
+        /// The stream; `None` for handshake messages.
+        stream: Option<StreamName>,
         /// How many.
+        count: u64,
+    },
+    /// The address book could not be stored, or an entry of it not be read.
+    AddressBook(BookTrouble),
+    /// This subscriber was too slow: so many events are missing here.
+    /// [`Snapshot`](Self::Snapshot) follows.
+    Lagged {
+        /// How many events.
         missed: u64,
+    },
+    /// Where peers stand after events went missing: all that this subscription is about, but for
+    /// those that are Disconnected. Later events go on from here.
+    Snapshot(Vec<StateChanged>),
+}
+
+/// Something that went wrong with the stored address book. The book in memory is not touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BookTrouble {
+    /// It could not be stored; it is tried again at the next flush.
+    #[error("address book was not stored: {0}")]
+    NotSaved(String),
+    /// An entry cannot be used; it stays in the file as it is.
+    #[error("entry `{key}` of the address book was skipped: {reason}")]
+    Skipped {
+        /// Its key in the file.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file is no address book: it was renamed, and the node has begun with an empty book.
+    #[error("address book is unreadable ({reason}) and is now {path}")]
+    SetAside {
+        /// Its new path.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
     },
 }
 
@@ -77,8 +127,10 @@ impl Event {
             | Self::StreamInterrupted { peer, .. }
             | Self::StreamRefused { peer, .. }
             | Self::StreamNotPrepared { peer, .. }
-            | Self::SessionClosed { peer, .. } => Some(*peer),
-            Self::Lagged { .. } => None,
+            | Self::SessionClosed { peer, .. }
+            | Self::Backpressure { peer, .. }
+            | Self::MessagesDropped { peer, .. } => Some(*peer),
+            Self::AddressBook(_) | Self::Lagged { .. } | Self::Snapshot(_) => None,
         }
     }
 
@@ -107,21 +159,47 @@ pub struct StateChanged {
     pub at: SystemTime,
 }
 
+/// Which events a subscription is about; see [`Node::subscribe`](crate::Node::subscribe).
+///
+/// Each empty list lets everything through. With both, an event must pass both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a parameter that callers build")]
+pub struct EventFilter {
+    /// Events about one of these peers.
+    pub peers: Vec<PeerId>,
+    /// Changes to one of these states; then no other kind of event passes.
+    pub states: Vec<ConnectionState>,
+}
+
+impl EventFilter {
+    fn passes(&self, event: &Event) -> bool {
+        let of_peer =
+            self.peers.is_empty() || event.peer().is_some_and(|peer| self.peers.contains(&peer));
+        let of_state = self.states.is_empty()
+            || event.state().is_some_and(|(_, state)| self.states.contains(&state));
+        of_peer && of_state
+    }
+}
+
 /// All subscribers of a node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct EventHub {
     capacity: usize,
-    subscribers: Mutex<Subscribers>,
+    metrics: Arc<dyn Metrics>,
+    shared: Arc<Mutex<Subscribers>>,
 }
 
 #[derive(Debug, Default)]
 struct Subscribers {
     all: Vec<Weak<Subscriber>>,
+    /// The last change of each peer that was told, unless it is Disconnected.
+    states: BTreeMap<PeerId, StateChanged>,
     is_closed: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Subscriber {
+    filter: EventFilter,
     state: Mutex<SubscriberState>,
 }
 
@@ -134,22 +212,32 @@ struct SubscriberState {
 }
 
 impl EventHub {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity, subscribers: Mutex::default() }
+    pub(crate) fn new(capacity: usize, metrics: Arc<dyn Metrics>) -> Self {
+        Self { capacity, metrics, shared: Arc::default() }
     }
 
-    pub(crate) fn subscribe(&self) -> Events {
-        let subscriber = Arc::new(Subscriber::default());
-        let mut subscribers = lock(&self.subscribers);
-        lock(&subscriber.state).is_closed = subscribers.is_closed;
+    pub(crate) fn subscribe(&self, filter: EventFilter) -> Events {
+        let mut subscribers = lock(&self.shared);
+        let state = SubscriberState { is_closed: subscribers.is_closed, ..Default::default() };
+        let subscriber = Arc::new(Subscriber { filter, state: Mutex::new(state) });
         subscribers.all.push(Arc::downgrade(&subscriber));
-        Events { subscriber }
+        Events { subscriber, hub: self.clone() }
     }
 
     pub(crate) fn publish(&self, event: &Event) {
-        lock(&self.subscribers).all.retain(|subscriber| match subscriber.upgrade() {
+        let mut subscribers = lock(&self.shared);
+        if let Event::State(changed) = event {
+            self.metrics.event_emitted(changed.state);
+            match changed.state {
+                ConnectionState::Disconnected => drop(subscribers.states.remove(&changed.peer)),
+                _ => drop(subscribers.states.insert(changed.peer, changed.clone())),
+            }
+        }
+        subscribers.all.retain(|subscriber| match subscriber.upgrade() {
             Some(subscriber) => {
-                subscriber.push(event, self.capacity);
+                if !subscriber.push(event, self.capacity) {
+                    self.metrics.event_dropped();
+                }
                 true
             }
             None => false,
@@ -158,7 +246,7 @@ impl EventHub {
 
     /// Ends every subscription behind what waits in it.
     pub(crate) fn close(&self) {
-        let mut subscribers = lock(&self.subscribers);
+        let mut subscribers = lock(&self.shared);
         subscribers.is_closed = true;
         for subscriber in subscribers.all.drain(..).filter_map(|weak| weak.upgrade()) {
             let mut state = lock(&subscriber.state);
@@ -168,29 +256,49 @@ impl EventHub {
             }
         }
     }
+
+    /// Takes the count of missed events, and where peers stand behind them.
+    fn catch_up(&self, subscriber: &Subscriber) -> (u64, Vec<StateChanged>) {
+        // Nobody may tell an event in between.
+        let subscribers = lock(&self.shared);
+        let missed = std::mem::take(&mut lock(&subscriber.state).missed);
+        let states = subscribers.states.values();
+        let passes = |changed: &&StateChanged| {
+            subscriber.filter.passes(&Event::State(StateChanged::clone(changed)))
+        };
+        (missed, states.filter(passes).cloned().collect())
+    }
 }
 
 impl Subscriber {
-    fn push(&self, event: &Event, capacity: usize) {
+    /// Queues an event; returns false if it does not fit.
+    fn push(&self, event: &Event, capacity: usize) -> bool {
+        if !self.filter.passes(event) {
+            return true;
+        }
         let mut state = lock(&self.state);
-        if state.missed > 0 || state.queue.len() >= capacity {
-            state.missed = state.missed.saturating_add(1);
-        } else {
+        let fits = state.missed == 0 && state.queue.len() < capacity;
+        if fits {
             state.queue.push_back(event.clone());
+        } else {
+            state.missed = state.missed.saturating_add(1);
         }
         if let Some(reader) = state.reader.take() {
             reader.wake();
         }
+        fits
     }
 }
 
 /// A subscription to a node's events, from the moment on at which it was made.
 ///
 /// A [`Stream`] that ends when the node has shut down. A subscriber that lags gets
-/// [`Event::Lagged`] in place of what it missed, and slows nobody down. Dropping it unsubscribes.
+/// [`Event::Lagged`] and [`Event::Snapshot`] in place of what it missed, and slows nobody down.
+/// Dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Events {
     subscriber: Arc<Subscriber>,
+    hub: EventHub,
 }
 
 impl Events {
@@ -207,7 +315,9 @@ impl Events {
             return Poll::Ready(Some(event));
         }
         if state.missed > 0 {
-            let missed = std::mem::take(&mut state.missed);
+            drop(state);
+            let (missed, snapshot) = self.hub.catch_up(&self.subscriber);
+            lock(&self.subscriber.state).queue.push_front(Event::Snapshot(snapshot));
             return Poll::Ready(Some(Event::Lagged { missed }));
         }
         if state.is_closed {
@@ -225,3 +335,6 @@ impl Stream for Events {
         self.poll_event(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
+use crate::config::Delivery;
 use crate::mailbox::{lock, remember};
 use crate::message::Message;
 
@@ -36,12 +37,19 @@ impl Inbox {
     }
 
     /// Fills the inbox from `next` for as long as it has room and there is a message. If it is
-    /// full, the caller is woken when it no longer is.
-    pub(crate) fn fill(&self, cx: &Context<'_>, mut next: impl FnMut() -> Option<Message>) {
+    /// full, the caller is woken when it no longer is; or, if messages are to be dropped, the rest
+    /// is taken and forgotten. Returns how many messages that were.
+    pub(crate) fn fill(
+        &self,
+        cx: &Context<'_>,
+        delivery: Delivery,
+        mut next: impl FnMut() -> Option<Message>,
+    ) -> u64 {
         let mut state = lock(&self.state);
-        let before = state.queue.len();
+        let (before, mut dropped) = (state.queue.len(), 0);
         loop {
-            if state.queue.len() >= self.capacity && !state.is_abandoned {
+            let is_full = state.queue.len() >= self.capacity && !state.is_abandoned;
+            if is_full && delivery == Delivery::Lossless {
                 if !state.writers.iter().any(|writer| writer.will_wake(cx.waker())) {
                     state.writers.push(cx.waker().clone());
                 }
@@ -49,6 +57,7 @@ impl Inbox {
             }
             match next() {
                 Some(_) if state.is_abandoned => {}
+                Some(_) if is_full => dropped += 1,
                 Some(message) => state.queue.push_back(message),
                 None => break,
             }
@@ -58,6 +67,7 @@ impl Inbox {
         if let Some(reader) = reader {
             reader.wake();
         }
+        dropped
     }
 
     /// Ends the stream of messages behind what waits.

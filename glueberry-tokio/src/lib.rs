@@ -41,35 +41,51 @@ pub mod adapter;
 mod builder;
 mod clock;
 mod config;
+mod debug;
+mod desk;
 mod driver;
 mod error;
 mod events;
+mod health;
 mod inbox;
+mod keeper;
 mod mailbox;
 mod message;
+mod metrics;
 mod node;
+mod peers;
 mod port;
 #[cfg(feature = "quic")]
 mod quic;
+mod refusals;
 mod routes;
 pub mod runtime;
 mod session;
+mod stats;
+pub mod store;
 mod stream;
+mod telemetry;
 mod transport;
 
 pub use builder::Builder;
-pub use config::Config;
+pub use config::{Config, Delivery};
+pub use debug::{DebugBook, DebugPeer, DebugQueue, DebugState};
 pub use error::{Error, ErrorCode};
-pub use events::{Event, Events, StateChanged};
+pub use events::{BookTrouble, Event, EventFilter, Events, StateChanged};
 /// The core, for its types and for those who embed it.
 pub use glueberry_proto as proto;
 pub use glueberry_proto::{
-    CloseReason, Closed, ConnectionState, Direction, Profile, PublicKey, StateReason, StreamName,
+    CloseReason, Closed, ConnectionState, Direction, Profile, ProtocolVersion, PublicKey,
+    ReconnectPolicy, StateReason, StreamName,
 };
+pub use health::{CheckName, Health, HealthCheck};
 pub use inbox::Messages;
 /// Identities, re-exported so that versions match.
 pub use libp2p_identity as identity;
 pub use message::{HANDSHAKE, Message};
+pub use metrics::{AttemptOutcome, HandshakeOutcome, Metrics, NoMetrics};
 pub use multiaddr::Multiaddr;
 pub use node::Node;
+pub use peers::PeerEntry;
+pub use stats::{PeerStats, StreamStats};
 pub use stream::StreamHandle;

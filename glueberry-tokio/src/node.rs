@@ -1,5 +1,8 @@
 //! The handle that an application holds.
 
+mod book;
+mod observe;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -8,24 +11,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use glueberry_proto::{
-    Address, ConnectionState, Direction, FinalizeError, Instant, PrepareError, PublicKey,
-    SendError, StreamName,
+    Address, ConnectionState, Direction, FinalizeError, Instant, Node as CoreNode, PrepareError,
+    ProtocolVersion, PublicKey, ReconnectPolicy, SendError, StreamName,
 };
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 use crate::builder::Builder;
 use crate::clock::Clock;
+use crate::config::{Config, Delivery};
 use crate::driver::Letter;
 use crate::error::{Error, ErrorCode};
-use crate::events::{EventHub, Events};
+use crate::events::{BookTrouble, EventFilter, Events};
 use crate::inbox::{Inbox, Messages};
-use crate::mailbox::{Mailbox, lock};
+use crate::mailbox::{Mailbox, answer, lock};
 use crate::message::HANDSHAKE;
 use crate::port::{Command, Limits, Port};
+use crate::refusals::Refusals;
 use crate::routes::Routes;
 use crate::runtime::Runtime;
 use crate::stream::StreamHandle;
+use crate::telemetry::Telemetry;
 
 /// A running node: connects to peers by key, and exchanges named, encrypted messages with them.
 ///
@@ -42,6 +48,7 @@ pub struct Node {
 struct Inner {
     shared: Arc<Shared>,
     key: PublicKey,
+    findings: Vec<BookTrouble>,
     messages: std::sync::Mutex<Option<Messages>>,
 }
 
@@ -50,9 +57,13 @@ struct Inner {
 pub struct Shared {
     pub(crate) mailbox: Mailbox<Letter>,
     pub(crate) routes: Routes,
-    pub(crate) events: EventHub,
     /// Where the node listens.
     pub(crate) addrs: std::sync::Mutex<Vec<Multiaddr>>,
+    pub(crate) refusals: Refusals,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) config: Config,
+    pub(crate) delivery: Delivery,
+    pub(crate) stats_retention: Duration,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: Clock,
     pub(crate) limits: Limits,
@@ -71,7 +82,7 @@ impl Shared {
     /// The node is over: nobody may wait for it any more.
     pub(crate) fn stop(&self) {
         drop(self.mailbox.close());
-        self.events.close();
+        self.telemetry.events.close();
         self.routes.close();
     }
 }
@@ -82,9 +93,14 @@ impl Node {
         Builder::new(identity)
     }
 
-    pub(crate) fn new(shared: Arc<Shared>, key: PublicKey, inbox: Arc<Inbox>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        key: PublicKey,
+        findings: Vec<BookTrouble>,
+        inbox: Arc<Inbox>,
+    ) -> Self {
         let messages = std::sync::Mutex::new(Some(Messages::new(inbox)));
-        Self { inner: Arc::new(Inner { shared, key, messages }) }
+        Self { inner: Arc::new(Inner { shared, key, findings, messages }) }
     }
 
     // ---- who and where ------------------------------------------------------------------------
@@ -104,27 +120,9 @@ impl Node {
         lock(&self.inner.shared.addrs).clone()
     }
 
-    // ---- peers --------------------------------------------------------------------------------
-
-    /// Learns where a peer can be reached, or replaces what was known. A trailing `/p2p/…` must
-    /// name the peer.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey) if the id is not that of an Ed25519 key
-    /// of another node, [`InvalidAddress`](ErrorCode::InvalidAddress),
-    /// [`LimitReached`](ErrorCode::LimitReached), [`NodeStopped`](ErrorCode::NodeStopped).
-    pub async fn add_peer(
-        &self,
-        peer: PeerId,
-        addrs: impl IntoIterator<Item = Multiaddr>,
-    ) -> Result<(), Error> {
-        let key = key_of(peer)?;
-        let addresses: Vec<Address> =
-            addrs.into_iter().map(|addr| address_of(peer, &addr)).collect::<Result<_, _>>()?;
-        self.ask(|answer| Letter::AddPeer(key, addresses, answer))
-            .await?
-            .map_err(|error| error.of_peer(peer))
+    /// Returns the version of the protocol.
+    pub const fn version(&self) -> ProtocolVersion {
+        ProtocolVersion::CURRENT
     }
 
     /// Connects to a peer; ready when the handshake can begin.
@@ -152,10 +150,60 @@ impl Node {
     /// [`NotConnected`](ErrorCode::NotConnected), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), Error> {
         let key = key_of(peer)?;
-        match self.ask(|answer| Letter::Disconnect(key, answer)).await? {
+        match self.core(move |core, now| core.disconnect(now, key)).await? {
             true => Ok(()),
             false => Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
         }
+    }
+
+    /// Ends the attempts to reconnect to a peer, or keeps them from beginning after its cooldown.
+    /// A session is not touched.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](ErrorCode::NotConnected) if there are none,
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn cancel_reconnection(&self, peer: PeerId) -> Result<(), Error> {
+        let key = key_of(peer)?;
+        match self.core(move |core, now| core.cancel_reconnection(now, key)).await? {
+            true => Ok(()),
+            false => Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
+        }
+    }
+
+    /// Sets when this peer is dialled again, in place of the configured policy; `None` goes back to
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey), [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn set_reconnect_policy(
+        &self,
+        peer: PeerId,
+        policy: Option<ReconnectPolicy>,
+    ) -> Result<(), Error> {
+        let key = key_of(peer)?;
+        self.core(move |core, now| core.set_reconnect_policy(now, key, policy)).await
+    }
+
+    /// Protects a peer from being pruned when there are too many sessions, or no longer does.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey), [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn protect(&self, peer: PeerId, is_protected: bool) -> Result<(), Error> {
+        let key = key_of(peer)?;
+        self.core(move |core, now| core.protect(now, key, is_protected)).await
+    }
+
+    /// Dials every peer in the address book that is Disconnected, not banned and has an address, a
+    /// few at a time. How it goes is told by events.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn autoconnect(&self) -> Result<(), Error> {
+        self.core(|core, now| core.autoconnect(now)).await
     }
 
     /// Returns where a peer stands.
@@ -320,9 +368,25 @@ impl Node {
         lock(&self.inner.messages).take()
     }
 
-    /// Subscribes to what happens from now on.
+    /// Subscribes to all that happens from now on.
     pub fn events(&self) -> Events {
-        self.inner.shared.events.subscribe()
+        self.subscribe(EventFilter::default())
+    }
+
+    /// Subscribes to what passes a filter. Every subscription has a queue of its own, and its end
+    /// is when it is dropped.
+    pub fn subscribe(&self, filter: EventFilter) -> Events {
+        self.inner.shared.telemetry.events.subscribe(filter)
+    }
+
+    /// Subscribes to what happens to one peer.
+    pub fn events_for_peer(&self, peer: PeerId) -> Events {
+        self.subscribe(EventFilter { peers: vec![peer], states: Vec::new() })
+    }
+
+    /// Subscribes to changes to the given states; to all events if there are none.
+    pub fn events_for_states(&self, states: impl IntoIterator<Item = ConnectionState>) -> Events {
+        self.subscribe(EventFilter { peers: Vec::new(), states: states.into_iter().collect() })
     }
 
     /// Shuts down: sends what was queued, within the drain timeout, closes all connections and
@@ -343,6 +407,25 @@ impl Node {
             .routes
             .port(&peer)
             .ok_or_else(|| Error::new(ErrorCode::NotConnected).of_peer(peer))
+    }
+
+    /// Does something with the core's node, in its task.
+    pub(crate) async fn core<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&mut CoreNode, Instant) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        self.ask(|answer_to| {
+            Letter::Do(Box::new(move |core, now| answer(answer_to, what(core, now))))
+        })
+        .await
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    pub(crate) fn findings(&self) -> &[BookTrouble] {
+        &self.inner.findings
     }
 
     pub(crate) fn release(&self, peer: PeerId, stream: &StreamName) {
@@ -391,7 +474,10 @@ impl Node {
         false
     }
 
-    async fn ask<T>(&self, letter: impl FnOnce(oneshot::Sender<T>) -> Letter) -> Result<T, Error> {
+    pub(crate) async fn ask<T>(
+        &self,
+        letter: impl FnOnce(oneshot::Sender<T>) -> Letter,
+    ) -> Result<T, Error> {
         let (answer, result) = oneshot::channel();
         let stopped = || Error::new(ErrorCode::NodeStopped);
         self.inner.shared.mailbox.put(letter(answer)).map_err(|_| stopped())?;
@@ -408,12 +494,19 @@ impl Drop for Inner {
 
 /// Queues a message, waiting for room.
 pub(crate) async fn send_on(port: &Port, stream: &str, message: &Bytes) -> Result<(), Error> {
-    poll_fn(|cx| match port.send(stream, message, Some(cx)) {
-        Err(SendError::Backpressure) => Poll::Pending,
+    let mut waited_since = None;
+    let result = poll_fn(|cx| match port.send(stream, message, Some(cx)) {
+        Err(SendError::Backpressure) => {
+            waited_since.get_or_insert_with(|| port.now());
+            Poll::Pending
+        }
         result => Poll::Ready(result),
     })
-    .await
-    .map_err(|error| on_stream(error, port.peer, stream))
+    .await;
+    if let Some(since) = waited_since {
+        port.waited(stream, since);
+    }
+    result.map_err(|error| on_stream(error, port.peer, stream))
 }
 
 pub(crate) fn on_stream(error: SendError, peer: PeerId, stream: &str) -> Error {
@@ -425,12 +518,12 @@ pub(crate) fn stream_name(name: &str) -> Result<StreamName, Error> {
         .map_err(|error| Error::because(ErrorCode::InvalidStreamName, error).on_stream(name))
 }
 
-fn key_of(peer: PeerId) -> Result<PublicKey, Error> {
+pub(crate) fn key_of(peer: PeerId) -> Result<PublicKey, Error> {
     PublicKey::try_from(&peer)
         .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error).of_peer(peer))
 }
 
-fn address_of(peer: PeerId, addr: &Multiaddr) -> Result<Address, Error> {
+pub(crate) fn address_of(peer: PeerId, addr: &Multiaddr) -> Result<Address, Error> {
     // Only the last part names who answers: before it, a relay may be named.
     let named = match addr.iter().last() {
         Some(multiaddr::Protocol::P2p(named)) => Some(named),

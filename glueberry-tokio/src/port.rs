@@ -1,8 +1,9 @@
 //! Where the handles of a node and the task of one session meet.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
@@ -11,7 +12,9 @@ use glueberry_proto::{
 };
 use libp2p_identity::PeerId;
 
+use crate::debug::DebugQueue;
 use crate::mailbox::{lock, remember};
+use crate::telemetry::Telemetry;
 
 /// The shared side of one session: what handles leave for its task.
 ///
@@ -22,6 +25,7 @@ pub(crate) struct Port {
     pub(crate) peer: PeerId,
     pub(crate) connection: ConnectionId,
     limits: Limits,
+    telemetry: Arc<Telemetry>,
     state: Mutex<State>,
 }
 
@@ -72,12 +76,19 @@ struct Outbox {
     /// What the core holds: messages and bytes.
     in_core: (usize, usize),
     is_full: bool,
+    /// When it was last told that it is full.
+    told_at: Option<Instant>,
     waiting: Vec<Waker>,
 }
 
 impl Port {
-    pub(crate) fn new(peer: PeerId, connection: ConnectionId, limits: Limits) -> Self {
-        Self { peer, connection, limits, state: Mutex::default() }
+    pub(crate) fn new(
+        peer: PeerId,
+        connection: ConnectionId,
+        limits: Limits,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        Self { peer, connection, limits, telemetry, state: Mutex::default() }
     }
 
     // ---- for handles --------------------------------------------------------------------------
@@ -118,15 +129,30 @@ impl Port {
             return Err(SendError::TooLarge { size, limit });
         }
         if !outbox.admits(size, &self.limits) {
-            outbox.is_full = true;
+            if !std::mem::replace(&mut outbox.is_full, true) {
+                self.telemetry.engaged(self.peer, &outbox.name, &mut outbox.told_at);
+            }
             if let Some(cx) = cx {
                 outbox.wait(cx);
             }
             return Err(SendError::Backpressure);
         }
         outbox.push(message.clone(), &self.limits);
+        if outbox.is_full {
+            self.telemetry.engaged(self.peer, &outbox.name, &mut outbox.told_at);
+        }
         wake(guard);
         Ok(())
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.telemetry.now()
+    }
+
+    /// A sender has waited for room since then.
+    pub(crate) fn waited(&self, stream: &str, since: Instant) {
+        let waited = self.telemetry.now().saturating_duration_since(since);
+        self.telemetry.metrics.backpressure_wait(stream, waited);
     }
 
     /// Tells whether the session is over.
@@ -146,6 +172,18 @@ impl Port {
             }
             _ => true,
         }
+    }
+
+    /// Returns what waits on each stream.
+    pub(crate) fn queues(&self) -> Vec<DebugQueue> {
+        let state = lock(&self.state);
+        let queue = |outbox: &Outbox| DebugQueue {
+            stream: outbox.name.to_string(),
+            pending: outbox.len(),
+            pending_bytes: outbox.bytes + outbox.in_core.1,
+            is_blocked: outbox.is_full,
+        };
+        state.outboxes.iter().map(queue).collect()
     }
 
     // ---- for the session's task ---------------------------------------------------------------
@@ -174,8 +212,12 @@ impl Port {
     pub(crate) fn update(&self, queued: impl Fn(&StreamName) -> (usize, usize)) {
         let mut state = lock(&self.state);
         for outbox in &mut state.outboxes {
+            let before = outbox.in_core.0;
             outbox.in_core = queued(&outbox.name);
             outbox.reopen(&self.limits);
+            if outbox.in_core.0 != before {
+                self.telemetry.metrics.pending_messages(outbox.name.as_str(), outbox.len());
+            }
         }
     }
 
@@ -216,6 +258,7 @@ impl Outbox {
             bytes: 0,
             in_core: (0, 0),
             is_full: false,
+            told_at: None,
             waiting: Vec::new(),
         }
     }

@@ -12,13 +12,16 @@ use glueberry_proto::{
 };
 use tracing::{debug, trace, warn};
 
+use crate::config::Delivery;
 use crate::driver::Letter;
 use crate::events::Event;
 use crate::inbox::Inbox;
 use crate::mailbox::answer;
-use crate::message::Message;
+use crate::message::{HANDSHAKE, Message};
 use crate::node::Shared;
 use crate::port::{Command, Port};
+use crate::stats::Tally;
+use crate::telemetry::Telemetry;
 
 /// Drives one [`Session`] between its handles and an adapter that moves its bytes.
 #[derive(Debug)]
@@ -29,6 +32,9 @@ pub struct SessionDriver {
     readers: Vec<Reader>,
     readers_version: u64,
     handshake_is_readable: bool,
+    handshake_tally: Tally,
+    /// Whether the streams were counted as open.
+    is_established: bool,
     /// Messages that the core would not take at once.
     stalled: VecDeque<(StreamName, Bytes)>,
     is_over: bool,
@@ -42,6 +48,7 @@ struct Reader {
     stream: StreamName,
     inbox: Arc<Inbox>,
     is_readable: bool,
+    tally: Tally,
 }
 
 impl SessionDriver {
@@ -53,6 +60,8 @@ impl SessionDriver {
             readers: Vec::new(),
             readers_version: 0,
             handshake_is_readable: false,
+            handshake_tally: Tally::default(),
+            is_established: false,
             stalled: VecDeque::new(),
             is_over: false,
             closed: None,
@@ -103,7 +112,8 @@ impl SessionDriver {
     }
 
     /// Tells handles what the transport has taken.
-    pub fn report(&self) {
+    pub fn report(&mut self) {
+        self.count();
         if !self.is_over {
             let (session, stalled) = (&self.session, &self.stalled);
             self.port.update(|stream| {
@@ -125,41 +135,76 @@ impl SessionDriver {
     fn command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Say(message, answer_to) => {
-                answer(answer_to, self.session.send_handshake(now, message));
+                let bytes = message.len();
+                let result = self.session.send_handshake(now, message);
+                if result.is_ok() {
+                    self.handshake_tally.sent(bytes);
+                    self.telemetry().metrics.message_sent(HANDSHAKE, bytes);
+                }
+                answer(answer_to, result);
             }
             Command::Prepare(key, names, answer_to) => {
                 let result = self.session.prepare_streams(now, key, &names);
-                if result.is_ok() {
-                    self.prepared(&names);
+                match &result {
+                    Ok(()) => self.prepared(&names),
+                    Err(PrepareError::Agreement(_)) => self.telemetry().metrics.encryption_error(),
+                    Err(_) => {}
                 }
                 answer(answer_to, result);
             }
             Command::Finalize(answer_to) => {
                 let result = self.session.finalize_handshake(now);
                 if self.session.is_established() {
-                    self.port.established();
+                    self.established();
                 }
                 answer(answer_to, result);
             }
             Command::Reject(reason) => self.session.reject_handshake(now, &reason),
-            Command::FromNode(message) => self.session.handle_node_message(now, message),
+            Command::FromNode(message) => {
+                self.session.handle_node_message(now, message);
+                // It may have taken over what another session was prepared for.
+                let names: Vec<StreamName> = self.session.streams().cloned().collect();
+                if names.len() > self.readers.len() {
+                    self.prepared(&names);
+                }
+            }
+        }
+    }
+
+    fn established(&mut self) {
+        self.port.established();
+        if !std::mem::replace(&mut self.is_established, true) {
+            for reader in &self.readers {
+                self.telemetry().metrics.stream_opened(reader.stream.as_str());
+            }
         }
     }
 
     fn prepared(&mut self, names: &[StreamName]) {
+        if self.readers.is_empty() {
+            self.telemetry().metrics.key_derivation(false);
+        }
         self.port.prepared(names);
         for stream in names {
             if !self.readers.iter().any(|reader| reader.stream == *stream) {
                 let inbox = self.shared.routes.reader(self.port.peer, Some(stream));
-                self.readers.push(Reader { stream: stream.clone(), inbox, is_readable: false });
+                let (stream, tally) = (stream.clone(), Tally::default());
+                self.readers.push(Reader { stream, inbox, is_readable: false, tally });
             }
         }
     }
 
     fn send_stalled(&mut self, now: Instant) {
         while let Some((stream, message)) = self.stalled.pop_front() {
+            let bytes = message.len();
             match self.session.send(now, &stream, message.clone()) {
-                Ok(()) => {}
+                Ok(()) => {
+                    let reader = self.readers.iter_mut().find(|reader| reader.stream == stream);
+                    if let Some(reader) = reader {
+                        reader.tally.sent(bytes);
+                    }
+                    self.telemetry().metrics.message_sent(stream.as_str(), bytes);
+                }
                 Err(SendError::Backpressure) => {
                     self.stalled.push_front((stream, message));
                     return;
@@ -183,12 +228,10 @@ impl SessionDriver {
                 }
                 return;
             }
-            SessionEvent::Established => {
-                self.port.established();
-                return;
-            }
+            SessionEvent::Established => return self.established(),
             SessionEvent::RecordRejected { stream, error } => {
                 warn!(%peer, %stream, %error, "record rejected");
+                self.telemetry().metrics.decryption_error();
                 Event::RecordRejected { peer, stream, error }
             }
             SessionEvent::StreamInterrupted { stream, in_doubt } => {
@@ -209,11 +252,16 @@ impl SessionDriver {
                 return;
             }
         };
-        self.shared.events.publish(&told);
+        self.telemetry().events.publish(&told);
     }
 
     fn closed(&mut self, mut closed: Closed) {
         self.is_over = true;
+        if self.is_established {
+            for reader in &self.readers {
+                self.telemetry().metrics.stream_closed(reader.stream.as_str());
+            }
+        }
         let (commands, left) = self.port.close();
         for command in commands {
             refuse(command);
@@ -237,8 +285,14 @@ impl SessionDriver {
         let (peer, at) = (self.port.peer, SystemTime::now());
         let inbox = self.shared.routes.reader(peer, None);
         let (session, is_readable) = (&mut self.session, &mut self.handshake_is_readable);
-        inbox.fill(cx, || match session.poll_handshake_message() {
-            Some(data) => Some(Message::new(peer, None, data, at)),
+        let (tally, telemetry) = (&mut self.handshake_tally, &self.shared.telemetry);
+        // What is said in the handshake is never dropped: it is little, and needed.
+        inbox.fill(cx, Delivery::Lossless, || match session.poll_handshake_message() {
+            Some(data) => {
+                tally.received(data.len());
+                telemetry.metrics.message_received(HANDSHAKE, data.len());
+                Some(Message::new(peer, None, data, at))
+            }
             None => {
                 *is_readable = false;
                 None
@@ -252,16 +306,45 @@ impl SessionDriver {
         }
         self.refresh_readers();
         let (peer, at, session) = (self.port.peer, SystemTime::now(), &mut self.session);
+        let telemetry = &self.shared.telemetry;
         for reader in self.readers.iter_mut().filter(|reader| reader.is_readable) {
-            let (stream, is_readable) = (&reader.stream, &mut reader.is_readable);
-            reader.inbox.fill(cx, || match session.poll_message(stream) {
-                Some(data) => Some(Message::new(peer, Some(stream.clone()), data, at)),
+            let Reader { stream, inbox, is_readable, tally } = reader;
+            let next = || match session.poll_message(stream) {
+                Some(data) => {
+                    tally.received(data.len());
+                    telemetry.metrics.message_received(stream.as_str(), data.len());
+                    Some(Message::new(peer, Some(stream.clone()), data, at))
+                }
                 None => {
                     *is_readable = false;
                     None
                 }
-            });
+            };
+            let count = inbox.fill(cx, self.shared.delivery, next);
+            if count > 0 {
+                (0..count).for_each(|_| telemetry.metrics.message_dropped(stream.as_str()));
+                warn!(%peer, %stream, count, "messages dropped");
+                let stream = Some(stream.clone());
+                telemetry.events.publish(&Event::MessagesDropped { peer, stream, count });
+            }
         }
+    }
+
+    /// Adds to the statistics what was counted since the last time.
+    fn count(&mut self) {
+        let (peer, stats) = (self.port.peer, &self.shared.telemetry.stats);
+        let handshake = Some((HANDSHAKE, &mut self.handshake_tally));
+        let streams =
+            self.readers.iter_mut().map(|reader| (reader.stream.as_str(), &mut reader.tally));
+        for (stream, tally) in streams.chain(handshake) {
+            if !tally.is_empty() {
+                stats.count(peer, stream, std::mem::take(tally), SystemTime::now());
+            }
+        }
+    }
+
+    fn telemetry(&self) -> &Telemetry {
+        &self.shared.telemetry
     }
 
     fn refresh_readers(&mut self) {
@@ -278,6 +361,7 @@ impl SessionDriver {
 /// The session is gone with its task, one way or another: nobody may wait for it.
 impl Drop for SessionDriver {
     fn drop(&mut self) {
+        self.count();
         let (commands, _) = self.port.close();
         for command in commands {
             refuse(command);

@@ -16,6 +16,12 @@ pub trait Transport: Send + 'static {
     /// Gives a dial up; its result is of no use any more.
     fn cancel(&mut self, dial: DialId);
 
+    /// A peer was banned: whatever still connects to it, besides sessions, is to be closed.
+    fn banned(&mut self, _peer: PeerId) {}
+
+    /// Tells whether peers can still reach the node; true if that was not asked for.
+    fn is_listening(&self) -> bool;
+
     /// Closes everything; ready when peers had time to hear of it.
     fn close(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }

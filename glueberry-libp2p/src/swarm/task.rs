@@ -45,6 +45,14 @@ impl Transport for OwnedSwarm {
         self.swarm.cancel(dial);
     }
 
+    fn banned(&mut self, peer: PeerId) {
+        self.swarm.banned(peer);
+    }
+
+    fn is_listening(&self) -> bool {
+        self.swarm.is_listening()
+    }
+
     fn close(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (done, is_done) = oneshot::channel();
         let asked = self.stop.take().map(|stop| stop.send(done));

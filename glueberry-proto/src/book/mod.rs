@@ -58,9 +58,9 @@
 //!   and of entries, are kept.
 //! - Damage costs as little as it can. An entry that cannot be understood is [`Rejected`] and kept
 //!   in the file as it is, until the application changes what is known of that very peer; if it says
-//!   that the peer is banned, the ban holds. An address that cannot be understood costs that
-//!   address alone, and is kept until the addresses are replaced. Of two entries for one peer the
-//!   later counts, as it does for Go.
+//!   that the peer is banned, the ban holds, without an end. An address that cannot be understood
+//!   costs that address alone, and is kept until the addresses are replaced. Of two entries for one
+//!   peer the later counts, as it does for Go.
 //! - Version numbers are not looked at but kept, as Go reads any.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -295,7 +295,8 @@ impl Book {
     /// Notes that a peer was connected just now. Returns whether it is in the book.
     pub fn touch(&mut self, peer: PublicKey, now: WallTime) -> bool {
         let Some(entry) = self.entries.get_mut(&peer) else { return false };
-        entry.last_seen = Some(now);
+        // The file has no other way to say that.
+        entry.last_seen = Some(now).filter(|&now| now != WallTime::NEVER);
         entry.mark_changed(now);
         self.mark_lazy();
         true

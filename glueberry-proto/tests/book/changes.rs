@@ -122,6 +122,15 @@ fn metadata_are_merged_and_emptied() {
     assert_eq!(entry.updated_at(), at(1));
 }
 
+/// What Go writes for never can't be a time at which a peer was seen.
+#[test]
+fn never_is_no_time_to_be_seen() {
+    let mut book = book();
+    book.add(peer(1), Vec::new(), None, at(0)).unwrap();
+    assert!(book.touch(peer(1), WallTime::NEVER));
+    assert_eq!(book.entry(peer(1)).unwrap().last_seen(), None);
+}
+
 #[test]
 fn who_is_unknown_is_not_touched() {
     let mut book = book();

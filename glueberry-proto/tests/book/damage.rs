@@ -313,6 +313,10 @@ fn bans_that_end_are_stored() {
     let (mut book, _) = read(&text);
     assert_eq!(book.entry(peer(1)).unwrap().ban(), Some(Ban::Until(at(10))));
     assert_eq!(book.end_bans(at(10)), [peer(1)]);
+    // An end that is long past is not the same as none.
+    let mut past = Book::new(Limits::default());
+    past.blacklist(peer(1), Some(WallTime::NEVER), at(0)).unwrap();
+    assert_eq!(read(&written(&past)), (past, Vec::new()));
     // Without a ban there is nothing to end.
     let lifted = entry(1, r#", "blacklisted": false, "ban_until": "2027-01-15T08:00:10Z""#);
     assert_eq!(read(&file(&[(&id(1), &lifted)])).0.next_ban_end(), None);

@@ -32,6 +32,8 @@ pub(super) struct ConnectionTask {
     opening: BTreeMap<SubstreamId, ()>,
     timer: Box<dyn Timer>,
     lost: Option<ConnectionLost>,
+    /// Until when readers may still take what had arrived before the loss.
+    lost_until: Option<Instant>,
     /// No substream of the peer waits; the task is woken when one does.
     is_accept_blocked: bool,
     is_closed: bool,
@@ -66,6 +68,7 @@ impl ConnectionTask {
             opening: BTreeMap::new(),
             timer,
             lost: None,
+            lost_until: None,
             is_accept_blocked: false,
             is_closed: false,
         }
@@ -83,12 +86,26 @@ impl ConnectionTask {
         });
         self.session.deliver(now, cx);
         has_more |= self.act(now);
-        if !has_more && let Some(why) = self.lost.take() {
+        if !has_more
+            && !self.has_unread(now)
+            && let Some(why) = self.lost.take()
+        {
             // Only now, so that what has arrived before the loss is handed out.
             self.session.session().handle_connection_lost(now, why);
             has_more = true;
         }
         has_more || self.poll_timer(cx)
+    }
+
+    /// Tells whether the peer has closed the connection behind messages that this side has, and that
+    /// their reader has not got round to. It gets some time for that.
+    fn has_unread(&mut self, now: Instant) -> bool {
+        if !matches!(self.lost, Some(ConnectionLost::ClosedByPeer { .. })) {
+            return false;
+        }
+        let is_unread = self.substreams.values().any(QuicSubstream::is_paused);
+        let patience = self.shared.config.core.drain_timeout;
+        is_unread && now < *self.lost_until.get_or_insert(now + patience)
     }
 
     fn act(&mut self, now: Instant) -> bool {
@@ -218,6 +235,10 @@ impl ConnectionTask {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let deadline = self.session.session().poll_timeout();
+        let deadline = match (deadline, self.lost_until.filter(|_| self.lost.is_some())) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
         self.timer.reset(deadline.and_then(|at| self.shared.clock.until(at)));
         if self.timer.poll(cx).is_pending() {
             return false;

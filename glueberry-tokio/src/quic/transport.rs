@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures_channel::oneshot;
@@ -60,6 +61,8 @@ pub(crate) fn bind(
 pub(crate) struct QuicTransport {
     endpoint: Arc<Endpoint>,
     shared: Arc<Shared>,
+    /// Cleared once nobody can be accepted any more.
+    is_listening: Arc<AtomicBool>,
     /// Dropping one cancels its dial.
     dials: BTreeMap<DialId, oneshot::Sender<()>>,
 }
@@ -67,8 +70,15 @@ pub(crate) struct QuicTransport {
 impl QuicTransport {
     pub(crate) fn start(endpoint: Endpoint, shared: &Arc<Shared>) -> Self {
         let endpoint = Arc::new(endpoint);
-        shared.runtime.spawn(Box::pin(accept_all(endpoint.clone(), shared.clone())));
-        Self { endpoint, shared: shared.clone(), dials: BTreeMap::new() }
+        let is_listening = Arc::new(AtomicBool::new(true));
+        let has_listeners = !endpoint.addrs().is_empty();
+        let accepting = accept_all(endpoint.clone(), shared.clone());
+        let told = is_listening.clone();
+        shared.runtime.spawn(Box::pin(async move {
+            accepting.await;
+            told.store(!has_listeners, Ordering::Release);
+        }));
+        Self { endpoint, shared: shared.clone(), is_listening, dials: BTreeMap::new() }
     }
 }
 
@@ -94,6 +104,10 @@ impl Transport for QuicTransport {
 
     fn cancel(&mut self, dial: DialId) {
         self.dials.remove(&dial);
+    }
+
+    fn is_listening(&self) -> bool {
+        self.is_listening.load(Ordering::Acquire)
     }
 
     fn close(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {

@@ -52,23 +52,21 @@ impl<'a> Fields<'a> {
         if self.value::<String>(PEER_ID)?.as_deref() != Some(key) {
             return Err(Reason::WrongPeerId);
         }
-        let mut entry = Entry::new(self.time(CREATED_AT)?);
-        entry.updated_at = self.time(UPDATED_AT)?;
-        entry.last_seen = Some(self.time(LAST_SEEN)?).filter(|&time| time != WallTime::NEVER);
+        let mut entry = Entry::new(self.time(CREATED_AT)?.unwrap_or(WallTime::NEVER));
+        entry.updated_at = self.time(UPDATED_AT)?.unwrap_or(WallTime::NEVER);
+        entry.last_seen = self.time(LAST_SEEN)?.filter(|&time| time != WallTime::NEVER);
         entry.public_key = self.public_key(peer)?;
         entry.metadata = self.metadata(limits)?;
         let ban_until = self.time(BAN_UNTIL)?;
         if self.value::<bool>(BLACKLISTED)?.unwrap_or(false) {
-            let never_ends = ban_until == WallTime::NEVER;
-            entry.ban = Some(if never_ends { Ban::Forever } else { Ban::Until(ban_until) });
+            entry.ban = Some(ban_until.map_or(Ban::Forever, Ban::Until));
         }
         Ok(entry)
     }
 
-    /// Returns a time, or Go's zero time if there is none.
-    fn time(&self, name: &'static str) -> Result<WallTime, Reason> {
-        let Some(text) = self.value::<String>(name)? else { return Ok(WallTime::NEVER) };
-        text.parse().map_err(|_| Reason::Field { field: name })
+    fn time(&self, name: &'static str) -> Result<Option<WallTime>, Reason> {
+        let time = self.value::<String>(name)?.map(|text| text.parse());
+        time.transpose().map_err(|_| Reason::Field { field: name })
     }
 
     fn public_key(&self, peer: PublicKey) -> Result<Option<PublicKey>, Reason> {

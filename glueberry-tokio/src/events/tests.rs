@@ -1,0 +1,92 @@
+use std::task::Waker;
+
+use super::*;
+use crate::metrics::NoMetrics;
+
+fn change(peer: PeerId, state: ConnectionState) -> Event {
+    Event::State(StateChanged {
+        peer,
+        state,
+        direction: None,
+        reason: None,
+        at: SystemTime::UNIX_EPOCH,
+    })
+}
+
+fn next(events: &Events) -> Option<Event> {
+    match events.poll_event(&Context::from_waker(Waker::noop())) {
+        Poll::Ready(event) => event,
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn a_slow_subscriber_is_told_how_many_it_missed_and_where_peers_stand() {
+    use ConnectionState::{Connected, Connecting, Disconnected, Established};
+    let hub = EventHub::new(2, Arc::new(NoMetrics));
+    let (slow, quick) =
+        (hub.subscribe(EventFilter::default()), hub.subscribe(EventFilter::default()));
+    let (a, b, c) = (PeerId::random(), PeerId::random(), PeerId::random());
+    let told = [
+        change(a, Connecting),
+        change(b, Connecting),
+        change(a, Connected),
+        change(c, Connecting),
+        change(b, Disconnected),
+        change(a, Established),
+    ];
+    for event in &told {
+        hub.publish(event);
+        assert_eq!(next(&quick).as_ref(), Some(event));
+    }
+    assert_eq!([next(&slow), next(&slow)], [Some(told[0].clone()), Some(told[1].clone())]);
+    assert_eq!(next(&slow), Some(Event::Lagged { missed: 4 }));
+    let Some(Event::Snapshot(states)) = next(&slow) else { panic!("no snapshot") };
+    let mut stands: Vec<_> = states.iter().map(|changed| (changed.peer, changed.state)).collect();
+    let mut expected = vec![(a, Established), (c, Connecting)];
+    stands.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(stands, expected);
+    // From here on nothing is missing.
+    hub.publish(&change(c, Connected));
+    assert_eq!(next(&slow), Some(change(c, Connected)));
+    assert_eq!(next(&slow), None);
+}
+
+#[test]
+fn filters_let_through_what_they_name() {
+    use ConnectionState::{Connected, Established};
+    let hub = EventHub::new(10, Arc::new(NoMetrics));
+    let (a, b) = (PeerId::random(), PeerId::random());
+    let of_peer = hub.subscribe(EventFilter { peers: vec![a], states: Vec::new() });
+    let of_state = hub.subscribe(EventFilter { peers: Vec::new(), states: vec![Established] });
+    let of_both = hub.subscribe(EventFilter { peers: vec![a], states: vec![Established] });
+    let stream = StreamName::new("chat").unwrap();
+    let refused = |peer| Event::StreamRefused { peer, stream: stream.clone(), unsent: 1 };
+    for peer in [a, b] {
+        for event in [change(peer, Connected), change(peer, Established), refused(peer)] {
+            hub.publish(&event);
+        }
+    }
+    let all = |events: &Events| std::iter::from_fn(|| next(events)).collect::<Vec<_>>();
+    assert_eq!(all(&of_peer), [change(a, Connected), change(a, Established), refused(a)]);
+    assert_eq!(all(&of_state), [change(a, Established), change(b, Established)]);
+    assert_eq!(all(&of_both), [change(a, Established)]);
+}
+
+#[test]
+fn a_subscription_ends_with_the_node_and_dropping_it_unsubscribes() {
+    let hub = EventHub::new(10, Arc::new(NoMetrics));
+    let events = hub.subscribe(EventFilter::default());
+    drop(hub.subscribe(EventFilter::default()));
+    hub.publish(&change(PeerId::random(), ConnectionState::Connected));
+    assert_eq!(lock(&hub.shared).all.len(), 1);
+    hub.close();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(matches!(events.poll_event(&cx), Poll::Ready(Some(_))));
+    assert_eq!(events.poll_event(&cx), Poll::Ready(None));
+    let late = hub.subscribe(EventFilter::default());
+    assert_eq!(late.poll_event(&cx), Poll::Ready(None));
+    cx = Context::from_waker(Waker::noop());
+    assert_eq!(late.poll_event(&cx), Poll::Ready(None));
+}

@@ -1,0 +1,213 @@
+//! What a node's handle does with the address book.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use glueberry_proto::Address;
+use glueberry_proto::book::Book;
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+
+use super::{Node, address_of, key_of};
+use crate::driver::Letter;
+use crate::error::{Error, ErrorCode};
+use crate::events::BookTrouble;
+use crate::peers::PeerEntry;
+use crate::store::wall_time;
+
+impl Node {
+    /// Learns where a peer can be reached, or replaces what was known. A trailing `/p2p/…` must
+    /// name the peer. A ban and metadata stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey) if the id is not that of an Ed25519 key
+    /// of another node, [`InvalidAddress`](ErrorCode::InvalidAddress),
+    /// [`LimitReached`](ErrorCode::LimitReached), [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn add_peer(
+        &self,
+        peer: PeerId,
+        addrs: impl IntoIterator<Item = Multiaddr>,
+    ) -> Result<(), Error> {
+        self.add(peer, addrs, None, false).await
+    }
+
+    /// Learns where a peer can be reached and notes something of it, or replaces what was known
+    /// and noted.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`add_peer`](Self::add_peer), and
+    /// [`MetadataTooLarge`](ErrorCode::MetadataTooLarge).
+    pub async fn add_peer_with_metadata(
+        &self,
+        peer: PeerId,
+        addrs: impl IntoIterator<Item = Multiaddr>,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        self.add(peer, addrs, Some(metadata), false).await
+    }
+
+    /// Learns where a peer can be reached that is not in the address book yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`add_peer`](Self::add_peer), and
+    /// [`PeerAlreadyExists`](ErrorCode::PeerAlreadyExists).
+    pub async fn add_new_peer(
+        &self,
+        peer: PeerId,
+        addrs: impl IntoIterator<Item = Multiaddr>,
+    ) -> Result<(), Error> {
+        self.add(peer, addrs, None, true).await
+    }
+
+    /// Sets metadata of a peer, and deletes those whose new value is empty; others stay.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerNotFound`](ErrorCode::PeerNotFound),
+    /// [`MetadataTooLarge`](ErrorCode::MetadataTooLarge), [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn update_metadata(
+        &self,
+        peer: PeerId,
+        changes: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        let key = key_of(peer)?;
+        self.core(move |core, now| core.update_metadata(now, key, changes))
+            .await?
+            .map_err(|error| Error::from(error).of_peer(peer))
+    }
+
+    /// Forgets where a peer can be reached and what was noted of it; a ban stays. A session goes
+    /// on, but will not be reconnected.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerNotFound`](ErrorCode::PeerNotFound), [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn remove_peer(&self, peer: PeerId) -> Result<(), Error> {
+        let key = key_of(peer)?;
+        match self.core(move |core, now| core.remove_peer(now, key)).await? {
+            Some(_) => Ok(()),
+            None => Err(Error::new(ErrorCode::PeerNotFound).of_peer(peer)),
+        }
+    }
+
+    /// Returns what the address book holds of a peer.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerNotFound`](ErrorCode::PeerNotFound), [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn peer(&self, peer: PeerId) -> Result<PeerEntry, Error> {
+        let key = key_of(peer)?;
+        let wall = wall_time(SystemTime::now());
+        self.core(move |core, _| {
+            core.book().entry(key).map(|entry| PeerEntry::new(key, entry, wall))
+        })
+        .await?
+        .ok_or_else(|| Error::new(ErrorCode::PeerNotFound).of_peer(peer))
+    }
+
+    /// Returns the peers in the address book, the banned ones among them.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn peers(&self) -> Result<Vec<PeerEntry>, Error> {
+        let wall = wall_time(SystemTime::now());
+        let all = move |book: &Book| {
+            book.iter().map(|(key, entry)| PeerEntry::new(key, entry, wall)).collect()
+        };
+        self.core(move |core, _| all(core.book())).await
+    }
+
+    /// Bans a peer, known or not, for ever or until a time, and cuts it off at once, whatever its
+    /// state. What was queued for it is not sent. The ban survives restarts if the address book is
+    /// stored.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitReached`](ErrorCode::LimitReached) if the book is full,
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn blacklist_peer(
+        &self,
+        peer: PeerId,
+        until: Option<SystemTime>,
+    ) -> Result<(), Error> {
+        let (key, until) = (key_of(peer)?, until.map(wall_time));
+        self.core(move |core, now| core.blacklist(now, key, until))
+            .await?
+            .map_err(|error| Error::from(error).of_peer(peer))
+    }
+
+    /// Lifts a ban.
+    ///
+    /// # Errors
+    ///
+    /// [`PeerNotFound`](ErrorCode::PeerNotFound) if there is none,
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn unblacklist_peer(&self, peer: PeerId) -> Result<(), Error> {
+        let key = key_of(peer)?;
+        match self.core(move |core, now| core.unblacklist(now, key)).await? {
+            true => Ok(()),
+            false => Err(Error::new(ErrorCode::PeerNotFound).of_peer(peer)),
+        }
+    }
+
+    /// Tells whether a peer is banned now.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn is_blacklisted(&self, peer: PeerId) -> Result<bool, Error> {
+        let key = key_of(peer)?;
+        self.core(move |core, _| core.is_blacklisted(key)).await
+    }
+
+    /// Stores the address book now, and waits until the disk has confirmed it. Ready at once if
+    /// there is nothing to store, or no file.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressBookFailed`](ErrorCode::AddressBookFailed),
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn flush_address_book(&self) -> Result<(), Error> {
+        self.ask(Letter::FlushBook).await?
+    }
+
+    /// Reads the address book anew, in place of what is known, and cuts off whom it bans.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressBookFailed`](ErrorCode::AddressBookFailed),
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn reload_address_book(&self) -> Result<(), Error> {
+        self.ask(Letter::ReloadBook).await?
+    }
+
+    /// Returns what was found wrong with the stored address book when the node was built. Later
+    /// trouble is told by [`Event::AddressBook`](crate::Event::AddressBook).
+    pub fn address_book_findings(&self) -> &[BookTrouble] {
+        self.findings()
+    }
+
+    async fn add(
+        &self,
+        peer: PeerId,
+        addrs: impl IntoIterator<Item = Multiaddr>,
+        metadata: Option<BTreeMap<String, String>>,
+        only_new: bool,
+    ) -> Result<(), Error> {
+        let key = key_of(peer)?;
+        let addresses: Vec<Address> =
+            addrs.into_iter().map(|addr| address_of(peer, &addr)).collect::<Result<_, _>>()?;
+        self.core(move |core, now| {
+            if only_new && core.book().entry(key).is_some() {
+                return Err(Error::new(ErrorCode::PeerAlreadyExists));
+            }
+            core.add_peer_with_metadata(now, key, &addresses, metadata).map_err(Error::from)
+        })
+        .await?
+        .map_err(|error| error.of_peer(peer))
+    }
+}

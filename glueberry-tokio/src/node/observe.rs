@@ -1,0 +1,74 @@
+//! What a node's handle tells of itself and of its peers.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use futures_util::future::{Either, select};
+use glueberry_proto::Instant;
+use libp2p_identity::PeerId;
+
+use super::Node;
+use crate::debug::{DebugState, Known};
+use crate::driver::{Examination, Letter};
+use crate::error::Error;
+use crate::health::Health;
+use crate::stats::PeerStats;
+
+impl Node {
+    /// Returns what was exchanged with a peer; `None` if nothing was, or it was long ago.
+    pub fn peer_statistics(&self, peer: PeerId) -> Option<PeerStats> {
+        self.shared().telemetry.stats.get(&peer)
+    }
+
+    /// Returns what was exchanged with each peer.
+    pub fn all_peer_statistics(&self) -> HashMap<PeerId, PeerStats> {
+        self.shared().telemetry.stats.all()
+    }
+
+    /// Returns how many messages were queued for a peer.
+    pub fn messages_sent(&self, peer: PeerId) -> u64 {
+        self.shared().telemetry.stats.messages_sent(&peer)
+    }
+
+    /// Checks whether the node does its work. Waits a second at most.
+    pub async fn health(&self) -> Health {
+        let begun = self.shared().now();
+        let examination = self.examine().await;
+        let took = self.shared().now().duration_since(begun);
+        Health::new(examination.as_ref(), took)
+    }
+
+    /// Returns a picture of the node and its peers, for people who look for a cause.
+    ///
+    /// # Errors
+    ///
+    /// [`NodeStopped`](crate::ErrorCode::NodeStopped).
+    pub async fn debug_state(&self) -> Result<DebugState, Error> {
+        let shared = self.shared();
+        let examination = self.ask(Letter::Examine).await?;
+        let known = Known {
+            key: self.public_key(),
+            listen_addrs: self.addrs().iter().map(ToString::to_string).collect(),
+            config: shared.config.clone(),
+            uptime: shared.now().duration_since(Instant::ZERO),
+            peers_with_stats: shared.telemetry.stats.len(),
+        };
+        let queues = |peer| shared.routes.port(&peer).map(|port| port.queues()).unwrap_or_default();
+        Ok(DebugState::new(known, examination, queues))
+    }
+
+    async fn examine(&self) -> Option<Examination> {
+        let shared = self.shared();
+        let (answer, examination) = oneshot::channel();
+        shared.mailbox.put(Letter::Examine(answer)).ok()?;
+        let timeout = shared.runtime.sleep_until(shared.runtime.now() + HEALTH_TIMEOUT);
+        match select(examination, timeout).await {
+            Either::Left((examination, _)) => examination.ok(),
+            Either::Right(_) => None,
+        }
+    }
+}
+
+/// A task that does not answer within this is stuck.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,0 +1,104 @@
+//! Where everything that a node tells comes together: events, metrics, statistics.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use glueberry_proto::{CloseReason, ConnectionState, Direction, StreamName};
+use libp2p_identity::PeerId;
+
+use crate::events::{Event, EventHub, StateChanged};
+use crate::metrics::{AttemptOutcome, HandshakeOutcome, Metrics};
+use crate::runtime::Runtime;
+use crate::stats::Statistics;
+
+/// What the parts of a node tell, and to whom.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    pub(crate) events: EventHub,
+    pub(crate) metrics: Arc<dyn Metrics>,
+    pub(crate) stats: Statistics,
+    runtime: Arc<dyn Runtime>,
+}
+
+/// What a peer's next change of state is judged by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Before {
+    pub(crate) state: ConnectionState,
+    pub(crate) direction: Option<Direction>,
+    pub(crate) since: SystemTime,
+}
+
+impl Telemetry {
+    pub(crate) const fn new(
+        events: EventHub,
+        metrics: Arc<dyn Metrics>,
+        stats: Statistics,
+        runtime: Arc<dyn Runtime>,
+    ) -> Self {
+        Self { events, metrics, stats, runtime }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.runtime.now()
+    }
+
+    /// Tells a change of state.
+    pub(crate) fn moved(&self, before: Before, changed: StateChanged) {
+        use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established};
+        let StateChanged { peer, state, direction, at, .. } = changed;
+        let is_live = |state| matches!(state, Connected | Established);
+        let way = direction.unwrap_or(Direction::Inbound);
+        if !is_live(before.state) && is_live(state) {
+            self.metrics.connection_opened(way);
+        } else if is_live(before.state) && !is_live(state) {
+            self.metrics.connection_closed(before.direction.unwrap_or(way));
+        }
+        match (before.state, state) {
+            (Connecting, Connected) => self.metrics.connection_attempt(AttemptOutcome::Success),
+            (Connecting, Disconnected) => self.metrics.connection_attempt(AttemptOutcome::Failure),
+            (Connected, Established) => {
+                self.metrics.handshake_result(HandshakeOutcome::Success);
+                let duration = at.duration_since(before.since).unwrap_or_default();
+                self.metrics.handshake_duration(duration);
+            }
+            (Connected, _) => self.metrics.handshake_result(handshake_outcome(&changed)),
+            _ => {}
+        }
+        let is_wanted = matches!(
+            changed.reason,
+            Some(
+                glueberry_proto::StateReason::Disconnected
+                    | glueberry_proto::StateReason::ShuttingDown
+                    | glueberry_proto::StateReason::ReconnectionCancelled
+                    | glueberry_proto::StateReason::CooldownOver
+                    | glueberry_proto::StateReason::Blacklisted
+                    | glueberry_proto::StateReason::Pruned
+            )
+        );
+        let is_failure = matches!(state, Disconnected | Cooldown) && !is_wanted;
+        self.stats.moved(peer, state, direction, is_failure, at);
+        self.events.publish(&Event::State(changed));
+    }
+
+    /// A stream's queue came above its high watermark. `told_at` is when that was last told.
+    pub(crate) fn engaged(&self, peer: PeerId, stream: &StreamName, told_at: &mut Option<Instant>) {
+        self.metrics.backpressure_engaged(stream.as_str());
+        let now = self.now();
+        if told_at.is_none_or(|at| now.saturating_duration_since(at) >= BACKPRESSURE_INTERVAL) {
+            *told_at = Some(now);
+            self.events.publish(&Event::Backpressure { peer, stream: stream.clone() });
+        }
+    }
+}
+
+fn handshake_outcome(changed: &StateChanged) -> HandshakeOutcome {
+    match &changed.reason {
+        Some(glueberry_proto::StateReason::SessionEnded(CloseReason::HandshakeTimeout)) => {
+            HandshakeOutcome::Timeout
+        }
+        _ => HandshakeOutcome::Failure,
+    }
+}
+
+/// A queue can fill and drain a thousand times a second; nobody wants to hear of each.
+const BACKPRESSURE_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,53 @@
+//! One owner at a time.
+
+use std::io::{BufRead, Write};
+
+use glueberry_tokio::store::StoreError;
+
+use crate::support::{BOOK, LOCK, Running, Scratch, child, open, open_whole, path_of_child};
+
+#[test]
+fn a_second_store_of_this_process_is_refused() {
+    let scratch = Scratch::new();
+    let path = scratch.path(BOOK);
+    let (store, _) = open_whole(&path);
+    let error = open(&path).unwrap_err();
+    assert!(matches!(&error, StoreError::InUse { path: used } if *used == path), "{error}");
+    drop(store);
+    open_whole(&path);
+}
+
+/// The child holds the book until it is killed.
+#[test]
+fn a_second_process_is_refused_until_the_first_is_gone() {
+    if let Some(path) = path_of_child() {
+        let _held = open_whole(&path);
+        // The harness has begun a line.
+        println!("\n{HELD}");
+        loop {
+            std::thread::park();
+        }
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path(BOOK);
+    let test = "lock::a_second_process_is_refused_until_the_first_is_gone";
+    let (mut first, output) = Running::start(child(test, &path));
+    assert!(output.lines().any(|line| line.unwrap() == HELD));
+
+    let error = open(&path).unwrap_err();
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+    assert_eq!(error.to_string(), format!("address book {} is in use", path.display()));
+    first.kill();
+    open_whole(&path);
+}
+
+/// A lock file is only a name: what counts is who holds it.
+#[test]
+fn the_lock_file_of_a_dead_process_is_no_lock() {
+    let scratch = Scratch::new();
+    let mut lock = std::fs::File::create(scratch.path(LOCK)).unwrap();
+    lock.write_all(b"42").unwrap();
+    open_whole(&scratch.path(BOOK));
+}
+
+const HELD: &str = "the book is held";

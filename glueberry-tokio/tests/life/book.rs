@@ -1,0 +1,150 @@
+//! What a node knows of its peers, and that it outlives the node.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use glueberry_tokio::identity::Keypair;
+use glueberry_tokio::{BookTrouble, Builder, CheckName, ErrorCode, Event, Node};
+
+use crate::support::{Party, any_port, keypair, quick, run};
+
+/// A folder that is removed with its contents.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("glueberry-life-{name}-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&path));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn book(&self) -> PathBuf {
+        self.0.join("addressbook.json")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn builder(folder: &Folder) -> Builder {
+    Node::builder(keypair(1)).config(quick()).listen(any_port()).address_book(folder.book())
+}
+
+fn noted(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn peers_metadata_and_bans_survive_a_restart() {
+    run(async {
+        let folder = Folder::new("restart");
+        let (known, banned) =
+            (Keypair::generate_ed25519().public(), Keypair::generate_ed25519().public());
+        let node = builder(&folder).build().await.unwrap();
+        let metadata = noted(&[("name", "alice")]);
+        node.add_peer_with_metadata(known.to_peer_id(), [any_port()], metadata).await.unwrap();
+        node.blacklist_peer(banned.to_peer_id(), None).await.unwrap();
+        node.flush_address_book().await.unwrap();
+        // A second process, or node, may not have it too.
+        let error = builder(&folder).build().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::AddressBookFailed);
+        node.shutdown().await;
+
+        let node = builder(&folder).build().await.unwrap();
+        let entry = node.peer(known.to_peer_id()).await.unwrap();
+        assert_eq!(entry.metadata, noted(&[("name", "alice")]));
+        assert_eq!(entry.addrs, [any_port()]);
+        assert!(node.is_blacklisted(banned.to_peer_id()).await.unwrap());
+        assert_eq!(node.peers().await.unwrap().len(), 2);
+        let changes = noted(&[("name", ""), ("role", "validator")]);
+        node.update_metadata(known.to_peer_id(), changes).await.unwrap();
+        let entry = node.peer(known.to_peer_id()).await.unwrap();
+        assert_eq!(entry.metadata, noted(&[("role", "validator")]));
+        node.remove_peer(known.to_peer_id()).await.unwrap();
+        let error = node.remove_peer(known.to_peer_id()).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::PeerNotFound);
+        assert_eq!(node.peers().await.unwrap().len(), 1);
+        node.shutdown().await;
+    });
+}
+
+#[test]
+fn a_book_that_was_edited_is_reloaded_and_its_bans_hold_at_once() {
+    run(async {
+        let folder = Folder::new("reload");
+        let mut a =
+            Party::of(keypair(1), quick(), |builder| builder.address_book(folder.book())).await;
+        a.greet();
+        let mut b = Party::greeting(quick()).await;
+        a.dial(&b).await;
+        b.until(glueberry_tokio::ConnectionState::Established).await;
+        a.node.flush_address_book().await.unwrap();
+        let text = std::fs::read_to_string(folder.book()).unwrap();
+        let edited = text.replace(r#""blacklisted": false"#, r#""blacklisted": true"#);
+        assert_ne!(text, edited);
+        std::fs::write(folder.book(), edited).unwrap();
+        a.node.reload_address_book().await.unwrap();
+        a.until(glueberry_tokio::ConnectionState::Disconnected).await;
+        assert!(a.node.is_blacklisted(b.id()).await.unwrap());
+    });
+}
+
+#[test]
+fn a_bad_file_is_set_aside_and_a_bad_entry_told() {
+    run(async {
+        let folder = Folder::new("bad");
+        std::fs::write(folder.book(), "no json").unwrap();
+        let node = builder(&folder).build().await.unwrap();
+        let findings = node.address_book_findings();
+        let [BookTrouble::SetAside { path, .. }] = findings else { panic!("{findings:?}") };
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "no json");
+        node.shutdown().await;
+        std::fs::write(folder.book(), r#"{"version":1,"peers":{"nobody":null}}"#).unwrap();
+        let node = builder(&folder).build().await.unwrap();
+        let findings = node.address_book_findings();
+        let [BookTrouble::Skipped { key, .. }] = findings else { panic!("{findings:?}") };
+        assert_eq!(key, "nobody");
+        node.shutdown().await;
+    });
+}
+
+#[test]
+fn a_book_that_cannot_be_stored_is_told_and_the_node_goes_on() {
+    run(async {
+        let folder = Folder::new("unstorable");
+        let inner = folder.0.join("inner");
+        std::fs::create_dir_all(&inner).unwrap();
+        let node = Node::builder(keypair(1))
+            .config(quick())
+            .address_book(inner.join("book.json"))
+            .build()
+            .await
+            .unwrap();
+        let mut events = node.events();
+        std::fs::remove_dir_all(&inner).unwrap();
+        let peer = Keypair::generate_ed25519().public().to_peer_id();
+        node.add_peer(peer, [any_port()]).await.unwrap();
+        let error = node.flush_address_book().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::AddressBookFailed);
+        let trouble = loop {
+            if let Event::AddressBook(trouble) = events.recv().await.unwrap() {
+                break trouble;
+            }
+        };
+        assert!(matches!(trouble, BookTrouble::NotSaved(_)), "{trouble}");
+        let health = node.health().await;
+        assert!(!health.is_healthy);
+        assert!(!health.check(CheckName::AddressBook).unwrap().is_healthy);
+        // The disk is back.
+        std::fs::create_dir_all(&inner).unwrap();
+        node.flush_address_book().await.unwrap();
+        assert!(node.health().await.is_healthy);
+        assert!(node.peer(peer).await.is_ok());
+        node.shutdown().await;
+    });
+}

@@ -1,0 +1,13 @@
+//! The life of peers over real UDP sockets: killed, frozen, restarted, banned, racing, flooded.
+
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
+
+mod bans;
+mod book;
+mod errors;
+mod load;
+mod observe;
+mod processes;
+mod races;
+mod reconnect;
+mod support;

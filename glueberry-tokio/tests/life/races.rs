@@ -1,0 +1,76 @@
+//! Both sides do the same thing at once.
+
+use std::time::Duration;
+
+use glueberry_tokio::{ConnectionState, ErrorCode};
+
+use crate::support::{Party, STREAM, pair, quick, run};
+
+#[test]
+fn both_dial_at_once_200_times_and_there_is_one_session() {
+    run(async {
+        for round in 0..200 {
+            let (a, b) = (Party::greeting(quick()).await, Party::greeting(quick()).await);
+            a.knows(&b).await;
+            b.knows(&a).await;
+            let (first, second) = tokio::join!(a.node.connect(b.id()), b.node.connect(a.id()));
+            for result in [first, second] {
+                let is_fine = match &result {
+                    Ok(()) => true,
+                    // The peer's dial came in before one's own was begun.
+                    Err(error) => error.code() == ErrorCode::AlreadyConnected,
+                };
+                assert!(is_fine, "round {round}: {result:?}");
+            }
+            // Each session that is lost on the way is told; in the end there is one.
+            let (mut a, mut b) = (a, b);
+            one_session(&a, &b).await;
+            a.node.send(b.id(), STREAM, "ping").await.unwrap();
+            b.node.send(a.id(), STREAM, "pong").await.unwrap();
+            assert_eq!(b.message().await.data, "ping", "round {round}");
+            assert_eq!(a.message().await.data, "pong", "round {round}");
+            one_session(&a, &b).await;
+        }
+    });
+}
+
+/// Waits until both are Established and have no other session.
+async fn one_session(a: &Party, b: &Party) {
+    let established = ConnectionState::Established;
+    for _ in 0..2_000 {
+        let mut sessions = Vec::new();
+        for party in [a, b] {
+            sessions.push(party.node.debug_state().await.unwrap().sessions);
+        }
+        if sessions == [1, 1] && a.state(b) == established && b.state(a) == established {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let states = [a.node.debug_state().await.unwrap(), b.node.debug_state().await.unwrap()];
+    panic!("{}\n{}", states[0], states[1]);
+}
+
+#[test]
+fn both_send_first_at_once_200_times_and_nothing_is_lost() {
+    run(async {
+        for round in 0..200 {
+            let (mut a, mut b) = pair(quick()).await;
+            let (to_a, to_b) = (a.id(), b.id());
+            for part in 0..3 {
+                let text = format!("{round}.{part}");
+                let (first, second) = tokio::join!(
+                    a.node.send(to_b, STREAM, text.clone()),
+                    b.node.send(to_a, STREAM, text.clone())
+                );
+                first.unwrap();
+                second.unwrap();
+            }
+            for part in 0..3 {
+                let text = format!("{round}.{part}");
+                assert_eq!(a.message().await.data, text);
+                assert_eq!(b.message().await.data, text);
+            }
+        }
+    });
+}
