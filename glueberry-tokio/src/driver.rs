@@ -35,7 +35,7 @@ use crate::transport::{Carrier, Transport};
 pub(crate) enum Letter {
     // From handles.
     /// Something to do with the core's node at once.
-    Do(Command<Node>),
+    Do(Deed),
     Connect(PublicKey, Answer<()>),
     FlushBook(Answer<()>),
     ReloadBook(Answer<()>),
@@ -54,8 +54,8 @@ pub(crate) enum Letter {
     BookClosed,
 }
 
-/// What is to be done with a machine, at the time that it is told.
-pub(crate) type Command<M> = Box<dyn FnOnce(&mut M, Instant) + Send>;
+/// What a handle does with the core's node.
+pub(crate) type Deed = Box<dyn FnOnce(&mut Node, Instant) + Send>;
 
 /// Where the result of a command goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
@@ -269,6 +269,9 @@ impl<T: Transport> NodeDriver<T> {
             self.touched.insert(event.peer);
             events.push(event);
         }
+        for peer in self.shared.refusals.look_up(&self.node) {
+            self.transport.banned(peer.into());
+        }
         for peer in std::mem::take(&mut self.touched) {
             self.stand(peer);
         }
@@ -293,6 +296,7 @@ impl<T: Transport> NodeDriver<T> {
         let standing = Standing { state, direction, port };
         let is_known = direction.is_some() || state != ConnectionState::Disconnected;
         self.shared.routes.set(peer.into(), is_known.then_some(standing));
+        self.shared.refusals.stand(&self.node, peer);
         self.sessions.retain(|_, (of, port)| *of != peer || !port.is_closed());
     }
 

@@ -40,6 +40,8 @@
 //!
 #![doc = include_str!("../LOGGING.md")]
 
+#[doc(hidden)]
+pub mod adapter;
 mod builder;
 mod clock;
 mod config;
@@ -59,6 +61,7 @@ mod peers;
 mod port;
 #[cfg(feature = "quic")]
 mod quic;
+mod refusals;
 mod routes;
 pub mod runtime;
 mod session;

@@ -25,7 +25,7 @@ use crate::telemetry::Telemetry;
 
 /// Drives one [`Session`] between its handles and an adapter that moves its bytes.
 #[derive(Debug)]
-pub(crate) struct SessionDriver {
+pub struct SessionDriver {
     session: Session,
     port: Arc<Port>,
     shared: Arc<Shared>,
@@ -70,12 +70,13 @@ impl SessionDriver {
         }
     }
 
-    pub(crate) const fn session(&mut self) -> &mut Session {
+    /// Returns the core's machine.
+    pub const fn session(&mut self) -> &mut Session {
         &mut self.session
     }
 
     /// Gives the core what handles have left for it.
-    pub(crate) fn take_commands(&mut self, now: Instant, cx: &Context<'_>) {
+    pub fn take_commands(&mut self, now: Instant, cx: &Context<'_>) {
         let stalled = &mut self.stalled;
         let commands = self.port.take(cx, |stream, messages| {
             stalled.extend(messages.into_iter().map(|message| (stream.clone(), message)));
@@ -88,7 +89,7 @@ impl SessionDriver {
     }
 
     /// Returns the next thing for the adapter to do; words to the node are carried on the way.
-    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+    pub fn poll_action(&mut self) -> Option<Action> {
         let connection = self.session.connection();
         while let Some(action) = self.session.poll_action() {
             match action {
@@ -103,7 +104,7 @@ impl SessionDriver {
     }
 
     /// Hands out events, and messages for as long as their readers have room.
-    pub(crate) fn deliver(&mut self, now: Instant, cx: &Context<'_>) {
+    pub fn deliver(&mut self, now: Instant, cx: &Context<'_>) {
         self.send_stalled(now);
         while let Some(event) = self.session.poll_event() {
             self.event(event);
@@ -113,7 +114,7 @@ impl SessionDriver {
     }
 
     /// Tells handles what the transport has taken.
-    pub(crate) fn report(&mut self) {
+    pub fn report(&mut self) {
         self.count();
         if !self.is_over {
             let (session, stalled) = (&self.session, &self.stalled);
@@ -127,7 +128,7 @@ impl SessionDriver {
     }
 
     /// Tells whether the session has ended and nothing is left to hand out.
-    pub(crate) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.is_over
             && !self.handshake_is_readable
             && !self.readers.iter().any(|reader| reader.is_readable)

@@ -42,7 +42,7 @@ async fn clock(network: &MemoryNetwork, metrics: Arc<RecordingMetrics>) -> Clock
         .config(Config::for_tests())
         .streams(["time"])
         .metrics(metrics)
-        .build_in_memory(network)
+        .build_over(network)
         .await
         .unwrap();
     Clock { node }

@@ -34,7 +34,7 @@ async fn what_is_logged_is_in_the_table() {
         .config(Config::for_tests())
         .streams(["chat"])
         .address_book(folder.join("book.json"))
-        .build_in_memory(&network)
+        .build_over(&network)
         .await
         .unwrap();
     let peer = ScriptedPeer::new(&network, ["chat"]).await.unwrap();

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::{DefaultGuard, Interest};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 use crate::mailbox::lock;
 
@@ -18,6 +18,9 @@ use crate::mailbox::lock;
 pub struct LogCapture {
     events: Arc<Mutex<Vec<LogEvent>>>,
     _guard: DefaultGuard,
+    /// While there is but one subscriber, `tracing` lets the thread that first reaches a log line
+    /// decide for all, even one that captures nothing. So there are two.
+    _second: Dispatch,
 }
 
 /// Something that was logged.
@@ -41,7 +44,9 @@ impl LogCapture {
     pub fn start() -> Self {
         let events = Arc::new(Mutex::new(Vec::new()));
         let recorder = Recorder { events: events.clone(), last_span: AtomicU64::new(0) };
-        Self { events, _guard: tracing::subscriber::set_default(recorder) }
+        let second = Recorder { events: Arc::default(), last_span: AtomicU64::new(0) };
+        let _second = Dispatch::new(second);
+        Self { events, _guard: tracing::subscriber::set_default(recorder), _second }
     }
 
     /// Returns what was logged by this library so far.
@@ -75,6 +80,11 @@ impl Recorder {
 }
 
 impl Subscriber for Recorder {
+    // Asked each time: other threads, which capture nothing, decide nothing for this one.
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }

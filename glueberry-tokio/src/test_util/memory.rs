@@ -6,20 +6,24 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 
-use glueberry_proto::{Address, DialError, DialId, Naming, NewConnection, Origin, PublicKey};
+use glueberry_proto::{
+    Address, DialError, DialId, Identity, Naming, NewConnection, Origin, PublicKey,
+};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 use super::link::{Link, MemoryCarrier};
+use crate::adapter::{Fabric, Parts};
 use crate::driver::Letter;
+use crate::error::{Error, ErrorCode};
 use crate::mailbox::lock;
-use crate::node::Shared;
+use crate::node::{Node, Shared};
 use crate::transport::Transport;
 
 /// Connects nodes of one process without sockets: the same node and the same core, with bytes
 /// handed over in memory.
 ///
-/// Every node that is [built in it](crate::Builder::build_in_memory) listens on an address such as
+/// Every node that is [built over it](crate::Builder::build_over) listens on an address such as
 /// `/memory/1`. A handle that is cheap to clone. It has no clock and no threads of its own; for
 /// networks that go wrong in every way, use the simulator.
 #[derive(Clone, Default)]
@@ -66,19 +70,16 @@ impl MemoryNetwork {
     }
 
     /// Gives a node an address.
-    pub(crate) fn attach(
-        &self,
-        key: PublicKey,
-        shared: &Arc<Shared>,
-    ) -> (Multiaddr, MemoryTransport) {
+    fn attach(&self, key: PublicKey, shared: &Arc<Shared>) -> MemoryTransport {
         let mut hosts = lock(&self.hosts);
         hosts.last += 1;
         let address = Multiaddr::empty().with(multiaddr::Protocol::Memory(hosts.last));
         let host = Host { key, shared: Arc::downgrade(shared) };
         hosts.listening.insert(address.to_string(), host);
         let (network, shared) = (self.clone(), shared.clone());
-        let transport = MemoryTransport { network, key, shared, address: address.to_string() };
-        (address, transport)
+        let transport = MemoryTransport { network, key, address: address.to_string(), shared };
+        transport.shared.update_addrs(|addrs| addrs.push(address));
+        transport
     }
 
     fn dial(
@@ -98,6 +99,15 @@ impl MemoryNetwork {
             return Err(DialError::TimedOut);
         }
         host.shared.upgrade().ok_or(DialError::NoUsableAddress)
+    }
+}
+
+impl Fabric for &MemoryNetwork {
+    async fn start(self, parts: Parts) -> Result<Node, Error> {
+        let key = Identity::try_from(&parts.identity)
+            .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error))?
+            .public_key();
+        parts.start(Vec::new(), |shared| self.attach(key, shared))
     }
 }
 

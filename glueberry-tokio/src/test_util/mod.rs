@@ -15,7 +15,7 @@
 //! let node = Node::builder(Keypair::generate_ed25519())
 //!     .config(Config::for_tests())
 //!     .streams(["chat"])
-//!     .build_in_memory(&network)
+//!     .build_over(&network)
 //!     .await?;
 //! let mut messages = node.messages().expect("the first call gets them");
 //! node.add_peer(peer.id(), [peer.addr()]).await?;

@@ -48,7 +48,7 @@ impl ScriptedPeer {
         let node = Node::builder(Keypair::generate_ed25519())
             .config(Config::for_tests())
             .streams(streams.clone())
-            .build_in_memory(network)
+            .build_over(network)
             .await?;
         let peer = Self { node, script: Arc::default() };
         peer.run(streams)?;
