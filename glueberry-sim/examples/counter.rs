@@ -64,7 +64,8 @@ impl Handler for Counter {
     }
 
     fn on_message(&mut self, _: &mut dyn Context, _: PublicKey, _: &StreamName, message: Bytes) {
-        let numbers: Vec<u64> = message.as_chunks::<8>().0.iter().map(|it| u64::from_le_bytes(*it)).collect();
+        let numbers: Vec<u64> =
+            message.as_chunks::<8>().0.iter().map(|it| u64::from_le_bytes(*it)).collect();
         for [life, count] in numbers.as_chunks::<2>().0 {
             let known = self.counts.entry(*life).or_default();
             *known = (*known).max(*count);

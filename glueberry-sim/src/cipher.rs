@@ -5,9 +5,7 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use glueberry_proto::crypto::{
-    Aead, AeadKey, NONCE_LEN, OpenError, SharedKey, TAG_LEN,
-};
+use glueberry_proto::crypto::{Aead, AeadKey, NONCE_LEN, OpenError, SharedKey, TAG_LEN};
 
 use crate::rng::mix;
 use crate::trace::digest;

@@ -37,9 +37,23 @@ pub(crate) fn json_lines(world: &World) -> String {
 ///
 /// It needs nothing but a browser.
 pub(crate) fn page(world: &World, title: &str) -> String {
-    let notes: Vec<Value> = world.trace().all().iter().filter(|note| is_shown(note)).map(|note| {
-        json!([note.at, note.host, connection(note), note.what.name(), note.a, note.b, spoken(note)])
-    }).collect();
+    let notes: Vec<Value> = world
+        .trace()
+        .all()
+        .iter()
+        .filter(|note| is_shown(note))
+        .map(|note| {
+            json!([
+                note.at,
+                note.host,
+                connection(note),
+                note.what.name(),
+                note.a,
+                note.b,
+                spoken(note)
+            ])
+        })
+        .collect();
     let data = json!({
         "title": title,
         "nodes": world.plan.hosts.len(),

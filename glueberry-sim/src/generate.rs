@@ -2,8 +2,8 @@
 //! are as likely as common ones.
 
 use crate::plan::{
-    Cuts, Disk, Family, HostPlan, Limits, MAX_HOSTS, Manners, Mix, NamingMode, Net, Plan, STREAMS, Step, Trick,
-    What, Wires,
+    Cuts, Disk, Family, HostPlan, Limits, MAX_HOSTS, Manners, Mix, NamingMode, Net, Plan, STREAMS,
+    Step, Trick, What, Wires,
 };
 use crate::rng::{Rng, u64_of};
 

@@ -48,7 +48,9 @@ impl Hunt {
                 let by = violation.invariant.name();
                 format!("{name:<20} found by {by:<18} after {seeds:>5} seeds, {millis:>6} ms\n")
             }
-            None => format!("{name:<20} NOT FOUND          after {seeds:>5} seeds, {millis:>6} ms\n"),
+            None => {
+                format!("{name:<20} NOT FOUND          after {seeds:>5} seeds, {millis:>6} ms\n")
+            }
         }
     }
 }

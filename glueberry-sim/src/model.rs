@@ -61,7 +61,14 @@ impl Model {
     }
 
     /// Takes note that the message with the text of [`text`](Self::text) was accepted.
-    pub(crate) fn accepted(&mut self, link: usize, side: Side, stream: usize, place: u64, len: usize) {
+    pub(crate) fn accepted(
+        &mut self,
+        link: usize,
+        side: Side,
+        stream: usize,
+        place: u64,
+        len: usize,
+    ) {
         let len = len.max(8);
         self.messages.push(Sent { link, side, stream, place, len, fate: Fate::Accepted });
     }
@@ -81,8 +88,7 @@ impl Model {
     /// Tells whether a text is that of the message, to the last byte.
     pub(crate) fn is_whole(number: usize, sent: &Sent, text: &[u8]) -> bool {
         let filler = mix(u64::try_from(number).unwrap_or(u64::MAX)).to_le_bytes();
-        text.len() == sent.len
-            && text[8..].chunks(8).all(|chunk| chunk == &filler[..chunk.len()])
+        text.len() == sent.len && text[8..].chunks(8).all(|chunk| chunk == &filler[..chunk.len()])
     }
 
     pub(crate) fn set(&mut self, number: usize, fate: Fate) {

@@ -57,10 +57,7 @@ impl Failure {
     fn text(&self) -> String {
         format!(
             "{}\n{}repeat it with: cargo run --release -p glueberry-sim -- replay --seed {} {}\n",
-            self.violation,
-            self.latest,
-            self.seed,
-            self.arguments
+            self.violation, self.latest, self.seed, self.arguments
         )
     }
 }
@@ -224,10 +221,7 @@ pub(crate) fn line(note: &Note) -> String {
 
 /// Returns what a note says.
 pub(crate) fn spoken(note: &Note) -> String {
-    note.what
-        .text()
-        .replace("{a}", &note.a.to_string())
-        .replace("{b}", &note.b.to_string())
+    note.what.text().replace("{a}", &note.a.to_string()).replace("{b}", &note.b.to_string())
 }
 
 /// Checked where runs are compared, or at the end of runs that have the matter.

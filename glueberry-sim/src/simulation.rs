@@ -111,7 +111,11 @@ impl<H: Handler> Simulation<H> {
     /// Prepares runs of 2 to 64 nodes with up to 8 streams; more of either are left out, and so are
     /// names that no stream may have. `make` makes the program of a node whenever that is started,
     /// from all peers and the node's place among them.
-    pub fn new(nodes: usize, streams: &[&str], make: impl Fn(&[Peer], usize) -> H + 'static) -> Self {
+    pub fn new(
+        nodes: usize,
+        streams: &[&str],
+        make: impl Fn(&[Peer], usize) -> H + 'static,
+    ) -> Self {
         let names = streams.iter().filter_map(|name| StreamName::new(name).ok());
         Self {
             nodes: nodes.clamp(2, MAX_HOSTS),

@@ -9,8 +9,7 @@ use crate::hunt::hunt;
 use crate::plan::{Mix, Plan};
 use crate::world::{Outcome, World};
 
-const MIXES: [Mix; 5] =
-    [Mix::Default, Mix::Lifecycle, Mix::Traffic, Mix::Calm, Mix::Hostile];
+const MIXES: [Mix; 5] = [Mix::Default, Mix::Lifecycle, Mix::Traffic, Mix::Calm, Mix::Hostile];
 
 /// Few nodes for a short time, because these tests run unoptimised too.
 fn small(seed: u64, mix: Mix) -> Plan {

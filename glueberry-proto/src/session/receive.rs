@@ -68,9 +68,7 @@ impl Session {
         substream.deadline = None;
         match self.streams.get_mut(name) {
             None => substream.stage = Stage::Parked(name.clone()),
-            Some(stream)
-                if self.config.has(Bug::BothReset) && stream.sender.bound().is_some() =>
-            {
+            Some(stream) if self.config.has(Bug::BothReset) && stream.sender.bound().is_some() => {
                 let own = stream.sender.bound();
                 for id in own.into_iter().chain([id]) {
                     self.substreams.reset(id, ResetCode::Refused, &mut self.out);

@@ -10,11 +10,7 @@ const NONCE: [u8; NONCE_LEN] = [7; NONCE_LEN];
 
 fn implementations() -> [(&'static str, Arc<dyn Aead>); 3] {
     let fast: Arc<dyn Aead> = Arc::new(FastAead);
-    [
-        ("fast", fast.clone()),
-        ("real", default_aead()),
-        ("witnessed", Arc::new(Witness::new(fast))),
-    ]
+    [("fast", fast.clone()), ("real", default_aead()), ("witnessed", Arc::new(Witness::new(fast)))]
 }
 
 fn key(byte: u8) -> SharedKey {

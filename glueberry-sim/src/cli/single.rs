@@ -30,15 +30,10 @@ pub(super) fn replay(source: &Source) -> Result<ExitCode, CliError> {
     Ok(code)
 }
 
-pub(super) fn shrink_to(
-    source: &Source,
-    out: &Path,
-    patience: u64,
-) -> Result<ExitCode, CliError> {
+pub(super) fn shrink_to(source: &Source, out: &Path, patience: u64) -> Result<ExitCode, CliError> {
     let plan = source.plan()?;
     let before = World::new(plan.clone(), false).run();
-    let shrunk =
-        shrink(&plan, Duration::from_secs(patience)).ok_or(CliError::NothingToShrink)?;
+    let shrunk = shrink(&plan, Duration::from_secs(patience)).ok_or(CliError::NothingToShrink)?;
     let text = serde_json::to_string_pretty(&shrunk.plan)
         .map_err(|error| CliError::Plan { path: out.display().to_string(), error })?;
     write(out, &text)?;

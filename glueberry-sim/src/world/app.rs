@@ -277,9 +277,9 @@ impl World {
         if flow.count == 0 || self.hosts[host].is_stopping {
             return;
         }
-        let end = self.current_end(host, flow.to).filter(|(link, side)| {
-            self.links[*link].ends[*side].talk.is_established
-        });
+        let end = self
+            .current_end(host, flow.to)
+            .filter(|(link, side)| self.links[*link].ends[*side].talk.is_established);
         let Some((link, side)) = end else {
             self.hosts[host].app.flows[at].is_parked = true;
             return;
@@ -434,9 +434,8 @@ impl World {
             return self.program_receives((link, side), stream, text);
         }
         let found = self.model.find(text);
-        let is_of_here = found.is_some_and(|(_, sent)| {
-            (sent.link, sent.side, sent.stream) == (link, sender, stream)
-        });
+        let is_of_here = found
+            .is_some_and(|(_, sent)| (sent.link, sent.side, sent.stream) == (link, sender, stream));
         self.checks.hold(Invariant::NoGhost, (now, host), is_of_here, || {
             (
                 format!("connection {link} of {other} delivers on stream {stream}"),
@@ -447,9 +446,12 @@ impl World {
             return;
         };
         self.note(host, link, Kind::Received, (u64_of(number), u64_of(stream)));
-        self.checks.hold(Invariant::Unaltered, (now, host), Model::is_whole(number, &sent, text), || {
-            (format!("message {number} has {} bytes", sent.len), format!("delivered: {text:?}"))
-        });
+        self.checks.hold(
+            Invariant::Unaltered,
+            (now, host),
+            Model::is_whole(number, &sent, text),
+            || (format!("message {number} has {} bytes", sent.len), format!("delivered: {text:?}")),
+        );
         self.checks.hold(Invariant::UnsentStays, (now, host), sent.fate != Fate::Unsent, || {
             (format!("message {number} was given back as unsent"), "it is delivered".into())
         });

@@ -39,10 +39,7 @@ impl World {
         let is_prompt = self.is_prompt(host);
         let oldest = state.dials.values().map(|dial| now - dial.since.min(now)).max().unwrap_or(0);
         self.checks.hold(Invariant::Passing, at, oldest <= longest || !is_prompt, || {
-            (
-                format!("a dial may take {longest} µs"),
-                format!("one is under way since {oldest} µs"),
-            )
+            (format!("a dial may take {longest} µs"), format!("one is under way since {oldest} µs"))
         });
         let (sessions, most) = (state.links.len(), self.plan.limits.max_sessions);
         // Sessions that are over and wait to be dropped are not counted by the node.
@@ -95,9 +92,7 @@ impl World {
             }
             Connected => limits.handshake_timeout + slack,
             Cooldown => limits.cooldown + slack,
-            Reconnecting => {
-                limits.backoff + u64_of(self.hosts.len()) * limits.dial_timeout + slack
-            }
+            Reconnecting => limits.backoff + u64_of(self.hosts.len()) * limits.dial_timeout + slack,
             _ => u64::MAX,
         }
     }

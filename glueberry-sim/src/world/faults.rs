@@ -57,7 +57,10 @@ impl World {
             What::Pause { host, lasts } => self.pause(host, self.now + lasts),
             What::Clock { host, by } => self.set_wall_clock(host, by),
             What::Sluggish { host, every, lasts } => {
-                self.fire_if(self.has_links(host), if every == 0 { "deaf application" } else { "slow application" });
+                self.fire_if(
+                    self.has_links(host),
+                    if every == 0 { "deaf application" } else { "slow application" },
+                );
                 let app = &mut self.hosts[host].app;
                 app.pace = every;
                 if every == 0 {
@@ -269,8 +272,7 @@ impl World {
 
     /// The task of a session dies, and its connection with it.
     fn drop_session(&mut self, host: usize) {
-        let links: Vec<_> =
-            self.hosts[host].links.iter().map(|(id, link)| (*id, *link)).collect();
+        let links: Vec<_> = self.hosts[host].links.iter().map(|(id, link)| (*id, *link)).collect();
         if links.is_empty() {
             return;
         }

@@ -310,12 +310,7 @@ impl World {
     }
 
     /// Counts and notes an input to a session, whose outputs are looked at then.
-    fn input_of_session(
-        &mut self,
-        (link, side): (usize, Side),
-        what: Kind,
-        numbers: (u64, u64),
-    ) {
+    fn input_of_session(&mut self, (link, side): (usize, Side), what: Kind, numbers: (u64, u64)) {
         let end = &mut self.links[link].ends[side];
         end.told_at = self.now;
         let host = end.host;

@@ -123,9 +123,7 @@ impl World {
             | Wake::Read(link, _, side)
             | Wake::Stopped(link, _, side)
             | Wake::Acknowledge(link, _, side) => Some((link, side)),
-            Wake::Offer(link, pipe) => {
-                Some((link, 1 - self.links[link].pipes.get(pipe)?.opener))
-            }
+            Wake::Offer(link, pipe) => Some((link, 1 - self.links[link].pipes.get(pipe)?.opener)),
             Wake::Answer(link, pipe, _) => Some((link, self.links[link].pipes.get(pipe)?.opener)),
             _ => None,
         }

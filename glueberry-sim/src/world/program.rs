@@ -5,8 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use glueberry_proto::handler::{Context, Handler, Notice};
 use glueberry_proto::{
-    AddPeerError, Address, ConnectError, ConnectionState, Instant, PublicKey, SendError,
-    StreamName,
+    AddPeerError, Address, ConnectError, ConnectionState, Instant, PublicKey, SendError, StreamName,
 };
 
 use super::{Wake, World};
@@ -66,11 +65,7 @@ impl World {
     }
 
     /// Calls a program, and looks at all of them afterwards.
-    fn call_program(
-        &mut self,
-        host: usize,
-        call: impl FnOnce(&mut dyn Handler, &mut dyn Context),
-    ) {
+    fn call_program(&mut self, host: usize, call: impl FnOnce(&mut dyn Handler, &mut dyn Context)) {
         let Some(mut program) = self.hosts[host].program.0.take() else {
             return;
         };

@@ -2,7 +2,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use glueberry_proto::crypto::{Aead, Identity, default_aead};
-use glueberry_proto::wire::{Proposal, emit_acceptance, emit_proposal, emit_refusal, parse_proposal};
+use glueberry_proto::wire::{
+    Proposal, emit_acceptance, emit_proposal, emit_refusal, parse_proposal,
+};
 use glueberry_proto::{CloseReason, Naming, Origin, Profile, ProtocolId};
 
 use super::app::{HELLO, READY};
@@ -75,7 +77,8 @@ impl World {
         if matches!(trick, Trick::Reflect | Trick::Deaf | Trick::Resetter | Trick::Refuser) {
             let to = self.links[link].ends[side].host;
             let (left, size, is_parked) = (2, 400, false);
-            let flow = Flow { to, stream: 0, count: 10, burst: 2, left, size, every: 100_000, is_parked };
+            let flow =
+                Flow { to, stream: 0, count: 10, burst: 2, left, size, every: 100_000, is_parked };
             self.begin_flow(victim, flow);
         }
         let soon = self.now + 10 * self.plan.net.delay + 100_000;
@@ -280,7 +283,8 @@ impl World {
         let Ok(shared) = Identity::from_seed(&identities()[secret].0).agree_v1(&peer) else {
             return Vec::new();
         };
-        let key = if self.plan.is_real { default_aead().key(&shared) } else { FastAead.key(&shared) };
+        let key =
+            if self.plan.is_real { default_aead().key(&shared) } else { FastAead.key(&shared) };
         let mut nonce = [0; 12];
         nonce[..8].copy_from_slice(&self.links[link].rng.next().to_le_bytes());
         let mut record = nonce.to_vec();

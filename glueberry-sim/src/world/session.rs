@@ -100,13 +100,7 @@ impl World {
         }
     }
 
-    pub(super) fn name_substream(
-        &mut self,
-        link: usize,
-        side: Side,
-        id: SubstreamId,
-        pipe: usize,
-    ) {
+    pub(super) fn name_substream(&mut self, link: usize, side: Side, id: SubstreamId, pipe: usize) {
         let end = &mut self.links[link].ends[side];
         let (host, is_new) = (end.host, end.name(id, pipe));
         self.checks.hold(Invariant::OneId, (self.now, host), is_new, || {
@@ -189,7 +183,11 @@ impl World {
     }
 
     /// Tells the program of a host something about one of its sessions.
-    fn tell_session(&mut self, (link, side): (usize, Side), notice: impl FnOnce(PublicKey) -> Notice) {
+    fn tell_session(
+        &mut self,
+        (link, side): (usize, Side),
+        notice: impl FnOnce(PublicKey) -> Notice,
+    ) {
         if self.runs_programs() {
             let ends = &self.links[link].ends;
             let (host, peer) = (ends[side].host, self.hosts[ends[1 - side].host].key);

@@ -1,9 +1,7 @@
 //! An application that calls anything, in any order, and looks whether the answers are right.
 
 use bytes::Bytes;
-use glueberry_proto::{
-    FinalizeError, PrepareError, SendError, StreamName,
-};
+use glueberry_proto::{FinalizeError, PrepareError, SendError, StreamName};
 
 use super::World;
 use crate::check::Invariant;
@@ -69,12 +67,10 @@ impl World {
         });
         let holds = matches!(
             prepared,
-            None | Some(Err(
-                PrepareError::WrongKey { .. }
-                    | PrepareError::AlreadyFinalized
-                    | PrepareError::NotConnected
-                    | PrepareError::Closed
-            ))
+            None | Some(Err(PrepareError::WrongKey { .. }
+                | PrepareError::AlreadyFinalized
+                | PrepareError::NotConnected
+                | PrepareError::Closed))
         );
         self.answered(host, holds, "streams were prepared with a wrong key", &prepared);
     }

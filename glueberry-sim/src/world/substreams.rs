@@ -118,8 +118,7 @@ impl World {
             if end.standing != Standing::Open || half.is_shut || room == 0 {
                 break;
             }
-            let (Some(buffer), Some(session)) =
-                (pipe.buffers[side].as_mut(), end.session.as_mut())
+            let (Some(buffer), Some(session)) = (pipe.buffers[side].as_mut(), end.session.as_mut())
             else {
                 break;
             };
@@ -306,8 +305,7 @@ impl World {
             let (Some(pipe), end) = (state.pipes.get_mut(at), &mut state.ends[side]) else {
                 return taken;
             };
-            let (Some(buffer), Some(session)) =
-                (pipe.buffers[side].as_mut(), end.session.as_mut())
+            let (Some(buffer), Some(session)) = (pipe.buffers[side].as_mut(), end.session.as_mut())
             else {
                 return taken;
             };
@@ -351,8 +349,7 @@ impl World {
         };
         let half = &mut pipe.halves[side];
         let is_reset = half.reset.is_some_and(|reset| reset <= moment);
-        let is_finished =
-            half.segments.is_empty() && half.fin.is_some_and(|fin| fin <= moment);
+        let is_finished = half.segments.is_empty() && half.fin.is_some_and(|fin| fin <= moment);
         if half.is_over || !(is_reset || is_finished) {
             return;
         }
@@ -377,8 +374,7 @@ impl World {
         let Some(pipe) = state.pipes.get_mut(at) else {
             return;
         };
-        let is_read =
-            pipe.buffers[reader].as_ref().is_some_and(|buffer| buffer.is_read_over());
+        let is_read = pipe.buffers[reader].as_ref().is_some_and(|buffer| buffer.is_read_over());
         let half: &mut Half = &mut pipe.halves[reader];
         let has_all = half.fin.is_some_and(|fin| fin <= self.now)
             && (is_read || !self.plan.net.acknowledges_reads);
