@@ -1,4 +1,47 @@
 //! Glueberry inside any libp2p swarm.
 //!
-//! A place that is kept: there is nothing here yet. A libp2p node with QUIC can already meet a
-//! `glueberry-tokio` node, which speaks libp2p's TLS identity and multistream-select.
+//! Two ways in, with the same [`Node`](glueberry_tokio::Node) at the end of each:
+//!
+//! - [`Behaviour`]: for a swarm that you have already. It composes with other behaviours, uses
+//!   connections that are there, and closes none that others use.
+//! - [`Libp2p`]: a ready-made node over TCP with TLS or Noise, over QUIC, over relays and through
+//!   NATs. Its connections are its own.
+//!
+//! A node over libp2p and one over raw QUIC speak the same wire, and meet over QUIC.
+//!
+//! # What libp2p does not give
+//!
+//! - No resets with a code: a substream that is given up is dropped. Over libp2p's QUIC that looks
+//!   like a clean end to the peer, whose session then ends for a malformed frame if one was cut.
+//! - No acknowledgements: that a peer has all of a substream is concluded from the end of the
+//!   peer's own half, or from a probe that was answered afterwards. Over TCP and relays, which keep
+//!   the order of everything, that is proof; over libp2p's QUIC it is an assumption, made after
+//!   another 300 ms.
+//! - No word with which a connection is closed: the peer sees that it was, not why.
+//!
+//! In a shared swarm a session ends without its connection, and v1 has no word for that either: the
+//! peer notices when a stream is refused, or when this node begins the next session.
+
+mod behaviour;
+mod handler;
+mod link;
+mod remains;
+mod session;
+mod settings;
+mod silence;
+mod substream;
+#[cfg(feature = "node")]
+mod swarm;
+mod transport;
+mod upgrade;
+
+pub use behaviour::{Behaviour, Denied};
+/// What the swarm handles on behalf of [`Behaviour`].
+#[doc(hidden)]
+pub mod parts {
+    pub use crate::handler::{Handler, ToBehaviour};
+    pub use crate::session::Opening;
+    pub use crate::upgrade::{Negotiated, Proposal};
+}
+#[cfg(feature = "node")]
+pub use swarm::Libp2p;

@@ -10,6 +10,7 @@ use multiaddr::Multiaddr;
 use tracing::{info, warn};
 use zeroize::Zeroizing;
 
+use crate::adapter::{Fabric, Parts};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::driver::NodeDriver;
@@ -20,6 +21,7 @@ use crate::keeper::{Keeper, findings};
 use crate::mailbox::Mailbox;
 use crate::metrics::{Metrics, NoMetrics};
 use crate::node::{Node, Shared, stream_name};
+use crate::refusals::Refusals;
 use crate::routes::Routes;
 use crate::runtime::{Runtime, default_runtime};
 use crate::stats::Statistics;
@@ -109,17 +111,41 @@ impl Builder {
     #[cfg(feature = "quic")]
     #[expect(clippy::unused_async, reason = "other transports need time to start")]
     pub async fn build(self) -> Result<Node, Error> {
-        let runtime = match &self.runtime {
-            Some(runtime) => runtime.clone(),
+        let parts = self.into_parts()?;
+        let Parts { runtime, identity, listen, config, .. } = &parts;
+        let endpoint = crate::quic::bind(&**runtime, identity, listen, config)?;
+        let addrs = endpoint.addrs();
+        parts.start(addrs, |shared| crate::quic::QuicTransport::start(endpoint, shared))
+    }
+
+    /// Starts the node over something else than raw QUIC, such as the `Libp2p` of the crate
+    /// `glueberry-libp2p`.
+    ///
+    /// # Errors
+    ///
+    /// Those that a node over raw QUIC has, and the fabric's own.
+    pub async fn build_over(self, fabric: impl Fabric) -> Result<Node, Error> {
+        fabric.start(self.into_parts()?).await
+    }
+
+    /// Checks everything that does not depend on a transport.
+    #[doc(hidden)]
+    pub fn into_parts(self) -> Result<Parts, Error> {
+        let config = self.checked_config()?;
+        let runtime = match self.runtime {
+            Some(runtime) => runtime,
             None => default_runtime().ok_or_else(|| {
                 Error::because(ErrorCode::InvalidConfig, "no runtime: see `Builder::runtime`")
             })?,
         };
-        let config = self.checked_config()?;
-        let endpoint = crate::quic::bind(&*runtime, &self.identity, &self.listen, &config)?;
-        let addrs = endpoint.addrs();
-        let parts = Parts { config, runtime, addrs, book: self.book, metrics: self.metrics };
-        start(&self.identity, parts, |shared| crate::quic::QuicTransport::start(endpoint, shared))
+        Ok(Parts {
+            identity: self.identity,
+            config,
+            listen: self.listen,
+            runtime,
+            book: self.book,
+            metrics: self.metrics,
+        })
     }
 
     fn checked_config(&self) -> Result<Config, Error> {
@@ -135,22 +161,13 @@ impl Builder {
     }
 }
 
-/// What a node is made of besides its identity and its transport.
-pub(crate) struct Parts {
-    pub(crate) config: Config,
-    pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) addrs: Vec<Multiaddr>,
-    pub(crate) book: Option<PathBuf>,
-    pub(crate) metrics: Arc<dyn Metrics>,
-}
-
 /// Starts a node over any transport.
 pub(crate) fn start<T: Transport + Unpin>(
-    identity: &Keypair,
     parts: Parts,
+    addrs: Vec<Multiaddr>,
     transport: impl FnOnce(&Arc<Shared>) -> T,
 ) -> Result<Node, Error> {
-    let identity = Identity::try_from(identity)
+    let identity = Identity::try_from(&parts.identity)
         .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error))?;
     let key = identity.public_key();
     let core = parts.config.core();
@@ -161,7 +178,7 @@ pub(crate) fn start<T: Transport + Unpin>(
         .transpose()
         .map_err(|error| Error::because(ErrorCode::AddressBookFailed, error))?;
     let inbox = Inbox::new(parts.config.message_buffer);
-    let shared = shared(parts.config, parts.runtime, parts.metrics, &inbox);
+    let shared = shared(parts.config, parts.runtime, parts.metrics, addrs, &inbox);
     let now = shared.now();
     let mut node = glueberry_proto::Node::new(now, identity, core, seed()?)?;
     node.set_wall_time(now, wall_time(SystemTime::now()));
@@ -173,18 +190,19 @@ pub(crate) fn start<T: Transport + Unpin>(
         troubles = found;
     }
     for trouble in &troubles {
-        warn!(%trouble, "address book");
+        warn!(%trouble, "address book trouble");
     }
     let driver = NodeDriver::new(node, shared.clone(), transport(&shared), keeper);
     shared.runtime.spawn(Box::pin(driver));
     info!(peer = %libp2p_identity::PeerId::from(key), "node started");
-    Ok(Node::new(shared, key, parts.addrs, troubles, inbox))
+    Ok(Node::new(shared, key, troubles, inbox))
 }
 
 fn shared(
     config: Config,
     runtime: Arc<dyn Runtime>,
     metrics: Arc<dyn Metrics>,
+    addrs: Vec<Multiaddr>,
     inbox: &Arc<Inbox>,
 ) -> Arc<Shared> {
     let events = EventHub::new(config.event_buffer, metrics.clone());
@@ -193,6 +211,8 @@ fn shared(
         mailbox: Mailbox::new(),
         routes: Routes::new(inbox.clone()),
         telemetry: Arc::new(Telemetry::new(events, metrics, stats, runtime.clone())),
+        addrs: addrs.into(),
+        refusals: Refusals::default(),
         clock: Clock::starting_at(runtime.now()),
         limits: config.limits(),
         delivery: config.delivery,

@@ -15,7 +15,7 @@ use glueberry_proto::{
     NewConnection, Node, NodeAction, PeerStatus, PublicKey, ToNode,
 };
 use libp2p_identity::PeerId;
-use tracing::{debug, info, warn};
+use tracing::{Span, debug, info, info_span, warn};
 
 use crate::desk::BookDesk;
 use crate::error::{Error, ErrorCode};
@@ -23,7 +23,7 @@ use crate::events::{BookTrouble, Event, StateChanged};
 use crate::keeper::Keeper;
 use crate::mailbox::answer;
 use crate::node::Shared;
-use crate::port::{Command, Port};
+use crate::port::{self, Port};
 use crate::routes::Standing;
 use crate::runtime::Timer;
 use crate::session::SessionDriver;
@@ -35,7 +35,7 @@ use crate::transport::{Carrier, Transport};
 pub(crate) enum Letter {
     // From handles.
     /// Something to do with the core's node at once.
-    Do(Box<dyn FnOnce(&mut Node, Instant) + Send>),
+    Do(Deed),
     Connect(PublicKey, Answer<()>),
     FlushBook(Answer<()>),
     ReloadBook(Answer<()>),
@@ -53,6 +53,9 @@ pub(crate) enum Letter {
     BookLoaded(Result<Loaded, StoreError>),
     BookClosed,
 }
+
+/// What a handle does with the core's node.
+pub(crate) type Deed = Box<dyn FnOnce(&mut Node, Instant) + Send>;
 
 /// Where the result of a command goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
@@ -157,6 +160,7 @@ impl<T: Transport> NodeDriver<T> {
             Letter::ReloadBook(answer_to) => self.book.reload(answer_to),
             Letter::Examine(answer_to) => answer(answer_to, self.examine(now)),
             Letter::Shutdown(answer) => {
+                info!("node stopping");
                 self.is_stopping = true;
                 self.stopping.extend(answer);
                 self.node.shutdown(now);
@@ -165,7 +169,11 @@ impl<T: Transport> NodeDriver<T> {
                 self.node.handle_session_message(now, connection, message);
                 self.touch(connection);
             }
-            Letter::SessionClosed(peer, closed) => self.ended.push((peer, closed)),
+            Letter::SessionClosed(peer, closed) => {
+                // Its port is closed by now, and forgotten.
+                self.touched.extend(PublicKey::try_from(&peer));
+                self.ended.push((peer, closed));
+            }
             Letter::SessionGone(connection) => {
                 self.node.handle_session_gone(now, connection);
                 self.touch(connection);
@@ -187,7 +195,7 @@ impl<T: Transport> NodeDriver<T> {
 
     fn trouble(&self, trouble: Option<BookTrouble>) {
         if let Some(trouble) = trouble {
-            warn!(%trouble, "address book");
+            warn!(%trouble, "address book trouble");
             self.shared.telemetry.events.publish(&Event::AddressBook(trouble));
         }
     }
@@ -244,7 +252,7 @@ impl<T: Transport> NodeDriver<T> {
                     if let Some((peer, port)) = self.sessions.get(&connection) {
                         self.touched.insert(*peer);
                         // A session that is over has told so, or will.
-                        drop(port.command(Command::FromNode(message)));
+                        drop(port.command(port::Command::FromNode(message)));
                     }
                 }
                 NodeAction::SaveBook => self.book.save(&mut self.node, self.shared.now()),
@@ -260,6 +268,9 @@ impl<T: Transport> NodeDriver<T> {
         while let Some(event) = self.node.poll_event() {
             self.touched.insert(event.peer);
             events.push(event);
+        }
+        for peer in self.shared.refusals.look_up(&self.node) {
+            self.transport.banned(peer.into());
         }
         for peer in std::mem::take(&mut self.touched) {
             self.stand(peer);
@@ -285,6 +296,7 @@ impl<T: Transport> NodeDriver<T> {
         let standing = Standing { state, direction, port };
         let is_known = direction.is_some() || state != ConnectionState::Disconnected;
         self.shared.routes.set(peer.into(), is_known.then_some(standing));
+        self.shared.refusals.stand(&self.node, peer);
         self.sessions.retain(|_, (of, port)| *of != peer || !port.is_closed());
     }
 
@@ -292,19 +304,29 @@ impl<T: Transport> NodeDriver<T> {
         let ConnectionEvent { peer: key, state, direction, reason, .. } = event;
         let peer = PeerId::from(key);
         match &reason {
-            Some(reason) => info!(%peer, %state, %reason, "peer"),
-            None => info!(%peer, %state, "peer"),
+            Some(reason) => info!(%peer, %state, %reason, "state changed"),
+            None => info!(%peer, %state, "state changed"),
         }
         self.answer_connecting(key, state, reason.clone());
         let at = SystemTime::now();
-        let after = Before { state, direction, since: at };
+        let span = match state {
+            ConnectionState::Connecting => info_span!("connect", %peer),
+            ConnectionState::Connected => info_span!("handshake", %peer, ?direction),
+            _ => Span::none(),
+        };
+        let after = Before { state, direction, since: at, _span: span };
         let before = match state {
             ConnectionState::Disconnected => self.told.remove(&key),
             _ => self.told.insert(key, after),
         };
-        let unknown = Before { state: ConnectionState::Disconnected, direction: None, since: at };
+        let unknown = Before {
+            state: ConnectionState::Disconnected,
+            direction: None,
+            since: at,
+            _span: Span::none(),
+        };
         let changed = StateChanged { peer, state, direction, reason, at };
-        self.shared.telemetry.moved(before.unwrap_or(unknown), changed);
+        self.shared.telemetry.moved(&before.unwrap_or(unknown), changed);
     }
 
     fn answer_connecting(
@@ -348,6 +370,7 @@ impl<T: Transport> NodeDriver<T> {
     }
 
     fn stopped(&mut self) {
+        info!("node stopped");
         self.shared.stop();
         for answer_to in self.stopping.drain(..) {
             answer(answer_to, ());

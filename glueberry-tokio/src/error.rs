@@ -111,10 +111,9 @@ impl Error {
         self
     }
 
-    pub(crate) fn because(
-        code: ErrorCode,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Self {
+    /// Makes an error out of its cause.
+    #[doc(hidden)]
+    pub fn because(code: ErrorCode, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(Box::new(Parts { code, peer: None, stream: None, source: Some(source.into()) }))
     }
 

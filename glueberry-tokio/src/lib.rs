@@ -35,7 +35,13 @@
 //! | `async-io` | `runtime::AnyRuntime::new`: any executor that can spawn |
 //!
 //! Each runs QUIC by itself; no tokio runtime drives a node on the others.
+//!
+//! # Logs
+//!
+#![doc = include_str!("../LOGGING.md")]
 
+#[doc(hidden)]
+pub mod adapter;
 mod builder;
 mod clock;
 mod config;
@@ -55,6 +61,7 @@ mod peers;
 mod port;
 #[cfg(feature = "quic")]
 mod quic;
+mod refusals;
 mod routes;
 pub mod runtime;
 mod session;
@@ -62,6 +69,8 @@ mod stats;
 pub mod store;
 mod stream;
 mod telemetry;
+#[cfg(feature = "test-util")]
+pub mod test_util;
 mod transport;
 
 pub use builder::Builder;

@@ -11,7 +11,7 @@ use futures_channel::oneshot;
 /// It has no capacity of its own: what is put in is bounded by its senders, each of whom waits for
 /// an answer before it puts in more, or has only so much to say in its life.
 #[derive(Debug)]
-pub(crate) struct Mailbox<T> {
+pub struct Mailbox<T> {
     state: Mutex<State<T>>,
 }
 
@@ -22,14 +22,21 @@ struct State<T> {
     is_closed: bool,
 }
 
+impl<T> Default for Mailbox<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<T> Mailbox<T> {
-    pub(crate) const fn new() -> Self {
+    /// Makes an empty one.
+    pub const fn new() -> Self {
         let state = State { queue: VecDeque::new(), reader: None, is_closed: false };
         Self { state: Mutex::new(state) }
     }
 
     /// Puts a letter in; gives it back if nobody will ever read it.
-    pub(crate) fn put(&self, letter: T) -> Result<(), T> {
+    pub fn put(&self, letter: T) -> Result<(), T> {
         let mut state = lock(&self.state);
         if state.is_closed {
             return Err(letter);
@@ -44,14 +51,14 @@ impl<T> Mailbox<T> {
     }
 
     /// Takes all letters, and wakes the caller for the next.
-    pub(crate) fn take(&self, cx: &Context<'_>) -> VecDeque<T> {
+    pub fn take(&self, cx: &Context<'_>) -> VecDeque<T> {
         let mut state = lock(&self.state);
         remember(&mut state.reader, cx);
         std::mem::take(&mut state.queue)
     }
 
     /// Refuses letters from now on, and returns those that were not read.
-    pub(crate) fn close(&self) -> VecDeque<T> {
+    pub fn close(&self) -> VecDeque<T> {
         let mut state = lock(&self.state);
         state.is_closed = true;
         std::mem::take(&mut state.queue)

@@ -27,6 +27,7 @@ use crate::inbox::{Inbox, Messages};
 use crate::mailbox::{Mailbox, answer, lock};
 use crate::message::HANDSHAKE;
 use crate::port::{Command, Limits, Port};
+use crate::refusals::Refusals;
 use crate::routes::Routes;
 use crate::runtime::Runtime;
 use crate::stream::StreamHandle;
@@ -47,16 +48,18 @@ pub struct Node {
 struct Inner {
     shared: Arc<Shared>,
     key: PublicKey,
-    addrs: Vec<Multiaddr>,
     findings: Vec<BookTrouble>,
     messages: std::sync::Mutex<Option<Messages>>,
 }
 
 /// What handles, the node's task and sessions share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub struct Shared {
     pub(crate) mailbox: Mailbox<Letter>,
     pub(crate) routes: Routes,
+    /// Where the node listens.
+    pub(crate) addrs: std::sync::Mutex<Vec<Multiaddr>>,
+    pub(crate) refusals: Refusals,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) config: Config,
     pub(crate) delivery: Delivery,
@@ -71,7 +74,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn now(&self) -> Instant {
+    /// Returns the time on the core's clock.
+    pub fn now(&self) -> Instant {
         self.clock.at(self.runtime.now())
     }
 
@@ -92,12 +96,17 @@ impl Node {
     pub(crate) fn new(
         shared: Arc<Shared>,
         key: PublicKey,
-        addrs: Vec<Multiaddr>,
         findings: Vec<BookTrouble>,
         inbox: Arc<Inbox>,
     ) -> Self {
         let messages = std::sync::Mutex::new(Some(Messages::new(inbox)));
-        Self { inner: Arc::new(Inner { shared, key, addrs, findings, messages }) }
+        Self { inner: Arc::new(Inner { shared, key, findings, messages }) }
+    }
+
+    /// Returns a handle that does not keep the node alive.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn downgrade(&self) -> WeakNode {
+        WeakNode(Arc::downgrade(&self.inner))
     }
 
     // ---- who and where ------------------------------------------------------------------------
@@ -114,7 +123,7 @@ impl Node {
 
     /// Returns the addresses that this node listens on, with the ports that it really got.
     pub fn addrs(&self) -> Vec<Multiaddr> {
-        self.inner.addrs.clone()
+        lock(&self.inner.shared.addrs).clone()
     }
 
     /// Returns the version of the protocol.
@@ -482,6 +491,18 @@ impl Node {
     }
 }
 
+/// A handle that does not keep its node alive.
+#[cfg(feature = "test-util")]
+#[derive(Clone, Debug)]
+pub(crate) struct WeakNode(std::sync::Weak<Inner>);
+
+#[cfg(feature = "test-util")]
+impl WeakNode {
+    pub(crate) fn upgrade(&self) -> Option<Node> {
+        Some(Node { inner: self.0.upgrade()? })
+    }
+}
+
 /// The last handle is gone.
 impl Drop for Inner {
     fn drop(&mut self) {
@@ -521,10 +542,11 @@ pub(crate) fn key_of(peer: PeerId) -> Result<PublicKey, Error> {
 }
 
 pub(crate) fn address_of(peer: PeerId, addr: &Multiaddr) -> Result<Address, Error> {
-    let named = addr.iter().find_map(|part| match part {
-        multiaddr::Protocol::P2p(named) => Some(named),
+    // Only the last part names who answers: before it, a relay may be named.
+    let named = match addr.iter().last() {
+        Some(multiaddr::Protocol::P2p(named)) => Some(named),
         _ => None,
-    });
+    };
     if named.is_some_and(|named| named != peer) {
         let why = format!("{addr} names another peer");
         return Err(Error::because(ErrorCode::InvalidAddress, why).of_peer(peer));

@@ -10,7 +10,7 @@ use glueberry_proto::{
     Action, Closed, Event as SessionEvent, FinalizeError, Instant, PrepareError, SendError,
     Session, StreamName,
 };
-use tracing::{debug, trace, warn};
+use tracing::{Span, debug, debug_span, trace, warn};
 
 use crate::config::Delivery;
 use crate::driver::Letter;
@@ -25,7 +25,7 @@ use crate::telemetry::Telemetry;
 
 /// Drives one [`Session`] between its handles and an adapter that moves its bytes.
 #[derive(Debug)]
-pub(crate) struct SessionDriver {
+pub struct SessionDriver {
     session: Session,
     port: Arc<Port>,
     shared: Arc<Shared>,
@@ -45,6 +45,8 @@ pub(crate) struct SessionDriver {
 /// One stream and who reads it.
 #[derive(Debug)]
 struct Reader {
+    /// What the stream is in a trace, from Established to the session's end.
+    span: Span,
     stream: StreamName,
     inbox: Arc<Inbox>,
     is_readable: bool,
@@ -68,12 +70,13 @@ impl SessionDriver {
         }
     }
 
-    pub(crate) const fn session(&mut self) -> &mut Session {
+    /// Returns the core's machine.
+    pub const fn session(&mut self) -> &mut Session {
         &mut self.session
     }
 
     /// Gives the core what handles have left for it.
-    pub(crate) fn take_commands(&mut self, now: Instant, cx: &Context<'_>) {
+    pub fn take_commands(&mut self, now: Instant, cx: &Context<'_>) {
         let stalled = &mut self.stalled;
         let commands = self.port.take(cx, |stream, messages| {
             stalled.extend(messages.into_iter().map(|message| (stream.clone(), message)));
@@ -86,7 +89,7 @@ impl SessionDriver {
     }
 
     /// Returns the next thing for the adapter to do; words to the node are carried on the way.
-    pub(crate) fn poll_action(&mut self) -> Option<Action> {
+    pub fn poll_action(&mut self) -> Option<Action> {
         let connection = self.session.connection();
         while let Some(action) = self.session.poll_action() {
             match action {
@@ -101,7 +104,7 @@ impl SessionDriver {
     }
 
     /// Hands out events, and messages for as long as their readers have room.
-    pub(crate) fn deliver(&mut self, now: Instant, cx: &Context<'_>) {
+    pub fn deliver(&mut self, now: Instant, cx: &Context<'_>) {
         self.send_stalled(now);
         while let Some(event) = self.session.poll_event() {
             self.event(event);
@@ -111,7 +114,7 @@ impl SessionDriver {
     }
 
     /// Tells handles what the transport has taken.
-    pub(crate) fn report(&mut self) {
+    pub fn report(&mut self) {
         self.count();
         if !self.is_over {
             let (session, stalled) = (&self.session, &self.stalled);
@@ -125,7 +128,7 @@ impl SessionDriver {
     }
 
     /// Tells whether the session has ended and nothing is left to hand out.
-    pub(crate) fn is_done(&self) -> bool {
+    pub fn is_done(&self) -> bool {
         self.is_over
             && !self.handshake_is_readable
             && !self.readers.iter().any(|reader| reader.is_readable)
@@ -159,15 +162,25 @@ impl SessionDriver {
                 answer(answer_to, result);
             }
             Command::Reject(reason) => self.session.reject_handshake(now, &reason),
-            Command::FromNode(message) => self.session.handle_node_message(now, message),
+            Command::FromNode(message) => {
+                self.session.handle_node_message(now, message);
+                // It may have taken over what another session was prepared for.
+                let names: Vec<StreamName> = self.session.streams().cloned().collect();
+                if names.len() > self.readers.len() {
+                    self.prepared(&names);
+                }
+            }
         }
     }
 
     fn established(&mut self) {
         self.port.established();
         if !std::mem::replace(&mut self.is_established, true) {
-            for reader in &self.readers {
-                self.telemetry().metrics.stream_opened(reader.stream.as_str());
+            let (peer, telemetry) = (self.port.peer, &self.shared.telemetry);
+            for reader in &mut self.readers {
+                telemetry.metrics.stream_opened(reader.stream.as_str());
+                reader.span = debug_span!("stream", %peer, stream = %reader.stream);
+                debug!(parent: &reader.span, "stream opened");
             }
         }
     }
@@ -181,7 +194,8 @@ impl SessionDriver {
             if !self.readers.iter().any(|reader| reader.stream == *stream) {
                 let inbox = self.shared.routes.reader(self.port.peer, Some(stream));
                 let (stream, tally) = (stream.clone(), Tally::default());
-                self.readers.push(Reader { stream, inbox, is_readable: false, tally });
+                let span = Span::none();
+                self.readers.push(Reader { span, stream, inbox, is_readable: false, tally });
             }
         }
     }
@@ -194,6 +208,7 @@ impl SessionDriver {
                     let reader = self.readers.iter_mut().find(|reader| reader.stream == stream);
                     if let Some(reader) = reader {
                         reader.tally.sent(bytes);
+                        trace!(parent: &reader.span, bytes, "message sent");
                     }
                     self.telemetry().metrics.message_sent(stream.as_str(), bytes);
                 }
@@ -240,7 +255,7 @@ impl SessionDriver {
             }
             SessionEvent::Closed(closed) => return self.closed(closed),
             other => {
-                trace!(%peer, ?other, "event");
+                trace!(%peer, ?other, "session event");
                 return;
             }
         };
@@ -250,8 +265,10 @@ impl SessionDriver {
     fn closed(&mut self, mut closed: Closed) {
         self.is_over = true;
         if self.is_established {
-            for reader in &self.readers {
-                self.telemetry().metrics.stream_closed(reader.stream.as_str());
+            for reader in &mut self.readers {
+                self.shared.telemetry.metrics.stream_closed(reader.stream.as_str());
+                debug!(parent: &reader.span, "stream closed");
+                reader.span = Span::none();
             }
         }
         let (commands, left) = self.port.close();
@@ -300,10 +317,11 @@ impl SessionDriver {
         let (peer, at, session) = (self.port.peer, SystemTime::now(), &mut self.session);
         let telemetry = &self.shared.telemetry;
         for reader in self.readers.iter_mut().filter(|reader| reader.is_readable) {
-            let Reader { stream, inbox, is_readable, tally } = reader;
+            let Reader { span, stream, inbox, is_readable, tally } = reader;
             let next = || match session.poll_message(stream) {
                 Some(data) => {
                     tally.received(data.len());
+                    trace!(parent: &*span, bytes = data.len(), "message received");
                     telemetry.metrics.message_received(stream.as_str(), data.len());
                     Some(Message::new(peer, Some(stream.clone()), data, at))
                 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use glueberry_proto::{CloseReason, ConnectionState, Direction, StreamName};
 use libp2p_identity::PeerId;
+use tracing::Span;
 
 use crate::events::{Event, EventHub, StateChanged};
 use crate::metrics::{AttemptOutcome, HandshakeOutcome, Metrics};
@@ -21,11 +22,13 @@ pub(crate) struct Telemetry {
 }
 
 /// What a peer's next change of state is judged by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Before {
     pub(crate) state: ConnectionState,
     pub(crate) direction: Option<Direction>,
     pub(crate) since: SystemTime,
+    /// What the state stands for in a trace; over when this is dropped.
+    pub(crate) _span: Span,
 }
 
 impl Telemetry {
@@ -43,7 +46,7 @@ impl Telemetry {
     }
 
     /// Tells a change of state.
-    pub(crate) fn moved(&self, before: Before, changed: StateChanged) {
+    pub(crate) fn moved(&self, before: &Before, changed: StateChanged) {
         use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established};
         let StateChanged { peer, state, direction, at, .. } = changed;
         let is_live = |state| matches!(state, Connected | Established);

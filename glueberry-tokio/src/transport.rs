@@ -8,13 +8,16 @@ use libp2p_identity::PeerId;
 
 use crate::session::SessionDriver;
 
-/// Dials peers, and brings connections to the node as [`Letter`](crate::driver::Letter)s.
-pub(crate) trait Transport: Send + 'static {
+/// Dials peers, and brings connections to the node by [`Shared::offer`](crate::adapter::Shared).
+pub trait Transport: Send + 'static {
     /// Starts a dial; its result comes as a letter.
     fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Address>);
 
-    /// Gives a dial up.
+    /// Gives a dial up; its result is of no use any more.
     fn cancel(&mut self, dial: DialId);
+
+    /// A peer was banned: whatever still connects to it, besides sessions, is to be closed.
+    fn banned(&mut self, _peer: PeerId) {}
 
     /// Tells whether peers can still reach the node; true if that was not asked for.
     fn is_listening(&self) -> bool;
@@ -24,7 +27,7 @@ pub(crate) trait Transport: Send + 'static {
 }
 
 /// A connection that is offered to the node.
-pub(crate) trait Carrier: Send {
+pub trait Carrier: Send {
     /// Carries a session to its end.
     fn carry(self: Box<Self>, session: SessionDriver);
 

@@ -1,6 +1,13 @@
 //! Scenarios that run over every fabric, and checks against other implementations.
 //!
-//! So far: the program on the front page of the repository is compiled and run.
+//! `cargo test -p glueberry-tests --test matrix` runs the list of [`scenarios`] over every pair of
+//! fabrics and prints the table; behind `--`, words choose scenarios by their names. The program
+//! on the front page of the repository is compiled and run as a test of the documentation.
+
+pub mod fabric;
+pub mod party;
+pub mod proxy;
+pub mod scenarios;
 
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]

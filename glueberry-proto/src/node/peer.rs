@@ -30,6 +30,9 @@ pub(super) struct Peer {
     pub(super) handshake_deadline: Option<Instant>,
     pub(super) cooldown_until: Option<Instant>,
     pub(super) refused_until: Option<Instant>,
+    /// Until when a session that could speak for the peer waits for one that the peer is about to
+    /// open, and that would be kept.
+    pub(super) held_until: Option<Instant>,
     /// When the granted session, which is being probed, counts as lost.
     pub(super) probed_until: Option<Instant>,
     /// Attempts to reconnect since the last session that lasted.
@@ -67,6 +70,7 @@ impl Peer {
             handshake_deadline: None,
             cooldown_until: None,
             refused_until: None,
+            held_until: None,
             probed_until: None,
             attempts: 0,
             retry_at: None,
@@ -107,6 +111,7 @@ impl Peer {
             self.handshake_deadline,
             self.cooldown_until,
             self.refused_until,
+            self.held_until,
             self.probed_until,
             self.retry_at,
             dial,
@@ -147,6 +152,7 @@ impl Peer {
     ) -> ConnectionEvent {
         debug_assert!(!self.is_connected() && self.state != ConnectionState::Cooldown);
         self.granted = Some(connection);
+        self.held_until = None;
         self.direction = Some(direction);
         self.handshake_deadline = Some(handshake_deadline);
         self.retry_at = None;

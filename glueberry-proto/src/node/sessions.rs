@@ -224,6 +224,7 @@ impl Node {
         if has_timed_out {
             peer.handshake_deadline = None;
         }
+        let was_held = is_past(peer.held_until);
         let is_lost = is_past(peer.probed_until);
         if is_lost {
             peer.probed_until = None;
@@ -238,6 +239,12 @@ impl Node {
             let superseded = CloseReason::Superseded;
             let reason = if is_agreed { superseded } else { CloseReason::HandshakeTimeout };
             self.end(connection, reason);
+        }
+        if was_held {
+            self.promote(key);
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.held_until = None;
+            }
         }
         let Some(granted) = granted else {
             return;
@@ -320,27 +327,36 @@ impl Node {
 
     /// Lets a session that is agreed speak for a peer that has none.
     ///
-    /// While a session of ours that would be kept is not agreed yet, none is: nothing that is said
-    /// has then to be taken back. The peer cannot wait likewise, as it does not know of our dials;
-    /// it exchanges its session, and nothing that it said was heard.
+    /// While one is under way that would be kept, the others wait for it: nothing that is said has
+    /// then to be taken back. If it is the peer's, they wait only so long, as it may never do what
+    /// is expected of it.
     pub(super) fn promote(&mut self, key: PublicKey) {
-        let keeper = self.keeper(key);
-        let Some(peer) = self.peers.get(key) else {
+        let (now, keeper) = (self.now, self.keeper(key));
+        let held_until = now + self.config.probe_timeout;
+        let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        let is_ours_pending = keeper == Direction::Outbound
-            && peer.live_sessions().any(|record| record.direction == keeper && !record.is_agreed);
         let best = peer
             .live_sessions()
             .filter(|record| record.is_agreed)
             .min_by_key(|record| record.direction != keeper)
-            .map(|record| record.connection);
-        if let Some(connection) = best
-            && !is_ours_pending
-            && peer.state() != ConnectionState::Cooldown
-        {
-            self.grant(key, connection);
+            .map(|record| (record.connection, record.direction));
+        let is_keeper_pending =
+            peer.live_sessions().any(|record| record.direction == keeper && !record.is_agreed);
+        let Some((connection, direction)) = best else {
+            return;
+        };
+        if peer.state() == ConnectionState::Cooldown {
+            return;
         }
+        if is_keeper_pending && direction != keeper {
+            // A session of ours has a deadline of its own.
+            let is_ours = keeper == Direction::Outbound;
+            if is_ours || now < *peer.held_until.get_or_insert(held_until) {
+                return;
+            }
+        }
+        self.grant(key, connection);
     }
 
     /// Returns the direction of the session that is kept if there are two: that which the smaller
@@ -362,8 +378,17 @@ impl Node {
         record.deadline = None;
         let direction = record.direction;
         let event = peer.move_to_connected(connection, direction, deadline, now);
+        let losers: Vec<ConnectionId> = peer
+            .live_sessions()
+            .filter(|record| record.is_agreed && record.direction == Direction::Outbound)
+            .map(|record| record.connection)
+            .filter(|loser| *loser != connection)
+            .collect();
         self.events.push_back(event);
         self.forward(connection, FromNode::Grant(Carry::default()));
+        for loser in losers {
+            self.end(loser, CloseReason::Superseded);
+        }
         self.seen(key);
         self.prune();
     }

@@ -140,6 +140,11 @@ impl Session {
         self.profile
     }
 
+    /// Returns the streams that are prepared, by this session or by one that it has taken over from.
+    pub fn streams(&self) -> impl Iterator<Item = &StreamName> {
+        self.streams.names()
+    }
+
     /// Tells whether named streams carry messages.
     pub fn is_established(&self) -> bool {
         self.state.is_established()

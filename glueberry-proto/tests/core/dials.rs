@@ -163,9 +163,8 @@ const OTHER: usize = 1;
 fn the_smaller_key_waits_for_its_own_dial_to_be_agreed() {
     for naming in BOTH {
         let mut world = world(naming);
-        for side in [A, B] {
-            world.perform(Move::Arrive(KEEPER, side));
-        }
+        // B has not heard of it yet.
+        world.perform(Move::Arrive(KEEPER, A));
         run_link(&mut world, OTHER);
         assert_eq!(world.hosts[A].node.session_of(key(B)), None);
         assert!(world.hosts[B].node.session_of(key(A)).is_some());
@@ -180,12 +179,39 @@ fn the_smaller_key_waits_for_its_own_dial_to_be_agreed() {
 }
 
 #[test]
+fn the_larger_key_waits_for_a_dial_of_the_peer_that_it_knows_of() {
+    use ConnectionState::{Connected, Connecting};
+    for naming in BOTH {
+        for is_slow in [false, true] {
+            let mut world = world(naming);
+            for side in [A, B] {
+                world.perform(Move::Arrive(KEEPER, side));
+            }
+            run_link(&mut world, OTHER);
+            assert_eq!(world.hosts[B].node.session_of(key(A)), None);
+            if is_slow {
+                // It waits three seconds, and then takes what it has.
+                world.wait(std::time::Duration::from_secs(3));
+                run_link(&mut world, OTHER);
+                assert!(world.hosts[B].node.session_of(key(A)).is_some());
+            }
+            world.run();
+            assert_eq!(common_link(&mut world), KEEPER);
+            for side in [A, B] {
+                assert_eq!(world.states(side), [Connecting, Connected]);
+                let live = world.hosts[side].sessions.values().filter(|it| !it.is_closed());
+                assert_eq!(live.count(), 1);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_keeper_that_dies_first_promotes_the_other() {
     for naming in BOTH {
         let mut world = world(naming);
-        for side in [A, B] {
-            world.perform(Move::Arrive(KEEPER, side));
-        }
+        // B has not heard of it yet.
+        world.perform(Move::Arrive(KEEPER, A));
         run_link(&mut world, OTHER);
         world.say(B, b"hello");
         world.cut(KEEPER);
@@ -244,9 +270,8 @@ fn a_session_that_is_prepared_is_not_exchanged() {
 fn what_was_prepared_while_the_sessions_are_exchanged_carries_over() {
     for naming in BOTH {
         let mut world = world(naming);
-        for side in [A, B] {
-            world.perform(Move::Arrive(KEEPER, side));
-        }
+        // B has not heard of it yet.
+        world.perform(Move::Arrive(KEEPER, A));
         run_link(&mut world, OTHER);
         // The keeper is agreed at B, whose node wants the exchange, but the session has not heard.
         while world.hosts[B].node.session_of(key(A)).is_some_and(|id| world.link_of(B, id) == OTHER)
@@ -272,9 +297,8 @@ fn what_was_prepared_while_the_sessions_are_exchanged_carries_over() {
 fn a_session_that_was_finalized_while_the_sessions_are_exchanged_is_kept() {
     for naming in BOTH {
         let mut world = world(naming);
-        for side in [A, B] {
-            world.perform(Move::Arrive(KEEPER, side));
-        }
+        // B has not heard of it yet.
+        world.perform(Move::Arrive(KEEPER, A));
         run_link(&mut world, OTHER);
         while !has_word_for_session(&world, B) {
             assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
@@ -295,7 +319,9 @@ fn a_session_that_was_finalized_while_the_sessions_are_exchanged_is_kept() {
 /// Moves something of one link or between B's node and sessions, but gives no session of B a word.
 fn step_link(world: &mut World, link: usize) -> bool {
     let moves = world.moves().into_iter().filter(|each| match each {
-        Move::Offer(at) | Move::Refuse(at) | Move::Answer(at, _) => *at == link,
+        Move::Arrive(at, _) | Move::Offer(at) | Move::Refuse(at) | Move::Answer(at, _) => {
+            *at == link
+        }
         Move::Write(at, ..) | Move::Deliver(at, ..) => *at == link,
         Move::ToNode(side) => *side == B,
         _ => false,
@@ -340,9 +366,8 @@ fn a_peer_that_starts_afresh_over_the_keeper_is_told_as_a_loss() {
 fn what_was_said_is_not_said_twice_if_the_exchange_comes_to_nothing() {
     for naming in BOTH {
         let mut world = world(naming);
-        for side in [A, B] {
-            world.perform(Move::Arrive(KEEPER, side));
-        }
+        // B has not heard of it yet.
+        world.perform(Move::Arrive(KEEPER, A));
         run_link(&mut world, OTHER);
         world.say(B, b"written");
         run_link(&mut world, OTHER);

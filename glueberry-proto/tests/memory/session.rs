@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use glueberry_proto::testing::Fault;
-use glueberry_proto::{Action, Config, Naming, Profile, READ_CHUNK, SubstreamEnd};
+use glueberry_proto::{
+    Action, CloseReason, Config, Naming, PeerMisbehaved, Profile, READ_CHUNK, SubstreamEnd,
+};
 use proptest::prelude::*;
 
 use crate::support::{Checked, Outcome, Raw, check, config, holds, is_caught, name};
@@ -231,3 +233,25 @@ fn what_is_gathered_grows_with_what_arrives() {
         assert!(held <= 2 * arrived + 2 * READ_CHUNK, "{held} bytes held for {arrived}");
     }
 }
+
+#[test]
+fn oversize_inbound_refused_before_allocation() {
+    let alone = alone();
+    // A record has 28 bytes more than its message.
+    let limit = 10 * MIB + 28;
+    for announced in [limit + 1, 64 * MIB, 4 * 1024 * MIB - 1] {
+        let measured = alone.measure();
+        let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
+        let id = raw.open_stream("chat");
+        let before = measured.now();
+        let header = u32::try_from(announced).unwrap().to_be_bytes();
+        pump(&mut raw, id, &mut header.to_vec().into(), 4);
+        let peak = measured.peak().saturating_sub(before);
+        assert!(peak <= READ_CHUNK + 4 * KIB, "{peak} bytes held for {announced}");
+        let CloseReason::Misbehaved(how) = raw.closed().reason else { panic!("it goes on") };
+        let (stream, announced) = (Some(name("chat")), u64::try_from(announced).unwrap());
+        assert_eq!(how, PeerMisbehaved::MessageTooLarge { stream, announced, limit });
+    }
+}
+
+const MIB: usize = 1024 * KIB;

@@ -9,7 +9,7 @@ use glueberry_tokio::{
 use crate::support::{Party, STREAM, eventually, pair, quick, run};
 
 #[test]
-fn a_ban_holds_in_each_state() {
+fn bans_hold_in_every_state_and_for_unknown_peers() {
     run(async {
         use ConnectionState::{Connected, Connecting, Cooldown, Established, Reconnecting};
         for state in [Connecting, Connected, Established, Reconnecting, Cooldown] {

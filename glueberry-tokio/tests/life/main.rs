@@ -5,6 +5,7 @@
 mod bans;
 mod book;
 mod errors;
+mod faults;
 mod load;
 mod observe;
 mod processes;

@@ -59,7 +59,7 @@ fn the_longest_message_is_received() {
 }
 
 #[test]
-fn malformed_frames_end_the_session() {
+fn a_framing_error_ends_with_a_reason() {
     let cases: [(&[u8], FrameError); 5] = [
         (&[0], FrameError::Empty),
         (&[0xff; 11], FrameError::InvalidVarint),

@@ -1,0 +1,331 @@
+//! The handler of one connection of the swarm.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use glueberry_proto::{
+    ConnectionLost, Naming, NewConnection, OpenError, Origin, ProtocolId, PublicKey, RefuseReason,
+};
+use glueberry_tokio::adapter::{SessionDriver, Shared};
+use libp2p::swarm::handler::{
+    ConnectionEvent, ConnectionHandlerEvent, DialUpgradeError, FullyNegotiatedInbound,
+    FullyNegotiatedOutbound,
+};
+use libp2p::swarm::{ConnectionHandler, StreamUpgradeError, SubstreamProtocol};
+use tracing::{debug, trace};
+
+use crate::link::{Link, LinkCarrier, ToHandler};
+use crate::remains::Remains;
+use crate::session::{Opening, SwarmSession, Want};
+use crate::settings::{Ownership, Settings};
+use crate::substream::Order;
+use crate::upgrade::{Negotiated, Proposal};
+
+/// Carries the sessions of one connection, one at a time.
+///
+/// Made by [`Behaviour`](crate::Behaviour); it is public only because the swarm wants it to be.
+pub struct Handler {
+    /// The peer's key, or none if it has an identity that Glueberry has no use for.
+    peer: Option<PublicKey>,
+    link: Arc<Link>,
+    shared: Arc<Shared>,
+    settings: Arc<Settings>,
+    order: Order,
+    slot: Slot,
+    /// What the peer may open now.
+    accepts: Proposal,
+    accepted_ids: Vec<ProtocolId>,
+    events: VecDeque<ToBehaviour>,
+}
+
+/// What a handler tells its behaviour.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum ToBehaviour {
+    /// The connection is of no more use to the node that owns it.
+    Close,
+}
+
+/// How far a connection is from carrying a session.
+enum Slot {
+    /// Not used by Glueberry.
+    Idle,
+    /// The node was asked for a session, and the peer has opened these substreams meanwhile.
+    Asked(Vec<Negotiated>),
+    Running(Box<SwarmSession>),
+}
+
+type Event = ConnectionHandlerEvent<Proposal, Opening, ToBehaviour>;
+
+impl Handler {
+    pub(crate) fn new(
+        peer: Option<PublicKey>,
+        link: Arc<Link>,
+        shared: Arc<Shared>,
+        settings: Arc<Settings>,
+        order: Order,
+    ) -> Self {
+        let accepts = match peer {
+            Some(_) => settings.first.clone(),
+            None => Proposal::new(&[]),
+        };
+        Self {
+            peer,
+            link,
+            shared,
+            settings,
+            order,
+            slot: Slot::Idle,
+            accepts,
+            accepted_ids: Vec::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    fn is_owned(&self) -> bool {
+        self.settings.ownership == Ownership::Owned
+    }
+
+    // ---- substreams of the peer ---------------------------------------------------------------
+
+    fn inbound(&mut self, negotiated: Negotiated) {
+        let is_handshake = matches!(negotiated.protocol, Some(ProtocolId::Handshake(_)));
+        if is_handshake && self.begins_anew() {
+            return self.succeed(negotiated);
+        }
+        match &mut self.slot {
+            Slot::Idle => self.ask(negotiated),
+            Slot::Asked(waiting) if waiting.len() < self.shared.max_substreams() => {
+                waiting.push(negotiated);
+            }
+            Slot::Asked(_) => debug!("substream dropped: too many before there is a session"),
+            Slot::Running(session) => session.accepted(negotiated),
+        }
+    }
+
+    /// Tells whether a handshake substream would begin another session.
+    fn begins_anew(&mut self) -> bool {
+        let is_established = match &mut self.slot {
+            Slot::Running(session) => session.is_established(),
+            Slot::Idle | Slot::Asked(_) => false,
+        };
+        is_established && !self.is_owned()
+    }
+
+    /// Asks the node for a session, unless it is about to send one anyway.
+    fn ask(&mut self, negotiated: Negotiated) {
+        let Some(peer) = self.peer else {
+            return;
+        };
+        self.slot = Slot::Asked(vec![negotiated]);
+        if self.link.claim() {
+            self.offer(peer);
+        }
+    }
+
+    fn offer(&self, peer: PublicKey) {
+        let carrier = LinkCarrier::new(self.link.clone(), self.shared.clone());
+        let offered = NewConnection { peer, origin: Origin::Accepted, naming: Naming::Negotiated };
+        self.shared.offer(offered, Box::new(carrier));
+    }
+
+    /// On a connection that outlives its sessions, the peer begins another: the one that it had
+    /// is over on its side, which v1 has no other way to tell.
+    fn succeed(&mut self, negotiated: Negotiated) {
+        let slot = std::mem::replace(&mut self.slot, Slot::Asked(vec![negotiated]));
+        if let Slot::Running(session) = slot {
+            debug!("the peer begins another session on this connection");
+            let why = ConnectionLost::ClosedByPeer { code: 0 };
+            let mut remains = session.into_driver();
+            remains.session().handle_connection_lost(self.shared.now(), why);
+            Remains::of_ended(remains, &self.shared).spawn();
+        }
+        if let Some(peer) = self.peer {
+            self.offer(peer);
+        }
+    }
+
+    // ---- from the node ------------------------------------------------------------------------
+
+    fn word(&mut self, word: ToHandler) {
+        match word {
+            ToHandler::Carry(driver) => self.carry(*driver),
+            ToHandler::Refused(reason) => self.refused(reason),
+            ToHandler::Released | ToHandler::Lost(_) => {}
+        }
+    }
+
+    fn carry(&mut self, driver: SessionDriver) {
+        let mut session =
+            SwarmSession::new(driver, self.shared.clone(), self.order, &self.settings);
+        match std::mem::replace(&mut self.slot, Slot::Idle) {
+            Slot::Asked(waiting) => waiting.into_iter().for_each(|one| session.accepted(one)),
+            Slot::Idle => {}
+            Slot::Running(other) => {
+                // A claim is for one session, so this cannot be; but none may be lost.
+                Remains::of_lost(other.into_driver(), &self.shared, crate::link::gone()).spawn();
+            }
+        }
+        self.slot = Slot::Running(Box::new(session));
+    }
+
+    fn refused(&mut self, reason: RefuseReason) {
+        trace!(%reason, "the node refuses the connection");
+        if !matches!(self.slot, Slot::Running(_)) {
+            self.slot = Slot::Idle;
+            self.link.release();
+        }
+        if self.is_owned() || reason == RefuseReason::Blacklisted {
+            self.events.push_back(ToBehaviour::Close);
+        }
+    }
+
+    // ---- the loop -----------------------------------------------------------------------------
+
+    fn poll_session(&mut self, cx: &mut Context<'_>) -> Option<Event> {
+        let Slot::Running(session) = &mut self.slot else {
+            return None;
+        };
+        match session.poll(cx)? {
+            Want::Open(opening, protocols) => Some(self.open(opening, &protocols)),
+            Want::Over => {
+                self.over();
+                self.events.pop_front().map(ConnectionHandlerEvent::NotifyBehaviour)
+            }
+        }
+    }
+
+    fn open(&self, opening: Opening, protocols: &[ProtocolId]) -> Event {
+        let timeout = match opening.substream {
+            Some(_) => self.shared.negotiation_timeout(),
+            // Longer than the silence after which the peer is given up.
+            None => self.settings.keep_alive.saturating_mul(self.settings.lost_after),
+        };
+        ConnectionHandlerEvent::OutboundSubstreamRequest {
+            protocol: SubstreamProtocol::new(Proposal::new(protocols), opening)
+                .with_timeout(timeout),
+        }
+    }
+
+    /// The session has ended; the connection may carry another.
+    fn over(&mut self) {
+        if let Slot::Running(session) = std::mem::replace(&mut self.slot, Slot::Idle) {
+            Remains::of_ended(session.into_driver(), &self.shared).spawn();
+        }
+        self.link.release();
+        if self.is_owned() {
+            self.events.push_back(ToBehaviour::Close);
+        }
+    }
+
+    /// Brings what is accepted in line with the session.
+    fn refresh(&mut self) {
+        let Slot::Running(session) = &mut self.slot else {
+            if !self.accepted_ids.is_empty() {
+                self.accepted_ids.clear();
+                self.accepts = self.settings.first.clone();
+            }
+            return;
+        };
+        let mut ids = session.protocols();
+        if self.settings.ownership == Ownership::Shared && session.is_established() {
+            ids.extend(self.settings.handshakes.iter().cloned());
+        }
+        if ids != self.accepted_ids {
+            self.accepts = Proposal::new(&ids);
+            self.accepted_ids = ids;
+        }
+    }
+
+    fn with_session(&mut self, opening: Opening, tell: impl FnOnce(&mut SwarmSession)) {
+        if let Slot::Running(session) = &mut self.slot
+            && session.id() == opening.session
+        {
+            tell(session);
+        }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Infallible;
+    type ToBehaviour = ToBehaviour;
+    type InboundProtocol = Proposal;
+    type OutboundProtocol = Proposal;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = Opening;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Proposal> {
+        // Who is left alone is told so before anything is agreed, not after.
+        let is_refused = matches!(self.slot, Slot::Idle)
+            && self.peer.is_some_and(|peer| self.shared.is_refused(peer));
+        let accepts = if is_refused { Proposal::new(&[]) } else { self.accepts.clone() };
+        SubstreamProtocol::new(accepts, ())
+            .with_timeout(self.shared.negotiation_timeout().max(Duration::from_secs(1)))
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        !matches!(self.slot, Slot::Idle) || self.link.is_claimed()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        for word in self.link.mailbox.take(cx) {
+            self.word(word);
+        }
+        let event = match self.events.pop_front() {
+            Some(event) => Some(ConnectionHandlerEvent::NotifyBehaviour(event)),
+            None => self.poll_session(cx),
+        };
+        self.refresh();
+        event.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn on_behaviour_event(&mut self, event: Infallible) {
+        match event {}
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Proposal, Proposal, (), Opening>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol, ..
+            }) => self.inbound(protocol),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol,
+                info,
+            }) => self.with_session(info, |session| session.opened(info, protocol)),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+                let error = match error {
+                    StreamUpgradeError::NegotiationFailed => OpenError::Refused,
+                    _ => OpenError::Failed,
+                };
+                self.with_session(info, |session| session.open_failed(info, error));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The connection is gone, which its session learns from the behaviour.
+impl Drop for Handler {
+    fn drop(&mut self) {
+        let slot = std::mem::replace(&mut self.slot, Slot::Idle);
+        if let Slot::Running(session) = slot {
+            let (driver, link) = (session.into_driver(), self.link.clone());
+            return Remains::of_dropped(driver, &self.shared, link).spawn();
+        }
+        for word in self.link.mailbox.close() {
+            if let ToHandler::Carry(driver) = word {
+                Remains::of_lost(*driver, &self.shared, crate::link::gone()).spawn();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,98 @@
+//! Where the node's task, the behaviour and the handler of one connection meet.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use glueberry_proto::{ConnectionLost, RefuseReason};
+use glueberry_tokio::adapter::{Carrier, Mailbox, SessionDriver, Shared};
+use tracing::debug;
+
+use crate::remains::Remains;
+
+/// The shared side of one connection of the swarm.
+#[derive(Debug, Default)]
+pub(crate) struct Link {
+    pub(crate) mailbox: Mailbox<ToHandler>,
+    /// It was offered to the node, or is kept for it.
+    is_claimed: AtomicBool,
+}
+
+/// What the handler of a connection is told, past the swarm.
+#[derive(Debug)]
+pub(crate) enum ToHandler {
+    /// Carry this session.
+    Carry(Box<SessionDriver>),
+    /// The node does not want the connection.
+    Refused(RefuseReason),
+    /// The claim was given up; nothing to do but to look again.
+    Released,
+    /// Why the connection was lost, for what remains of its session.
+    Lost(ConnectionLost),
+}
+
+impl Link {
+    /// Claims the connection for one session. Returns false if it has one, or is about to.
+    pub(crate) fn claim(&self) -> bool {
+        !self.is_claimed.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn is_claimed(&self) -> bool {
+        self.is_claimed.load(Ordering::Acquire)
+    }
+
+    /// Gives the claim back, and lets the handler see that.
+    pub(crate) fn release(&self) {
+        self.is_claimed.store(false, Ordering::Release);
+        drop(self.mailbox.put(ToHandler::Released));
+    }
+
+    /// Says why the connection was lost. Nobody needs to hear if its handler is gone already
+    /// without leaving anything.
+    pub(crate) fn lost(&self, why: ConnectionLost) {
+        drop(self.mailbox.put(ToHandler::Lost(why)));
+    }
+}
+
+/// A connection as it is offered to the node.
+pub(crate) struct LinkCarrier {
+    link: Arc<Link>,
+    shared: Arc<Shared>,
+    is_answered: bool,
+}
+
+impl LinkCarrier {
+    pub(crate) fn new(link: Arc<Link>, shared: Arc<Shared>) -> Self {
+        Self { link, shared, is_answered: false }
+    }
+}
+
+impl Carrier for LinkCarrier {
+    fn carry(mut self: Box<Self>, session: SessionDriver) {
+        self.is_answered = true;
+        if let Err(ToHandler::Carry(session)) =
+            self.link.mailbox.put(ToHandler::Carry(Box::new(session)))
+        {
+            debug!("connection was lost before it got its session");
+            Remains::of_lost(*session, &self.shared, gone()).spawn();
+        }
+    }
+
+    fn refuse(mut self: Box<Self>, reason: RefuseReason) {
+        self.is_answered = true;
+        drop(self.link.mailbox.put(ToHandler::Refused(reason)));
+    }
+}
+
+/// The node has stopped and answers nobody.
+impl Drop for LinkCarrier {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            drop(self.link.mailbox.put(ToHandler::Refused(RefuseReason::ShuttingDown)));
+        }
+    }
+}
+
+/// What is said of a connection whose end nobody has explained.
+pub(crate) fn gone() -> ConnectionLost {
+    ConnectionLost::Transport("the connection is gone".to_owned())
+}

@@ -1,0 +1,49 @@
+//! What a behaviour's connections have to know of its configuration.
+
+use std::time::Duration;
+
+use glueberry_proto::{Profile, ProtocolId};
+use glueberry_tokio::Config;
+
+use crate::upgrade::Proposal;
+
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Whether connections belong to the node, which closes them with their sessions.
+    pub(crate) ownership: Ownership,
+    pub(crate) keep_alive: Duration,
+    pub(crate) lost_after: u32,
+    /// How long a relayed connection waits for a direct one before it gets the session.
+    pub(crate) hole_punch_wait: Duration,
+    /// What a peer may open to begin a session.
+    pub(crate) first: Proposal,
+    pub(crate) handshakes: Vec<ProtocolId>,
+}
+
+/// Whose the connections are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ownership {
+    /// The node's own: they end with their sessions.
+    Owned,
+    /// Everybody's in a swarm: a session's end leaves them to the others.
+    Shared,
+}
+
+impl Settings {
+    pub(crate) fn new(config: &Config, ownership: Ownership, hole_punch_wait: Duration) -> Self {
+        let core = &config.core;
+        let handshakes: Vec<ProtocolId> =
+            core.profiles.iter().map(|profile| profile.handshake_id()).collect();
+        // A Go node may open a named stream first, with no handshake.
+        let streams = core.streams.iter().map(|name| Profile::V1.stream_id(name.clone()));
+        let first: Vec<ProtocolId> = handshakes.iter().cloned().chain(streams).collect();
+        Self {
+            ownership,
+            keep_alive: config.keep_alive,
+            lost_after: config.lost_after,
+            hole_punch_wait,
+            first: Proposal::new(&first),
+            handshakes,
+        }
+    }
+}

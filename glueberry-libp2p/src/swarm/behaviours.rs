@@ -1,0 +1,65 @@
+//! The behaviours of a ready-made node.
+
+use glueberry_tokio::Config;
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::identity::Keypair;
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{autonat, dcutr, identify, ping, relay, upnp};
+
+use super::Libp2p;
+use crate::Behaviour;
+
+/// Glueberry and what brings peers together.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviours {
+    limits: connection_limits::Behaviour,
+    pub(super) glueberry: Behaviour,
+    identify: Toggle<identify::Behaviour>,
+    ping: Toggle<ping::Behaviour>,
+    relay: Toggle<relay::client::Behaviour>,
+    hole_punching: Toggle<dcutr::Behaviour>,
+    autonat_client: Toggle<autonat::v2::client::Behaviour>,
+    autonat_server: Toggle<autonat::v2::server::Behaviour>,
+    upnp: Toggle<upnp::tokio::Behaviour>,
+}
+
+impl Behaviours {
+    pub(super) fn new(
+        options: &Libp2p,
+        identity: &Keypair,
+        config: &Config,
+        glueberry: Behaviour,
+        relay: Option<relay::client::Behaviour>,
+    ) -> Self {
+        let peer = identity.public().to_peer_id();
+        let identify = identify::Config::new(PROTOCOL.to_owned(), identity.public())
+            .with_agent_version(AGENT.to_owned());
+        Self {
+            limits: connection_limits::Behaviour::new(limits(config)),
+            glueberry,
+            identify: options.identify.then(|| identify::Behaviour::new(identify)).into(),
+            ping: options.ping.then(ping::Behaviour::default).into(),
+            relay: relay.into(),
+            hole_punching: options.hole_punching.then(|| dcutr::Behaviour::new(peer)).into(),
+            autonat_client: options.autonat.then(Default::default).into(),
+            autonat_server: options.autonat.then(Default::default).into(),
+            upnp: options.upnp.then(upnp::tokio::Behaviour::default).into(),
+        }
+    }
+}
+
+/// Connections are limited a little above sessions: one may be relayed and one direct, and the
+/// core has the last word on sessions.
+fn limits(config: &Config) -> ConnectionLimits {
+    let count = |number: usize| Some(u32::try_from(number).unwrap_or(u32::MAX));
+    ConnectionLimits::default()
+        .with_max_pending_incoming(count(config.max_incoming))
+        .with_max_established(count(config.core.max_sessions.saturating_mul(2)))
+        .with_max_established_per_peer(count(config.core.max_sessions_per_peer.saturating_mul(2)))
+}
+
+/// What identify calls the kind of network.
+const PROTOCOL: &str = "/glueberry/1.0.0";
+/// What identify calls this program.
+const AGENT: &str = concat!("glueberry-libp2p/", env!("CARGO_PKG_VERSION"));

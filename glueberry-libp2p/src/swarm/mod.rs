@@ -1,0 +1,163 @@
+//! The ready-made node: a swarm that nobody has to put together.
+
+mod behaviours;
+mod security;
+mod stack;
+mod task;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use glueberry_tokio::adapter::{Fabric, Parts};
+use glueberry_tokio::runtime::TokioRuntime;
+use glueberry_tokio::{Error, ErrorCode, Node};
+use libp2p::Swarm;
+use libp2p::swarm::Config as SwarmConfig;
+
+use self::behaviours::Behaviours;
+use self::task::OwnedSwarm;
+use crate::Behaviour;
+use crate::settings::{Ownership, Settings};
+
+/// libp2p as what a [`Node`] runs over: TCP with TLS or Noise, QUIC, relays and hole punching.
+///
+/// Everything is on by default; switch off what is not wanted. The choice between raw QUIC and
+/// libp2p is the last line of a builder:
+///
+/// ```
+/// # #[tokio::main] async fn main() -> Result<(), glueberry_tokio::Error> {
+/// use glueberry_libp2p::Libp2p;
+/// use glueberry_tokio::{Node, identity::Keypair};
+///
+/// # let mut over = Libp2p::default();
+/// # over.upnp = false;
+/// let node = Node::builder(Keypair::generate_ed25519())
+///     .listen("/ip4/127.0.0.1/tcp/0".parse().unwrap())
+///     .streams(["chat"])
+///     .build_over(over) // over raw QUIC: `.build()`
+///     .await?;
+/// assert!(node.addrs()[0].to_string().contains("/tcp/"));
+/// # Ok(()) }
+/// ```
+///
+/// It needs a tokio runtime, since libp2p's sockets do. Connections belong to the node: they are
+/// closed with their sessions.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Libp2p {
+    /// TCP, with yamux.
+    pub tcp: bool,
+    /// TLS 1.3 on TCP and over relays; proposed before Noise.
+    pub tls: bool,
+    /// Noise on TCP and over relays.
+    pub noise: bool,
+    /// QUIC.
+    pub quic: bool,
+    /// Names in addresses, such as `/dns4/example.org/tcp/4001`.
+    pub dns: bool,
+    /// Connections over relays. Listen on `/…/p2p/<relay>/p2p-circuit` to be reached over one.
+    pub relay: bool,
+    /// Direct connections in place of relayed ones, by hole punching (DCUtR).
+    pub hole_punching: bool,
+    /// Finding out, with the help of peers, at which addresses this node can be reached; and
+    /// helping others to. AutoNAT v2.
+    pub autonat: bool,
+    /// Telling peers who one is and where they seem to be. Hole punching needs it.
+    pub identify: bool,
+    /// Answering pings, and measuring round trips.
+    pub ping: bool,
+    /// Asking the router to forward a port.
+    pub upnp: bool,
+    /// How long a connection over a relay waits for a direct one before it carries the session.
+    /// 5 s; zero, or `hole_punching` off, is not at all.
+    pub hole_punch_wait: Duration,
+    /// How long a connection that carries no session is kept. 10 s.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Libp2p {
+    fn default() -> Self {
+        Self {
+            tcp: true,
+            tls: true,
+            noise: true,
+            quic: true,
+            dns: true,
+            relay: true,
+            hole_punching: true,
+            autonat: true,
+            identify: true,
+            ping: true,
+            upnp: true,
+            hole_punch_wait: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Libp2p {
+    /// Returns a fabric with nothing on, not even a transport.
+    pub fn bare() -> Self {
+        Self {
+            tcp: false,
+            tls: false,
+            noise: false,
+            quic: false,
+            dns: false,
+            relay: false,
+            hole_punching: false,
+            autonat: false,
+            identify: false,
+            ping: false,
+            upnp: false,
+            ..Self::default()
+        }
+    }
+
+    /// Checks that what is on can work together.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`](ErrorCode::InvalidConfig), with the reason.
+    pub fn check(&self) -> Result<(), Error> {
+        let problem = if !self.tcp && !self.quic {
+            "neither tcp nor quic is on"
+        } else if (self.tcp || self.relay) && !self.tls && !self.noise {
+            "tcp and relay need tls or noise"
+        } else if self.hole_punching && !(self.relay && self.identify) {
+            "hole_punching needs relay and identify"
+        } else {
+            return Ok(());
+        };
+        Err(Error::because(ErrorCode::InvalidConfig, problem))
+    }
+}
+
+impl Fabric for Libp2p {
+    async fn start(self, parts: Parts) -> Result<Node, Error> {
+        self.check()?;
+        if TokioRuntime::current().is_none() {
+            return Err(Error::because(ErrorCode::InvalidConfig, "libp2p needs a tokio runtime"));
+        }
+        let (identity, config) = (parts.identity.clone(), parts.config.clone());
+        let (runtime, addresses) = (parts.runtime.clone(), parts.listen.clone());
+        let wait = if self.hole_punching { self.hole_punch_wait } else { Duration::ZERO };
+        let (stack, relay) = stack::build(&self, &identity, &config)
+            .map_err(|error| Error::because(ErrorCode::InvalidConfig, error))?;
+        let settings = Settings::new(&config, Ownership::Owned, wait);
+        let (stop, stopping) = oneshot::channel();
+        let (glueberry, node) =
+            Behaviour::bind(parts, settings, |swarm| OwnedSwarm::new(swarm, stop))?;
+        let behaviours = Behaviours::new(&self, &identity, &config, glueberry, relay);
+        let executor = runtime.clone();
+        let swarm_config = SwarmConfig::with_executor(move |task| executor.spawn(task))
+            .with_idle_connection_timeout(self.idle_timeout);
+        let peer = identity.public().to_peer_id();
+        let mut swarm = Swarm::new(stack, behaviours, peer, swarm_config);
+        task::listen(&mut swarm, &addresses, &*runtime).await?;
+        let task = task::run(swarm, stopping, Arc::clone(&runtime));
+        runtime.spawn(Box::pin(task));
+        Ok(node)
+    }
+}

@@ -1,0 +1,93 @@
+//! The transports of a ready-made node.
+
+use std::io;
+
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::dummy::DummyTransport;
+use libp2p::core::transport::{Boxed, Transport};
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::{PeerId, dns, quic, relay, tcp, yamux};
+
+use super::Libp2p;
+use super::security::Security;
+use glueberry_tokio::Config;
+
+/// Connections to authenticated peers, whatever they run over.
+pub(super) type Stack = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// Builds what is switched on, and the behaviour of the relay client if that is.
+pub(super) fn build(
+    options: &Libp2p,
+    identity: &Keypair,
+    config: &Config,
+) -> io::Result<(Stack, Option<relay::client::Behaviour>)> {
+    let security = Security::new(identity, options.tls, options.noise)?;
+    let mut stack: Stack = DummyTransport::new().boxed();
+    if options.quic {
+        stack = either(over_quic(identity, config), stack);
+    }
+    if options.tcp {
+        stack = either(over_tcp(security.clone(), config), stack);
+    }
+    if options.dns {
+        stack = dns::tokio::Transport::system(stack)?.boxed();
+    }
+    if !options.relay {
+        return Ok((stack, None));
+    }
+    let (relayed, behaviour) = relay::client::new(identity.public().to_peer_id());
+    let relayed = relayed
+        .upgrade(Version::V1Lazy)
+        .authenticate(security)
+        .multiplex(muxer(config))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed();
+    Ok((either(relayed, stack), Some(behaviour)))
+}
+
+fn either(first: Stack, second: Stack) -> Stack {
+    first.or_transport(second).map(|either, _| either.into_inner()).boxed()
+}
+
+fn over_tcp(security: Security, config: &Config) -> Stack {
+    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(security)
+        .multiplex(muxer(config))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed()
+}
+
+fn over_quic(identity: &Keypair, config: &Config) -> Stack {
+    let mut quic = quic::Config::new(identity);
+    let lost_after = config.keep_alive.saturating_mul(config.lost_after).as_millis();
+    quic.max_idle_timeout = u32::try_from(lost_after).unwrap_or(u32::MAX);
+    quic.keep_alive_interval = config.keep_alive;
+    let substreams = substreams(config);
+    quic.max_concurrent_stream_limit = substreams;
+    quic.max_stream_data = config.stream_window;
+    // Substreams that nobody reads must never use up the connection's window.
+    quic.max_connection_data = config.stream_window.saturating_mul(substreams.saturating_mul(2));
+    quic::tokio::Transport::new(quic)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed()
+}
+
+fn muxer(config: &Config) -> yamux::Config {
+    let mut muxer = yamux::Config::default();
+    // Both sides' substreams count here.
+    let substreams = usize::try_from(substreams(config)).unwrap_or(usize::MAX);
+    muxer.set_max_num_streams(substreams.saturating_mul(2).max(LEAST_MUXED));
+    muxer
+}
+
+/// Substreams of a peer: those of its session, and those of libp2p's own protocols.
+fn substreams(config: &Config) -> u32 {
+    u32::try_from(config.core.max_substreams).unwrap_or(u32::MAX).saturating_add(OF_LIBP2P)
+}
+
+/// Substreams that identify, ping, relays and the like may need at one time.
+const OF_LIBP2P: u32 = 16;
+/// What yamux itself asks for: 256 KiB of the connection's window for each, of 1 GiB.
+const LEAST_MUXED: usize = 64;

@@ -1,0 +1,124 @@
+//! The seam by which other crates bring a transport: `glueberry-libp2p` does.
+//!
+//! Not a public API: it changes without notice.
+
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant as StdInstant};
+
+use glueberry_proto::{DialError, DialId, Instant, NewConnection, PublicKey};
+use libp2p_identity::Keypair;
+use multiaddr::Multiaddr;
+
+use crate::builder::start;
+use crate::config::Config;
+use crate::driver::Letter;
+use crate::error::Error;
+pub use crate::mailbox::Mailbox;
+use crate::mailbox::lock;
+use crate::metrics::Metrics;
+use crate::node::Node;
+pub use crate::node::Shared;
+use crate::runtime::Runtime;
+pub use crate::session::SessionDriver;
+pub use crate::transport::{Carrier, Transport};
+
+/// Something that a node runs over: see [`Builder::build_over`](crate::Builder::build_over).
+pub trait Fabric {
+    /// Brings up the transport, and the node over it.
+    fn start(self, parts: Parts) -> impl Future<Output = Result<Node, Error>> + Send;
+}
+
+/// What a builder was told, checked.
+#[expect(clippy::exhaustive_structs, reason = "a seam between crates of one version")]
+pub struct Parts {
+    /// Who the node is.
+    pub identity: Keypair,
+    /// Its configuration.
+    pub config: Config,
+    /// Where it is to listen.
+    pub listen: Vec<Multiaddr>,
+    /// What it runs on.
+    pub runtime: Arc<dyn Runtime>,
+    /// The file of its address book.
+    pub book: Option<PathBuf>,
+    /// What counts and measures it.
+    pub metrics: Arc<dyn Metrics>,
+}
+
+impl Parts {
+    /// Starts the node.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPublicKey`](crate::ErrorCode::InvalidPublicKey) if the identity is not an Ed25519
+    /// key.
+    pub fn start<T: Transport + Unpin>(
+        self,
+        addrs: Vec<Multiaddr>,
+        transport: impl FnOnce(&Arc<Shared>) -> T,
+    ) -> Result<Node, Error> {
+        start(self, addrs, transport)
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Offers a connection to the node. A node that has stopped drops the carrier.
+    pub fn offer(&self, connection: NewConnection, carrier: Box<dyn Carrier>) {
+        drop(self.mailbox.put(Letter::Connection(connection, carrier)));
+    }
+
+    /// Reports a dial that failed.
+    pub fn dial_failed(&self, dial: DialId, error: DialError) {
+        drop(self.mailbox.put(Letter::DialFailed(dial, error)));
+    }
+
+    /// Tells whether the peer is banned.
+    pub fn is_banned(&self, peer: PublicKey) -> bool {
+        self.refusals.is_banned(peer)
+    }
+
+    /// Tells whether the peer would be refused if it dialled now. The node's own answer, which
+    /// comes later, is the one that counts.
+    pub fn is_refused(&self, peer: PublicKey) -> bool {
+        self.refusals.is_refused(peer, self.now())
+    }
+
+    /// Returns the first moment at which the core's instant has come, or `None` if it never does.
+    pub fn until(&self, at: Instant) -> Option<StdInstant> {
+        self.clock.until(at)
+    }
+
+    /// Returns what the node runs on.
+    pub fn runtime(&self) -> &Arc<dyn Runtime> {
+        &self.runtime
+    }
+
+    /// Returns how many substreams each side may have open in a session.
+    pub fn max_substreams(&self) -> usize {
+        self.max_substreams
+    }
+
+    /// Returns how long a substream may take to be negotiated.
+    pub fn negotiation_timeout(&self) -> Duration {
+        self.negotiation_timeout
+    }
+
+    /// Returns how many incoming connections may be authenticated at one time.
+    pub fn max_incoming(&self) -> usize {
+        self.max_incoming
+    }
+
+    /// Changes where the node listens.
+    pub fn update_addrs(&self, update: impl FnOnce(&mut Vec<Multiaddr>)) {
+        update(&mut lock(&self.addrs));
+    }
+}

@@ -1,0 +1,112 @@
+//! What is logged is in the table of the documentation, at its level and with its fields; and what
+//! is in the table is in the code.
+
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use glueberry_tokio::identity::Keypair;
+use glueberry_tokio::test_util::{LogCapture, MemoryNetwork, ScriptedPeer};
+use glueberry_tokio::{Config, Node};
+
+const TABLE: &str = include_str!("../LOGGING.md");
+
+/// Level and fields by text.
+fn table() -> BTreeMap<String, (String, BTreeSet<String>)> {
+    let rows = TABLE.lines().filter(|line| line.starts_with("| ") && !line.contains("| text |"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let fields = cells[3].split(", ").filter(|name| !name.is_empty()).map(str::to_owned);
+        (cells[2].to_owned(), (cells[1].to_owned(), fields.collect()))
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn what_is_logged_is_in_the_table() {
+    let logs = LogCapture::start();
+    let network = MemoryNetwork::new();
+    let folder = std::env::temp_dir().join(format!("glueberry-logging-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("book.json"), "no json").unwrap();
+    let node = Node::builder(Keypair::generate_ed25519())
+        .config(Config::for_tests())
+        .streams(["chat"])
+        .address_book(folder.join("book.json"))
+        .build_over(&network)
+        .await
+        .unwrap();
+    let peer = ScriptedPeer::new(&network, ["chat"]).await.unwrap();
+    peer.answer("chat", "secret question", "secret answer");
+    node.add_peer(peer.id(), [peer.addr()]).await.unwrap();
+    node.connect(peer.id()).await.unwrap();
+    node.complete_handshake(peer.id(), peer.key(), &["chat"]).await.unwrap();
+    let mut messages = node.messages().unwrap();
+    node.send(peer.id(), "chat", "secret question").await.unwrap();
+    assert_eq!(messages.recv().await.unwrap().data, "secret answer");
+    network.cut(node.public_key(), peer.key());
+    drop(node.connect(peer.id()).await);
+    node.shutdown().await;
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    let (table, mut seen) = (table(), BTreeSet::new());
+    for event in logs.events() {
+        let Some((level, fields)) = table.get(&event.message) else { panic!("{event:?}") };
+        assert_eq!(*level, event.level.to_string(), "{event:?}");
+        for field in event.fields.keys() {
+            assert!(fields.contains(field), "{event:?}");
+        }
+        assert!(!format!("{event:?}").contains("secret"), "a payload is in {event:?}");
+        let is_loud = ["INFO", "WARN"].contains(&level.as_str());
+        let is_address = event.fields.values().any(|value| value.contains("/memory/"));
+        assert!(!(is_loud && is_address), "an address is in {event:?}");
+        seen.insert(event.message);
+    }
+    let expected = [
+        "node started",
+        "node stopping",
+        "node stopped",
+        "state changed",
+        "connect",
+        "handshake",
+        "stream",
+        "stream opened",
+        "stream closed",
+        "session closed",
+        "message sent",
+        "message received",
+        "address book trouble",
+    ];
+    for text in expected {
+        assert!(seen.contains(text), "`{text}` was not logged");
+    }
+}
+
+#[test]
+fn what_is_in_the_table_is_in_the_code_and_the_other_way_round() {
+    let mut code = String::new();
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut code);
+    for text in table().keys() {
+        assert!(code.contains(&format!("\"{text}\"")), "nobody logs `{text}`");
+    }
+    let macros = ["info!", "warn!", "debug!", "trace!", "error!"];
+    for (at, line) in code.lines().enumerate() {
+        let is_log = macros.iter().any(|name| line.contains(&format!("{name}(")));
+        let text = line.rsplit('"').nth(1);
+        if is_log && let Some(text) = text {
+            assert!(table().contains_key(text), "line {at}: {line}");
+        }
+    }
+}
+
+fn read(folder: &Path, code: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read(&path, code);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            code.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Messages: order, sizes, backpressure, limits, orderly ends.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use glueberry_tokio::{CloseReason, Config, ConnectionState, ErrorCode, Event};
+
+use super::Stage;
+use crate::party::{Party, STREAM, establish, pause};
+
+pub(super) async fn all_sizes(stage: Stage) {
+    let (mut a, mut b) = stage.established(Config::default()).await;
+    let sizes = [0, 1, 127, 128, 1_000, 16_383, 16_384, 65_536, 200_000, 1_048_576];
+    for (fill, size) in (0_u8..).zip(sizes) {
+        a.node.send(b.id(), STREAM, vec![fill; size]).await.expect("sent");
+        b.node.send(a.id(), STREAM, vec![fill; size]).await.expect("sent");
+    }
+    for (fill, size) in (0_u8..).zip(sizes) {
+        for party in [&mut a, &mut b] {
+            let message = party.receive().await;
+            assert_eq!(message.stream(), STREAM);
+            assert_eq!(message.data, vec![fill; size]);
+        }
+    }
+}
+
+pub(super) async fn both_send_first(stage: Stage) {
+    for _ in 0..3 {
+        let (mut a, mut b) = stage.established(Config::default()).await;
+        for number in 0..20_u8 {
+            a.node.try_send(b.id(), STREAM, vec![number]).expect("sent");
+            b.node.try_send(a.id(), STREAM, vec![number]).expect("sent");
+        }
+        for number in 0..20_u8 {
+            assert_eq!(a.receive().await.data, vec![number]);
+            assert_eq!(b.receive().await.data, vec![number]);
+        }
+    }
+}
+
+/// Nobody reads until the sender is told to wait; then everything arrives, in order.
+pub(super) async fn slow_reader(stage: Stage) {
+    let mut config = Config::default();
+    config.message_buffer = 10;
+    config.stream_window = 16 * 1024;
+    config.core.receive_queue = 10;
+    config.core.high_watermark = 20;
+    config.core.low_watermark = 10;
+    let (a, mut b) = stage.established(config).await;
+    let (mut sent, mut refused) = (0_u32, 0);
+    while refused < 20 {
+        let mut message = vec![0; 10_000];
+        message[..4].copy_from_slice(&sent.to_be_bytes());
+        match a.node.try_send(b.id(), STREAM, message) {
+            Ok(()) => sent += 1,
+            Err(error) => {
+                assert_eq!(error.code(), ErrorCode::Backpressure, "{error}");
+                refused += 1;
+                pause(5).await;
+            }
+        }
+    }
+    // The other direction, on the same stream, is not slowed down by that.
+    let mut a = a;
+    b.node.send(a.id(), STREAM, "meanwhile").await.expect("sent");
+    assert_eq!(a.receive().await.data, "meanwhile");
+    for number in 0..sent {
+        assert_eq!(b.receive().await.data[..4], number.to_be_bytes());
+    }
+    a.node.send(b.id(), STREAM, "after").await.expect("sent");
+    assert_eq!(b.receive().await.data, "after");
+}
+
+pub(super) async fn many_streams(stage: Stage) {
+    let names: Vec<String> = (0..30).map(|number| format!("stream-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (mut a, mut b) = stage.pair(Config::default(), &names).await;
+    establish(&mut a, &mut b, &names).await;
+    for round in 0..5_u8 {
+        for name in &names {
+            a.node.send(b.id(), name, vec![round; 100]).await.expect("sent");
+            b.node.send(a.id(), name, vec![round; 100]).await.expect("sent");
+        }
+    }
+    for party in [&mut a, &mut b] {
+        let mut seen = std::collections::BTreeMap::new();
+        for _ in 0..5 * names.len() {
+            let message = party.receive().await;
+            let round: &mut u8 = seen.entry(message.stream().to_owned()).or_default();
+            assert_eq!(message.data, vec![*round; 100], "out of order on {}", message.stream());
+            *round += 1;
+        }
+        assert_eq!(seen.len(), names.len());
+    }
+}
+
+pub(super) async fn big_messages_both_ways(stage: Stage) {
+    let (mut a, mut b) = stage.established(Config::default()).await;
+    let limit = Config::default().core.max_message_size;
+    for fill in 0..2_u8 {
+        a.node.send(b.id(), STREAM, vec![fill; limit]).await.expect("sent");
+        b.node.send(a.id(), STREAM, vec![fill; limit]).await.expect("sent");
+    }
+    for fill in 0..2_u8 {
+        for party in [&mut a, &mut b] {
+            let message = party.receive().await;
+            assert_eq!(message.data.len(), limit);
+            assert!(message.data.iter().all(|byte| *byte == fill));
+        }
+    }
+}
+
+pub(super) async fn oversize_is_refused(stage: Stage) {
+    let (a, mut b) = stage.established(Config::default()).await;
+    let limit = Config::default().core.max_message_size;
+    let error = a.node.send(b.id(), STREAM, vec![0; limit + 1]).await.expect_err("too large");
+    assert_eq!(error.code(), ErrorCode::MessageTooLarge, "{error}");
+    a.node.send(b.id(), STREAM, "small").await.expect("sent");
+    assert_eq!(b.receive().await.data, "small");
+}
+
+/// A peer with a higher limit sends what this side does not take.
+pub(super) async fn oversize_from_the_peer(stage: Stage) {
+    let mut config = Config::default();
+    config.core.reconnect = glueberry_tokio::proto::ReconnectPolicy::never();
+    let mut a = Party::start(stage.a, config.clone(), &[STREAM]).await;
+    config.core.max_message_size = 1_000;
+    let mut b = Party::start(stage.b, config, &[STREAM]).await;
+    establish(&mut a, &mut b, &[STREAM]).await;
+    a.node.send(b.id(), STREAM, vec![0; 1_001]).await.expect("sent");
+    let closed = b
+        .event(|event| match event {
+            Event::SessionClosed { closed, .. } => Some(closed),
+            _ => None,
+        })
+        .await;
+    assert!(matches!(closed.reason, CloseReason::Misbehaved(_)), "{closed:?}");
+    a.wait_for(b.id(), ConnectionState::Disconnected).await;
+}
+
+pub(super) async fn stream_handle(stage: Stage) {
+    let (mut a, mut b) = stage.pair(Config::default(), &["votes", "blocks"]).await;
+    let mut votes = b.node.stream(a.id(), "votes").expect("nobody has it");
+    establish(&mut a, &mut b, &["votes", "blocks"]).await;
+    let mut sink = a.node.stream(b.id(), "votes").expect("nobody has it");
+    let mut yes = futures_util::stream::iter((0..50_u8).map(|n| Ok(Bytes::from(vec![n]))));
+    sink.send_all(&mut yes).await.expect("sent");
+    a.node.send(b.id(), "blocks", "block").await.expect("sent");
+    for number in 0..50_u8 {
+        assert_eq!(votes.next().await.expect("a vote"), vec![number]);
+    }
+    let block = b.receive().await;
+    assert_eq!((block.stream(), &block.data[..]), ("blocks", &b"block"[..]));
+}
+
+/// What was accepted before a shutdown arrives, and is counted as neither unsent nor in doubt.
+pub(super) async fn shutdown_drain(stage: Stage) {
+    let (mut a, mut b) = stage.established(Config::default()).await;
+    for number in 0..500_u16 {
+        let mut message = vec![0; 1_000];
+        message[..2].copy_from_slice(&number.to_be_bytes());
+        a.node.send(b.id(), STREAM, message).await.expect("sent");
+    }
+    let began = std::time::Instant::now();
+    a.node.shutdown().await;
+    assert!(began.elapsed() < Duration::from_secs(4), "the peer's end was not noticed");
+    for number in 0..500_u16 {
+        assert_eq!(b.receive().await.data[..2], number.to_be_bytes());
+    }
+    let closed = a
+        .event(|event| match event {
+            Event::SessionClosed { closed, .. } => Some(closed),
+            _ => None,
+        })
+        .await;
+    assert_eq!((closed.unsent, closed.in_doubt), (0, 0), "{closed:?}");
+    let error = a.node.connect(b.id()).await.expect_err("stopped");
+    assert_eq!(error.code(), ErrorCode::NodeStopped, "{error}");
+    assert!(a.messages.recv().await.is_none());
+}
