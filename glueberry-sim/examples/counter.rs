@@ -3,6 +3,8 @@
 //!
 //! `cargo run --release -p glueberry-sim --example counter -- [SEEDS]`
 
+#![expect(clippy::print_stdout, reason = "the result is for who has run it")]
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;

@@ -18,15 +18,17 @@ pub(crate) struct Size {
 /// Makes the plan of a seed.
 pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
     let mut rng = Rng::derive(seed, PLAN, 0);
-    let time = size.time.unwrap_or(match mix {
+    // Drawn in any case, so that a size that is given shifts no other draw.
+    let time = match mix {
         Mix::Lifecycle => HOUR,
         _ => rng.range(8 * MINUTE, 12 * MINUTE),
-    });
-    let count = size.hosts.unwrap_or(match mix {
+    };
+    let count = match mix {
         Mix::Lifecycle => 16,
         Mix::Calm => rng.index(6) + 2,
         _ => rng.index(5) + 8,
-    });
+    };
+    let (time, count) = (size.time.unwrap_or(time), size.hosts.unwrap_or(count));
     let mut plan = Plan {
         seed,
         profile: mix,

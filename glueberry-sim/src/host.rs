@@ -96,6 +96,15 @@ pub(crate) struct Ban {
     pub(crate) is_written: bool,
     /// The disk has it.
     pub(crate) is_durable: bool,
+    /// The wall clock was beyond its end before it was set.
+    pub(crate) has_ended: bool,
+}
+
+impl Ban {
+    /// A ban for ever that nobody has stored.
+    pub(crate) const fn since(since: u64) -> Self {
+        Self { since, until: None, is_written: false, is_durable: false, has_ended: false }
+    }
 }
 
 /// What the scripted application of a host is up to.

@@ -1,4 +1,4 @@
-//! Deterministic simulator that runs the Glueberry core in virtual time.
+#![doc = include_str!("../README.md")]
 
 mod check;
 mod cipher;

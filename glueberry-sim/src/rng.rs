@@ -63,7 +63,7 @@ impl Rng {
         let within = (draw << halvings << 1) >> 44;
         let halvings = ((u64::from(halvings) + 1) << 20) - within;
         // On average 1.5 of them were drawn.
-        u64::try_from(u128::from(mean) * u128::from(halvings) * 2 / 3 >> 20).unwrap_or(u64::MAX)
+        u64::try_from((u128::from(mean) * u128::from(halvings) * 2 / 3) >> 20).unwrap_or(u64::MAX)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Running a program of one's own in the simulator.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
@@ -45,10 +46,13 @@ pub struct Simulation<H> {
     nodes: usize,
     streams: Vec<StreamName>,
     seconds: u64,
-    make: Rc<dyn Fn(&[Peer], usize) -> H>,
-    always: Rc<dyn Fn(&[Option<&H>]) -> Result<(), String>>,
-    finally: Rc<dyn Fn(&[Option<&H>]) -> Result<(), String>>,
+    make: Rc<Make<H>>,
+    always: Rc<Check<H>>,
+    finally: Rc<Check<H>>,
 }
+
+type Make<H> = dyn Fn(&[Peer], usize) -> H;
+type Check<H> = dyn Fn(&[Option<&H>]) -> Result<(), String>;
 
 /// A node as others reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,13 +213,13 @@ impl<H: Handler> Simulation<H> {
     }
 }
 
-fn look<H: Handler>(check: Rc<dyn Fn(&[Option<&H>]) -> Result<(), String>>) -> Look {
+fn look<H: Handler>(check: Rc<Check<H>>) -> Look {
     Box::new(move |programs| {
         let programs: Vec<Option<&H>> = programs
             .iter()
             .map(|program| {
-                let any: Option<&dyn std::any::Any> = program.map(|program| program as _);
-                any.and_then(|program| program.downcast_ref())
+                let program: &dyn Any = (*program)?;
+                program.downcast_ref()
             })
             .collect();
         check(&programs)

@@ -1,11 +1,14 @@
 //! A program of an application author, right and wrong.
 
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use bytes::Bytes;
 use glueberry_proto::handler::{Context, Handler, Notice};
 use glueberry_proto::{ConnectionState, PublicKey, StreamName};
 use glueberry_sim::{Invariant, Mix, Peer, Simulation};
-use std::collections::BTreeSet;
-use std::time::Duration;
 
 /// Learns the words of all others, and passes on what it has learnt.
 struct Gossip {

@@ -130,12 +130,8 @@ impl World {
             match (is_banned, &ban) {
                 (false, _) => *ban = None,
                 (true, None) => {
-                    *ban = Some(Ban {
-                        since: now,
-                        until: Some(0),
-                        is_written: true,
-                        is_durable: true,
-                    });
+                    let known = Ban::since(now);
+                    *ban = Some(Ban { until: Some(0), is_durable: true, ..known });
                 }
                 (true, Some(_)) => {}
             }
@@ -170,8 +166,9 @@ impl World {
             for link in self.links_between(by, of) {
                 self.touch_link(link);
             }
-            let (since, is_written, is_durable) = (self.now, false, false);
-            self.hosts[by].banned[of] = Some(Ban { since, until, is_written, is_durable });
+            let mut ban = Ban::since(self.now);
+            ban.until = until;
+            self.hosts[by].banned[of] = Some(ban);
         }
     }
 
@@ -187,13 +184,21 @@ impl World {
 
     /// Tells whether a ban is certainly in force.
     pub(super) fn ban_holds(&self, host: usize, peer: usize) -> bool {
-        self.hosts[host].banned[peer]
-            .is_some_and(|ban| ban.until.is_none_or(|until| self.wall_micros(host) < until))
+        let is_now = |until| self.wall_micros(host) < until;
+        self.hosts[host].banned[peer].is_some_and(|ban| {
+            let is_open = !ban.has_ended || self.is_blacklisted(host, peer) == Some(true);
+            is_open && ban.until.is_none_or(is_now)
+        })
     }
 
     // ---- the wall clock -----------------------------------------------------------------------
 
     pub(super) fn set_wall_clock(&mut self, host: usize, by: i64) {
+        // A ban that has ended may be forgotten, or hold again when the clock is set back.
+        let wall = self.wall_micros(host);
+        for ban in self.hosts[host].banned.iter_mut().flatten() {
+            ban.has_ended |= ban.until.is_some_and(|until| until <= wall);
+        }
         self.hosts[host].wall = self.hosts[host].wall.saturating_add(by) % FAR;
         if self.hosts[host].node.is_some() {
             self.faults.fire("clock jump");

@@ -57,19 +57,13 @@ impl World {
     }
 
     fn move_timer(&mut self, wake: Wake, until: u64) {
-        match wake {
-            Wake::Node(host, life) if self.hosts[host].life == life => {
-                if self.hosts[host].timer == Some(self.now) {
-                    self.hosts[host].timer = Some(until);
-                }
-            }
-            Wake::Session(link, side) => {
-                let timer = &mut self.links[link].ends[side].timer;
-                if *timer == Some(self.now) {
-                    *timer = Some(until);
-                }
-            }
-            _ => {}
+        let timer = match wake {
+            Wake::Node(host, life) if self.hosts[host].life == life => &mut self.hosts[host].timer,
+            Wake::Session(link, side) => &mut self.links[link].ends[side].timer,
+            _ => return,
+        };
+        if *timer == Some(self.now) {
+            *timer = Some(until);
         }
     }
 

@@ -283,7 +283,7 @@ impl World {
         let Some(session) = end.session.as_mut() else {
             return;
         };
-        if !session.poll_timeout().is_some_and(|at| at <= now) {
+        if session.poll_timeout().is_none_or(|at| at > now) {
             return self.arm_session(link, side);
         }
         session.handle_timeout(now);
