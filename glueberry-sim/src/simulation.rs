@@ -192,6 +192,8 @@ impl<H: Handler> Simulation<H> {
         for host in &mut plan.hosts {
             host.is_rogue = false;
         }
+        // Whom to connect to is the program's to say.
+        plan.limits.autoconnect = false;
         plan
     }
 

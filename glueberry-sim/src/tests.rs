@@ -101,17 +101,9 @@ fn real_and_fast_cryptography_give_the_same_history() {
     }
 }
 
-#[test]
-fn every_bug_of_the_past_is_found() {
-    for bug in Bug::ALL {
-        let hunted = hunt(*bug);
-        assert!(hunted.found.is_some(), "{}", hunted.line());
-    }
-}
-
 /// Some have one invariant that must see them, or it sees nothing.
 #[test]
-fn bugs_are_found_by_what_should_find_them() {
+fn every_bug_of_the_past_is_found() {
     let expected = [
         (Bug::ZeroKey, Invariant::RealKey),
         (Bug::NonceAgain, Invariant::NonceOnce),
@@ -126,9 +118,13 @@ fn bugs_are_found_by_what_should_find_them() {
         (Bug::UnboundedHandshake, Invariant::Memory),
         (Bug::ReplayTaken, Invariant::RogueBlamed),
     ];
-    for (bug, invariant) in expected {
-        let found = hunt(bug).found.map(|(_, _, violation)| violation.invariant);
-        assert_eq!(found, Some(invariant), "{}", bug.name());
+    for bug in Bug::ALL {
+        let hunted = hunt(*bug);
+        let found = hunted.found.as_ref().map(|(_, _, violation)| violation.invariant);
+        assert!(found.is_some(), "{}", hunted.line());
+        if let Some((_, invariant)) = expected.iter().find(|(one, _)| one == bug) {
+            assert_eq!(found, Some(*invariant), "{}", hunted.line());
+        }
     }
 }
 
