@@ -5,6 +5,7 @@
 //! on the front page of the repository is compiled and run as a test of the documentation.
 
 pub mod fabric;
+pub mod interop;
 pub mod party;
 pub mod proxy;
 pub mod scenarios;
