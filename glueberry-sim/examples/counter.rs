@@ -51,16 +51,14 @@ impl Handler for Counter {
         self.own = context.random();
         // A ring, and each node dials one neighbour.
         let next = &self.peers[(self.place + 1) % self.peers.len()];
-        context.add_peer(next.key, std::slice::from_ref(&next.address)).ok();
-        context.connect(next.key).ok();
+        context.add_peer(next.key, std::slice::from_ref(&next.address));
+        context.connect(next.key);
         context.set_timer(RAISE, Duration::from_secs(2));
         context.set_timer(GOSSIP, Duration::from_secs(5));
     }
 
     fn on_event(&mut self, context: &mut dyn Context, notice: Notice) {
-        if let Notice::State(event) = notice
-            && event.state == ConnectionState::Disconnected
-        {
+        if let Notice::State { state: ConnectionState::Disconnected, .. } = notice {
             context.set_timer(CONNECT, Duration::from_secs(3));
         }
     }
@@ -88,7 +86,7 @@ impl Handler for Counter {
             CONNECT => {
                 let next = &self.peers[(self.place + 1) % self.peers.len()];
                 // If it is connected or being connected already, that is as well.
-                context.connect(next.key).ok();
+                context.connect(next.key);
             }
             _ => {}
         }
