@@ -19,11 +19,9 @@
 //!
 //! impl Handler for Greeter {
 //!     fn on_event(&mut self, context: &mut dyn Context, notice: Notice) {
-//!         if let Notice::State(event) = notice
-//!             && event.state == ConnectionState::Established
-//!         {
-//!             // A full queue would be told by `Notice::Writable` when it has room.
-//!             context.send(event.peer, &self.stream, "hello".into()).ok();
+//!         if let Notice::State { peer, state: ConnectionState::Established, .. } = notice {
+//!             // A full queue would be told by `Notice::Writable` when it may have room.
+//!             context.send(peer, &self.stream, "hello".into()).ok();
 //!         }
 //!     }
 //!
@@ -47,9 +45,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::crypto::PublicKey;
-use crate::error::{AddPeerError, ConnectError, SendError};
-use crate::node::{Address, ConnectionEvent, ConnectionState};
-use crate::session::Closed;
+use crate::error::SendError;
+use crate::node::{Address, ConnectionState, StateReason};
+use crate::session::{Closed, Direction};
 use crate::time::Instant;
 use crate::wire::StreamName;
 
@@ -84,8 +82,24 @@ pub trait Handler: Any + Send {
 #[non_exhaustive]
 pub enum Notice {
     /// A peer's state has changed.
-    State(ConnectionEvent),
-    /// A stream that said [`Backpressure`](SendError::Backpressure) accepts again.
+    State {
+        /// The peer.
+        peer: PublicKey,
+        /// The state that it is in now.
+        state: ConnectionState,
+        /// Who dialled, if there is or was a connection or a dial.
+        direction: Option<Direction>,
+        /// Why, as judged here; `None` where the state speaks for itself.
+        reason: Option<StateReason>,
+    },
+    /// Something that was asked for could not be done, and has changed nothing.
+    Failed {
+        /// The peer that it was about.
+        peer: PublicKey,
+        /// Why, for people.
+        why: String,
+    },
+    /// A stream that said [`Backpressure`](SendError::Backpressure) may have room again.
     Writable {
         /// The peer.
         peer: PublicKey,
@@ -110,7 +124,10 @@ pub enum Notice {
     },
 }
 
-/// What a handler can do. All of it takes effect at once, or fails and changes nothing.
+/// What a handler can do.
+///
+/// Whether a peer could be learnt, dialled or disconnected is told later, by a [`Notice`]: on some
+/// runners the node is a task of its own.
 pub trait Context {
     /// Returns the time, which only moves between calls.
     fn now(&self) -> Instant;
@@ -125,21 +142,13 @@ pub trait Context {
     fn state(&self, peer: PublicKey) -> ConnectionState;
 
     /// Learns addresses of a peer, or replaces those that are known.
-    ///
-    /// # Errors
-    ///
-    /// See [`AddPeerError`].
-    fn add_peer(&mut self, peer: PublicKey, addresses: &[Address]) -> Result<(), AddPeerError>;
+    fn add_peer(&mut self, peer: PublicKey, addresses: &[Address]);
 
-    /// Connects to a peer; what comes of it is told by [`Notice::State`].
-    ///
-    /// # Errors
-    ///
-    /// See [`ConnectError`].
-    fn connect(&mut self, peer: PublicKey) -> Result<(), ConnectError>;
+    /// Connects to a peer that is not connected or being connected already.
+    fn connect(&mut self, peer: PublicKey);
 
-    /// Ends whatever there is with a peer. Returns whether there was anything to end.
-    fn disconnect(&mut self, peer: PublicKey) -> bool;
+    /// Ends whatever there is with a peer.
+    fn disconnect(&mut self, peer: PublicKey);
 
     /// Sends a message to a peer that is Established.
     ///

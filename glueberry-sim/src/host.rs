@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use glueberry_proto::book::Book;
-use glueberry_proto::handler::Handler;
+use glueberry_proto::handler::{Handler, Notice};
 use glueberry_proto::{ConnectionId, ConnectionState, DialId, Node, PublicKey, ToNode};
 
 use crate::rng::Rng;
@@ -52,6 +52,8 @@ pub(crate) struct Host {
     /// Of each peer: when it was disconnected here.
     pub(crate) parted: Vec<u64>,
     pub(crate) app: App,
+    /// What the program is still to be told.
+    pub(crate) failures: VecDeque<Notice>,
     /// The program that runs here in place of the scripted application.
     pub(crate) program: Program,
 }
@@ -176,6 +178,7 @@ impl Host {
                 retry_is_due: vec![false; peers],
                 ..App::default()
             },
+            failures: VecDeque::new(),
             program: Program::default(),
         }
     }
@@ -188,6 +191,7 @@ impl Host {
     /// Forgets what a killed process forgets.
     pub(crate) fn forget(&mut self) {
         self.program = Program::default();
+        self.failures.clear();
         self.node = None;
         self.links.clear();
         self.dials.clear();

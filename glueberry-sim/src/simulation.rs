@@ -29,8 +29,8 @@ use crate::world::{Look, Programs, World, address_of};
 ///     fn on_start(&mut self, context: &mut dyn Context) {
 ///         let first = &self.0[0];
 ///         if first.key != context.own_key() {
-///             context.add_peer(first.key, &[first.address.clone()]).unwrap();
-///             context.connect(first.key).unwrap();
+///             context.add_peer(first.key, &[first.address.clone()]);
+///             context.connect(first.key);
 ///         }
 ///     }
 ///     fn on_event(&mut self, _: &mut dyn Context, _: Notice) {}

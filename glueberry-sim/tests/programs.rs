@@ -55,8 +55,8 @@ impl Handler for Gossip {
 
     fn on_timer(&mut self, context: &mut dyn Context, tick: u64) {
         let next = self.peers[(self.place + 1) % self.peers.len()].clone();
-        context.add_peer(next.key, &[next.address]).ok();
-        context.connect(next.key).ok();
+        context.add_peer(next.key, &[next.address]);
+        context.connect(next.key);
         if !self.is_careless || tick == 3 {
             let words: Vec<u64> = self.known.iter().copied().collect();
             self.tell(context, &words);

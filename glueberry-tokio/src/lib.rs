@@ -52,6 +52,7 @@ mod desk;
 mod driver;
 mod error;
 mod events;
+mod handler;
 mod health;
 mod inbox;
 mod keeper;
@@ -86,6 +87,7 @@ pub use glueberry_proto::{
     CloseReason, Closed, ConnectionState, Direction, Profile, ProtocolVersion, PublicKey,
     ReconnectPolicy, StateReason, StreamName,
 };
+pub use handler::run_handler;
 pub use health::{CheckName, Health, HealthCheck};
 pub use inbox::Messages;
 /// Identities, re-exported so that versions match.

@@ -80,6 +80,7 @@ pub(crate) enum Wake {
     Dial(usize, u64, DialId),
     Saved(usize, u64),
     Program(usize, u64, u64),
+    Failed(usize, u64),
     // One end of a connection.
     Words(usize, Side),
     Session(usize, Side),
@@ -252,6 +253,7 @@ impl World {
             Wake::Dial(host, life, dial) => self.dial_goes_on(host, life, dial),
             Wake::Saved(host, life) => self.saved(host, life),
             Wake::Program(host, life, timer) => self.program_timer(host, life, timer),
+            Wake::Failed(host, life) => self.program_failed(host, life),
             Wake::Words(link, side) => self.read_words(link, side),
             Wake::Session(link, side) => self.session_timer(link, side),
             Wake::Take(link, side) => self.take(link, side),

@@ -79,6 +79,7 @@ impl World {
             | Wake::Flow(host, _)
             | Wake::Saved(host, _)
             | Wake::Program(host, ..)
+            | Wake::Failed(host, _)
             | Wake::Dial(host, ..) => Some(host),
             Wake::Words(link, side)
             | Wake::Session(link, side)

@@ -150,7 +150,8 @@ impl World {
         self.hosts[host].told[peer] = (event.state, self.now);
         self.app_event(host, peer, &event);
         if self.runs_programs() {
-            self.tell_program(host, Notice::State(event));
+            let ConnectionEvent { peer, state, direction, reason, .. } = event;
+            self.tell_program(host, Notice::State { peer, state, direction, reason });
         }
     }
 

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use glueberry_proto::handler::{Context, Handler, Notice};
-use glueberry_proto::{
-    AddPeerError, Address, ConnectError, ConnectionState, Instant, PublicKey, SendError, StreamName,
-};
+use glueberry_proto::{Address, ConnectionState, Instant, PublicKey, SendError, StreamName};
 
 use super::{Wake, World};
 use crate::check::Invariant;
@@ -102,6 +100,15 @@ impl World {
         self.call_program(host, |program, hand| program.on_event(hand, notice));
     }
 
+    /// Tells a program what could not be done a moment ago.
+    pub(super) fn program_failed(&mut self, host: usize, life: u64) {
+        if self.hosts[host].life == life
+            && let Some(notice) = self.hosts[host].failures.pop_front()
+        {
+            self.tell_program(host, notice);
+        }
+    }
+
     pub(super) fn program_timer(&mut self, host: usize, life: u64, timer: u64) {
         if self.hosts[host].life == life && !self.hosts[host].is_stopping {
             self.note(host, NOWHERE, Kind::Timer, (timer, 0));
@@ -148,6 +155,18 @@ impl World {
     }
 }
 
+impl Hand<'_> {
+    /// Tells the program later that something could not be done.
+    fn report(&mut self, peer: PublicKey, done: Result<(), impl std::fmt::Display>) {
+        if let Err(error) = done {
+            let host = &mut self.world.hosts[self.host];
+            host.failures.push_back(Notice::Failed { peer, why: error.to_string() });
+            let wake = Wake::Failed(self.host, host.life);
+            self.world.queue.push(self.world.now + SOON, wake);
+        }
+    }
+}
+
 impl Context for Hand<'_> {
     fn now(&self) -> Instant {
         self.world.at()
@@ -166,33 +185,32 @@ impl Context for Hand<'_> {
         node.map_or(ConnectionState::Disconnected, |node| node.state(peer))
     }
 
-    fn add_peer(&mut self, peer: PublicKey, addresses: &[Address]) -> Result<(), AddPeerError> {
+    fn add_peer(&mut self, peer: PublicKey, addresses: &[Address]) {
         let now = self.now();
-        let Some(node) = self.world.hosts[self.host].node.as_mut() else {
-            return Ok(());
-        };
-        let added = node.add_peer(now, peer, addresses);
-        self.world.input_of_node(self.host, Kind::AddPeer, (0, u64::from(added.is_ok())));
-        added
+        if let Some(node) = self.world.hosts[self.host].node.as_mut() {
+            let added = node.add_peer(now, peer, addresses);
+            self.world.input_of_node(self.host, Kind::AddPeer, (0, u64::from(added.is_ok())));
+            self.report(peer, added);
+        }
     }
 
-    fn connect(&mut self, peer: PublicKey) -> Result<(), ConnectError> {
+    fn connect(&mut self, peer: PublicKey) {
         let now = self.now();
         let Some(node) = self.world.hosts[self.host].node.as_mut() else {
-            return Err(ConnectError::ShuttingDown);
+            return;
         };
         let connected = node.connect(now, peer);
         if let Some(peer) = self.world.peers.get(&peer) {
             self.world.hosts[self.host].asked[*peer] |= connected.is_ok();
         }
         self.world.input_of_node(self.host, Kind::Connect, (0, u64::from(connected.is_ok())));
-        connected
+        self.report(peer, connected);
     }
 
-    fn disconnect(&mut self, peer: PublicKey) -> bool {
+    fn disconnect(&mut self, peer: PublicKey) {
         let (now, host) = (self.now(), self.host);
         let Some(node) = self.world.hosts[host].node.as_mut() else {
-            return false;
+            return;
         };
         let was_any = node.disconnect(now, peer);
         if let Some(other) = self.world.peers.get(&peer).copied() {
@@ -202,7 +220,6 @@ impl Context for Hand<'_> {
             }
         }
         self.world.input_of_node(host, Kind::Disconnect, (0, u64::from(was_any)));
-        was_any
     }
 
     fn send(
@@ -240,3 +257,6 @@ impl Context for Hand<'_> {
         self.world.queue.push(at, Wake::Program(self.host, life, timer));
     }
 }
+
+/// Microseconds after which a program hears that something could not be done.
+const SOON: u64 = 100;

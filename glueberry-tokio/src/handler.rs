@@ -1,0 +1,294 @@
+//! Running a program that was written against the core's handler trait.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as Waking, Poll};
+use std::time::{Duration, Instant as StdInstant};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::FuturesUnordered;
+use glueberry_proto::handler::{Context, Handler, Notice};
+use glueberry_proto::{Address, ConnectionState, Instant, PublicKey, SendError, StreamName};
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+
+use crate::clock::Clock;
+use crate::error::{Error, ErrorCode};
+use crate::events::{Event, Events, StateChanged};
+use crate::inbox::Messages;
+use crate::message::Message;
+use crate::node::Node;
+use crate::runtime::Runtime;
+
+/// Runs a program on a node until that is shut down, and returns it.
+///
+/// The same program runs unchanged in `glueberry-sim`. The runner completes the handshake with
+/// every peer as soon as it is Connected, for `streams`; `messages` are the node's
+/// [`messages`](Node::messages).
+///
+/// `examples/counter` of `glueberry-sim` is such a program, run in both places.
+pub async fn run_handler<H: Handler>(
+    node: &Node,
+    messages: Messages,
+    runtime: Arc<dyn Runtime>,
+    streams: &[StreamName],
+    handler: H,
+) -> H {
+    let clock = Clock::starting_at(runtime.now());
+    let events = node.events();
+    let hand = Hand {
+        node: node.clone(),
+        runtime,
+        clock,
+        streams: streams.iter().map(|stream| stream.as_str().to_owned()).collect(),
+        timers: BTreeMap::new(),
+        next: 0,
+        tasks: FuturesUnordered::new(),
+        notices: VecDeque::new(),
+    };
+    let mut runner = Runner { hand, events, messages, handler };
+    runner.handler.on_start(&mut runner.hand);
+    while runner.turn().await {}
+    runner.handler
+}
+
+/// What the program is told next.
+enum Next {
+    Event(Event),
+    Message(Message),
+    Notice(Notice),
+    Timer(u64),
+    /// Something was done, of which there is nothing to tell.
+    Nothing,
+    Over,
+}
+
+struct Runner<H> {
+    hand: Hand,
+    events: Events,
+    messages: Messages,
+    handler: H,
+}
+
+/// Something that the node is asked for, and what to tell if it could not be done.
+type Request = Pin<Box<dyn Future<Output = Option<Notice>> + Send>>;
+
+struct Hand {
+    node: Node,
+    runtime: Arc<dyn Runtime>,
+    clock: Clock,
+    streams: Vec<String>,
+    /// By when they are due, and in which order they were set.
+    timers: BTreeMap<(StdInstant, u64), Timed>,
+    next: u64,
+    tasks: FuturesUnordered<Request>,
+    notices: VecDeque<Notice>,
+}
+
+/// What is due at a time.
+enum Timed {
+    Timer(u64),
+    Notice(Notice),
+}
+
+impl<H: Handler> Runner<H> {
+    /// Waits for the next thing and tells the program; returns whether the node goes on.
+    async fn turn(&mut self) -> bool {
+        let deadline = self.hand.timers.first_key_value().map(|((at, _), _)| *at);
+        let mut alarm = self.hand.runtime.timer();
+        alarm.reset(deadline);
+        let next = poll_fn(|cx| {
+            if let Poll::Ready(next) = self.poll(cx) {
+                return Poll::Ready(next);
+            }
+            match alarm.poll(cx) {
+                Poll::Ready(()) => Poll::Ready(self.hand.due()),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        let (handler, hand) = (&mut self.handler, &mut self.hand);
+        match next {
+            Next::Event(event) => {
+                for notice in hand.notices_of(event) {
+                    handler.on_event(hand, notice);
+                }
+            }
+            Next::Message(message) => {
+                let from = PublicKey::try_from(&message.peer);
+                if let (Ok(from), Some(stream)) = (from, message.stream_name()) {
+                    handler.on_message(hand, from, &stream.clone(), message.data);
+                }
+            }
+            Next::Notice(notice) => handler.on_event(hand, notice),
+            Next::Timer(timer) => handler.on_timer(hand, timer),
+            Next::Nothing => {}
+            Next::Over => return false,
+        }
+        true
+    }
+
+    fn poll(&mut self, cx: &mut Waking<'_>) -> Poll<Next> {
+        if let Some(notice) = self.hand.notices.pop_front() {
+            return Poll::Ready(Next::Notice(notice));
+        }
+        // Events first: a message comes from a peer of which the program has heard.
+        match pin!(&mut self.events).poll_next(cx) {
+            Poll::Ready(Some(event)) => return Poll::Ready(Next::Event(event)),
+            Poll::Ready(None) => return Poll::Ready(Next::Over),
+            Poll::Pending => {}
+        }
+        if let Poll::Ready(Some(done)) = pin!(&mut self.hand.tasks).poll_next(cx) {
+            return Poll::Ready(done.map_or(Next::Nothing, Next::Notice));
+        }
+        match pin!(&mut self.messages).poll_next(cx) {
+            Poll::Ready(Some(message)) => Poll::Ready(Next::Message(message)),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Hand {
+    /// Removes and returns what is due first.
+    fn due(&mut self) -> Next {
+        match self.timers.pop_first() {
+            Some((_, Timed::Timer(timer))) => Next::Timer(timer),
+            Some((_, Timed::Notice(notice))) => Next::Notice(notice),
+            None => Next::Nothing,
+        }
+    }
+
+    /// Returns what the program is told of an event, and does what is due to the peer.
+    fn notices_of(&mut self, event: Event) -> Vec<Notice> {
+        let key = |peer: &PeerId| PublicKey::try_from(peer).ok();
+        match event {
+            Event::State(changed) => self.changed(changed).into_iter().collect(),
+            Event::Snapshot(all) => {
+                all.into_iter().filter_map(|changed| self.changed(changed)).collect()
+            }
+            Event::StreamInterrupted { peer, stream, in_doubt } => {
+                let notice = key(&peer).map(|peer| Notice::Interrupted { peer, stream, in_doubt });
+                notice.into_iter().collect()
+            }
+            Event::SessionClosed { peer, closed } => {
+                key(&peer).map(|peer| Notice::Closed { peer, closed }).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn changed(&mut self, changed: StateChanged) -> Option<Notice> {
+        let StateChanged { peer, state, direction, reason, .. } = changed;
+        let key = PublicKey::try_from(&peer).ok()?;
+        if state == ConnectionState::Connected {
+            let (node, streams) = (self.node.clone(), self.streams.clone());
+            self.tasks.push(Box::pin(async move {
+                // How it ends is told by the state, either way.
+                node.complete_handshake(peer, key, &streams).await.ok();
+                None
+            }));
+        }
+        Some(Notice::State { peer: key, state, direction, reason })
+    }
+
+    /// Has something done, and told if it can't be.
+    fn request(
+        &self,
+        peer: PublicKey,
+        request: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) {
+        self.tasks.push(Box::pin(async move {
+            let failed = request.await.err()?;
+            Some(Notice::Failed { peer, why: failed.to_string() })
+        }));
+    }
+
+    fn later(&mut self, after: Duration, timed: Timed) {
+        // What is beyond the end of time is never due.
+        if let Some(at) = self.runtime.now().checked_add(after) {
+            self.next += 1;
+            self.timers.insert((at, self.next), timed);
+        }
+    }
+}
+
+impl Context for Hand {
+    fn now(&self) -> Instant {
+        self.clock.at(self.runtime.now())
+    }
+
+    fn own_key(&self) -> PublicKey {
+        self.node.public_key()
+    }
+
+    fn random(&mut self) -> u64 {
+        // Without entropy there is no node either: the system's generator has worked before.
+        getrandom::u64().unwrap_or_default()
+    }
+
+    fn state(&self, peer: PublicKey) -> ConnectionState {
+        self.node.connection_state(peer.into())
+    }
+
+    fn add_peer(&mut self, peer: PublicKey, addresses: &[Address]) {
+        let parsed: Result<Vec<Multiaddr>, _> =
+            addresses.iter().map(|address| address.as_str().parse()).collect();
+        match parsed {
+            Ok(addresses) => {
+                let node = self.node.clone();
+                self.request(peer, async move { node.add_peer(peer.into(), addresses).await });
+            }
+            Err(error) => {
+                self.notices.push_back(Notice::Failed { peer, why: error.to_string() });
+            }
+        }
+    }
+
+    fn connect(&mut self, peer: PublicKey) {
+        let node = self.node.clone();
+        self.request(peer, async move { node.connect(peer.into()).await });
+    }
+
+    fn disconnect(&mut self, peer: PublicKey) {
+        let node = self.node.clone();
+        self.tasks.push(Box::pin(async move {
+            // There was nothing to end, which is as well.
+            node.disconnect(peer.into()).await.ok();
+            None
+        }));
+    }
+
+    fn send(
+        &mut self,
+        peer: PublicKey,
+        stream: &StreamName,
+        message: Bytes,
+    ) -> Result<(), SendError> {
+        let size = message.len();
+        let sent = self.node.try_send(peer.into(), stream.as_str(), message);
+        sent.map_err(|error| match error.code() {
+            ErrorCode::Backpressure => {
+                let notice = Notice::Writable { peer, stream: stream.clone() };
+                self.later(ROOM, Timed::Notice(notice));
+                SendError::Backpressure
+            }
+            // How far below the limit lies, the node's configuration says.
+            ErrorCode::MessageTooLarge => {
+                SendError::TooLarge { size, limit: size.saturating_sub(1) }
+            }
+            ErrorCode::StreamNotFound | ErrorCode::InvalidStreamName => SendError::UnknownStream,
+            ErrorCode::HandshakeNotComplete => SendError::NotEstablished,
+            _ => SendError::Closed,
+        })
+    }
+
+    fn set_timer(&mut self, timer: u64, after: Duration) {
+        self.later(after, Timed::Timer(timer));
+    }
+}
+
+/// Time after which a full queue may have room again.
+const ROOM: Duration = Duration::from_millis(10);
