@@ -383,10 +383,10 @@ impl<T: Transport + Unpin> Future for NodeDriver<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        this.node.set_wall_time(this.now(), wall_time(SystemTime::now()));
         loop {
             let letters = this.shared.mailbox.take(cx);
             let mut moved = !letters.is_empty();
-            this.node.set_wall_time(this.now(), wall_time(SystemTime::now()));
             for letter in letters {
                 this.letter(letter);
             }

@@ -267,8 +267,16 @@ impl Node {
     /// Cuts off whoever is banned by what the book and the calendar say now.
     fn cut_off_all_banned(&mut self) {
         let wall = self.wall_now();
-        let banned: Vec<PublicKey> =
-            self.peers.keys().filter(|peer| self.book.is_blacklisted(*peer, wall)).collect();
+        let has_anything = |peer: PublicKey| {
+            self.state(peer) != ConnectionState::Disconnected
+                || self.is_dialling(peer)
+                || self.peers.get(peer).is_some_and(|peer| peer.live_sessions().next().is_some())
+        };
+        let banned: Vec<PublicKey> = self
+            .peers
+            .keys()
+            .filter(|peer| self.book.is_blacklisted(*peer, wall) && has_anything(*peer))
+            .collect();
         for peer in banned {
             self.cut_off_banned(peer);
         }

@@ -217,3 +217,21 @@ fn a_disconnect_is_not_undone() {
         states_are_legal(&world);
     }
 }
+
+#[test]
+fn a_ban_is_said_once_to_a_session_however_often_the_time_is_told() {
+    let mut world = world(BOTH[0]);
+    world.establish(&["chat"]);
+    let now = world.now;
+    let node = &mut world.hosts[A].node;
+    node.blacklist(now, key(B), None).unwrap();
+    let wall = glueberry_proto::WallTime::UNIX_EPOCH;
+    let mut words = 0;
+    for _ in 0..5 {
+        node.set_wall_time(now, wall);
+        while let Some(action) = node.poll_action() {
+            words += usize::from(matches!(action, glueberry_proto::NodeAction::Forward { .. }));
+        }
+    }
+    assert_eq!(words, 1);
+}

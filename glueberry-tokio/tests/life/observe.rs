@@ -25,6 +25,10 @@ fn statistics_count_what_was_exchanged() {
             a.node.send(b.id(), STREAM, vec![0; 100]).await.unwrap();
             b.message().await;
         }
+        // They are counted when the task of the session comes to rest.
+        eventually("all are counted", || a.node.messages_sent(b.id()) == 4).await;
+        let counted = || b.node.peer_statistics(a.id()).is_some_and(|it| it.messages_received == 4);
+        eventually("all are counted", counted).await;
         let sent = a.node.peer_statistics(b.id()).unwrap();
         assert!(sent.is_connected && sent.is_outbound);
         assert_eq!((sent.messages_sent, sent.bytes_sent), (4, 305));
