@@ -21,6 +21,12 @@
 //!
 //! In a shared swarm a session ends without its connection, and v1 has no word for that either: the
 //! peer notices when a stream is refused, or when this node begins the next session.
+//!
+//! **Known to fail:** a session that begins on a shared connection right after another has ended there
+//! is, one time in three, never Established: the peer takes the answer to its probe for a sign that the
+//! old one lives. And of two dials that cross over TCP with TLS, one may fail. So the suites over
+//! swarms are run by name and are not yet among those that must pass:
+//! `cargo test -p glueberry-libp2p --test swarm`, `cargo test -p glueberry-tests --test matrix`.
 
 mod behaviour;
 mod handler;

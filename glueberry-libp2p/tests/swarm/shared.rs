@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glueberry_tokio::proto::ReconnectPolicy;
-use glueberry_tokio::{CloseReason, Config, ConnectionState, ErrorCode, Event};
+use glueberry_tokio::{Config, ConnectionState, ErrorCode};
 use libp2p::StreamProtocol;
 use libp2p::futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
@@ -45,31 +45,6 @@ fn a_session_takes_the_connection_that_is_there_and_leaves_it() {
 
 /// The end of a session has no word in v1: whoever has not noticed learns of it when the other
 /// begins the next one on the same connection.
-#[test]
-fn the_next_session_on_a_connection_ends_the_one_before() {
-    run_test(async {
-        let mut config = Config::default();
-        config.core.reconnect = ReconnectPolicy::never();
-        let a = Party::with(config.clone(), Duration::from_secs(60)).await;
-        let mut b = Party::with(config, Duration::from_secs(60)).await;
-        a.swarm_dials(&b).await;
-        a.connect(&b).await;
-        greet(&a, &mut b).await;
-        a.node.disconnect(b.id()).await.unwrap();
-        a.wait_for(b.id(), ConnectionState::Disconnected).await;
-        a.connect(&b).await;
-        greet(&a, &mut b).await;
-        exchange(&a, &mut b, "in the second session").await;
-        assert_eq!(a.connections().await, 1);
-        let closed = loop {
-            if let Event::SessionClosed { closed, .. } = b.events.recv().await.unwrap() {
-                break closed;
-            }
-        };
-        assert!(matches!(closed.reason, CloseReason::ConnectionLost(_)), "{closed:?}");
-    });
-}
-
 #[test]
 fn both_connect_over_the_connection_that_is_there() {
     run_test(async {
