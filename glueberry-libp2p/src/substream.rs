@@ -19,6 +19,8 @@ pub(crate) struct Substream {
     wants_flush: bool,
     writing: Writing,
     reading_is_over: bool,
+    /// The peer's half is over; whether it also refuses ours shows only by writing.
+    may_be_refused: bool,
     /// The multiplexer has said "not now" and will wake the task.
     is_write_blocked: bool,
     is_read_blocked: bool,
@@ -64,6 +66,7 @@ impl Substream {
             wants_flush: false,
             writing: Writing::Open,
             reading_is_over: false,
+            may_be_refused: false,
             is_write_blocked: false,
             is_read_blocked: false,
         }
@@ -118,6 +121,7 @@ impl Substream {
         now: Instant,
         scratch: &mut Scratch,
     ) -> Moved {
+        let was_over = self.reading_is_over;
         let wrote = self.poll_write(cx, session, now);
         let mut moved = Moved::default();
         moved.has_more = (0..READS_PER_POLL).all(|_| {
@@ -125,7 +129,7 @@ impl Substream {
             moved.has_heard |= read;
             read
         });
-        moved.has_more |= wrote;
+        moved.has_more |= wrote || was_over != self.reading_is_over;
         moved
     }
 
@@ -136,6 +140,10 @@ impl Substream {
         match self.writing {
             Writing::Open if self.wants_write => self.write(cx, session, now),
             Writing::Open if self.wants_flush => self.flush(cx),
+            Writing::Open if self.may_be_refused => match self.is_refused(cx) {
+                true => self.write_failed(session, now),
+                false => false,
+            },
             Writing::Closing => self.close(cx, session, now),
             _ => false,
         }
@@ -247,16 +255,22 @@ impl Substream {
     /// Tells a clean end from a reset, which yamux reports alike: after a reset it refuses to
     /// write.
     fn end_of_read(&mut self, cx: &mut Context<'_>) -> SubstreamEnd {
-        if self.writing == Writing::Open
-            && matches!(Pin::new(&mut self.stream).poll_write(cx, &[]), Poll::Ready(Err(_)))
-        {
+        if self.writing == Writing::Open && self.is_refused(cx) {
             return SubstreamEnd::Reset;
         }
         SubstreamEnd::Finished
     }
 
+    /// Tells whether nothing more can be written.
+    fn is_refused(&mut self, cx: &mut Context<'_>) -> bool {
+        matches!(Pin::new(&mut self.stream).poll_write(cx, &[]), Poll::Ready(Err(_)))
+    }
+
     fn read_ended(&mut self, session: &mut Session, now: Instant, end: SubstreamEnd) {
         self.reading_is_over = true;
+        // yamux would send an empty frame at each try, and has no way to end one half and refuse
+        // the other.
+        self.may_be_refused = end == SubstreamEnd::Reset || self.order == Order::PerSubstream;
         self.buffer.ended(session, now, end);
         if end == SubstreamEnd::Finished && self.order == Order::PerSubstream {
             // A peer ends its half in answer to the end of ours, or has no more to say: it has

@@ -163,7 +163,7 @@ impl Hand {
     }
 
     /// Returns what the program is told of an event, and does what is due to the peer.
-    fn notices_of(&mut self, event: Event) -> Vec<Notice> {
+    fn notices_of(&self, event: Event) -> Vec<Notice> {
         let key = |peer: &PeerId| PublicKey::try_from(peer).ok();
         match event {
             Event::State(changed) => self.changed(changed).into_iter().collect(),
@@ -181,7 +181,7 @@ impl Hand {
         }
     }
 
-    fn changed(&mut self, changed: StateChanged) -> Option<Notice> {
+    fn changed(&self, changed: StateChanged) -> Option<Notice> {
         let StateChanged { peer, state, direction, reason, .. } = changed;
         let key = PublicKey::try_from(&peer).ok()?;
         if state == ConnectionState::Connected {

@@ -39,6 +39,8 @@
 //! # Logs
 //!
 #![doc = include_str!("../LOGGING.md")]
+//!
+//! Where each name of the architecture document lives here is told in `DOCUMENT.md`.
 
 #[doc(hidden)]
 pub mod adapter;

@@ -4,7 +4,10 @@
 //! fabrics and prints the table; behind `--`, words choose scenarios by their names. The program
 //! on the front page of the repository is compiled and run as a test of the documentation.
 
+#[cfg(test)]
+mod document;
 pub mod fabric;
+pub mod interop;
 pub mod party;
 pub mod proxy;
 pub mod scenarios;

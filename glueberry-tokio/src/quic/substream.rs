@@ -17,6 +17,8 @@ pub(super) struct QuicSubstream {
     wants_write: bool,
     writing: Writing,
     reading_is_over: bool,
+    /// The peer's half is over: whether it also refuses this side's.
+    refusal: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
     /// The transport has said "not now" and will wake the task.
     is_write_blocked: bool,
     is_read_blocked: bool,
@@ -39,6 +41,7 @@ impl QuicSubstream {
             wants_write: true,
             writing: Writing::Open,
             reading_is_over: false,
+            refusal: None,
             is_write_blocked: false,
             is_read_blocked: false,
         }
@@ -99,6 +102,7 @@ impl QuicSubstream {
         }
         match &mut self.writing {
             Writing::Open if self.wants_write => {}
+            Writing::Open => return self.poll_refusal(cx, session, now),
             Writing::Finished(acknowledged) => {
                 let Poll::Ready(is_acknowledged) = acknowledged.as_mut().poll(cx) else {
                     self.is_write_blocked = true;
@@ -112,7 +116,7 @@ impl QuicSubstream {
                 }
                 return true;
             }
-            Writing::Open | Writing::Over => return false,
+            Writing::Over => return false,
         }
         for _ in 0..WRITES_PER_POLL {
             let Some(chunk) = self.buffer.chunk(session) else {
@@ -142,6 +146,21 @@ impl QuicSubstream {
             }
         }
         true
+    }
+
+    /// A peer that gives a substream up may have nothing written to it that would tell.
+    fn poll_refusal(&mut self, cx: &mut Context<'_>, session: &mut Session, now: Instant) -> bool {
+        let Some(Poll::Ready(is_refused)) =
+            self.refusal.as_mut().map(|refusal| refusal.as_mut().poll(cx))
+        else {
+            return false;
+        };
+        self.refusal = None;
+        if is_refused {
+            self.writing = Writing::Over;
+            self.buffer.ended(session, now, SubstreamEnd::Stopped);
+        }
+        is_refused
     }
 
     fn finish_if_asked(&mut self) -> bool {
@@ -205,8 +224,10 @@ impl QuicSubstream {
 
     fn read_ended(&mut self, session: &mut Session, now: Instant, end: SubstreamEnd) -> bool {
         self.reading_is_over = true;
+        let stopped = self.send.stopped();
+        self.refusal = Some(Box::pin(async move { matches!(stopped.await, Ok(Some(_))) }));
         self.buffer.ended(session, now, end);
-        false
+        true
     }
 }
 

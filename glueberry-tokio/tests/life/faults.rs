@@ -91,11 +91,10 @@ fn simultaneous_dial_and_simultaneous_first_send_lose_nothing_between_our_nodes(
             drop(tokio::join!(a.node.connect(b.id()), b.node.connect(a.id())));
             // What is said first is heard, over whichever connection.
             let (to_a, to_b) = (a.id(), b.id());
-            let (first, second) = tokio::join!(
+            tokio::join!(
                 say(&a, to_b, format!("{round} from a")),
                 say(&b, to_a, format!("{round} from b"))
             );
-            drop((first, second));
             assert_eq!(b.messages.recv().await.unwrap().data, format!("{round} from a"));
             assert_eq!(a.messages.recv().await.unwrap().data, format!("{round} from b"));
             let (a_key, b_key) = (a.node.public_key(), b.node.public_key());

@@ -10,7 +10,7 @@ use glueberry_tokio::{
     HandshakeOutcome, Metrics, ReconnectPolicy,
 };
 
-use crate::support::{Party, STREAM, any_port, eventually, pair, quick, run};
+use crate::support::{Party, STREAM, eventually, pair, quick, run};
 
 #[test]
 fn statistics_count_what_was_exchanged() {
@@ -216,7 +216,7 @@ fn every_metric_and_statistic_is_really_fed() {
         config.delivery = Delivery::DropNewest;
         config.core.reconnect = ReconnectPolicy::never();
         config.core.dial_timeout = Duration::from_millis(300);
-        let counted = |metrics: &Arc<Counting>| metrics.clone() as Arc<dyn Metrics>;
+        let counted = |metrics: &Arc<Counting>| -> Arc<dyn Metrics> { metrics.clone() };
         let identity = Keypair::generate_ed25519;
         let a = Party::of(identity(), config.clone(), |it| it.metrics(counted(&ours))).await;
         let mut b = Party::of(identity(), config.clone(), |it| it.metrics(counted(&theirs))).await;
@@ -272,6 +272,5 @@ fn every_metric_and_statistic_is_really_fed() {
             eventually(name, || metrics.count(name) > 0).await;
         }
         assert_eq!(ours.count("sent chat 10"), 500);
-        drop(any_port());
     });
 }

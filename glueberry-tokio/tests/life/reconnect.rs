@@ -88,9 +88,9 @@ fn what_was_sent_before_a_shutdown_arrives_or_is_named() {
         let mut events = a.node.events();
         a.node.shutdown().await;
         let closed = loop {
-            match events.recv().await.expect("the end of the session is told") {
-                Event::SessionClosed { closed, .. } => break closed,
-                _ => {}
+            let event = events.recv().await.expect("the end of the session is told");
+            if let Event::SessionClosed { closed, .. } = event {
+                break closed;
             }
         };
         assert_eq!(closed.reason, CloseReason::Disconnected);

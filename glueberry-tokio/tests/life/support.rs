@@ -132,7 +132,6 @@ impl Party {
 /// Completes every handshake of a node as soon as it can.
 pub(crate) fn greet(node: Node) {
     let mut connected = node.events_for_states([ConnectionState::Connected]);
-    let node = std::sync::Arc::new(node);
     tokio::spawn(async move {
         while let Some(event) = connected.recv().await {
             let Some((peer, _)) = event.state() else { continue };

@@ -1,0 +1,8 @@
+//! A behaviour in swarms that others use too, and nodes behind relays.
+
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
+
+mod gates;
+mod relays;
+mod shared;
+mod support;
