@@ -26,19 +26,20 @@ use crate::runtime::Runtime;
 /// Runs a program on a node until that is shut down, and returns it.
 ///
 /// The same program runs unchanged in `glueberry-sim`. The runner completes the handshake with
-/// every peer as soon as it is Connected, for `streams`; `messages` are the node's
-/// [`messages`](Node::messages).
+/// every peer as soon as it is Connected, for `streams`. `events` and `messages` are the node's
+/// [`events`](Node::events) and [`messages`](Node::messages); subscribe before anybody knows where
+/// the node listens, or peers that came earlier are missed.
 ///
 /// `examples/counter` of `glueberry-sim` is such a program, run in both places.
 pub async fn run_handler<H: Handler>(
     node: &Node,
+    events: Events,
     messages: Messages,
     runtime: Arc<dyn Runtime>,
     streams: &[StreamName],
     handler: H,
 ) -> H {
     let clock = Clock::starting_at(runtime.now());
-    let events = node.events();
     let hand = Hand {
         node: node.clone(),
         runtime,

@@ -69,11 +69,13 @@ fn simulate(seeds: u64) -> Result<()> {
 async fn over_quic() -> Result<Vec<u64>> {
     let runtime: Arc<dyn Runtime> =
         Arc::new(TokioRuntime::current().ok_or("there is no tokio runtime")?);
-    let mut nodes = Vec::new();
+    let (mut nodes, mut events) = (Vec::new(), Vec::new());
     for _ in 0..NODES {
         let listens = "/ip4/127.0.0.1/udp/0/quic-v1".parse()?;
         let builder = Node::builder(Keypair::generate_ed25519()).listen(listens).streams([STREAM]);
-        nodes.push(builder.runtime(runtime.clone()).build().await?);
+        let node = builder.runtime(runtime.clone()).build().await?;
+        events.push(node.events());
+        nodes.push(node);
     }
     let peers: Vec<(PublicKey, Address)> = nodes
         .iter()
@@ -81,14 +83,14 @@ async fn over_quic() -> Result<Vec<u64>> {
         .collect();
     let stream = StreamName::new(STREAM)?;
     let mut running = Vec::new();
-    for (place, node) in nodes.iter().enumerate() {
+    for ((place, node), events) in nodes.iter().enumerate().zip(events) {
         let next = (place + 1) % peers.len();
         let pace = (RAISES, Duration::from_millis(20));
         let counter = Counter::new(peers.clone(), next, stream.clone(), pace);
         let messages = node.messages().ok_or("the messages have a reader")?;
         let (node, runtime, streams) = (node.clone(), runtime.clone(), [stream.clone()]);
         running.push(tokio::spawn(async move {
-            run_handler(&node, messages, runtime, &streams, counter).await
+            run_handler(&node, events, messages, runtime, &streams, counter).await
         }));
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
