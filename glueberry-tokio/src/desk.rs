@@ -40,6 +40,8 @@ impl BookDesk {
     pub(crate) fn save(&mut self, node: &mut Node, now: Instant) {
         let revision = node.book().revision();
         match &self.keeper {
+            // What is known now is about to be replaced, and must not replace what is read.
+            Some(_) if !self.reloading.is_empty() => node.handle_book_not_saved(now),
             None => node.handle_book_saved(now, revision),
             Some(keeper) if keeper.save(node.book().emit(), revision) => self.is_saving = true,
             Some(_) => node.handle_book_not_saved(now),
@@ -78,13 +80,7 @@ impl BookDesk {
             Ok(revision) => {
                 node.handle_book_saved(now, revision);
                 self.trouble = None;
-                if node.book().unsaved() == Unsaved::Nothing {
-                    for answer_to in self.flushing.drain(..) {
-                        answer(answer_to, Ok(()));
-                    }
-                } else if !self.flushing.is_empty() {
-                    node.flush_book(now);
-                }
+                self.go_on_flushing(node, now);
                 None
             }
             Err(error) => {
@@ -119,7 +115,22 @@ impl BookDesk {
             let failed = |text: String| Error::because(ErrorCode::AddressBookFailed, text);
             answer(answer_to, result.clone().map_err(failed));
         }
+        self.go_on_flushing(node, now);
         troubles
+    }
+
+    /// Answers who waits for all to be stored, or has stored what is left.
+    fn go_on_flushing(&mut self, node: &mut Node, now: Instant) {
+        if self.flushing.is_empty() || self.is_saving {
+            return;
+        }
+        if node.book().unsaved() == Unsaved::Nothing {
+            for answer_to in self.flushing.drain(..) {
+                answer(answer_to, Ok(()));
+            }
+        } else {
+            node.flush_book(now);
+        }
     }
 
     /// Returns what is wrong with the stored book, until a save succeeds.

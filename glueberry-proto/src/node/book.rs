@@ -231,7 +231,11 @@ impl Node {
         match self.book.unsaved() {
             Unsaved::Critical => self.ask_to_save(),
             Unsaved::Lazy => self.flush_later(),
-            Unsaved::Nothing => self.saving.flush_at = None,
+            // A flush may have been wanted while the save that has just ended was under way.
+            Unsaved::Nothing => {
+                self.saving.flush_at = None;
+                self.saving.is_wanted = false;
+            }
         }
     }
 

@@ -280,6 +280,21 @@ fn the_book_is_stored_at_once_or_with_the_next_flush() {
 }
 
 #[test]
+fn a_flush_behind_a_save_stores_nothing_twice() {
+    let mut lab = Lab::new(|_| {});
+    lab.node.blacklist(NOW, stranger(1), None).unwrap();
+    assert!(matches!(lab.node.poll_action(), Some(NodeAction::SaveBook)));
+    let revision = lab.node.book().revision();
+    // The file may be edited once it is known to be stored, so it must not be written again.
+    lab.node.flush_book(NOW);
+    lab.node.handle_book_saved(NOW, revision);
+    assert_eq!(lab.node.book().unsaved(), Unsaved::Nothing);
+    assert!(lab.node.poll_action().is_none(), "all is stored");
+    lab.node.blacklist(NOW, stranger(2), None).unwrap();
+    assert!(matches!(lab.node.poll_action(), Some(NodeAction::SaveBook)));
+}
+
+#[test]
 fn autoconnect_dials_everybody_a_few_at_a_time() {
     let mut lab = Lab::new(|config| config.max_dials = 3);
     for number in 10..30 {

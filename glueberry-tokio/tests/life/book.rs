@@ -82,6 +82,8 @@ fn a_book_that_was_edited_is_reloaded_and_its_bans_hold_at_once() {
         a.greet();
         let mut b = Party::greeting(quick()).await;
         a.dial(&b).await;
+        // What a notes of b, its key among it, is written down before the file is edited.
+        a.until(glueberry_tokio::ConnectionState::Established).await;
         b.until(glueberry_tokio::ConnectionState::Established).await;
         a.node.flush_address_book().await.unwrap();
         let text = std::fs::read_to_string(folder.book()).unwrap();
