@@ -1,4 +1,5 @@
-//! Exchanges with js-libp2p and py-libp2p: one line per peer, transport, profile and habit.
+//! Exchanges with js-libp2p, py-libp2p, and rust-libp2p with libp2p-stream: one line per peer,
+//! transport, profile and habit.
 //!
 //! ```text
 //! cargo test -p glueberry-tests --test interop [-- [--required] WORD...]

@@ -63,9 +63,10 @@ pub fn all() -> Vec<Case> {
     let fabrics = [Fabric::Noise, Fabric::Quic, Fabric::RawQuic];
     for profile in Profile::ALL {
         for over in fabrics {
-            for is_dialled in [false, true] {
-                let with = Implementation::JavaScript;
-                cases.push(Case { with, over, profile, is_dialled, habit: Habit::None });
+            for with in [Implementation::JavaScript, Implementation::Rust] {
+                for is_dialled in [false, true] {
+                    cases.push(Case { with, over, profile, is_dialled, habit: Habit::None });
+                }
             }
         }
         for is_dialled in [false, true] {
@@ -204,7 +205,7 @@ impl fmt::Display for Case {
             _ => "libp2p",
         };
         let dialler = if self.is_dialled { "they dial" } else { "we dial" };
-        write!(f, "{:<10} {transport:<5} {profile:<6} {ours:<9} {dialler:<10}", self.with)?;
+        write!(f, "{:<11} {transport:<5} {profile:<6} {ours:<9} {dialler:<10}", self.with)?;
         match self.habit {
             Habit::None => Ok(()),
             habit => write!(f, "{habit}"),

@@ -18,6 +18,8 @@ pub enum Implementation {
     JavaScript,
     /// py-libp2p, with cryptography by pyca.
     Python,
+    /// rust-libp2p with libp2p-stream.
+    Rust,
 }
 
 impl Implementation {
@@ -28,6 +30,8 @@ impl Implementation {
             Self::Python => {
                 ("py/.venv/bin/python", "python3 -m venv and pip install in tests/interop/py")
             }
+            // Cargo builds it with the test.
+            Self::Rust => return None,
         };
         (!folder().join(path).exists()).then_some(what)
     }
@@ -36,6 +40,7 @@ impl Implementation {
         let (folder, program, script) = match self {
             Self::JavaScript => ("js", "node_modules/.bin/node", "peer.mjs"),
             Self::Python => ("py", ".venv/bin/python", "peer.py"),
+            Self::Rust => return Command::new(beside_tests("libp2p-stream-peer")),
         };
         let folder = super::other::folder().join(folder);
         let mut command = Command::new(folder.join(program));
@@ -49,6 +54,7 @@ impl fmt::Display for Implementation {
         f.write_str(match self {
             Self::JavaScript => "js-libp2p",
             Self::Python => "py-libp2p",
+            Self::Rust => "rust-libp2p",
         })
     }
 }
@@ -97,6 +103,13 @@ impl Other {
             }
         }
     }
+}
+
+/// Returns where cargo puts a program of this package: above the folder of its test programs.
+fn beside_tests(program: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("this program is somewhere");
+    let folder = test.parent().and_then(Path::parent).expect("tests are in a folder of their own");
+    folder.join(program).with_extension(std::env::consts::EXE_EXTENSION)
 }
 
 fn folder() -> PathBuf {
