@@ -93,6 +93,8 @@ bugs! {
     SentTwice,
     /// Tells the end of a session twice.
     ClosedTwice,
+    /// Delivers once more what a peer sends again because a substream broke.
+    RepeatTaken,
     /// Asks to be woken at a moment that has passed.
     WokenForNothing,
 }
