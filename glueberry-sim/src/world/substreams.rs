@@ -1,7 +1,7 @@
 //! The substreams of a connection: how they are opened, what goes over them, how they end.
 
 use bytes::Bytes;
-use glueberry_proto::{Naming, OpenError, Profile, SubstreamEnd};
+use glueberry_proto::{Naming, OpenError, SubstreamEnd};
 
 use super::{Touch, Wake, World};
 use crate::link::{Half, Side, Stage, Standing};
@@ -179,12 +179,6 @@ impl World {
         (from, to): (usize, usize),
         bytes: &Bytes,
     ) -> bool {
-        // Go's nodes reset what our nodes then say again: whether it was read, nobody knows. A break
-        // by the network would look the same, and nothing holds that profile to deliver once then.
-        let session = self.links[link].ends[side].session.as_ref();
-        if session.and_then(|session| session.profile()) != Some(Profile::V1) {
-            return false;
-        }
         let Some(after) = self.faults.break_after(from, to) else {
             return false;
         };
@@ -201,10 +195,25 @@ impl World {
         half.reset = Some(half.last.max(arrives));
         let arrives = half.last.max(arrives);
         self.read_later(link, at, 1 - side, arrives);
-        let stopped = self.arrival(link, 1 - side, 0);
-        self.links[link].pipes[at].halves[1 - side].stopped = Some(stopped);
-        self.queue.push(stopped, Wake::Stopped(link, at, side));
+        self.refuse_half(link, at, side);
+        // Where both halves are one thing, as in yamux, the other breaks with it.
+        let is_acknowledged = self.links[link].pipes[at].halves[side].is_acknowledged;
+        if self.links[link].rng.chance(500) && !is_acknowledged {
+            let resets = self.arrival(link, 1 - side, 0);
+            let half = &mut self.links[link].pipes[at].halves[side];
+            half.is_shut = true;
+            half.reset = half.reset.or(Some(resets));
+            self.read_later(link, at, side, resets);
+            self.refuse_half(link, at, 1 - side);
+        }
         true
+    }
+
+    /// Lets a writer hear that nobody reads its half any more.
+    fn refuse_half(&mut self, link: usize, at: usize, writer: Side) {
+        let hears = self.arrival(link, 1 - writer, 0);
+        self.links[link].pipes[at].halves[1 - writer].stopped = Some(hears);
+        self.queue.push(hears, Wake::Stopped(link, at, writer));
     }
 
     /// Draws when so many bytes that leave now arrive.
