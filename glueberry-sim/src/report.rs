@@ -7,6 +7,7 @@ use crate::check::{Invariant, Violation};
 use crate::fault::Fired;
 use crate::generate::TRICKS;
 use crate::plan::Mix;
+use crate::situation::SITUATIONS;
 use crate::trace::{NOWHERE, Note};
 use crate::world::{Outcome, World};
 
@@ -26,6 +27,7 @@ pub(crate) struct Summary {
     busy: Duration,
     hash: u128,
     fired: Fired,
+    reached: Fired,
     checked: Vec<u64>,
     failures: Vec<Failure>,
     slowest: (Duration, u64),
@@ -83,6 +85,9 @@ impl Summary {
         for (kind, count) in &outcome.fired {
             *self.fired.entry(kind).or_default() += count;
         }
+        for (what, count) in &outcome.reached {
+            *self.reached.entry(what).or_default() += count;
+        }
         self.checked.resize(outcome.checked.len(), 0);
         for (sum, count) in self.checked.iter_mut().zip(&outcome.checked) {
             *sum += count;
@@ -132,6 +137,7 @@ impl Summary {
         let tricks = TRICKS.iter().map(|trick| trick.name());
         let kinds = FAULTS.iter().copied().chain(tricks);
         never.extend(kinds.filter(|kind| !self.fired.contains_key(kind)));
+        never.extend(SITUATIONS.iter().filter(|what| !self.reached.contains_key(*what)));
         never
     }
 
@@ -182,6 +188,10 @@ impl Summary {
         for (kind, count) in &self.fired {
             writeln!(out, "    {count:>10}  {kind}")?;
         }
+        writeln!(out, "  situations:")?;
+        for (what, count) in &self.reached {
+            writeln!(out, "    {count:>10}  {what}")?;
+        }
         writeln!(out, "  checks:")?;
         for (one, count) in Invariant::ALL.iter().zip(&self.checked) {
             if !SEEN_ELSEWHERE.contains(one) {
@@ -231,8 +241,12 @@ const SEEN_ELSEWHERE: [Invariant; 2] = [Invariant::Repeats, Invariant::Applicati
 const ENOUGH: u64 = 500;
 
 /// All kinds of faults, as they are counted.
-pub(crate) const FAULTS: [&str; 21] = [
+pub(crate) const FAULTS: [&str; 25] = [
     "ban",
+    "disk: stale",
+    "disk: lost",
+    "disk: torn",
+    "disk: bit flipped",
     "full disk",
     "partition",
     "one-way partition",

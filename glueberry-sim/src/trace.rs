@@ -57,6 +57,8 @@ kinds! {
     Wall "is told the wall clock",
     Connect "connects to {a}: {b}",
     Disconnect "disconnects {a}",
+    Cancel "gives up reconnecting to {a}: {b}",
+    Housekeeping "stores its book, protects {a}",
     Timer "timer {a} is due",
     Shutdown "shuts down",
     Dial "dials {a} (dial {b})",

@@ -7,6 +7,7 @@ use super::{Touch, Wake, World};
 use crate::link::{Half, Side, Stage, Standing};
 use crate::plan::Cuts;
 use crate::rng::{u64_of, usize_of};
+use crate::situation::{HALF_CLOSED, LATE};
 use crate::trace::{Kind, digest};
 
 impl World {
@@ -340,7 +341,10 @@ impl World {
             let id = buffer.substream().as_u64();
             buffer.read_buffer().extend_from_slice(&bytes);
             buffer.received(session, now);
-            let host = end.host;
+            let (host, is_late) = (end.host, end.standing == Standing::Closing);
+            let is_half_closed = pipe.halves[1 - side].fin.is_some();
+            self.reach(is_late.then_some(LATE));
+            self.reach(is_half_closed.then_some(HALF_CLOSED));
             self.input_of_session((link, side), Kind::Data, (id, digest(&bytes)));
             self.check_memory(link, side);
             if self.hosts[host].is_doomed {
