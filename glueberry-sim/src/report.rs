@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::check::{Invariant, Violation};
 use crate::fault::Fired;
 use crate::generate::TRICKS;
-use crate::plan::Mix;
+use crate::plan::{Mix, Plan};
 use crate::situation::SITUATIONS;
-use crate::trace::{NOWHERE, Note};
-use crate::world::{Outcome, World};
+use crate::trace::{Kind, NOWHERE, Note};
+use crate::world::{Outcome, World, event_name, state_name};
 
 /// The sum of many runs.
 #[derive(Debug, Default)]
@@ -213,16 +213,16 @@ pub(crate) fn latest(world: &World) -> String {
     for host in 0..world.plan.hosts.len() {
         text.push_str(&format!("node {host}, lately:\n"));
         for note in world.trace().latest(host) {
-            text.push_str(&line(note));
+            text.push_str(&line(note, &world.plan));
         }
     }
     text
 }
 
 /// Returns a note as a line of text.
-pub(crate) fn line(note: &Note) -> String {
+fn line(note: &Note, plan: &Plan) -> String {
     let at = format!("{:>5}.{:06}", note.at / 1_000_000, note.at % 1_000_000);
-    let what = spoken(note);
+    let what = spoken(note, plan);
     match note.link {
         NOWHERE => format!("  {at}  {what}\n"),
         link => format!("  {at}  connection {link}: {what}\n"),
@@ -230,8 +230,18 @@ pub(crate) fn line(note: &Note) -> String {
 }
 
 /// Returns what a note says.
-pub(crate) fn spoken(note: &Note) -> String {
-    note.what.text().replace("{a}", &note.a.to_string()).replace("{b}", &note.b.to_string())
+pub(crate) fn spoken(note: &Note, plan: &Plan) -> String {
+    let (mut a, mut b) = (note.a.to_string(), note.b.to_string());
+    match note.what {
+        Kind::State => b = state_name(note.b).to_owned(),
+        Kind::Event => a = event_name(note.a).to_owned(),
+        Kind::Fault if note.b == 0 => {
+            let step = usize::try_from(note.a).ok().and_then(|at| plan.steps.get(at));
+            a = step.map_or(a, |step| format!("{:?}", step.what));
+        }
+        _ => {}
+    }
+    note.what.text().replace("{a}", &a).replace("{b}", &b)
 }
 
 /// Checked where runs are compared, or at the end of runs that have the matter.

@@ -48,7 +48,7 @@ macro_rules! kinds {
 kinds! {
     Start "starts, for the {a}. time",
     Crash "is killed",
-    Fault "fault {a}",
+    Fault "fault: {a}",
     AddPeer "learns the address of {a}",
     Saved "disk answers: {a}",
     Book "has read its book of {a} bytes",

@@ -224,6 +224,15 @@ impl World {
             self.faults.fire("clock jump");
             self.tell_wall_clock(host);
         }
+        // What was told while it had ended was no offence against one that holds again.
+        for peer in 0..self.hosts.len() {
+            if self.hosts[host].banned[peer].is_some_and(|ban| ban.has_ended)
+                && self.ban_holds(host, peer)
+                && let Some(ban) = &mut self.hosts[host].banned[peer]
+            {
+                ban.since = self.now;
+            }
+        }
     }
 
     fn tell_wall_clock(&mut self, host: usize) {

@@ -20,9 +20,10 @@ use std::sync::{Arc, OnceLock};
 use glueberry_proto::crypto::{Aead, default_aead};
 use glueberry_proto::{DialId, Identity, Instant, PublicKey, StreamName};
 
-pub(crate) use self::node::address_of;
+pub(crate) use self::node::{address_of, state_name};
 pub(crate) use self::program::{Look, Programs};
 pub(crate) use self::rogue::Rogue;
+pub(crate) use self::session::event_name;
 use crate::check::{Checks, Violation};
 use crate::cipher::{FastAead, Witness};
 use crate::fault::{Faults, Fired};

@@ -311,6 +311,19 @@ pub(crate) const fn state_number(state: ConnectionState) -> u64 {
     }
 }
 
+/// Returns the name of the state that a number stands for.
+pub(crate) const fn state_name(number: u64) -> &'static str {
+    match number {
+        0 => "Disconnected",
+        1 => "Connecting",
+        2 => "Connected",
+        3 => "Established",
+        4 => "Reconnecting",
+        5 => "Cooldown",
+        _ => "in an unknown state",
+    }
+}
+
 /// Returns the address of a host.
 pub(crate) fn address_of(host: usize) -> Address {
     Address::new(format!("{ADDRESS}{host}"))

@@ -437,6 +437,22 @@ pub(crate) const fn event_number(event: &Event) -> u64 {
     }
 }
 
+/// Returns the name of the event that a number stands for.
+pub(crate) const fn event_name(number: u64) -> &'static str {
+    match number {
+        0 => "HandshakeReadable",
+        1 => "Established",
+        2 => "Readable",
+        3 => "Writable",
+        4 => "RecordRejected",
+        5 => "StreamInterrupted",
+        6 => "StreamRefused",
+        7 => "StreamNotPrepared",
+        8 => "Closed",
+        _ => "an unknown event",
+    }
+}
+
 /// Handshake messages that may have come from another session of the same peer.
 const CARRIED: usize = 16;
 /// Microseconds until it is asked again whether a connection has arrived.
