@@ -1,5 +1,7 @@
 //! The reference: what may be after each event, said independently of how the core does it.
 
+use std::sync::LazyLock;
+
 use glueberry_proto::{
     CloseReason, Config, ConnectError, ConnectionEvent, ConnectionState, Origin, PublicKey,
     READ_CHUNK, RecordError, RefuseReason, SendError, StateReason, StreamName,
@@ -354,7 +356,7 @@ impl World {
         let (host, held) = (end.host, if is_closed { 0 } else { end.held });
         let pipes = u64_of(self.links[link].pipes.len());
         let chunk = u64_of(READ_CHUNK);
-        let said = u64_of(Config::default().max_handshake_size) + 100;
+        let said = u64_of(DEFAULTS.max_handshake_size) + 100;
         let mut most = 4 * said + pipes * (chunk + 200);
         if end.talk.is_finalized {
             let limits = &self.plan.limits;
@@ -403,7 +405,7 @@ impl World {
         // As many again may have been written already, and wait to go out once more.
         let limits = &self.plan.limits;
         let (count, bytes) = queued.unwrap_or_default();
-        let (most, least) = (2 * limits.high_watermark, Config::default().high_watermark_bytes);
+        let (most, least) = (2 * limits.high_watermark, DEFAULTS.high_watermark_bytes);
         let is_within = count <= most && bytes <= 2 * (least + limits.max_message_size);
         self.checks.hold(Invariant::Memory, (self.now, host), is_within, || {
             (format!("{most} messages may be queued"), format!("{count} are, of {bytes} bytes"))
@@ -439,6 +441,9 @@ impl World {
         }
     }
 }
+
+/// What plans leave as it is.
+static DEFAULTS: LazyLock<Config> = LazyLock::new(Config::default);
 
 /// Microseconds after which a session has lasted.
 const LASTED: u64 = 60_000_000;
