@@ -93,6 +93,10 @@ bugs! {
     SentTwice,
     /// Tells the end of a session twice.
     ClosedTwice,
+    /// Delivers once more what a peer sends again because a substream broke.
+    RepeatTaken,
+    /// Does not tell the end of a session that was lost.
+    EndUnsaid,
     /// Asks to be woken at a moment that has passed.
     WokenForNothing,
 }

@@ -77,8 +77,9 @@ pub struct Config {
     /// Times that a stream is proposed to a peer that refuses it, before its messages are given
     /// back as unsent. 10.
     pub max_stream_attempts: u32,
-    /// Time that messages towards a Go node stay referenced, in case it resets the substream that
-    /// they went out on in favour of its own. 1 s.
+    /// Time that messages towards a Go node are kept as they were sealed, in case it resets the
+    /// substream that they went out on in favour of its own. 1 s. A node of this kind that had read
+    /// some of them knows them again, and delivers none twice.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub settle_time: Duration,
     /// Time that a closing session waits for the transport to take and acknowledge what was
@@ -245,8 +246,8 @@ impl Config {
     /// It is the sum of
     ///
     /// - per stream, to send: the queue up to its high watermark and the message that crosses it,
-    ///   and, if Go's profile is spoken, as much again that was written and may go out once more;
-    ///   all this twice, because it may have been given back as unsent, not taken, and queued anew;
+    ///   twice, because it may have been given back as unsent, not taken, and queued anew; and, if
+    ///   Go's profile is spoken, as much again that was written and may go out once more;
     /// - per stream, received: the queue, in which a message that is a view of its buffer counts
     ///   as that; the buffer of the message that came last, or is still being gathered; and one
     ///   that is kept alive by the message at the front, whatever that counts;
@@ -266,7 +267,7 @@ impl Config {
             self.max_message_size,
             times(PER_MESSAGE, self.high_watermark),
         ]);
-        let copies = if self.profiles.contains(&Profile::V1Go) { 4 } else { 2 };
+        let copies = if self.profiles.contains(&Profile::V1Go) { 3 } else { 2 };
         let received = sum(&[
             self.receive_queue_bytes,
             times(2, buffer),

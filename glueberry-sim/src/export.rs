@@ -23,7 +23,7 @@ pub(crate) fn json_lines(world: &World) -> String {
             "what": note.what.name(),
             "a": note.a,
             "b": note.b,
-            "text": spoken(note),
+            "text": spoken(note, &world.plan),
         }));
     }
     line(&json!({
@@ -50,7 +50,7 @@ pub(crate) fn page(world: &World, title: &str) -> String {
                 note.what.name(),
                 note.a,
                 note.b,
-                spoken(note)
+                spoken(note, &world.plan)
             ])
         })
         .collect();

@@ -292,6 +292,15 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
         plan.step(at + lasts / 4, What::Clock { host: by, by: by_micros });
         plan.step(at + lasts * 3 / 4, What::Clock { host: by, by: -by_micros });
     }
+    if kind == 4 && rng.chance(500) {
+        // Both sides have just opened a substream for the same stream.
+        let stream = rng.index(STREAMS.len());
+        let count = rng.range(1, 20);
+        for (from, to) in [(a, b), (b, a)] {
+            let talk = What::Talk { from, to, stream, count, burst: 1, size: 100, every: SECOND };
+            plan.step(at + 1, talk);
+        }
+    }
     if kind == 15 || kind == 13 {
         // Dials happen after something was lost.
         plan.step(at + 1, What::Reset { a, b });

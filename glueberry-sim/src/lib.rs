@@ -17,6 +17,7 @@ mod report;
 mod rng;
 mod shrink;
 mod simulation;
+mod situation;
 mod trace;
 mod world;
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use crate::check::{Invariant, Violation};
 use crate::fault::Fired;
 use crate::generate::TRICKS;
-use crate::plan::Mix;
-use crate::trace::{NOWHERE, Note};
-use crate::world::{Outcome, World};
+use crate::plan::{Mix, Plan};
+use crate::situation::SITUATIONS;
+use crate::trace::{Kind, NOWHERE, Note};
+use crate::world::{Outcome, World, event_name, state_name};
 
 /// The sum of many runs.
 #[derive(Debug, Default)]
@@ -26,6 +27,7 @@ pub(crate) struct Summary {
     busy: Duration,
     hash: u128,
     fired: Fired,
+    reached: Fired,
     checked: Vec<u64>,
     failures: Vec<Failure>,
     slowest: (Duration, u64),
@@ -83,6 +85,9 @@ impl Summary {
         for (kind, count) in &outcome.fired {
             *self.fired.entry(kind).or_default() += count;
         }
+        for (what, count) in &outcome.reached {
+            *self.reached.entry(what).or_default() += count;
+        }
         self.checked.resize(outcome.checked.len(), 0);
         for (sum, count) in self.checked.iter_mut().zip(&outcome.checked) {
             *sum += count;
@@ -132,6 +137,7 @@ impl Summary {
         let tricks = TRICKS.iter().map(|trick| trick.name());
         let kinds = FAULTS.iter().copied().chain(tricks);
         never.extend(kinds.filter(|kind| !self.fired.contains_key(kind)));
+        never.extend(SITUATIONS.iter().filter(|what| !self.reached.contains_key(*what)));
         never
     }
 
@@ -182,6 +188,10 @@ impl Summary {
         for (kind, count) in &self.fired {
             writeln!(out, "    {count:>10}  {kind}")?;
         }
+        writeln!(out, "  situations:")?;
+        for (what, count) in &self.reached {
+            writeln!(out, "    {count:>10}  {what}")?;
+        }
         writeln!(out, "  checks:")?;
         for (one, count) in Invariant::ALL.iter().zip(&self.checked) {
             if !SEEN_ELSEWHERE.contains(one) {
@@ -203,16 +213,16 @@ pub(crate) fn latest(world: &World) -> String {
     for host in 0..world.plan.hosts.len() {
         text.push_str(&format!("node {host}, lately:\n"));
         for note in world.trace().latest(host) {
-            text.push_str(&line(note));
+            text.push_str(&line(note, &world.plan));
         }
     }
     text
 }
 
 /// Returns a note as a line of text.
-pub(crate) fn line(note: &Note) -> String {
+fn line(note: &Note, plan: &Plan) -> String {
     let at = format!("{:>5}.{:06}", note.at / 1_000_000, note.at % 1_000_000);
-    let what = spoken(note);
+    let what = spoken(note, plan);
     match note.link {
         NOWHERE => format!("  {at}  {what}\n"),
         link => format!("  {at}  connection {link}: {what}\n"),
@@ -220,8 +230,18 @@ pub(crate) fn line(note: &Note) -> String {
 }
 
 /// Returns what a note says.
-pub(crate) fn spoken(note: &Note) -> String {
-    note.what.text().replace("{a}", &note.a.to_string()).replace("{b}", &note.b.to_string())
+pub(crate) fn spoken(note: &Note, plan: &Plan) -> String {
+    let (mut a, mut b) = (note.a.to_string(), note.b.to_string());
+    match note.what {
+        Kind::State => b = state_name(note.b).to_owned(),
+        Kind::Event => a = event_name(note.a).to_owned(),
+        Kind::Fault if note.b == 0 => {
+            let step = usize::try_from(note.a).ok().and_then(|at| plan.steps.get(at));
+            a = step.map_or(a, |step| format!("{:?}", step.what));
+        }
+        _ => {}
+    }
+    note.what.text().replace("{a}", &a).replace("{b}", &b)
 }
 
 /// Checked where runs are compared, or at the end of runs that have the matter.
@@ -231,8 +251,12 @@ const SEEN_ELSEWHERE: [Invariant; 2] = [Invariant::Repeats, Invariant::Applicati
 const ENOUGH: u64 = 500;
 
 /// All kinds of faults, as they are counted.
-pub(crate) const FAULTS: [&str; 21] = [
+pub(crate) const FAULTS: [&str; 25] = [
     "ban",
+    "disk: stale",
+    "disk: lost",
+    "disk: torn",
+    "disk: bit flipped",
     "full disk",
     "partition",
     "one-way partition",

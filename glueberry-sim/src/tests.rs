@@ -110,6 +110,7 @@ fn every_bug_of_the_past_is_found() {
         (Bug::DeafToLoss, Invariant::DeadIsNoticed),
         (Bug::EarlyDelivery, Invariant::Gate),
         (Bug::SilentChange, Invariant::History),
+        (Bug::WrongState, Invariant::Transition),
         (Bug::ClosedTwice, Invariant::OneClosed),
         (Bug::WokenForNothing, Invariant::TimerAhead),
         (Bug::NeverWritable, Invariant::Released),

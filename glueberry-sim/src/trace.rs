@@ -48,7 +48,7 @@ macro_rules! kinds {
 kinds! {
     Start "starts, for the {a}. time",
     Crash "is killed",
-    Fault "fault {a}",
+    Fault "fault: {a}",
     AddPeer "learns the address of {a}",
     Saved "disk answers: {a}",
     Book "has read its book of {a} bytes",
@@ -57,6 +57,8 @@ kinds! {
     Wall "is told the wall clock",
     Connect "connects to {a}: {b}",
     Disconnect "disconnects {a}",
+    Cancel "gives up reconnecting to {a}: {b}",
+    Housekeeping "stores its book, protects {a}",
     Timer "timer {a} is due",
     Shutdown "shuts down",
     Dial "dials {a} (dial {b})",

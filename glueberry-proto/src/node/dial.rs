@@ -137,9 +137,7 @@ impl Node {
             if self.config.has(Bug::WrongState) {
                 event.state = ConnectionState::Established;
             }
-            if !self.config.has(Bug::SilentChange) {
-                self.events.push_back(event);
-            }
+            self.events.push_back(event);
         }
         self.retry_later(key);
     }

@@ -134,7 +134,9 @@ impl Node {
         let running = peer.handshake_deadline.filter(|_| runs_on);
         let event = peer.move_to_established(now);
         peer.handshake_deadline = running;
-        self.events.push_back(event);
+        if !self.config.has(Bug::SilentChange) {
+            self.events.push_back(event);
+        }
         self.confirmed(key);
         if let Some(successor) = successor {
             self.end(successor, CloseReason::Superseded);

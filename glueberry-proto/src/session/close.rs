@@ -89,7 +89,9 @@ impl Session {
         if self.config.breaks(Fault::C2) {
             self.out.tell(Event::Closed(closed.clone()));
         }
-        self.out.tell(Event::Closed(closed));
+        if !(self.config.has(Bug::EndUnsaid) && matches!(reason, CloseReason::ConnectionLost(_))) {
+            self.out.tell(Event::Closed(closed));
+        }
         self.out.act(Action::Forward(ToNode(FromSession::Closed(reason))));
         self.out.act(Action::CloseConnection { code });
     }

@@ -13,6 +13,7 @@ use super::streams::Stream;
 use super::substreams::{Opener, Purpose, Stage, Substream};
 use crate::bug::Bug;
 use crate::config::Config;
+use crate::crypto::NONCE_LEN;
 use crate::error::{PeerMisbehaved, RecordError};
 use crate::fault::Fault;
 use crate::id::SubstreamId;
@@ -28,9 +29,42 @@ pub(super) struct Receiver {
     readable_told: bool,
     /// The substream that carries the direction now; others wait for its end.
     current: Option<SubstreamId>,
+    last: Option<Sequence>,
+}
+
+/// Where a substream that carries the direction is in its sequence of records.
+///
+/// A v1-go peer of this kind whose substream breaks early sends all of it again on another one,
+/// sealed as before and from the first record on, because a Go node would have read nothing of it.
+/// What was read then is not read again.
+#[derive(Clone, Copy, Debug)]
+struct Sequence {
+    substream: SubstreamId,
+    /// The nonce of the first record: no other sequence begins so.
+    first: [u8; NONCE_LEN],
+    /// Records that went by on `substream`.
+    position: u64,
+    /// The most that went by on any substream with this sequence.
+    read: u64,
 }
 
 impl Receiver {
+    /// Takes note of the next record on a substream; tells whether it went by before on another.
+    fn is_repeated(&mut self, substream: SubstreamId, record: &[u8]) -> bool {
+        let Some(first) = record.first_chunk().copied() else {
+            return false;
+        };
+        let sequence = match self.last {
+            Some(last) if last.substream == substream => last,
+            Some(last) if last.first == first => Sequence { substream, position: 0, ..last },
+            _ => Sequence { substream, first, position: 0, read: 0 },
+        };
+        let position = sequence.position.saturating_add(1);
+        let read = sequence.read.max(position);
+        self.last = Some(Sequence { position, read, ..sequence });
+        position <= sequence.read
+    }
+
     /// Tells whether a message of `len` bytes may be gathered; one always fits an empty queue.
     fn admits(&self, len: usize, config: &Config) -> bool {
         self.inbox.is_empty()
@@ -196,7 +230,7 @@ impl Session {
         if stream.sender.is_bound_to(id) {
             stream.sender.forget_retained();
         }
-        let gathered = self.gather(name, profile, buf);
+        let gathered = self.gather(id, name, profile, buf);
         self.tell_readable(name);
         match gathered {
             Ok(ingest) => ingest,
@@ -210,6 +244,7 @@ impl Session {
     /// Takes whole frames from the front of `buf` for as long as the queue has room.
     fn gather(
         &mut self,
+        id: SubstreamId,
         name: &StreamName,
         profile: Profile,
         buf: &mut BytesMut,
@@ -238,6 +273,13 @@ impl Session {
             let missing = header.total_len().saturating_sub(cursor.rest().len());
             if missing > 0 {
                 return Ok(Ingest::More { missing });
+            }
+            if profile == Profile::V1Go
+                && receiver.is_repeated(id, cursor.body(&header))
+                && !self.config.has(Bug::RepeatTaken)
+            {
+                cursor.skip(&header);
+                continue;
             }
             match cursor.take(&header, |record| records.open(record)) {
                 Ok(_) if self.config.breaks(Fault::C6) && !receiver.admits(0, &self.config) => {}
@@ -314,6 +356,17 @@ struct Cursor<'a> {
 impl Cursor<'_> {
     fn rest(&self) -> &[u8] {
         &self.buf[self.at..]
+    }
+
+    /// Returns the record of the frame at the cursor.
+    fn body(&self, header: &FrameHeader) -> &[u8] {
+        let start = self.at + header.header_len;
+        &self.buf[start..start + header.body_len]
+    }
+
+    /// Steps behind the frame at the cursor.
+    fn skip(&mut self, header: &FrameHeader) {
+        self.at += header.total_len();
     }
 
     /// Opens the record of the frame at the cursor and steps behind it; returns the message and

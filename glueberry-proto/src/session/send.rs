@@ -30,15 +30,27 @@ pub(super) struct Sender {
     nonces: Option<Generator>,
     /// Messages written to `target`.
     written: u64,
-    /// Messages of `written` that go out again if a Go node resets `target` in favour of its own
-    /// substream; until it answers on `target`, or `settle_at`.
-    retained: VecDeque<Bytes>,
+    /// All that was written to `target`, to go out again as it is if a Go node resets that in
+    /// favour of its own substream; until it answers on `target`, or `settle_at`.
+    retained: VecDeque<Written>,
     retained_bytes: usize,
     settle_at: Option<Instant>,
+    /// What goes out again, ahead of `queue`, on `target` or not at all.
+    repeats: VecDeque<Written>,
+    repeats_bytes: usize,
     /// Times in a row that no substream could be opened.
     failures: u32,
     retry_at: Option<Instant>,
     unsent: Vec<Bytes>,
+}
+
+/// A message that was written, as it was written.
+#[derive(Debug)]
+struct Written {
+    /// With its header and sealed: whoever gets it twice knows it again by its nonce.
+    frame: Bytes,
+    /// Of the message.
+    len: usize,
 }
 
 /// The substream that carries a stream from this side.
@@ -52,7 +64,15 @@ enum Target {
 
 impl Sender {
     pub(super) fn queued(&self) -> (usize, usize) {
-        (self.queue.len(), self.queued_bytes)
+        (
+            self.queue.len().saturating_add(self.repeats.len()),
+            self.queued_bytes.saturating_add(self.repeats_bytes),
+        )
+    }
+
+    /// Tells whether there is nothing to write.
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.repeats.is_empty()
     }
 
     pub(super) fn take_unsent(&mut self) -> Vec<Bytes> {
@@ -85,17 +105,14 @@ impl Sender {
 
     /// Tells whether nothing is left to do for an orderly end.
     pub(super) fn is_drained(&self) -> bool {
-        self.queue.is_empty() && !matches!(self.target, Target::Bound(_))
+        self.is_empty() && !matches!(self.target, Target::Bound(_))
     }
 
     /// The session is over: returns how many messages were never written, and how many were
     /// written and are in doubt.
     pub(super) fn end(&mut self) -> (usize, u64) {
-        let in_doubt = self.written;
-        self.written = 0;
-        self.forget_retained();
+        let in_doubt = self.break_off();
         self.retry_at = None;
-        self.target = Target::None;
         self.queued_bytes = 0;
         self.unsent.extend(self.queue.drain(..));
         (self.unsent.len(), in_doubt)
@@ -121,15 +138,15 @@ impl Sender {
     /// The queue has grown. The message that reaches a watermark is still accepted, so that a
     /// refusal changes nothing (rule C3).
     fn note_fullness(&mut self, config: &Config) {
-        self.is_full |= self.queue.len() >= config.high_watermark
-            || self.queued_bytes >= config.high_watermark_bytes;
+        let (count, bytes) = self.queued();
+        self.is_full |= count >= config.high_watermark || bytes >= config.high_watermark_bytes;
     }
 
     /// Tells, once, that the queue has drained to its low watermark.
     fn has_reopened(&mut self, config: &Config) -> bool {
-        let reopened = self.is_full
-            && self.queue.len() <= config.low_watermark
-            && self.queued_bytes <= config.low_watermark_bytes;
+        let (count, bytes) = self.queued();
+        let reopened =
+            self.is_full && count <= config.low_watermark && bytes <= config.low_watermark_bytes;
         if reopened {
             self.is_full = false;
         }
@@ -146,13 +163,13 @@ impl Sender {
     }
 
     /// Keeps a message that was written, in case the peer resets the substream unread.
-    fn retain(&mut self, message: Bytes, config: &Config, settle_at: Instant) {
-        let bytes = self.retained_bytes.saturating_add(message.len());
+    fn retain(&mut self, frame: &[u8], len: usize, config: &Config, settle_at: Instant) {
+        let bytes = self.retained_bytes.saturating_add(len);
         let fits = bytes <= config.high_watermark_bytes.max(config.max_message_size)
             && self.retained.len() < config.high_watermark;
         if fits && self.retained.len().try_into() == Ok(self.written.saturating_sub(1)) {
             self.retained_bytes = bytes;
-            self.retained.push_back(message);
+            self.retained.push_back(Written { frame: Bytes::copy_from_slice(frame), len });
             self.settle_at.get_or_insert(settle_at);
         } else {
             // A gap in what would be repeated is worse than none of it.
@@ -160,20 +177,27 @@ impl Sender {
         }
     }
 
-    /// Puts what was retained back to the front of the queue; returns how many messages were
-    /// written and are not among it.
-    fn requeue_retained(&mut self, config: &Config) -> u64 {
-        let mut lost = self.written;
-        self.settle_at = None;
-        self.retained_bytes = 0;
-        while let Some(message) = self.retained.pop_back() {
-            lost = lost.saturating_sub(1);
-            self.queued_bytes += message.len();
-            self.queue.push_front(message);
-        }
-        self.written = 0;
+    /// `target` broke: returns how many messages are in doubt, which are all that were written to
+    /// it, and all that should have gone out again on it.
+    fn break_off(&mut self) -> u64 {
+        let repeats = std::mem::take(&mut self.repeats).len();
+        self.repeats_bytes = 0;
+        self.forget_retained();
+        self.target = Target::None;
+        let written = std::mem::take(&mut self.written);
+        written.saturating_add(repeats.try_into().unwrap_or(u64::MAX))
+    }
+
+    /// `target` broke, and the peer may have read nothing of it: has what was retained go out
+    /// again; returns how many messages were written and are not among it.
+    fn repeat_retained(&mut self, config: &Config) -> u64 {
+        let repeats = std::mem::take(&mut self.retained);
+        let repeats_bytes = self.retained_bytes;
+        let in_doubt = self.break_off();
+        let repeated = repeats.len().try_into().unwrap_or(u64::MAX);
+        (self.repeats, self.repeats_bytes) = (repeats, repeats_bytes);
         self.note_fullness(config);
-        lost
+        in_doubt.saturating_sub(repeated)
     }
 }
 
@@ -215,7 +239,7 @@ impl Session {
         };
         let sender = &mut stream.sender;
         let is_idle = sender.target == Target::None && sender.retry_at.is_none();
-        if !can_send || !is_idle || sender.queue.is_empty() {
+        if !can_send || !is_idle || sender.is_empty() {
             return;
         }
         let substreams = &self.substreams;
@@ -276,23 +300,22 @@ impl Session {
         if !stream.sender.is_bound_to(id) {
             return;
         }
-        stream.sender.target = Target::None;
         let substreams = &self.substreams;
         let is_live = |other: &SubstreamId| {
             *other != id && substreams.get(*other).is_some_and(Substream::is_writable)
         };
         let was_chosen_by_peer = stream.peers.iter().any(is_live);
-        if !was_chosen_by_peer {
-            stream.sender.forget_retained();
-        }
-        let in_doubt = stream.sender.requeue_retained(&self.config);
+        let in_doubt = match was_chosen_by_peer {
+            true => stream.sender.repeat_retained(&self.config),
+            false => stream.sender.break_off(),
+        };
         let in_doubt = if self.config.has(Bug::NoDoubt) { 0 } else { in_doubt };
         if in_doubt > 0 {
             self.ending.in_doubt = self.ending.in_doubt.saturating_add(in_doubt);
             self.out.tell(Event::StreamInterrupted { stream: name.clone(), in_doubt });
         }
         if was_chosen_by_peer {
-            self.find_target(name);
+            self.offer_target(name);
         } else {
             self.schedule_retry(name);
         }
@@ -352,10 +375,19 @@ impl Session {
             return;
         };
         let settle_at = self.now + self.config.settle_time;
-        out.reserve(budget.min(sender.queued_bytes + sender.queue.len() * HEADROOM));
+        let (count, bytes) = sender.queued();
+        out.reserve(budget.min(bytes + count * HEADROOM));
+        while out.len() < full
+            && let Some(repeat) = sender.repeats.pop_front()
+        {
+            sender.repeats_bytes -= repeat.len;
+            out.extend_from_slice(&repeat.frame);
+            sender.written = sender.written.saturating_add(1);
+        }
         while out.len() < full
             && let Some(message) = sender.pop()
         {
+            let start = out.len();
             let len = records.record_len(message.len());
             out.reserve(profile.framing().header_len(len) + len);
             profile.framing().emit_header(len, out);
@@ -366,7 +398,7 @@ impl Session {
                 sender.queue.push_front(message.slice(1..));
                 sender.queued_bytes -= 1;
             } else if retains && is_own {
-                sender.retain(message, &self.config, settle_at);
+                sender.retain(&out[start..], message.len(), &self.config, settle_at);
             }
         }
         sender.nonces = Some(nonces);

@@ -6,6 +6,7 @@ mod greetings;
 mod hostile;
 mod life;
 mod living;
+mod repeats;
 mod rules;
 mod sessions;
 mod states;

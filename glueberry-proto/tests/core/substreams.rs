@@ -10,7 +10,7 @@ use glueberry_proto::{
 
 use crate::support::{BOTH, Raw, config, frame, name};
 
-fn only(profile: Profile) -> Config {
+pub(crate) fn only(profile: Profile) -> Config {
     let mut config = config(&["chat"]);
     config.profiles = vec![profile];
     config
@@ -109,10 +109,10 @@ fn both_handshake_substreams_are_finished_once_all_was_said() {
     assert!(raw.was_finished(peers));
 }
 
-// ---- towards Go nodes ---------------------------------------------------------------------------
+// ---- with Go nodes ------------------------------------------------------------------------------
 
 /// An Established session that has written the given messages on a substream of its own.
-fn written_on_own(profile: Profile, messages: &[&[u8]]) -> (Raw, SubstreamId) {
+pub(crate) fn written_on_own(profile: Profile, messages: &[&[u8]]) -> (Raw, SubstreamId) {
     let mut raw = Raw::chat(Naming::Negotiated, profile);
     raw.events();
     for message in messages {
@@ -123,104 +123,8 @@ fn written_on_own(profile: Profile, messages: &[&[u8]]) -> (Raw, SubstreamId) {
     (raw, own)
 }
 
-fn interrupted(in_doubt: u64) -> Event {
+pub(crate) fn interrupted(in_doubt: u64) -> Event {
     Event::StreamInterrupted { stream: name("chat"), in_doubt }
-}
-
-#[test]
-fn a_go_node_that_resets_in_favour_of_its_own_substream_gets_everything_there() {
-    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
-    let peers = raw.open_stream("chat");
-    raw.send("chat", b"three");
-    raw.end(own, SubstreamEnd::Aborted);
-    raw.send("chat", b"four");
-    assert_eq!(raw.sent(peers), [&b"one"[..], b"two", b"three", b"four"]);
-    assert!(raw.events().is_empty());
-    raw.session.handle_connection_lost(raw.now, ConnectionLost::TimedOut);
-    assert_eq!(raw.closed().in_doubt, 4);
-}
-
-#[test]
-fn messages_are_in_doubt_once_the_peer_has_answered_on_their_substream() {
-    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
-    let answer = raw.message(b"answer");
-    raw.feed(own, &answer);
-    let peers = raw.open_stream("chat");
-    raw.end(own, SubstreamEnd::Aborted);
-    assert!(raw.sent(peers).is_empty());
-    assert!(raw.events().contains(&interrupted(2)));
-}
-
-#[test]
-fn messages_are_in_doubt_once_they_have_settled() {
-    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
-    assert_eq!(raw.session.poll_timeout(), Some(raw.now + Duration::from_secs(1)));
-    raw.wait(Duration::from_secs(1));
-    assert_eq!(raw.session.poll_timeout(), None);
-    raw.send("chat", b"three");
-    assert_eq!(raw.sent(own), [b"three"]);
-    let peers = raw.open_stream("chat");
-    raw.end(own, SubstreamEnd::Aborted);
-    assert!(raw.sent(peers).is_empty());
-    assert_eq!(raw.events(), [interrupted(3)]);
-}
-
-#[test]
-fn messages_are_in_doubt_if_there_is_no_other_substream_or_the_profile_is_the_documents() {
-    for profile in Profile::ALL {
-        let (mut raw, own) = written_on_own(profile, &[b"one"]);
-        raw.end(own, SubstreamEnd::Aborted);
-        assert_eq!(raw.events(), [interrupted(1)]);
-        raw.send("chat", b"two");
-        let again = raw.agree(&profile.stream_id(name("chat")));
-        assert_eq!(raw.sent(again), [b"two"]);
-    }
-    let (mut raw, own) = written_on_own(Profile::V1, &[b"one"]);
-    let peers = raw.open_stream("chat");
-    raw.end(own, SubstreamEnd::Aborted);
-    assert!(raw.sent(peers).is_empty());
-    assert_eq!(raw.events(), [interrupted(1)]);
-}
-
-#[test]
-fn more_than_is_kept_for_repeating_is_in_doubt_as_a_whole() {
-    let mut config = only(Profile::V1Go);
-    (config.high_watermark, config.low_watermark) = (4, 2);
-    let mut raw = Raw::established(Naming::Negotiated, config, &["chat"]);
-    raw.events();
-    raw.send("chat", b"0");
-    let own = raw.agree(&Profile::V1Go.stream_id(name("chat")));
-    for number in 1..6_u8 {
-        raw.sent(own);
-        raw.send("chat", &[number]);
-    }
-    raw.sent(own);
-    let peers = raw.open_stream("chat");
-    raw.end(own, SubstreamEnd::Aborted);
-    assert!(raw.sent(peers).is_empty());
-    assert_eq!(raw.events(), [interrupted(6)]);
-}
-
-#[test]
-fn what_goes_out_again_counts_against_the_queue() {
-    let mut config = only(Profile::V1Go);
-    (config.high_watermark, config.low_watermark) = (4, 2);
-    let mut raw = Raw::established(Naming::Negotiated, config, &["chat"]);
-    for number in 0..3_u8 {
-        raw.send("chat", &[number]);
-    }
-    let own = raw.agree(&Profile::V1Go.stream_id(name("chat")));
-    raw.written(own);
-    for number in 3..6_u8 {
-        raw.send("chat", &[number]);
-    }
-    let peers = raw.open_stream("chat");
-    raw.end(own, SubstreamEnd::Aborted);
-    assert_eq!(raw.session.queued(&name("chat")).0, 6);
-    let refused = raw.session.send(raw.now, &name("chat"), "x".into());
-    assert_eq!(refused, Err(glueberry_proto::SendError::Backpressure));
-    assert_eq!(raw.sent(peers).len(), 6);
-    raw.send("chat", b"x");
 }
 
 #[test]

@@ -88,7 +88,7 @@ struct Shape {
     #[arg(long)]
     nodes: Option<usize>,
     /// A bug of the past to revive.
-    #[arg(long)]
+    #[arg(long, value_parser = known_bug)]
     bug: Option<String>,
 }
 
@@ -164,6 +164,13 @@ enum CliError {
     UnknownBug(String),
     #[error("the run does not fail, so there is nothing to shrink")]
     NothingToShrink,
+}
+
+fn known_bug(name: &str) -> Result<String, CliError> {
+    match Bug::from_name(name) {
+        Some(_) => Ok(name.to_owned()),
+        None => Err(CliError::UnknownBug(name.to_owned())),
+    }
 }
 
 /// Says something on the standard output, whether or not anybody listens.

@@ -11,6 +11,7 @@ use crate::link::{Side, Standing};
 use crate::model::{Fate, Model};
 use crate::plan::Manners;
 use crate::rng::u64_of;
+use crate::situation::way;
 use crate::trace::Kind;
 
 impl World {
@@ -258,6 +259,9 @@ impl World {
         self.checks.hold(Invariant::Gate, (self.now, host), is_finalized, || {
             ("the session is Established".into(), "nobody has finalized its handshake".into())
         });
+        let profile = self.links[link].ends[side].session.as_ref().and_then(|one| one.profile());
+        let naming = self.links[link].naming;
+        self.reach(profile.and_then(|profile| way(naming, profile)));
         self.unpark(link, side);
     }
 
@@ -335,7 +339,7 @@ impl World {
         let host = self.links[link].ends[side].host;
         self.input(host, link, Kind::Send, (number, u64::from(sent.is_ok())));
         self.touched.push_back(Touch::Session(link, side));
-        self.check_send(link, side, &sent);
+        self.check_send((link, side), stream, &sent);
         if sent.is_ok() {
             let lane = &mut self.links[link].ends[side].lanes[stream];
             let place = lane.accepted;

@@ -75,9 +75,18 @@ impl World {
             Disk::Intact | Disk::Torn | Disk::Flipped => disk.current.as_ref(),
         };
         let Some(stored) = stored.cloned() else {
-            return self.forget_bans(host);
+            let is_lost = left == Disk::Lost && disk.current.is_some();
+            self.fire_if(is_lost, "disk: lost");
+            return self.forget_bans(host, left);
         };
         let mut bytes = stored.emit();
+        let damage = match left {
+            Disk::Stale => Some("disk: stale"),
+            Disk::Torn => Some("disk: torn"),
+            Disk::Flipped => Some("disk: bit flipped"),
+            Disk::Intact | Disk::Lost => None,
+        };
+        damage.into_iter().for_each(|kind| self.faults.fire(kind));
         let rng = &mut self.hosts[host].rng;
         match left {
             Disk::Torn => bytes.truncate(rng.index(bytes.len())),
@@ -92,7 +101,11 @@ impl World {
         let disk = &mut self.hosts[host].disk;
         disk.was_damaged |= matches!(left, Disk::Torn | Disk::Flipped);
         let is_whole = !disk.was_damaged;
-        let holds = parsed.as_ref().is_ok_and(|(_, rejected)| rejected.is_empty()) || !is_whole;
+        let is_same = match &parsed {
+            Ok((book, rejected)) => rejected.is_empty() && book.emit() == bytes,
+            Err(_) => false,
+        };
+        let holds = !is_whole || is_same;
         self.checks.hold(Invariant::BookSurvives, (self.now, host), holds, || {
             ("the address book was stored whole".into(), format!("read back: {parsed:?}"))
         });
@@ -104,7 +117,7 @@ impl World {
         if left == Disk::Intact {
             self.check_bans_survived(host);
         }
-        self.forget_bans(host);
+        self.forget_bans(host, left);
     }
 
     /// A ban that was stored is still there.
@@ -123,16 +136,23 @@ impl World {
     }
 
     /// A disk that is not intact may have lost bans, or have old ones: what is, counts.
-    fn forget_bans(&mut self, host: usize) {
+    ///
+    /// A ban that has ended by the clock may be in the book, and hold again when that is set back.
+    fn forget_bans(&mut self, host: usize, left: Disk) {
+        let (now, wall) = (self.now, self.wall_micros(host));
+        let unknown = Ban { until: Some(0), is_durable: true, ..Ban::since(now) };
         for peer in 0..self.hosts.len() {
-            let (now, is_banned) = (self.now, self.is_blacklisted(host, peer) == Some(true));
+            let is_banned = self.is_blacklisted(host, peer) == Some(true);
             let ban = &mut self.hosts[host].banned[peer];
-            match (is_banned, &ban) {
-                (false, _) => *ban = None,
-                (true, None) => {
-                    let known = Ban::since(now);
-                    *ban = Some(Ban { until: Some(0), is_durable: true, ..known });
+            match (is_banned, ban.as_mut()) {
+                (false, Some(ban)) if ban.until.is_some_and(|until| until <= wall) => {
+                    ban.has_ended = true;
                 }
+                (false, _) if left == Disk::Stale => {
+                    *ban = Some(Ban { has_ended: true, ..unknown });
+                }
+                (false, _) => *ban = None,
+                (true, None) => *ban = Some(unknown),
                 (true, Some(_)) => {}
             }
         }
@@ -203,6 +223,15 @@ impl World {
         if self.hosts[host].node.is_some() {
             self.faults.fire("clock jump");
             self.tell_wall_clock(host);
+        }
+        // What was told while it had ended was no offence against one that holds again.
+        for peer in 0..self.hosts.len() {
+            if self.hosts[host].banned[peer].is_some_and(|ban| ban.has_ended)
+                && self.ban_holds(host, peer)
+                && let Some(ban) = &mut self.hosts[host].banned[peer]
+            {
+                ban.since = self.now;
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The reference: what may be after each event, said independently of how the core does it.
 
+use std::sync::LazyLock;
+
 use glueberry_proto::{
     CloseReason, Config, ConnectError, ConnectionEvent, ConnectionState, Origin, PublicKey,
     READ_CHUNK, RecordError, RefuseReason, SendError, StateReason, StreamName,
@@ -9,6 +11,7 @@ use super::{Touch, World};
 use crate::check::Invariant;
 use crate::link::Side;
 use crate::rng::u64_of;
+use crate::situation::{BACKPRESSURE, transition};
 
 use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established, Reconnecting};
 
@@ -99,17 +102,10 @@ impl World {
 
     pub(super) fn check_event(&mut self, host: usize, peer: usize, event: &ConnectionEvent) {
         let (from, to) = (self.hosts[host].told[peer].0, event.state);
-        let is_legal = matches!(
-            (from, to),
-            (Disconnected, Connecting | Connected | Reconnecting)
-                | (Connecting, Connected | Disconnected | Reconnecting)
-                | (Connected, Established | Cooldown | Disconnected | Reconnecting)
-                | (Established, Disconnected | Reconnecting)
-                | (Reconnecting, Connecting | Connected | Disconnected)
-                | (Cooldown, Disconnected | Reconnecting)
-        );
+        let legal = transition(from, to);
+        self.reach(legal);
         let at = (self.now, host);
-        self.checks.hold(Invariant::Transition, at, is_legal, || {
+        self.checks.hold(Invariant::Transition, at, legal.is_some(), || {
             (format!("peer {peer} was {from}"), format!("now it is {to}: {:?}", event.reason))
         });
         let is_newer =
@@ -209,7 +205,9 @@ impl World {
             (format!("{peer} is banned"), "it is dialled".into())
         });
         let is_right = self.peers.get(&peer) == Some(&to);
-        let is_misled = self.hosts[host].app.was_misled;
+        // A bit of the address may have flipped on the disk: the file has no checksum.
+        let state = &self.hosts[host];
+        let is_misled = state.app.was_misled || state.disk.was_damaged;
         self.checks.hold(Invariant::Answer, (self.now, host), is_right || is_misled, || {
             (format!("the dial is for {peer}"), format!("its address is that of {to}"))
         });
@@ -358,7 +356,7 @@ impl World {
         let (host, held) = (end.host, if is_closed { 0 } else { end.held });
         let pipes = u64_of(self.links[link].pipes.len());
         let chunk = u64_of(READ_CHUNK);
-        let said = u64_of(Config::default().max_handshake_size) + 100;
+        let said = u64_of(DEFAULTS.max_handshake_size) + 100;
         let mut most = 4 * said + pipes * (chunk + 200);
         if end.talk.is_finalized {
             let limits = &self.plan.limits;
@@ -384,10 +382,16 @@ impl World {
         });
     }
 
-    pub(super) fn check_send(&mut self, link: usize, side: Side, sent: &Result<(), SendError>) {
+    pub(super) fn check_send(
+        &mut self,
+        (link, side): (usize, Side),
+        stream: usize,
+        sent: &Result<(), SendError>,
+    ) {
         let end = &self.links[link].ends[side];
         let host = end.host;
         let is_established = end.session.as_ref().is_some_and(|session| session.is_established());
+        let queued = end.session.as_ref().map(|session| session.queued(&self.streams[stream]));
         let holds = match sent {
             Ok(()) => end.talk.is_finalized && is_established,
             Err(SendError::NotEstablished) => !end.talk.is_finalized,
@@ -398,6 +402,17 @@ impl World {
         self.checks.hold(Invariant::Answer, (self.now, host), holds, || {
             (format!("is Established: {is_established}"), format!("send answered {sent:?}"))
         });
+        // As many again may have been written already, and wait to go out once more.
+        let limits = &self.plan.limits;
+        let (count, bytes) = queued.unwrap_or_default();
+        let (most, least) = (2 * limits.high_watermark, DEFAULTS.high_watermark_bytes);
+        let is_within = count <= most && bytes <= 2 * (least + limits.max_message_size);
+        self.checks.hold(Invariant::Memory, (self.now, host), is_within, || {
+            (format!("{most} messages may be queued"), format!("{count} are, of {bytes} bytes"))
+        });
+        if matches!(sent, Err(SendError::Backpressure)) {
+            self.reach(Some(BACKPRESSURE));
+        }
     }
 
     /// Both ends of a connection are over: what became of each message?
@@ -426,6 +441,9 @@ impl World {
         }
     }
 }
+
+/// What plans leave as it is.
+static DEFAULTS: LazyLock<Config> = LazyLock::new(Config::default);
 
 /// Microseconds after which a session has lasted.
 const LASTED: u64 = 60_000_000;

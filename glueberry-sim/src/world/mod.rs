@@ -20,9 +20,10 @@ use std::sync::{Arc, OnceLock};
 use glueberry_proto::crypto::{Aead, default_aead};
 use glueberry_proto::{DialId, Identity, Instant, PublicKey, StreamName};
 
-pub(crate) use self::node::address_of;
+pub(crate) use self::node::{address_of, state_name};
 pub(crate) use self::program::{Look, Programs};
 pub(crate) use self::rogue::Rogue;
+pub(crate) use self::session::event_name;
 use crate::check::{Checks, Violation};
 use crate::cipher::{FastAead, Witness};
 use crate::fault::{Faults, Fired};
@@ -47,6 +48,8 @@ pub(crate) struct World {
     peers: BTreeMap<PublicKey, usize>,
     streams: Vec<StreamName>,
     faults: Faults,
+    /// How often each situation was reached.
+    reached: Fired,
     model: Model,
     checks: Checks,
     trace: Trace,
@@ -125,6 +128,7 @@ pub(crate) struct Outcome {
     pub(crate) time: u64,
     pub(crate) hosts: u64,
     pub(crate) fired: Fired,
+    pub(crate) reached: Fired,
     pub(crate) checked: Vec<u64>,
 }
 
@@ -151,6 +155,7 @@ impl World {
             peers,
             streams: stream_names(),
             faults: Faults::new(count),
+            reached: Fired::new(),
             model: Model::default(),
             checks: Checks::new(),
             trace: Trace::new(count, keeps_trace),
@@ -209,6 +214,7 @@ impl World {
             time: self.now,
             hosts: crate::rng::u64_of(self.hosts.len()),
             fired: self.faults.fired.clone(),
+            reached: self.reached.clone(),
             checked: self.checks.counts().to_vec(),
         }
     }
@@ -287,6 +293,13 @@ impl World {
                 Touch::Node(host) => self.drain_node(host),
                 Touch::Session(link, side) => self.drain_session(link, side),
             }
+        }
+    }
+
+    /// Counts a situation.
+    fn reach(&mut self, what: Option<&'static str>) {
+        if let Some(what) = what {
+            *self.reached.entry(what).or_default() += 1;
         }
     }
 

@@ -6,6 +6,7 @@ use super::{LINK, Wake, World};
 use crate::link::{End, Link, Side, Standing};
 use crate::plan::{Family, NamingMode};
 use crate::rng::{Rng, u64_of};
+use crate::situation::DIAL_REFUSED;
 
 impl World {
     // ---- delays -------------------------------------------------------------------------------
@@ -212,6 +213,7 @@ impl World {
             return;
         }
         if !is_blocked && !self.hosts[to].is_up() && self.hosts[host].rng.chance(300) {
+            self.reach(Some(DIAL_REFUSED));
             return self.dial_failed(host, dial, DialError::Transport("refused".to_owned()));
         }
         let tries = dialled.tries + 1;

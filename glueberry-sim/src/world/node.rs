@@ -13,6 +13,7 @@ use crate::check::Invariant;
 use crate::host::Dialled;
 use crate::link::{Side, Standing};
 use crate::rng::{Rng, u64_of};
+use crate::situation::{DIAL_UNANSWERED, SUPERFLUOUS};
 use crate::trace::{Kind, NOWHERE};
 
 impl World {
@@ -92,6 +93,7 @@ impl World {
             }
             NodeAction::CancelDial(dial) => {
                 self.note(host, NOWHERE, Kind::CancelDial, (dial.as_u64(), 0));
+                self.reach(Some(DIAL_UNANSWERED));
                 self.hosts[host].dials.remove(&dial);
             }
             NodeAction::Forward { connection, message } => {
@@ -266,6 +268,7 @@ impl World {
             }
             Admission::Refuse(reason) => {
                 self.check_refusal(host, other, (before, expected), reason);
+                self.reach(Some(SUPERFLUOUS));
                 self.links[link].ends[side].standing = Standing::Gone;
                 self.hang_up(link, side, REFUSED);
             }
@@ -305,6 +308,19 @@ pub(crate) const fn state_number(state: ConnectionState) -> u64 {
         ConnectionState::Reconnecting => 4,
         ConnectionState::Cooldown => 5,
         _ => 6,
+    }
+}
+
+/// Returns the name of the state that a number stands for.
+pub(crate) const fn state_name(number: u64) -> &'static str {
+    match number {
+        0 => "Disconnected",
+        1 => "Connecting",
+        2 => "Connected",
+        3 => "Established",
+        4 => "Reconnecting",
+        5 => "Cooldown",
+        _ => "in an unknown state",
     }
 }
 

@@ -400,13 +400,15 @@ impl World {
         let is_taken = half.segments.is_empty()
             && half.reset.is_none()
             && if by_end { half.is_over } else { buffer.wants_read() || buffer.is_read_over() };
-        // What is paused is not taken, and what is discarded offends nobody.
+        // What is paused is not taken, and what is discarded offends nobody, or comes on a
+        // substream that was given up before.
         let is_paused = !buffer.wants_read() && !buffer.is_read_over();
+        let is_given_up = half.stopped.is_some();
         let end = &self.links[link].ends[side];
         let Some(session) = end.session.as_ref() else {
             return;
         };
-        if !is_taken || is_paused || end.standing != Standing::Open {
+        if !is_taken || is_paused || is_given_up || end.standing != Standing::Open {
             return;
         }
         if trick != Trick::HalfFrame && trick != Trick::HugeFrame && end.talk.is_finalized {

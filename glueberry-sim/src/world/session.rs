@@ -10,6 +10,7 @@ use crate::check::Invariant;
 use crate::link::{Pipe, Side, Stage, Standing};
 use crate::model::Fate;
 use crate::rng::u64_of;
+use crate::situation::{IN_DOUBT, INTERRUPTED, STREAM_REFUSED, TWO_SUBSTREAMS, UNSENT};
 use crate::trace::Kind;
 
 impl World {
@@ -44,6 +45,12 @@ impl World {
                 return;
             }
         }
+        let end = &self.links[link].ends[side];
+        let (host, is_told) = (end.host, end.talk.is_closed);
+        let is_over = end.session.as_ref().is_some_and(|session| session.is_closed());
+        self.checks.hold(Invariant::OneClosed, (self.now, host), is_told || !is_over, || {
+            ("the session is over".into(), "it has not told its end".into())
+        });
         self.check_session(link, side);
         self.arm_session(link, side);
     }
@@ -156,6 +163,7 @@ impl World {
                 self.check_rejected(link, side, &stream, error);
             }
             Event::StreamInterrupted { stream, in_doubt } => {
+                self.reach(Some(INTERRUPTED));
                 self.check_untouched(link, side, &|| {
                     format!("stream {stream} was interrupted with {in_doubt} messages in doubt")
                 });
@@ -167,6 +175,7 @@ impl World {
                 });
             }
             Event::StreamRefused { stream, unsent } => {
+                self.reach(Some(STREAM_REFUSED));
                 self.check_untouched(link, side, &|| {
                     format!("stream {stream} was refused with {unsent} messages unsent")
                 });
@@ -198,6 +207,8 @@ impl World {
     fn session_closed(&mut self, link: usize, side: Side, closed: &Closed) {
         let host = self.links[link].ends[side].host;
         self.note(host, link, Kind::Closed, (u64_of(closed.unsent), closed.in_doubt));
+        self.reach((closed.unsent > 0).then_some(UNSENT));
+        self.reach((closed.in_doubt > 0).then_some(IN_DOUBT));
         let mut given_back = self.take_unsent(link, side);
         // The end may have come before the application took note of a refusal.
         let (at, before) = self.links[link].ends[side].taken_back;
@@ -390,15 +401,22 @@ impl World {
         let side = 1 - self.links[link].pipes[pipe].opener;
         debug_assert!(self.links[link].naming == Naming::Negotiated || protocol.is_none());
         let given = self.with_session((link, side), Kind::Accepted, (u64_of(pipe), 0), {
-            |session, now| session.handle_accepted(now, protocol)
+            |session, now| session.handle_accepted(now, protocol.clone())
         });
         let Some(id) = given else {
             return false;
         };
         self.name_substream(link, side, id, pipe);
-        let pipe = &mut self.links[link].pipes[pipe];
+        let state = &mut self.links[link];
+        let is_twin = |other: &Pipe| {
+            let is_live = matches!(other.stage, Stage::Accepted | Stage::Open);
+            is_live && other.opener == side && other.agreed == state.pipes[pipe].agreed
+        };
+        let has_twin = protocol.is_some() && state.pipes.iter().any(is_twin);
+        let pipe = &mut state.pipes[pipe];
         pipe.buffers[side] = Some(SubstreamBuffer::new(id));
         pipe.stage = Stage::Accepted;
+        self.reach(has_twin.then_some(TWO_SUBSTREAMS));
         true
     }
 }
@@ -416,6 +434,22 @@ pub(crate) const fn event_number(event: &Event) -> u64 {
         Event::StreamNotPrepared { .. } => 7,
         Event::Closed(_) => 8,
         _ => 9,
+    }
+}
+
+/// Returns the name of the event that a number stands for.
+pub(crate) const fn event_name(number: u64) -> &'static str {
+    match number {
+        0 => "HandshakeReadable",
+        1 => "Established",
+        2 => "Readable",
+        3 => "Writable",
+        4 => "RecordRejected",
+        5 => "StreamInterrupted",
+        6 => "StreamRefused",
+        7 => "StreamNotPrepared",
+        8 => "Closed",
+        _ => "an unknown event",
     }
 }
 

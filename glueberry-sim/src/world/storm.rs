@@ -1,12 +1,12 @@
 //! An application that calls anything, in any order, and looks whether the answers are right.
 
 use bytes::Bytes;
-use glueberry_proto::{FinalizeError, PrepareError, SendError, StreamName};
+use glueberry_proto::{ConnectionState, FinalizeError, PrepareError, SendError, StreamName};
 
 use super::World;
 use crate::check::Invariant;
 use crate::link::Side;
-use crate::rng::Rng;
+use crate::rng::{Rng, u64_of};
 use crate::trace::Kind;
 
 impl World {
@@ -47,12 +47,54 @@ impl World {
             (10, Some((link, side))) => self.close_session(link, side),
             (11, Some(end)) => self.reject(end),
             (12, Some(end)) => self.prepare_nothing(end),
+            (13, _) => self.cancel_reconnection(host, peer),
+            (14, _) => self.housekeeping(host, peer, rng),
             (_, Some((link, side))) => {
                 let stream = rng.index(self.streams.len());
                 self.send_message(link, side, stream, 40);
             }
             _ => {}
         }
+    }
+
+    fn cancel_reconnection(&mut self, host: usize, peer: usize) {
+        let (now, key) = (self.at(), self.hosts[peer].key);
+        let Some(node) = self.hosts[host].node.as_mut() else {
+            return;
+        };
+        node.handle_timeout(now);
+        let before = node.state(key);
+        let was_any = node.cancel_reconnection(now, key);
+        let after = node.state(key);
+        self.input_of_node(host, Kind::Cancel, (u64_of(peer), u64::from(was_any)));
+        let holds = match before {
+            ConnectionState::Reconnecting => was_any && after == ConnectionState::Disconnected,
+            // Only a dial that is itself an attempt to reconnect is given up.
+            ConnectionState::Connecting => {
+                after == if was_any { ConnectionState::Disconnected } else { before }
+            }
+            // What would come after it is cancelled.
+            ConnectionState::Cooldown => after == before,
+            _ => !was_any && after == before,
+        };
+        let fact = format!("the peer was {before} and is {after}");
+        self.answered(host, holds, &fact, &was_any);
+    }
+
+    /// What may be called at any time and changes no state of a peer.
+    fn housekeeping(&mut self, host: usize, peer: usize, rng: &mut Rng) {
+        let (now, key) = (self.at(), self.hosts[peer].key);
+        let Some(node) = self.hosts[host].node.as_mut() else {
+            return;
+        };
+        node.handle_timeout(now);
+        let before = node.state(key);
+        node.flush_book(now);
+        node.protect(now, key, rng.chance(500));
+        node.set_reconnect_policy(now, key, None);
+        let after = node.state(key);
+        self.input_of_node(host, Kind::Housekeeping, (u64_of(peer), 0));
+        self.answered(host, before == after, &format!("the peer was {before}"), &after);
     }
 
     fn prepare_with_wrong_key(&mut self, (link, side): (usize, Side), peer: usize) {

@@ -1,12 +1,13 @@
 //! The substreams of a connection: how they are opened, what goes over them, how they end.
 
 use bytes::Bytes;
-use glueberry_proto::{Naming, OpenError, Profile, SubstreamEnd};
+use glueberry_proto::{Naming, OpenError, SubstreamEnd};
 
 use super::{Touch, Wake, World};
 use crate::link::{Half, Side, Stage, Standing};
 use crate::plan::Cuts;
 use crate::rng::{u64_of, usize_of};
+use crate::situation::{HALF_CLOSED, LATE};
 use crate::trace::{Kind, digest};
 
 impl World {
@@ -179,12 +180,6 @@ impl World {
         (from, to): (usize, usize),
         bytes: &Bytes,
     ) -> bool {
-        // Go's nodes reset what our nodes then say again: whether it was read, nobody knows. A break
-        // by the network would look the same, and nothing holds that profile to deliver once then.
-        let session = self.links[link].ends[side].session.as_ref();
-        if session.and_then(|session| session.profile()) != Some(Profile::V1) {
-            return false;
-        }
         let Some(after) = self.faults.break_after(from, to) else {
             return false;
         };
@@ -201,10 +196,25 @@ impl World {
         half.reset = Some(half.last.max(arrives));
         let arrives = half.last.max(arrives);
         self.read_later(link, at, 1 - side, arrives);
-        let stopped = self.arrival(link, 1 - side, 0);
-        self.links[link].pipes[at].halves[1 - side].stopped = Some(stopped);
-        self.queue.push(stopped, Wake::Stopped(link, at, side));
+        self.refuse_half(link, at, side);
+        // Where both halves are one thing, as in yamux, the other breaks with it.
+        let is_acknowledged = self.links[link].pipes[at].halves[side].is_acknowledged;
+        if self.links[link].rng.chance(500) && !is_acknowledged {
+            let resets = self.arrival(link, 1 - side, 0);
+            let half = &mut self.links[link].pipes[at].halves[side];
+            half.is_shut = true;
+            half.reset = half.reset.or(Some(resets));
+            self.read_later(link, at, side, resets);
+            self.refuse_half(link, at, 1 - side);
+        }
         true
+    }
+
+    /// Lets a writer hear that nobody reads its half any more.
+    fn refuse_half(&mut self, link: usize, at: usize, writer: Side) {
+        let hears = self.arrival(link, 1 - writer, 0);
+        self.links[link].pipes[at].halves[1 - writer].stopped = Some(hears);
+        self.queue.push(hears, Wake::Stopped(link, at, writer));
     }
 
     /// Draws when so many bytes that leave now arrive.
@@ -331,7 +341,10 @@ impl World {
             let id = buffer.substream().as_u64();
             buffer.read_buffer().extend_from_slice(&bytes);
             buffer.received(session, now);
-            let host = end.host;
+            let (host, is_late) = (end.host, end.standing == Standing::Closing);
+            let is_half_closed = pipe.halves[1 - side].fin.is_some();
+            self.reach(is_late.then_some(LATE));
+            self.reach(is_half_closed.then_some(HALF_CLOSED));
             self.input_of_session((link, side), Kind::Data, (id, digest(&bytes)));
             self.check_memory(link, side);
             if self.hosts[host].is_doomed {

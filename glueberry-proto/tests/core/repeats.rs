@@ -1,0 +1,165 @@
+//! What goes out again, as a Go node wants it, when the substream that it went out on is reset.
+
+use std::time::Duration;
+
+use glueberry_proto::{ConnectionLost, Event, Naming, Profile, SubstreamEnd};
+
+use crate::substreams::{interrupted, only, written_on_own};
+use crate::support::{Raw, name};
+
+#[test]
+fn a_go_node_that_resets_in_favour_of_its_own_substream_gets_everything_there() {
+    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
+    let peers = raw.open_stream("chat");
+    raw.send("chat", b"three");
+    raw.end(own, SubstreamEnd::Aborted);
+    raw.send("chat", b"four");
+    assert_eq!(raw.sent(peers), [&b"one"[..], b"two", b"three", b"four"]);
+    assert!(raw.events().is_empty());
+    raw.session.handle_connection_lost(raw.now, ConnectionLost::TimedOut);
+    assert_eq!(raw.closed().in_doubt, 4);
+}
+
+/// So it is known again by whoever had read it: see the next one.
+#[test]
+fn what_goes_out_again_is_sealed_no_second_time() {
+    let mut raw = Raw::chat(Naming::Negotiated, Profile::V1Go);
+    raw.send("chat", b"one");
+    raw.send("chat", b"two");
+    let own = raw.agree(&Profile::V1Go.stream_id(name("chat")));
+    let first = raw.written(own);
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert_eq!(raw.written(peers), first);
+}
+
+/// Go nodes reset a substream unread in favour of their own; a node of ours had perhaps read from
+/// it when it broke, and the peer cannot tell.
+#[test]
+fn what_was_read_before_its_substream_broke_is_not_delivered_again() {
+    for read in 0..=3 {
+        let mut raw = Raw::chat(Naming::Negotiated, Profile::V1Go);
+        raw.send("chat", b"ours");
+        let own = raw.agree(&Profile::V1Go.stream_id(name("chat")));
+        raw.sent(own);
+        let messages: Vec<Vec<u8>> = [&b"0"[..], b"1", b"2", b"3"].map(|m| raw.message(m)).into();
+        let peers = raw.open_stream("chat");
+        for message in &messages[..read] {
+            raw.feed(peers, message);
+        }
+        raw.end(peers, SubstreamEnd::Aborted);
+        raw.feed(own, &messages.concat());
+        assert_eq!(raw.received("chat"), ["0", "1", "2", "3"], "{read} were read");
+        // It has come back to where it was: what follows is new.
+        let again = raw.message(b"4");
+        raw.feed(own, &again);
+        assert_eq!(raw.received("chat"), ["4"]);
+        let is_rejection = |event: &Event| matches!(event, Event::RecordRejected { .. });
+        assert!(!raw.events().iter().any(is_rejection));
+    }
+}
+
+#[test]
+fn messages_are_in_doubt_if_the_session_ends_before_they_have_gone_out_again() {
+    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
+    raw.open_stream("chat");
+    raw.send("chat", b"three");
+    raw.end(own, SubstreamEnd::Aborted);
+    raw.session.handle_connection_lost(raw.now, ConnectionLost::TimedOut);
+    let closed = raw.closed();
+    assert_eq!((closed.unsent, closed.in_doubt), (1, 2));
+    assert_eq!(raw.session.take_unsent(&name("chat")), ["three"]);
+}
+
+#[test]
+fn messages_are_in_doubt_if_the_other_substream_breaks_too() {
+    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    raw.end(peers, SubstreamEnd::Aborted);
+    assert_eq!(raw.events(), [interrupted(2)]);
+    assert_eq!(raw.session.queued(&name("chat")), (0, 0));
+}
+
+#[test]
+fn messages_are_in_doubt_once_the_peer_has_answered_on_their_substream() {
+    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
+    let answer = raw.message(b"answer");
+    raw.feed(own, &answer);
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert!(raw.sent(peers).is_empty());
+    assert!(raw.events().contains(&interrupted(2)));
+}
+
+#[test]
+fn messages_are_in_doubt_once_they_have_settled() {
+    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
+    assert_eq!(raw.session.poll_timeout(), Some(raw.now + Duration::from_secs(1)));
+    raw.wait(Duration::from_secs(1));
+    assert_eq!(raw.session.poll_timeout(), None);
+    raw.send("chat", b"three");
+    assert_eq!(raw.sent(own), [b"three"]);
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert!(raw.sent(peers).is_empty());
+    assert_eq!(raw.events(), [interrupted(3)]);
+}
+
+#[test]
+fn messages_are_in_doubt_if_there_is_no_other_substream_or_the_profile_is_the_documents() {
+    for profile in Profile::ALL {
+        let (mut raw, own) = written_on_own(profile, &[b"one"]);
+        raw.end(own, SubstreamEnd::Aborted);
+        assert_eq!(raw.events(), [interrupted(1)]);
+        raw.send("chat", b"two");
+        let again = raw.agree(&profile.stream_id(name("chat")));
+        assert_eq!(raw.sent(again), [b"two"]);
+    }
+    let (mut raw, own) = written_on_own(Profile::V1, &[b"one"]);
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert!(raw.sent(peers).is_empty());
+    assert_eq!(raw.events(), [interrupted(1)]);
+}
+
+#[test]
+fn more_than_is_kept_for_repeating_is_in_doubt_as_a_whole() {
+    let mut config = only(Profile::V1Go);
+    (config.high_watermark, config.low_watermark) = (4, 2);
+    let mut raw = Raw::established(Naming::Negotiated, config, &["chat"]);
+    raw.events();
+    raw.send("chat", b"0");
+    let own = raw.agree(&Profile::V1Go.stream_id(name("chat")));
+    for number in 1..6_u8 {
+        raw.sent(own);
+        raw.send("chat", &[number]);
+    }
+    raw.sent(own);
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert!(raw.sent(peers).is_empty());
+    assert_eq!(raw.events(), [interrupted(6)]);
+}
+
+#[test]
+fn what_goes_out_again_counts_against_the_queue() {
+    let mut config = only(Profile::V1Go);
+    (config.high_watermark, config.low_watermark) = (4, 2);
+    let mut raw = Raw::established(Naming::Negotiated, config, &["chat"]);
+    for number in 0..3_u8 {
+        raw.send("chat", &[number]);
+    }
+    let own = raw.agree(&Profile::V1Go.stream_id(name("chat")));
+    raw.written(own);
+    for number in 3..6_u8 {
+        raw.send("chat", &[number]);
+    }
+    let peers = raw.open_stream("chat");
+    raw.end(own, SubstreamEnd::Aborted);
+    assert_eq!(raw.session.queued(&name("chat")).0, 6);
+    let refused = raw.session.send(raw.now, &name("chat"), "x".into());
+    assert_eq!(refused, Err(glueberry_proto::SendError::Backpressure));
+    assert_eq!(raw.sent(peers).len(), 6);
+    raw.send("chat", b"x");
+}
