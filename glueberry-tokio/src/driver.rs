@@ -163,6 +163,7 @@ impl<T: Transport> NodeDriver<T> {
                 info!("node stopping");
                 self.is_stopping = true;
                 self.stopping.extend(answer);
+                self.book.stopping();
                 self.node.shutdown(now);
             }
             Letter::FromSession(connection, message) => {
@@ -394,6 +395,9 @@ impl<T: Transport + Unpin> Future for NodeDriver<T> {
             this.clean_stats();
             moved |= this.act();
             moved |= this.tell();
+            if this.is_stopping && this.node.is_idle() {
+                moved |= this.book.finish(&mut this.node, this.shared.now());
+            }
             if moved {
                 continue;
             }
@@ -402,9 +406,6 @@ impl<T: Transport + Unpin> Future for NodeDriver<T> {
             if this.timer.poll(cx).is_pending() {
                 break;
             }
-        }
-        if this.is_stopping && this.node.is_idle() {
-            this.book.close();
         }
         if this.poll_stop(cx).is_ready() {
             this.stopped();
