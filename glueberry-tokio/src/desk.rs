@@ -117,7 +117,11 @@ impl BookDesk {
                 node.load_book(now, book);
                 (Ok(()), troubles)
             }
-            Err(error) => (Err(error.to_string()), Vec::new()),
+            Err(error) => {
+                // What was not stored on its account is, after all.
+                node.flush_book(now);
+                (Err(error.to_string()), Vec::new())
+            }
         };
         for answer_to in self.reloading.drain(..) {
             let failed = |text: String| Error::because(ErrorCode::AddressBookFailed, text);

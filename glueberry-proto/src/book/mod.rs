@@ -338,6 +338,11 @@ impl Book {
         self.saved = self.saved.max(revision).min(self.revision);
     }
 
+    /// Notes that another book was stored in place of this one.
+    pub(crate) fn mark_unsaved(&mut self) {
+        self.mark_critical();
+    }
+
     // ---- parts --------------------------------------------------------------------------------
 
     fn has_room_for(&self, peer: PublicKey) -> bool {

@@ -14,6 +14,7 @@ mod status;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::book::Saving;
 pub use self::event::{ConnectionEvent, ConnectionState, NodeAction, StateReason};
@@ -318,6 +319,11 @@ impl Node {
         self.actions.push_back(NodeAction::Forward { connection, message: ToSession(message) });
     }
 
+    /// Returns when a wait that may be of no length is over: later than now, as every deadline is.
+    fn after(&self, wait: Duration) -> Instant {
+        self.now + wait.max(Duration::from_micros(1))
+    }
+
     fn has_event_room(&self) -> bool {
         self.events.len() < self.config.event_queue
     }
@@ -328,7 +334,7 @@ impl Node {
 
     /// Ends everything with a peer, sends what was queued, and refuses it for a while.
     fn cut_off(&mut self, peer: PublicKey, reason: CloseReason) {
-        let until = self.now + self.config.refuse_after_disconnect;
+        let until = self.after(self.config.refuse_after_disconnect);
         if let Some(known) = self.peers.get_mut(peer) {
             known.refused_until = Some(until);
             self.end_all(peer, &reason, true);

@@ -435,7 +435,7 @@ impl Node {
     /// event that tells the loss.
     fn granted_closed(&mut self, key: PublicKey, reason: CloseReason) {
         let (now, stable_after) = (self.now, self.config.stable_after);
-        let cooldown = now + self.config.cooldown;
+        let cooldown = self.after(self.config.cooldown);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
