@@ -10,6 +10,16 @@ use crate::seed::Generator;
 /// a factor between 0.75 and 1.25 that is drawn from the node's seed, and never above
 /// `max_backoff`. Attempts count from the last session that
 /// [lasted](crate::Config::stable_after), or from the last `connect`.
+///
+/// ```
+/// use std::time::Duration;
+/// use glueberry_proto::ReconnectPolicy;
+///
+/// let mut policy = ReconnectPolicy::unlimited();
+/// policy.max_backoff = Duration::from_secs(30);
+/// assert_eq!(policy.initial_backoff, Duration::from_secs(1));
+/// assert_eq!(policy.max_attempts, None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
