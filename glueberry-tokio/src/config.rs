@@ -15,6 +15,19 @@ use crate::port::Limits;
 /// It can be read from a file through serde: a field that is missing has its default, an unknown
 /// one is an error, and times are written like `1m 30s` or `250ms`. The library reads no
 /// environment variables; the example `from_env` shows how a program does.
+///
+/// ```
+/// use glueberry_tokio::{Config, Delivery};
+/// use std::time::Duration;
+///
+/// let text = r#"{ "keep_alive": "2s", "delivery": "drop-newest", "core": { "max_dials": 4 } }"#;
+/// let config: Config = serde_json::from_str(text)?;
+/// assert_eq!(config.keep_alive, Duration::from_secs(2));
+/// assert_eq!(config.delivery, Delivery::DropNewest);
+/// assert_eq!(config.event_buffer, 100, "a default");
+/// assert!(config.check().is_ok());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -48,6 +61,14 @@ pub struct Config {
 }
 
 /// What becomes of a received message that finds its reader's queue full.
+///
+/// ```
+/// use glueberry_tokio::{Config, Delivery};
+///
+/// let mut config = Config::default();
+/// assert_eq!(config.delivery, Delivery::Lossless);
+/// config.delivery = Delivery::DropNewest;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]

@@ -15,6 +15,23 @@ use libp2p_identity::PeerId;
 ///
 /// Match on [`code`](Self::code); the text is for people. [`source`](StdError::source) leads to
 /// the typed cause.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::{ErrorCode, identity::PeerId};
+///
+/// let node = node().await?;
+/// let stranger = PeerId::from(glueberry_tokio::identity::Keypair::generate_ed25519().public());
+/// let error = node.connect(stranger).await.unwrap_err();
+/// assert_eq!(error.code(), ErrorCode::PeerNotFound);
+/// assert_eq!(error.peer(), Some(stranger));
+/// assert!(!error.is_retriable());
+/// println!("{error}; {}", error.hint());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Error(Box<Parts>);
 
@@ -27,6 +44,23 @@ struct Parts {
 }
 
 /// What kind of error it is. The names are those of the architecture document, §11.1 and §11.2.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::ErrorCode;
+///
+/// let node = node().await?;
+/// match node.try_send(node.peer_id(), "chat", "hello").map_err(|error| error.code()) {
+///     Ok(()) => {}
+///     Err(ErrorCode::Backpressure) => println!("the peer is slow: later"),
+///     Err(ErrorCode::NotConnected) => println!("connect first"),
+///     Err(other) => println!("{other}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCode {
@@ -190,6 +224,13 @@ impl Error {
             ErrorCode::LimitReached => "raise the limit that is named, or end what is not needed",
             ErrorCode::Internal => "please report it",
         }
+    }
+}
+
+/// What it says of an error, in words.
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 

@@ -38,6 +38,21 @@ use crate::telemetry::Telemetry;
 /// A handle that is cheap to clone; all its methods take `&self` and may be called from anywhere.
 /// Cancelling any of its futures is safe. When the last handle is dropped, the node shuts down by
 /// itself; [`shutdown`](Self::shutdown) waits for it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice, bob) = pair().await?;
+/// let mut inbox = bob.messages().expect("the first call gets them");
+/// alice.send(bob.peer_id(), "chat", "hello").await?;
+/// let message = inbox.recv().await.expect("it runs");
+/// assert_eq!((message.peer, message.data), (alice.peer_id(), "hello".into()));
+/// assert_eq!(alice.is_outbound(bob.peer_id()), Some(true));
+/// alice.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Node {
     inner: Arc<Inner>,
