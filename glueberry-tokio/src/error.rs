@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use glueberry_proto::book::{AddError, BlacklistError, MetadataError};
+use glueberry_proto::crypto::AgreementError;
 use glueberry_proto::greeting::RejectReason;
 use glueberry_proto::{
     AddPeerError, CloseReason, ConfigError, ConnectError, DialError, FinalizeError, PrepareError,
@@ -337,6 +338,13 @@ impl From<BlacklistError> for Error {
 impl From<RecordError> for Error {
     fn from(error: RecordError) -> Self {
         Self::because(ErrorCode::DecryptionFailed, error)
+    }
+}
+
+/// No key could be agreed on with what was given for a peer's.
+impl From<AgreementError> for Error {
+    fn from(error: AgreementError) -> Self {
+        Self::because(ErrorCode::EncryptionFailed, error)
     }
 }
 

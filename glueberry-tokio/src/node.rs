@@ -197,13 +197,16 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey), [`NodeStopped`](ErrorCode::NodeStopped).
+    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey),
+    /// [`InvalidConfig`](ErrorCode::InvalidConfig) if the policy cannot work,
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn set_reconnect_policy(
         &self,
         peer: PeerId,
         policy: Option<ReconnectPolicy>,
     ) -> Result<(), Error> {
         let key = key_of(peer)?;
+        policy.as_ref().map_or(Ok(()), ReconnectPolicy::check)?;
         self.core(move |core, now| core.set_reconnect_policy(now, key, policy)).await
     }
 
@@ -335,7 +338,8 @@ impl Node {
     /// [`HandshakeNotComplete`](ErrorCode::HandshakeNotComplete) before Established,
     /// [`StreamNotFound`](ErrorCode::StreamNotFound),
     /// [`MessageTooLarge`](ErrorCode::MessageTooLarge), [`StreamClosed`](ErrorCode::StreamClosed)
-    /// if the session ended, [`Backpressure`](ErrorCode::Backpressure) only on [`HANDSHAKE`].
+    /// if the session ended, [`Backpressure`](ErrorCode::Backpressure) only on [`HANDSHAKE`],
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn send(
         &self,
         peer: PeerId,
@@ -423,11 +427,14 @@ impl Node {
     // ---- parts --------------------------------------------------------------------------------
 
     pub(crate) fn port(&self, peer: PeerId) -> Result<Arc<Port>, Error> {
-        self.inner
-            .shared
-            .routes
-            .port(&peer)
-            .ok_or_else(|| Error::new(ErrorCode::NotConnected).of_peer(peer))
+        let routes = &self.inner.shared.routes;
+        routes.port(&peer).ok_or_else(|| {
+            let code = match routes.is_closed() {
+                true => ErrorCode::NodeStopped,
+                false => ErrorCode::NotConnected,
+            };
+            Error::new(code).of_peer(peer)
+        })
     }
 
     /// Does something with the core's node, in its task.

@@ -76,6 +76,7 @@ impl Telemetry {
                     | glueberry_proto::StateReason::CooldownOver
                     | glueberry_proto::StateReason::Blacklisted
                     | glueberry_proto::StateReason::Pruned
+                    | glueberry_proto::StateReason::NoAddress
             )
         );
         let is_failure = matches!(state, Disconnected | Cooldown) && !is_wanted;

@@ -220,7 +220,8 @@ impl Node {
     }
 
     /// Sets when this peer is dialled again, in place of the configured policy; `None` goes back to
-    /// that. Counts from the next loss on.
+    /// that. Counts from the next loss on. A policy that would not pass its
+    /// [check](ReconnectPolicy::check) dials without a pause.
     pub fn set_reconnect_policy(
         &mut self,
         now: Instant,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::{ConfigError, Problem};
 use crate::seed::Generator;
 
 /// When and how often a peer that was lost, or could not be reached, is dialled again.
@@ -54,6 +55,22 @@ impl ReconnectPolicy {
     /// Returns the default policy without its limit on attempts.
     pub fn unlimited() -> Self {
         Self { max_attempts: None, ..Self::default() }
+    }
+
+    /// Checks that the waits make sense.
+    ///
+    /// # Errors
+    ///
+    /// Names the field that does not, and why.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let field = "reconnect.initial_backoff";
+        if self.initial_backoff.is_zero() {
+            return Err(ConfigError { field, problem: Problem::Zero });
+        }
+        if self.initial_backoff > self.max_backoff {
+            return Err(ConfigError { field, problem: Problem::Above("reconnect.max_backoff") });
+        }
+        Ok(())
     }
 
     pub(super) fn allows(&self, attempts: u32) -> bool {
