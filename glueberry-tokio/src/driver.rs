@@ -302,7 +302,7 @@ impl<T: Transport> NodeDriver<T> {
     }
 
     fn event(&mut self, event: ConnectionEvent) {
-        let ConnectionEvent { peer: key, state, direction, reason, .. } = event;
+        let ConnectionEvent { peer: key, state, direction, reason, at: since, .. } = event;
         let peer = PeerId::from(key);
         match &reason {
             Some(reason) => info!(%peer, %state, %reason, "state changed"),
@@ -315,7 +315,7 @@ impl<T: Transport> NodeDriver<T> {
             ConnectionState::Connected => info_span!("handshake", %peer, ?direction),
             _ => Span::none(),
         };
-        let after = Before { state, direction, since: at, _span: span };
+        let after = Before { state, direction, since, _span: span };
         let before = match state {
             ConnectionState::Disconnected => self.told.remove(&key),
             _ => self.told.insert(key, after),
@@ -323,11 +323,11 @@ impl<T: Transport> NodeDriver<T> {
         let unknown = Before {
             state: ConnectionState::Disconnected,
             direction: None,
-            since: at,
+            since,
             _span: Span::none(),
         };
         let changed = StateChanged { peer, state, direction, reason, at };
-        self.shared.telemetry.moved(&before.unwrap_or(unknown), changed);
+        self.shared.telemetry.moved(&before.unwrap_or(unknown), changed, since);
     }
 
     fn answer_connecting(
