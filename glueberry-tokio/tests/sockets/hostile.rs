@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use glueberry_tokio::identity::Keypair;
 use glueberry_tokio::proto::crypto::Cipher;
-use glueberry_tokio::proto::{Identity, PeerMisbehaved, RecordError};
+use glueberry_tokio::proto::{ConnectionLost, DialError, Identity, PeerMisbehaved, RecordError};
 use glueberry_tokio::runtime::Runtime;
-use glueberry_tokio::{CloseReason, ConnectionState, Event, Metrics, Multiaddr};
+use glueberry_tokio::{CloseReason, ConnectionState, Event, Metrics, Multiaddr, StateReason};
 use multiaddr::Protocol;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, RecvStream, SendStream};
@@ -84,6 +84,49 @@ async fn oversize(runtime: Arc<dyn Runtime>) {
 #[test]
 fn a_record_that_does_not_open_is_told_and_counted_and_the_stream_goes_on() {
     on_every_runtime(|runtime| Box::pin(bad_record(runtime)));
+}
+
+#[test]
+fn a_connection_that_is_lost_during_the_handshake_is_told_as_lost() {
+    on_every_runtime(|runtime| Box::pin(lost_early(runtime)));
+}
+
+async fn lost_early(runtime: Arc<dyn Runtime>) {
+    let mut a = Party::new(&runtime).await;
+    let identity = Keypair::generate_ed25519();
+    let tls = libp2p_tls::make_server_config(&identity).unwrap();
+    let config = quinn::ServerConfig::with_crypto(Arc::new(
+        quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap(),
+    ));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let endpoint = quinn::Endpoint::new(
+        quinn::EndpointConfig::default(),
+        Some(config),
+        socket,
+        runtime.quinn().unwrap(),
+    )
+    .unwrap();
+    runtime.spawn(Box::pin(async move {
+        let connection = endpoint.accept().await.unwrap().await.unwrap();
+        let _unanswered = connection.accept_bi().await.unwrap();
+        connection.close(7_u32.into(), b"");
+        endpoint.wait_idle().await;
+    }));
+    let id = identity.public().to_peer_id();
+    let address = format!("/ip4/127.0.0.1/udp/{port}/quic-v1").parse().unwrap();
+    a.node.add_peer(id, [address]).await.unwrap();
+    a.node.connect(id).await.unwrap_err();
+    let reason = a
+        .event(|event| match event {
+            Event::State(changed) if changed.state == ConnectionState::Disconnected => {
+                changed.reason
+            }
+            _ => None,
+        })
+        .await;
+    let lost = CloseReason::ConnectionLost(ConnectionLost::ClosedByPeer { code: 7 });
+    assert_eq!(reason, StateReason::DialFailed(DialError::Session(lost)));
 }
 
 #[derive(Debug, Default)]
