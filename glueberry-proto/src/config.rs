@@ -224,10 +224,7 @@ impl Config {
                 return Err(ConfigError { field, problem: Problem::NotBelow(than) });
             }
         }
-        if self.reconnect.initial_backoff > self.reconnect.max_backoff {
-            let problem = Problem::Above("reconnect.max_backoff");
-            return Err(ConfigError { field: "reconnect.initial_backoff", problem });
-        }
+        self.reconnect.check()?;
         if self.profiles.is_empty() {
             return Err(ConfigError { field: "profiles", problem: Problem::Empty });
         }
@@ -355,7 +352,6 @@ impl Config {
             ("handshake_timeout", self.handshake_timeout),
             ("probe_timeout", self.probe_timeout),
             ("book_flush_interval", self.book_flush_interval),
-            ("reconnect.initial_backoff", self.reconnect.initial_backoff),
         ];
         match times.into_iter().find(|(_, value)| value.is_zero()) {
             Some((field, _)) => Err(ConfigError { field, problem: Problem::Zero }),
@@ -439,60 +435,4 @@ const fn times(count: usize, of: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_are_valid() {
-        assert_eq!(Config::default().check(), Ok(()));
-    }
-
-    #[cfg(feature = "serde")]
-    #[test]
-    fn a_file_names_what_differs_from_the_defaults() {
-        let text = r#"{
-            "profiles": ["v1"],
-            "streams": ["chat"],
-            "handshake_timeout": "1m 30s",
-            "reconnect": { "initial_backoff": "250ms", "max_attempts": null }
-        }"#;
-        let config: Config = serde_json::from_str(text).unwrap();
-        assert_eq!(config.handshake_timeout, Duration::from_secs(90));
-        assert_eq!(config.reconnect.initial_backoff, Duration::from_millis(250));
-        assert_eq!(config.reconnect.max_backoff, Duration::from_secs(300));
-        assert_eq!(config.reconnect.max_attempts, None);
-        assert_eq!(config.high_watermark, 1000);
-        let written = serde_json::to_string(&config).unwrap();
-        let again: Config = serde_json::from_str(&written).unwrap();
-        assert_eq!(format!("{config:?}"), format!("{again:?}"));
-        for bad in [r#"{"colour": 1}"#, r#"{"cooldown": "soon"}"#, r#"{"streams": ["a/b"]}"#] {
-            assert!(serde_json::from_str::<Config>(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn each_bad_field_is_named() {
-        type Break = fn(&mut Config);
-        let cases: [(&str, Break); 11] = [
-            ("sessions_low", |c| c.sessions_low = c.sessions_high),
-            ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
-            ("max_streams", |c| c.max_substreams = c.max_streams),
-            ("profiles", |c| c.profiles.clear()),
-            ("max_message_size", |c| c.max_message_size = 0),
-            ("max_message_size", |c| c.max_message_size = 64 * MIB),
-            ("low_watermark", |c| c.low_watermark = c.high_watermark),
-            ("low_watermark_bytes", |c| c.low_watermark_bytes = c.high_watermark_bytes),
-            ("dial_timeout", |c| c.dial_timeout = Duration::ZERO),
-            ("event_queue", |c| c.event_queue = 0),
-            ("streams", |c| {
-                c.max_streams = 1;
-                c.streams = ["a", "b"].map(|n| StreamName::new(n).unwrap()).to_vec();
-            }),
-        ];
-        for (field, spoil) in cases {
-            let mut config = Config::default();
-            spoil(&mut config);
-            assert_eq!(config.check().unwrap_err().field, field);
-        }
-    }
-}
+mod tests;

@@ -15,6 +15,14 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 /// repeated seed repeats nonces. There is no default on purpose.
 ///
 /// The bytes are zeroized on drop and never printed.
+///
+/// ```
+/// use glueberry_proto::Seed;
+///
+/// // In a test; in production the bytes come from the operating system, and are used once.
+/// let seed = Seed::from_bytes([7; 32]);
+/// assert!(!format!("{seed:?}").contains('7'), "a seed is never shown");
+/// ```
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Seed([u8; 32]);
 

@@ -30,6 +30,24 @@ use crate::telemetry::Telemetry;
 use crate::transport::Transport;
 
 /// Builds a [`Node`]: see [`Node::builder`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::{Config, Node, identity::Keypair};
+///
+/// let mut config = Config::default();
+/// config.core.max_message_size = 64 * 1024;
+/// let node = Node::builder(Keypair::generate_ed25519())
+///     .config(config)
+///     .listen("/ip4/127.0.0.1/udp/0/quic-v1".parse()?)
+///     .streams(["chat"])
+///     .build()
+///     .await?;
+/// assert_eq!(node.addrs().len(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing before `build`"]
 pub struct Builder {

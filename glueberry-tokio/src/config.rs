@@ -15,6 +15,19 @@ use crate::port::Limits;
 /// It can be read from a file through serde: a field that is missing has its default, an unknown
 /// one is an error, and times are written like `1m 30s` or `250ms`. The library reads no
 /// environment variables; the example `from_env` shows how a program does.
+///
+/// ```
+/// use glueberry_tokio::{Config, Delivery};
+/// use std::time::Duration;
+///
+/// let text = r#"{ "keep_alive": "2s", "delivery": "drop-newest", "core": { "max_dials": 4 } }"#;
+/// let config: Config = serde_json::from_str(text)?;
+/// assert_eq!(config.keep_alive, Duration::from_secs(2));
+/// assert_eq!(config.delivery, Delivery::DropNewest);
+/// assert_eq!(config.event_buffer, 100, "a default");
+/// assert!(config.check().is_ok());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -48,6 +61,14 @@ pub struct Config {
 }
 
 /// What becomes of a received message that finds its reader's queue full.
+///
+/// ```
+/// use glueberry_tokio::{Config, Delivery};
+///
+/// let mut config = Config::default();
+/// assert_eq!(config.delivery, Delivery::Lossless);
+/// config.delivery = Delivery::DropNewest;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -101,6 +122,17 @@ impl Config {
             let problem = Problem::Unusable("at least two silent intervals are needed");
             return Err(ConfigError::new("lost_after", problem));
         }
+        let silence = self.keep_alive.checked_mul(self.lost_after);
+        if silence.is_none_or(|silence| silence > LONGEST_SILENCE) {
+            let problem = Problem::Unusable("times `lost_after` it is more than a year");
+            return Err(ConfigError::new("keep_alive", problem));
+        }
+        let substreams = u64::try_from(self.core.max_substreams).unwrap_or(u64::MAX);
+        let window = substreams.saturating_mul(2).saturating_mul(self.stream_window.into());
+        if window > LARGEST_WINDOW {
+            let problem = Problem::Unusable("times all substreams it is more than QUIC can tell");
+            return Err(ConfigError::new("stream_window", problem));
+        }
         if self.stream_window < 16 * 1024 {
             return Err(ConfigError::new("stream_window", Problem::Unusable("below 16 KiB")));
         }
@@ -128,6 +160,46 @@ impl Config {
             low: core.low_watermark,
             high_bytes: core.high_watermark_bytes,
             low_bytes: core.low_watermark_bytes,
+        }
+    }
+}
+
+/// Longer silence is nothing that a timer of QUIC can be trusted with.
+const LONGEST_SILENCE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// The largest number that QUIC can tell.
+const LARGEST_WINDOW: u64 = (1 << 62) - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_bad_field_is_named() {
+        type Spoil = fn(&mut Config);
+        let cases: [(&str, Spoil); 13] = [
+            ("message_buffer", |c| c.message_buffer = 0),
+            ("event_buffer", |c| c.event_buffer = 0),
+            ("max_incoming", |c| c.max_incoming = 0),
+            ("keep_alive", |c| c.keep_alive = Duration::ZERO),
+            ("keep_alive", |c| c.keep_alive = Duration::MAX),
+            ("keep_alive", |c| c.lost_after = u32::MAX),
+            ("lost_after", |c| c.lost_after = 1),
+            ("stream_window", |c| c.stream_window = 1),
+            ("stream_window", |c| c.core.max_substreams = usize::MAX),
+            ("send_window", |c| c.send_window = 1),
+            ("max_dials", |c| c.core.max_dials = 0),
+            ("cooldown", |c| c.core.cooldown = Duration::MAX),
+            ("stats_retention", |c| c.stats_retention = Duration::MAX),
+        ];
+        for (field, spoil) in cases {
+            let mut config = Config::default();
+            spoil(&mut config);
+            match config.check() {
+                Err(error) => assert_eq!(error.field, field),
+                // However long they are, these are only waited for.
+                Ok(()) => assert!(["cooldown", "stats_retention"].contains(&field), "{field}"),
+            }
         }
     }
 }

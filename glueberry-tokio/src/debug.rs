@@ -13,6 +13,19 @@ use crate::driver::Examination;
 /// What a node is and does at one moment; see [`Node::debug_state`](crate::Node::debug_state).
 ///
 /// It serializes to JSON, and its text form is for people. It holds no secrets.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let state = node().await?.debug_state().await?;
+/// assert_eq!(state.version, "1.2.9");
+/// // As JSON, for programs, and as text, for people.
+/// assert!(serde_json::to_string(&state)?.contains(&state.peer_id));
+/// assert!(state.to_string().contains(&state.peer_id));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct DebugState {

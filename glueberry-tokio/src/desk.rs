@@ -16,6 +16,8 @@ pub(crate) struct BookDesk {
     /// None if the book is not stored at all, or no longer.
     keeper: Option<Keeper>,
     is_saving: bool,
+    /// Saves that have failed since one succeeded, or since the node began to stop.
+    failures: u32,
     /// The thread has ended, or there is none.
     is_closed: bool,
     flushing: Vec<Answer<()>>,
@@ -29,6 +31,7 @@ impl BookDesk {
         Self {
             keeper,
             is_saving: false,
+            failures: 0,
             is_closed,
             flushing: Vec::new(),
             reloading: Vec::new(),
@@ -44,7 +47,10 @@ impl BookDesk {
             Some(_) if !self.reloading.is_empty() => node.handle_book_not_saved(now),
             None => node.handle_book_saved(now, revision),
             Some(keeper) if keeper.save(node.book().emit(), revision) => self.is_saving = true,
-            Some(_) => node.handle_book_not_saved(now),
+            Some(_) => {
+                self.failures += 1;
+                node.handle_book_not_saved(now);
+            }
         }
     }
 
@@ -80,11 +86,13 @@ impl BookDesk {
             Ok(revision) => {
                 node.handle_book_saved(now, revision);
                 self.trouble = None;
+                self.failures = 0;
                 self.go_on_flushing(node, now);
                 None
             }
             Err(error) => {
                 node.handle_book_not_saved(now);
+                self.failures += 1;
                 let text = error.to_string();
                 for answer_to in self.flushing.drain(..) {
                     let error = Error::because(ErrorCode::AddressBookFailed, text.clone());
@@ -109,7 +117,11 @@ impl BookDesk {
                 node.load_book(now, book);
                 (Ok(()), troubles)
             }
-            Err(error) => (Err(error.to_string()), Vec::new()),
+            Err(error) => {
+                // What was not stored on its account is, after all.
+                node.flush_book(now);
+                (Err(error.to_string()), Vec::new())
+            }
         };
         for answer_to in self.reloading.drain(..) {
             let failed = |text: String| Error::because(ErrorCode::AddressBookFailed, text);
@@ -138,9 +150,23 @@ impl BookDesk {
         self.trouble.clone()
     }
 
-    /// Lets the thread end behind what it was asked for.
-    pub(crate) fn close(&mut self) {
-        self.keeper = None;
+    /// Takes note that the node stops: what could not be stored before is tried again.
+    pub(crate) const fn stopping(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Lets the thread end once all that is known is stored, or cannot be. Returns whether there is
+    /// something to store before that.
+    pub(crate) fn finish(&mut self, node: &mut Node, now: Instant) -> bool {
+        if self.keeper.is_none() || self.is_saving || !self.reloading.is_empty() {
+            return false;
+        }
+        if node.book().unsaved() == Unsaved::Nothing || self.failures >= LAST_TRIES {
+            self.keeper = None;
+            return false;
+        }
+        node.flush_book(now);
+        true
     }
 
     pub(crate) const fn closed(&mut self) {
@@ -152,3 +178,6 @@ impl BookDesk {
         self.is_closed
     }
 }
+
+/// How often a book is tried to be stored by a node that stops.
+const LAST_TRIES: u32 = 2;

@@ -163,6 +163,7 @@ impl<T: Transport> NodeDriver<T> {
                 info!("node stopping");
                 self.is_stopping = true;
                 self.stopping.extend(answer);
+                self.book.stopping();
                 self.node.shutdown(now);
             }
             Letter::FromSession(connection, message) => {
@@ -301,7 +302,7 @@ impl<T: Transport> NodeDriver<T> {
     }
 
     fn event(&mut self, event: ConnectionEvent) {
-        let ConnectionEvent { peer: key, state, direction, reason, .. } = event;
+        let ConnectionEvent { peer: key, state, direction, reason, at: since, .. } = event;
         let peer = PeerId::from(key);
         match &reason {
             Some(reason) => info!(%peer, %state, %reason, "state changed"),
@@ -314,7 +315,7 @@ impl<T: Transport> NodeDriver<T> {
             ConnectionState::Connected => info_span!("handshake", %peer, ?direction),
             _ => Span::none(),
         };
-        let after = Before { state, direction, since: at, _span: span };
+        let after = Before { state, direction, since, _span: span };
         let before = match state {
             ConnectionState::Disconnected => self.told.remove(&key),
             _ => self.told.insert(key, after),
@@ -322,11 +323,11 @@ impl<T: Transport> NodeDriver<T> {
         let unknown = Before {
             state: ConnectionState::Disconnected,
             direction: None,
-            since: at,
+            since,
             _span: Span::none(),
         };
         let changed = StateChanged { peer, state, direction, reason, at };
-        self.shared.telemetry.moved(&before.unwrap_or(unknown), changed);
+        self.shared.telemetry.moved(&before.unwrap_or(unknown), changed, since);
     }
 
     fn answer_connecting(
@@ -394,6 +395,9 @@ impl<T: Transport + Unpin> Future for NodeDriver<T> {
             this.clean_stats();
             moved |= this.act();
             moved |= this.tell();
+            if this.is_stopping && this.node.is_idle() {
+                moved |= this.book.finish(&mut this.node, this.shared.now());
+            }
             if moved {
                 continue;
             }
@@ -402,9 +406,6 @@ impl<T: Transport + Unpin> Future for NodeDriver<T> {
             if this.timer.poll(cx).is_pending() {
                 break;
             }
-        }
-        if this.is_stopping && this.node.is_idle() {
-            this.book.close();
         }
         if this.poll_stop(cx).is_ready() {
             this.stopped();

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use glueberry_proto::book::{AddError, BlacklistError, MetadataError};
+use glueberry_proto::crypto::AgreementError;
 use glueberry_proto::greeting::RejectReason;
 use glueberry_proto::{
     AddPeerError, CloseReason, ConfigError, ConnectError, DialError, FinalizeError, PrepareError,
@@ -15,6 +16,23 @@ use libp2p_identity::PeerId;
 ///
 /// Match on [`code`](Self::code); the text is for people. [`source`](StdError::source) leads to
 /// the typed cause.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::{ErrorCode, identity::PeerId};
+///
+/// let node = node().await?;
+/// let stranger = PeerId::from(glueberry_tokio::identity::Keypair::generate_ed25519().public());
+/// let error = node.connect(stranger).await.unwrap_err();
+/// assert_eq!(error.code(), ErrorCode::PeerNotFound);
+/// assert_eq!(error.peer(), Some(stranger));
+/// assert!(!error.is_retriable());
+/// println!("{error}; {}", error.hint());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Error(Box<Parts>);
 
@@ -27,6 +45,23 @@ struct Parts {
 }
 
 /// What kind of error it is. The names are those of the architecture document, §11.1 and §11.2.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::ErrorCode;
+///
+/// let node = node().await?;
+/// match node.try_send(node.peer_id(), "chat", "hello").map_err(|error| error.code()) {
+///     Ok(()) => {}
+///     Err(ErrorCode::Backpressure) => println!("the peer is slow: later"),
+///     Err(ErrorCode::NotConnected) => println!("connect first"),
+///     Err(other) => println!("{other}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCode {
@@ -193,6 +228,13 @@ impl Error {
     }
 }
 
+/// What it says of an error, in words.
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.code.text())?;
@@ -296,6 +338,13 @@ impl From<BlacklistError> for Error {
 impl From<RecordError> for Error {
     fn from(error: RecordError) -> Self {
         Self::because(ErrorCode::DecryptionFailed, error)
+    }
+}
+
+/// No key could be agreed on with what was given for a peer's.
+impl From<AgreementError> for Error {
+    fn from(error: AgreementError) -> Self {
+        Self::because(ErrorCode::EncryptionFailed, error)
     }
 }
 

@@ -14,6 +14,24 @@ use crate::mailbox::{lock, remember};
 use crate::metrics::Metrics;
 
 /// Something that happened to a peer.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::{ConnectionState, Event};
+///
+/// let (alice, bob) = pair().await?;
+/// let mut events = alice.events();
+/// alice.disconnect(bob.peer_id()).await?;
+/// match events.recv().await {
+///     Some(Event::State(changed)) => assert_eq!(changed.state, ConnectionState::Disconnected),
+///     Some(Event::Lagged { missed }) => println!("{missed} events are missing"),
+///     other => println!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -144,6 +162,22 @@ impl Event {
 }
 
 /// A change of a peer's state.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::{ConnectionState, Event, StateReason};
+///
+/// let (alice, bob) = pair().await?;
+/// let mut events = alice.events_for_peer(bob.peer_id());
+/// alice.blacklist_peer(bob.peer_id(), None).await?;
+/// let Some(Event::State(changed)) = events.recv().await else { panic!() };
+/// assert_eq!(changed.state, ConnectionState::Disconnected);
+/// assert_eq!(changed.reason, Some(StateReason::Blacklisted));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StateChanged {
@@ -162,6 +196,22 @@ pub struct StateChanged {
 /// Which events a subscription is about; see [`Node::subscribe`](crate::Node::subscribe).
 ///
 /// Each empty list lets everything through. With both, an event must pass both.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::{ConnectionState, EventFilter};
+///
+/// let (alice, bob) = pair().await?;
+/// let (peers, states) = (vec![bob.peer_id()], vec![ConnectionState::Disconnected]);
+/// let mut losses = alice.subscribe(EventFilter { peers, states });
+/// bob.shutdown().await;
+/// let lost = losses.recv().await.expect("it runs");
+/// assert_eq!(lost.state(), Some((bob.peer_id(), ConnectionState::Disconnected)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "a parameter that callers build")]
 pub struct EventFilter {
@@ -295,6 +345,21 @@ impl Subscriber {
 /// A [`Stream`] that ends when the node has shut down. A subscriber that lags gets
 /// [`Event::Lagged`] and [`Event::Snapshot`] in place of what it missed, and slows nobody down.
 /// Dropping it unsubscribes.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::StreamExt;
+/// use glueberry_tokio::ConnectionState;
+///
+/// let node = node().await?;
+/// let mut established = node.events_for_states([ConnectionState::Established]);
+/// node.shutdown().await;
+/// assert!(established.next().await.is_none(), "it ends with the node");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Events {
     subscriber: Arc<Subscriber>,

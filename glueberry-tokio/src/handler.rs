@@ -31,6 +31,55 @@ use crate::runtime::Runtime;
 /// the node listens, or peers that came earlier are missed.
 ///
 /// `examples/counter` of `glueberry-sim` is such a program, run in both places.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use glueberry_tokio::proto::handler::{Context, Handler, Notice};
+/// use glueberry_tokio::runtime::TokioRuntime;
+/// use glueberry_tokio::{PublicKey, StreamName, run_handler};
+///
+/// /// Counts what it hears, and answers.
+/// #[derive(Default)]
+/// struct Echo(u32);
+///
+/// impl Handler for Echo {
+///     fn on_event(&mut self, _: &mut dyn Context, _: Notice) {}
+///
+///     fn on_message(
+///         &mut self,
+///         context: &mut dyn Context,
+///         from: PublicKey,
+///         stream: &StreamName,
+///         message: bytes::Bytes,
+///     ) {
+///         self.0 += 1;
+///         context.send(from, stream, message).ok();
+///     }
+///
+///     fn on_timer(&mut self, _: &mut dyn Context, _: u64) {}
+/// }
+///
+/// let (alice, bob) = pair().await?;
+/// let mut inbox = alice.messages().expect("the first call gets them");
+/// let (events, messages) = (bob.events(), bob.messages().expect("the first call gets them"));
+/// let runtime = Arc::new(TokioRuntime::current().expect("it runs on tokio"));
+/// let streams = [StreamName::new("chat")?];
+/// let program = run_handler(&bob, events, messages, runtime, &streams, Echo::default());
+/// let rest = async {
+///     alice.send(bob.peer_id(), "chat", "hello").await?;
+///     assert_eq!(inbox.recv().await.expect("it runs").data, "hello");
+///     bob.shutdown().await;
+///     Ok::<(), glueberry_tokio::Error>(())
+/// };
+/// let (program, rest) = tokio::join!(program, rest);
+/// rest?;
+/// assert_eq!(program.0, 1);
+/// # Ok(())
+/// # }
+/// ```
 pub async fn run_handler<H: Handler>(
     node: &Node,
     events: Events,

@@ -9,6 +9,20 @@ use serde::Serialize;
 use crate::driver::Examination;
 
 /// The outcome of all health checks; see [`Node::health`](crate::Node::health).
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::CheckName;
+///
+/// let health = node().await?.health().await;
+/// assert!(health.is_healthy);
+/// assert!(health.check(CheckName::AddressBook).is_some_and(|check| check.is_healthy));
+/// println!("{}", serde_json::to_string(&health)?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Health {

@@ -147,6 +147,23 @@ impl Drop for InboxReader {
 /// A [`Stream`] that ends when the node has shut down. While it is not read, peers are slowed down
 /// by flow control; nothing is dropped. Dropping it means that the messages are of no interest:
 /// they are received and forgotten.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::StreamExt;
+///
+/// let (alice, bob) = pair().await?;
+/// let mut messages = bob.messages().expect("the first call gets them");
+/// assert!(bob.messages().is_none());
+/// for number in 0..3_u8 {
+///     alice.send(bob.peer_id(), "chat", vec![number]).await?;
+/// }
+/// assert_eq!(messages.next().await.expect("it runs").data, [0][..]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Messages(InboxReader);
 

@@ -11,6 +11,22 @@ use libp2p_identity::PeerId;
 pub const HANDSHAKE: &str = "handshake";
 
 /// A message of a peer.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::HANDSHAKE;
+///
+/// let (alice, bob) = pair().await?;
+/// let mut messages = bob.messages().expect("the first call gets them");
+/// alice.send(bob.peer_id(), "chat", "hello").await?;
+/// let message = messages.recv().await.expect("it runs");
+/// assert_eq!((message.stream(), message.is_handshake()), ("chat", false));
+/// assert_ne!(message.stream(), HANDSHAKE);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {

@@ -12,6 +12,36 @@ use glueberry_proto::{ConnectionState, Direction};
 /// from handles, between two messages: they must be quick, must not block and must not call back
 /// into the node. Units are in the names or the types; stream names are those that the
 /// application has prepared, and `handshake`.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use glueberry_tokio::{AttemptOutcome, Metrics, Node, identity::Keypair};
+///
+/// /// Counts attempts to connect that came to nothing, and nothing else.
+/// #[derive(Debug, Default)]
+/// struct Failures(AtomicU64);
+///
+/// impl Metrics for Failures {
+///     fn connection_attempt(&self, outcome: AttemptOutcome) {
+///         if outcome == AttemptOutcome::Failure {
+///             self.0.fetch_add(1, Ordering::Relaxed);
+///         }
+///     }
+/// }
+///
+/// let failures = Arc::new(Failures::default());
+/// let node = Node::builder(Keypair::generate_ed25519()).metrics(failures.clone()).build().await?;
+/// # let mut config = glueberry_tokio::Config::default();
+/// let nobody = Keypair::generate_ed25519().public().to_peer_id();
+/// node.add_peer(nobody, ["/ip4/127.0.0.1/tcp/1".parse()?]).await?;
+/// node.connect(nobody).await.unwrap_err();
+/// assert_eq!(failures.0.load(Ordering::Relaxed), 1);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Metrics: fmt::Debug + Send + Sync + 'static {
     /// A peer came to be Connected.
     fn connection_opened(&self, direction: Direction) {

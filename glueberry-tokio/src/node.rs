@@ -1,14 +1,12 @@
 //! The handle that an application holds.
 
 mod book;
+mod messages;
 mod observe;
 
-use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_channel::oneshot;
 use glueberry_proto::{
     Address, ConnectionState, Direction, FinalizeError, Instant, Node as CoreNode, PrepareError,
@@ -17,20 +15,19 @@ use glueberry_proto::{
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
+pub(crate) use self::messages::send_on;
 use crate::builder::Builder;
 use crate::clock::Clock;
 use crate::config::{Config, Delivery};
 use crate::driver::Letter;
 use crate::error::{Error, ErrorCode};
-use crate::events::{BookTrouble, EventFilter, Events};
+use crate::events::BookTrouble;
 use crate::inbox::{Inbox, Messages};
 use crate::mailbox::{Mailbox, answer, lock};
-use crate::message::HANDSHAKE;
 use crate::port::{Command, Limits, Port};
 use crate::refusals::Refusals;
 use crate::routes::Routes;
 use crate::runtime::Runtime;
-use crate::stream::StreamHandle;
 use crate::telemetry::Telemetry;
 
 /// A running node: connects to peers by key, and exchanges named, encrypted messages with them.
@@ -38,6 +35,21 @@ use crate::telemetry::Telemetry;
 /// A handle that is cheap to clone; all its methods take `&self` and may be called from anywhere.
 /// Cancelling any of its futures is safe. When the last handle is dropped, the node shuts down by
 /// itself; [`shutdown`](Self::shutdown) waits for it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice, bob) = pair().await?;
+/// let mut inbox = bob.messages().expect("the first call gets them");
+/// alice.send(bob.peer_id(), "chat", "hello").await?;
+/// let message = inbox.recv().await.expect("it runs");
+/// assert_eq!((message.peer, message.data), (alice.peer_id(), "hello".into()));
+/// assert_eq!(alice.is_outbound(bob.peer_id()), Some(true));
+/// alice.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Node {
     inner: Arc<Inner>,
@@ -182,13 +194,16 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey), [`NodeStopped`](ErrorCode::NodeStopped).
+    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey),
+    /// [`InvalidConfig`](ErrorCode::InvalidConfig) if the policy cannot work,
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn set_reconnect_policy(
         &self,
         peer: PeerId,
         policy: Option<ReconnectPolicy>,
     ) -> Result<(), Error> {
         let key = key_of(peer)?;
+        policy.as_ref().map_or(Ok(()), ReconnectPolicy::check)?;
         self.core(move |core, now| core.set_reconnect_policy(now, key, policy)).await
     }
 
@@ -305,96 +320,6 @@ impl Node {
             .map_err(|_| Error::new(ErrorCode::NotConnected).of_peer(peer))
     }
 
-    // ---- messages -----------------------------------------------------------------------------
-
-    /// Sends a message on a stream, waiting while its queue is full. On [`HANDSHAKE`] it is said
-    /// in the handshake.
-    ///
-    /// Ready when the message is queued, which says nothing about its arrival: see
-    /// [`Event::SessionClosed`](crate::Event::SessionClosed) for what becomes of it. If the future
-    /// is dropped before it is ready, the message was not queued, except on [`HANDSHAKE`].
-    ///
-    /// # Errors
-    ///
-    /// [`NotConnected`](ErrorCode::NotConnected),
-    /// [`HandshakeNotComplete`](ErrorCode::HandshakeNotComplete) before Established,
-    /// [`StreamNotFound`](ErrorCode::StreamNotFound),
-    /// [`MessageTooLarge`](ErrorCode::MessageTooLarge), [`StreamClosed`](ErrorCode::StreamClosed)
-    /// if the session ended, [`Backpressure`](ErrorCode::Backpressure) only on [`HANDSHAKE`].
-    pub async fn send(
-        &self,
-        peer: PeerId,
-        stream: &str,
-        message: impl Into<Bytes>,
-    ) -> Result<(), Error> {
-        let message = message.into();
-        if stream == HANDSHAKE {
-            return self.say(peer, message).await;
-        }
-        let port = self.port(peer)?;
-        send_on(&port, stream, &message).await
-    }
-
-    /// Sends a message if the stream's queue has room. [`HANDSHAKE`] is not among the streams
-    /// that this works on.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`send`](Self::send), and [`Backpressure`](ErrorCode::Backpressure) if the queue
-    /// is full.
-    pub fn try_send(
-        &self,
-        peer: PeerId,
-        stream: &str,
-        message: impl Into<Bytes>,
-    ) -> Result<(), Error> {
-        let port = self.port(peer)?;
-        port.send(stream, &message.into(), None).map_err(|error| on_stream(error, peer, stream))
-    }
-
-    /// Takes over one stream of one peer: its messages come to the handle and no longer to
-    /// [`messages`](Self::messages), and it outlives reconnections.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidStreamName`](ErrorCode::InvalidStreamName), and
-    /// [`AlreadyConnected`](ErrorCode::AlreadyConnected) if there is a handle for it already.
-    pub fn stream(&self, peer: PeerId, stream: &str) -> Result<StreamHandle, Error> {
-        let name = stream_name(stream)?;
-        let inbox = Inbox::new(self.inner.shared.message_buffer);
-        if !self.inner.shared.routes.claim(peer, name.clone(), inbox.clone()) {
-            return Err(Error::new(ErrorCode::AlreadyConnected).of_peer(peer).on_stream(stream));
-        }
-        Ok(StreamHandle::new(self.clone(), peer, name, inbox))
-    }
-
-    /// Returns the messages of all peers. There is one reader: the first call gets it, later ones
-    /// get `None`.
-    pub fn messages(&self) -> Option<Messages> {
-        lock(&self.inner.messages).take()
-    }
-
-    /// Subscribes to all that happens from now on.
-    pub fn events(&self) -> Events {
-        self.subscribe(EventFilter::default())
-    }
-
-    /// Subscribes to what passes a filter. Every subscription has a queue of its own, and its end
-    /// is when it is dropped.
-    pub fn subscribe(&self, filter: EventFilter) -> Events {
-        self.inner.shared.telemetry.events.subscribe(filter)
-    }
-
-    /// Subscribes to what happens to one peer.
-    pub fn events_for_peer(&self, peer: PeerId) -> Events {
-        self.subscribe(EventFilter { peers: vec![peer], states: Vec::new() })
-    }
-
-    /// Subscribes to changes to the given states; to all events if there are none.
-    pub fn events_for_states(&self, states: impl IntoIterator<Item = ConnectionState>) -> Events {
-        self.subscribe(EventFilter { peers: Vec::new(), states: states.into_iter().collect() })
-    }
-
     /// Shuts down: sends what was queued, within the drain timeout, closes all connections and
     /// waits until that is done. Every handle is of no more use afterwards.
     pub async fn shutdown(&self) {
@@ -408,11 +333,14 @@ impl Node {
     // ---- parts --------------------------------------------------------------------------------
 
     pub(crate) fn port(&self, peer: PeerId) -> Result<Arc<Port>, Error> {
-        self.inner
-            .shared
-            .routes
-            .port(&peer)
-            .ok_or_else(|| Error::new(ErrorCode::NotConnected).of_peer(peer))
+        let routes = &self.inner.shared.routes;
+        routes.port(&peer).ok_or_else(|| {
+            let code = match routes.is_closed() {
+                true => ErrorCode::NodeStopped,
+                false => ErrorCode::NotConnected,
+            };
+            Error::new(code).of_peer(peer)
+        })
     }
 
     /// Does something with the core's node, in its task.
@@ -436,22 +364,6 @@ impl Node {
 
     pub(crate) fn release(&self, peer: PeerId, stream: &StreamName) {
         self.inner.shared.routes.release(peer, stream);
-    }
-
-    async fn say(&self, peer: PeerId, message: Bytes) -> Result<(), Error> {
-        loop {
-            let port = self.port(peer)?;
-            let (answer, result) = oneshot::channel();
-            match self.order(&port, Command::Say(message.clone(), answer), result).await {
-                Some(Err(SendError::NotEstablished | SendError::Closed))
-                    if self.is_replaced(&port).await => {}
-                Some(result) => {
-                    return result.map_err(|error| on_stream(error, peer, HANDSHAKE));
-                }
-                None if self.is_replaced(&port).await => {}
-                None => return Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
-            }
-        }
     }
 
     /// Leaves a command for a session and waits for the answer; `None` if there will be none.
@@ -508,23 +420,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         drop(self.shared.mailbox.put(Letter::Shutdown(None)));
     }
-}
-
-/// Queues a message, waiting for room.
-pub(crate) async fn send_on(port: &Port, stream: &str, message: &Bytes) -> Result<(), Error> {
-    let mut waited_since = None;
-    let result = poll_fn(|cx| match port.send(stream, message, Some(cx)) {
-        Err(SendError::Backpressure) => {
-            waited_since.get_or_insert_with(|| port.now());
-            Poll::Pending
-        }
-        result => Poll::Ready(result),
-    })
-    .await;
-    if let Some(since) = waited_since {
-        port.waited(stream, since);
-    }
-    result.map_err(|error| on_stream(error, port.peer, stream))
 }
 
 pub(crate) fn on_stream(error: SendError, peer: PeerId, stream: &str) -> Error {

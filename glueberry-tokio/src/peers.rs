@@ -11,6 +11,21 @@ use multiaddr::Multiaddr;
 use crate::store::system_time;
 
 /// What the address book holds of a peer.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice, bob) = pair().await?;
+/// let name = [("name".to_owned(), "bob".to_owned())].into();
+/// alice.update_metadata(bob.peer_id(), name).await?;
+/// let entry = alice.peer(bob.peer_id()).await?;
+/// assert_eq!(entry.metadata["name"], "bob");
+/// assert_eq!(entry.public_key, Some(bob.public_key()));
+/// assert!(entry.last_seen.is_some() && !entry.is_blacklisted);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerEntry {

@@ -1,7 +1,7 @@
 //! Which session speaks for a peer, and who reads its streams.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use glueberry_proto::{ConnectionState, Direction, StreamName};
@@ -19,6 +19,7 @@ pub(crate) struct Routes {
     version: AtomicU64,
     /// Reads what nobody else does.
     main: Arc<Inbox>,
+    is_closed: AtomicBool,
 }
 
 /// Where a peer stands.
@@ -37,6 +38,7 @@ impl Routes {
             readers: RwLock::default(),
             version: AtomicU64::new(0),
             main,
+            is_closed: AtomicBool::new(false),
         }
     }
 
@@ -70,6 +72,9 @@ impl Routes {
     /// Has a stream read by `inbox`; refused if somebody else does already.
     pub(crate) fn claim(&self, peer: PeerId, stream: StreamName, inbox: Arc<Inbox>) -> bool {
         let mut readers = write(&self.readers);
+        if self.is_closed() {
+            inbox.close();
+        }
         let entry = readers.entry((peer, stream));
         let is_free = matches!(entry, std::collections::hash_map::Entry::Vacant(_));
         entry.or_insert(inbox);
@@ -85,10 +90,18 @@ impl Routes {
     /// The node has stopped: ends every reader's stream behind what waits.
     pub(crate) fn close(&self) {
         self.main.close();
-        for inbox in read(&self.readers).values() {
+        let readers = write(&self.readers);
+        self.is_closed.store(true, Ordering::Release);
+        for inbox in readers.values() {
             inbox.close();
         }
+        drop(readers);
         write(&self.peers).clear();
+    }
+
+    /// Tells whether the node has stopped.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
     }
 }
 

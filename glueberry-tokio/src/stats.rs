@@ -11,6 +11,22 @@ use serde::Serialize;
 use crate::mailbox::lock;
 
 /// What was exchanged with a peer. Bytes are those of messages, before they are sealed.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (alice, bob) = pair().await?;
+/// let mut inbox = bob.messages().expect("the first call gets them");
+/// alice.send(bob.peer_id(), "chat", "hello").await?;
+/// inbox.recv().await;
+/// let stats = alice.peer_statistics(bob.peer_id()).expect("it was connected");
+/// assert_eq!((stats.messages_sent, stats.bytes_sent), (1, 5));
+/// assert_eq!(stats.streams["chat"].messages_sent, 1);
+/// assert!(stats.is_connected && stats.is_outbound);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PeerStats {

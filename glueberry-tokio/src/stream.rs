@@ -22,6 +22,24 @@ use crate::port::Port;
 /// [`NotConnected`](crate::ErrorCode::NotConnected) or
 /// [`HandshakeNotComplete`](crate::ErrorCode::HandshakeNotComplete). Dropping it gives the stream
 /// back to [`Node::messages`]; what it had received and not handed out is gone with it.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::SinkExt;
+///
+/// let (alice, bob) = pair().await?;
+/// let mut here = alice.stream(bob.peer_id(), "chat")?;
+/// let mut there = bob.stream(alice.peer_id(), "chat")?;
+/// // As a `Sink`: flushed means that the transport has taken it.
+/// SinkExt::send(&mut here, "hello".into()).await?;
+/// assert_eq!(there.recv().await.expect("it runs"), "hello");
+/// there.send("hello yourself").await?;
+/// assert_eq!(here.recv().await.expect("it runs"), "hello yourself");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct StreamHandle {
     node: Node,

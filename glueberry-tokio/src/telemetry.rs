@@ -1,7 +1,7 @@
 //! Where everything that a node tells comes together: events, metrics, statistics.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use glueberry_proto::{CloseReason, ConnectionState, Direction, StreamName};
 use libp2p_identity::PeerId;
@@ -26,7 +26,8 @@ pub(crate) struct Telemetry {
 pub(crate) struct Before {
     pub(crate) state: ConnectionState,
     pub(crate) direction: Option<Direction>,
-    pub(crate) since: SystemTime,
+    /// On the core's clock, which never jumps.
+    pub(crate) since: glueberry_proto::Instant,
     /// What the state stands for in a trace; over when this is dropped.
     pub(crate) _span: Span,
 }
@@ -46,7 +47,12 @@ impl Telemetry {
     }
 
     /// Tells a change of state.
-    pub(crate) fn moved(&self, before: &Before, changed: StateChanged) {
+    pub(crate) fn moved(
+        &self,
+        before: &Before,
+        changed: StateChanged,
+        now: glueberry_proto::Instant,
+    ) {
         use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established};
         let StateChanged { peer, state, direction, at, .. } = changed;
         let is_live = |state| matches!(state, Connected | Established);
@@ -61,8 +67,7 @@ impl Telemetry {
             (Connecting, Disconnected) => self.metrics.connection_attempt(AttemptOutcome::Failure),
             (Connected, Established) => {
                 self.metrics.handshake_result(HandshakeOutcome::Success);
-                let duration = at.duration_since(before.since).unwrap_or_default();
-                self.metrics.handshake_duration(duration);
+                self.metrics.handshake_duration(now.duration_since(before.since));
             }
             (Connected, _) => self.metrics.handshake_result(handshake_outcome(&changed)),
             _ => {}
@@ -76,6 +81,7 @@ impl Telemetry {
                     | glueberry_proto::StateReason::CooldownOver
                     | glueberry_proto::StateReason::Blacklisted
                     | glueberry_proto::StateReason::Pruned
+                    | glueberry_proto::StateReason::NoAddress
             )
         );
         let is_failure = matches!(state, Disconnected | Cooldown) && !is_wanted;

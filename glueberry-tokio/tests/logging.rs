@@ -87,17 +87,40 @@ async fn what_is_logged_is_in_the_table() {
 fn what_is_in_the_table_is_in_the_code_and_the_other_way_round() {
     let mut code = String::new();
     read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut code);
-    for text in table().keys() {
-        assert!(code.contains(&format!("\"{text}\"")), "nobody logs `{text}`");
-    }
-    let macros = ["info!", "warn!", "debug!", "trace!", "error!"];
-    for (at, line) in code.lines().enumerate() {
-        let is_log = macros.iter().any(|name| line.contains(&format!("{name}(")));
-        let text = line.rsplit('"').nth(1);
-        if is_log && let Some(text) = text {
-            assert!(table().contains_key(text), "line {at}: {line}");
+    let code = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (table, mut logged) = (table(), BTreeSet::new());
+    for level in ["trace", "debug", "info", "warn", "error"] {
+        for call in [format!("{level}!("), format!("{level}_span!(")] {
+            let starts = code.match_indices(&call);
+            for (at, _) in starts.filter(|(at, _)| !code[..*at].ends_with(is_part_of_name)) {
+                let call = arguments(&code[at + call.len()..]);
+                let text = call.rsplit('"').nth(1).unwrap_or_else(|| panic!("{call} has no text"));
+                let (expected, _) = table.get(text).unwrap_or_else(|| panic!("{call}"));
+                assert_eq!(expected.to_lowercase(), level, "{call}");
+                logged.insert(text.to_owned());
+            }
         }
     }
+    let listed: Vec<&String> = table.keys().collect();
+    assert_eq!(logged.iter().collect::<Vec<_>>(), listed, "what is logged, and what is listed");
+}
+
+fn is_part_of_name(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
+}
+
+/// Returns what stands before the bracket that closes a call.
+fn arguments(code: &str) -> &str {
+    let mut depth = 1;
+    let end = code.find(|letter| {
+        depth += match letter {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        depth == 0
+    });
+    &code[..end.expect("a call is closed")]
 }
 
 fn read(folder: &Path, code: &mut String) {

@@ -83,6 +83,19 @@ mod limits;
 ///
 /// Two books are equal if they would be stored alike, except for how entries that nobody changed
 /// are written.
+///
+/// ```
+/// use glueberry_proto::book::{Book, Limits};
+/// use glueberry_proto::{Identity, WallTime};
+///
+/// let (peer, now) = (Identity::from_seed(&[1; 32]).public_key(), WallTime::UNIX_EPOCH);
+/// let mut book = Book::new(Limits::default());
+/// book.add(peer, vec![], Some([("name".to_owned(), "alice".to_owned())].into()), now)?;
+/// assert_eq!(book.entry(peer).unwrap().metadata()["name"], "alice");
+/// book.remove(peer, now).unwrap();
+/// assert!(book.is_empty());
+/// # Ok::<(), glueberry_proto::book::AddError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Book {
     limits: Limits,
@@ -336,6 +349,11 @@ impl Book {
     /// made since then are still unsaved.
     pub fn handle_saved(&mut self, revision: Revision) {
         self.saved = self.saved.max(revision).min(self.revision);
+    }
+
+    /// Notes that another book was stored in place of this one.
+    pub(crate) fn mark_unsaved(&mut self) {
+        self.mark_critical();
     }
 
     // ---- parts --------------------------------------------------------------------------------

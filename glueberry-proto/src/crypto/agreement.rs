@@ -14,6 +14,14 @@ use super::identity::{Identity, PublicKey};
 ///
 /// Wiped on drop. It can't be copied or cloned, prints nothing of itself, and compares in constant
 /// time.
+///
+/// ```
+/// use glueberry_proto::Identity;
+///
+/// let [alice, bob] = [1, 2].map(|seed| Identity::from_seed(&[seed; 32]));
+/// assert_eq!(alice.agree_v1(&bob.public_key())?, bob.agree_v1(&alice.public_key())?);
+/// # Ok::<(), glueberry_proto::crypto::AgreementError>(())
+/// ```
 // Boxed so that moving a key leaves no copy behind.
 pub struct SharedKey(Box<Zeroizing<[u8; 32]>>);
 

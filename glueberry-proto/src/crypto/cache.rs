@@ -12,6 +12,18 @@ use super::identity::{Identity, PublicKey};
 /// Looked up by the peer's X25519 public key. When full, the key that was derived longest ago makes
 /// room; every key is wiped when it leaves. A lookup that hits still converts the peer's public key,
 /// which takes a tenth of the time of an agreement.
+///
+/// ```
+/// use std::{num::NonZeroUsize, sync::Arc};
+/// use glueberry_proto::{Identity, crypto::KeyCache};
+///
+/// let mut cache = KeyCache::new(Arc::new(Identity::from_seed(&[1; 32])), NonZeroUsize::MIN);
+/// for peer in [2, 3] {
+///     cache.shared_key(&Identity::from_seed(&[peer; 32]).public_key())?;
+/// }
+/// assert_eq!(cache.len(), 1, "the older one has made room");
+/// # Ok::<(), glueberry_proto::crypto::AgreementError>(())
+/// ```
 #[derive(Debug)]
 pub struct KeyCache {
     local: Arc<Identity>,

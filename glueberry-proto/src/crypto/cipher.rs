@@ -8,6 +8,17 @@ use super::agreement::{KeyLengthError, SharedKey};
 /// Seals and opens records: nonce (12) ‖ ciphertext ‖ tag (16).
 ///
 /// The key is wiped on drop.
+///
+/// ```
+/// use glueberry_proto::crypto::Cipher;
+///
+/// let cipher = Cipher::new(&[1; 32])?;
+/// // Never use a nonce twice with one key.
+/// let record = cipher.encrypt(b"secret", b"bound to it", &[2; 12]);
+/// assert_eq!(cipher.decrypt(&record, b"bound to it").unwrap(), b"secret");
+/// assert!(cipher.decrypt(&record, b"something else").is_err());
+/// # Ok::<(), glueberry_proto::crypto::KeyLengthError>(())
+/// ```
 pub struct Cipher(Box<dyn AeadKey>);
 
 impl Cipher {

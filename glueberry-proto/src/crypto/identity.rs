@@ -12,6 +12,15 @@ use zeroize::Zeroizing;
 ///
 /// A value of this type is always the canonical encoding of a point of prime order. Ordered
 /// bytewise.
+///
+/// ```
+/// use glueberry_proto::{Identity, PublicKey};
+///
+/// let key = Identity::from_seed(&[1; 32]).public_key();
+/// assert_eq!(PublicKey::from_bytes(key.as_bytes())?, key);
+/// assert!(PublicKey::from_bytes(&[0; 32]).is_err(), "a point of small order");
+/// # Ok::<(), glueberry_proto::crypto::PublicKeyError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; 32]);
 
@@ -110,6 +119,14 @@ pub enum PublicKeyError {
 /// The local node's Ed25519 identity, with its secret.
 ///
 /// The secret is wiped on drop. It can't be cloned: share the identity by reference or `Arc`.
+///
+/// ```
+/// use glueberry_proto::Identity;
+///
+/// let identity = Identity::from_seed(&[1; 32]);
+/// assert_eq!(identity.public_key(), Identity::from_seed(&[1; 32]).public_key());
+/// assert!(Identity::from_keypair_bytes(&[1; 64]).is_err(), "the halves do not belong together");
+/// ```
 pub struct Identity {
     // Boxed so that moving an identity leaves no copy of the secret behind.
     signing: Box<SigningKey>,

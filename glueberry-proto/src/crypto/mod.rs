@@ -71,6 +71,12 @@ mod multiformats;
 /// Overwrites a secret with zeros, in a way that the compiler does not optimise away.
 ///
 /// Types of this module that hold secrets do this by themselves when they are dropped.
+///
+/// ```
+/// let mut secret = [7; 32];
+/// glueberry_proto::crypto::secure_zero(&mut secret);
+/// assert_eq!(secret, [0; 32]);
+/// ```
 pub fn secure_zero(secret: &mut [u8]) {
     zeroize::Zeroize::zeroize(secret);
 }

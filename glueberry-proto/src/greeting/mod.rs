@@ -109,6 +109,14 @@ use crate::time::Instant;
 use crate::version::ProtocolVersion;
 
 /// What a [`Greeting`] tells, and how long it waits.
+///
+/// ```
+/// use glueberry_proto::greeting::GreetingConfig;
+///
+/// let mut config = GreetingConfig::default();
+/// config.version = Some(glueberry_proto::ProtocolVersion::CURRENT);
+/// assert_eq!(config.max_retries, 4);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GreetingConfig {
@@ -135,6 +143,19 @@ impl Default for GreetingConfig {
 ///
 /// It holds no secret, draws no randomness, and its memory doesn't grow with what the peer says.
 /// The [module's documentation](self) has the flow and an example.
+///
+/// ```
+/// use glueberry_proto::greeting::{Greeting, GreetingConfig, Output};
+/// use glueberry_proto::{Identity, Instant};
+///
+/// let [own, peer] = [1, 2].map(|secret| Identity::from_seed(&[secret; 32]).public_key());
+/// let mut greeting = Greeting::new(Instant::ZERO, own, peer, GreetingConfig::default())?;
+/// assert_eq!(greeting.poll_output(), Some(Output::Send([1][..].into())), "Hello");
+/// greeting.handle_message(Instant::ZERO, &[1]);
+/// let Some(Output::Send(key)) = greeting.poll_output() else { panic!() };
+/// assert_eq!(key[1..], own.as_bytes()[..]);
+/// # Ok::<(), glueberry_proto::ConfigError>(())
+/// ```
 #[derive(Debug)]
 pub struct Greeting {
     config: GreetingConfig,

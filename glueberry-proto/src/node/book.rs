@@ -18,6 +18,8 @@ pub(super) struct Saving {
     is_wanted: bool,
     /// The adapter was asked to, and has not answered.
     is_asked: bool,
+    /// What the adapter is storing is a book that has been replaced since.
+    is_outdated: bool,
     /// When it is asked next, for changes that can wait.
     pub(super) flush_at: Option<Instant>,
     /// What the calendar said, and when.
@@ -29,6 +31,7 @@ impl Saving {
         Self {
             is_wanted: false,
             is_asked: false,
+            is_outdated: false,
             flush_at: None,
             wall: (now, WallTime::UNIX_EPOCH),
         }
@@ -53,9 +56,11 @@ impl Node {
     }
 
     /// Replaces the address book, as read from where it was stored. Peers that it bans are cut off.
+    /// If the old one is being stored just then, the new one is stored again behind it.
     pub fn load_book(&mut self, now: Instant, book: Book) {
         self.handle_timeout(now);
         self.book = book;
+        self.saving.is_outdated = self.saving.is_asked;
         self.cut_off_all_banned();
         self.note_book();
         self.settle();
@@ -188,7 +193,10 @@ impl Node {
     pub fn handle_book_saved(&mut self, now: Instant, revision: Revision) {
         self.handle_timeout(now);
         self.saving.is_asked = false;
-        self.book.handle_saved(revision);
+        match std::mem::take(&mut self.saving.is_outdated) {
+            true => self.book.mark_unsaved(),
+            false => self.book.handle_saved(revision),
+        }
         self.note_book();
     }
 
@@ -196,6 +204,7 @@ impl Node {
     pub fn handle_book_not_saved(&mut self, now: Instant) {
         self.handle_timeout(now);
         self.saving.is_asked = false;
+        self.saving.is_outdated = false;
         self.flush_later();
     }
 

@@ -62,6 +62,13 @@ pub struct ConnectionEvent {
 }
 
 /// How far a peer is from exchanging messages.
+///
+/// ```
+/// use glueberry_proto::ConnectionState;
+///
+/// assert_eq!(ConnectionState::default(), ConnectionState::Disconnected);
+/// assert_eq!(ConnectionState::Cooldown.to_string(), "Cooldown");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ConnectionState {

@@ -14,6 +14,7 @@ mod status;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::book::Saving;
 pub use self::event::{ConnectionEvent, ConnectionState, NodeAction, StateReason};
@@ -39,6 +40,28 @@ use crate::time::{Instant, earliest};
 /// (`poll_*`) say what is wanted, as on [`Session`](crate::Session). Sessions and their node talk
 /// through opaque values that the adapter carries: [`Action::Forward`](crate::Action::Forward)
 /// one way and [`NodeAction::Forward`] the other.
+///
+/// ```
+/// use glueberry_proto::*;
+///
+/// // In production both come from the operating system.
+/// let (identity, seed) = (Identity::from_seed(&[1; 32]), Seed::from_bytes([2; 32]));
+/// let mut node = Node::new(Instant::ZERO, identity, Config::default(), seed)?;
+/// let peer = Identity::from_seed(&[3; 32]).public_key();
+/// node.add_peer(Instant::ZERO, peer, &[Address::new("/ip4/192.0.2.1/udp/9000/quic-v1")])?;
+/// node.connect(Instant::ZERO, peer)?;
+/// let Some(NodeAction::Dial { dial, .. }) = node.poll_action() else { panic!() };
+///
+/// // The transport could not reach it: the node tells, and tries again later.
+/// node.handle_dial_failed(Instant::ZERO, dial, DialError::TimedOut);
+/// let states: Vec<_> = std::iter::from_fn(|| node.poll_event()).map(|event| event.state).collect();
+/// use ConnectionState::{Connecting, Disconnected, Reconnecting};
+/// assert_eq!(states, [Connecting, Disconnected, Reconnecting]);
+/// let next = node.poll_timeout().unwrap();
+/// node.handle_timeout(next);
+/// assert_eq!(node.state(peer), Connecting);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Node {
     config: Arc<Config>,
@@ -197,7 +220,8 @@ impl Node {
     }
 
     /// Sets when this peer is dialled again, in place of the configured policy; `None` goes back to
-    /// that. Counts from the next loss on.
+    /// that. Counts from the next loss on. A policy that would not pass its
+    /// [check](ReconnectPolicy::check) dials without a pause.
     pub fn set_reconnect_policy(
         &mut self,
         now: Instant,
@@ -318,6 +342,11 @@ impl Node {
         self.actions.push_back(NodeAction::Forward { connection, message: ToSession(message) });
     }
 
+    /// Returns when a wait that may be of no length is over: later than now, as every deadline is.
+    fn after(&self, wait: Duration) -> Instant {
+        self.now + wait.max(Duration::from_micros(1))
+    }
+
     fn has_event_room(&self) -> bool {
         self.events.len() < self.config.event_queue
     }
@@ -328,7 +357,7 @@ impl Node {
 
     /// Ends everything with a peer, sends what was queued, and refuses it for a while.
     fn cut_off(&mut self, peer: PublicKey, reason: CloseReason) {
-        let until = self.now + self.config.refuse_after_disconnect;
+        let until = self.after(self.config.refuse_after_disconnect);
         if let Some(known) = self.peers.get_mut(peer) {
             known.refused_until = Some(until);
             self.end_all(peer, &reason, true);
@@ -380,6 +409,13 @@ impl Node {
 
 /// An address that the adapter understands; to the core it is a text that it stores and hands
 /// back.
+///
+/// ```
+/// use glueberry_proto::Address;
+///
+/// let address = Address::new("/ip4/192.0.2.1/udp/9000/quic-v1");
+/// assert_eq!(address.as_str(), "/ip4/192.0.2.1/udp/9000/quic-v1");
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(String);
 

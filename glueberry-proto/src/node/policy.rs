@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::{ConfigError, Problem};
 use crate::seed::Generator;
 
 /// When and how often a peer that was lost, or could not be reached, is dialled again.
@@ -10,6 +11,16 @@ use crate::seed::Generator;
 /// a factor between 0.75 and 1.25 that is drawn from the node's seed, and never above
 /// `max_backoff`. Attempts count from the last session that
 /// [lasted](crate::Config::stable_after), or from the last `connect`.
+///
+/// ```
+/// use std::time::Duration;
+/// use glueberry_proto::ReconnectPolicy;
+///
+/// let mut policy = ReconnectPolicy::unlimited();
+/// policy.max_backoff = Duration::from_secs(30);
+/// assert_eq!(policy.initial_backoff, Duration::from_secs(1));
+/// assert_eq!(policy.max_attempts, None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
@@ -44,6 +55,22 @@ impl ReconnectPolicy {
     /// Returns the default policy without its limit on attempts.
     pub fn unlimited() -> Self {
         Self { max_attempts: None, ..Self::default() }
+    }
+
+    /// Checks that the waits make sense.
+    ///
+    /// # Errors
+    ///
+    /// Names the field that does not, and why.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let field = "reconnect.initial_backoff";
+        if self.initial_backoff.is_zero() {
+            return Err(ConfigError { field, problem: Problem::Zero });
+        }
+        if self.initial_backoff > self.max_backoff {
+            return Err(ConfigError { field, problem: Problem::Above("reconnect.max_backoff") });
+        }
+        Ok(())
     }
 
     pub(super) fn allows(&self, attempts: u32) -> bool {

@@ -26,15 +26,18 @@ impl Node {
             return;
         }
         let (now, policy) = (self.now, self.policy(key));
-        let Some(peer) = self.peers.get_mut(key) else {
+        let Some(peer) = self.peers.get(key) else {
             return;
         };
         if !matches!(peer.state(), ConnectionState::Disconnected | ConnectionState::Cooldown) {
             return;
         }
         let wait = policy.backoff(peer.attempts, &mut self.random);
-        let event = peer.move_to_reconnecting(now + wait, now);
-        self.events.push_back(event);
+        let retry_at = self.after(wait);
+        if let Some(peer) = self.peers.get_mut(key) {
+            let event = peer.move_to_reconnecting(retry_at, now);
+            self.events.push_back(event);
+        }
     }
 
     /// The wait before an attempt is over.

@@ -12,6 +12,20 @@ use crate::session::{Direction, Naming, Session, SessionParams};
 use crate::time::Instant;
 
 /// A connection that could carry a session.
+///
+/// ```
+/// # use glueberry_proto::*;
+/// # let (identity, seed) = (Identity::from_seed(&[1; 32]), Seed::from_bytes([2; 32]));
+/// # let mut node = Node::new(Instant::ZERO, identity, Config::default(), seed)?;
+/// # let peer = Identity::from_seed(&[3; 32]).public_key();
+/// let connection = NewConnection { peer, origin: Origin::Accepted, naming: Naming::Negotiated };
+/// match node.handle_connection(Instant::ZERO, connection) {
+///     Admission::Accept(session) => assert_eq!(session.peer(), peer),
+///     Admission::Refuse(reason) => println!("close it: {reason}"),
+///     _ => {}
+/// }
+/// # Ok::<(), ConfigError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "an input that adapters build")]
 pub struct NewConnection {
@@ -437,7 +451,7 @@ impl Node {
     /// event that tells the loss.
     fn granted_closed(&mut self, key: PublicKey, reason: CloseReason) {
         let (now, stable_after) = (self.now, self.config.stable_after);
-        let cooldown = now + self.config.cooldown;
+        let cooldown = self.after(self.config.cooldown);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };

@@ -7,6 +7,18 @@ use crate::session::Direction;
 use crate::time::Instant;
 
 /// Where a peer stands and what is to come.
+///
+/// ```
+/// # use glueberry_proto::*;
+/// # let (identity, seed) = (Identity::from_seed(&[1; 32]), Seed::from_bytes([2; 32]));
+/// # let mut node = Node::new(Instant::ZERO, identity, Config::default(), seed)?;
+/// # let peer = Identity::from_seed(&[3; 32]).public_key();
+/// node.protect(Instant::ZERO, peer, true);
+/// let status = node.peer_status(peer).unwrap();
+/// assert!(status.is_protected && !status.is_dialling);
+/// assert_eq!(status.state, ConnectionState::Disconnected);
+/// # Ok::<(), ConfigError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerStatus {

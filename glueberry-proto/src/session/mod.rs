@@ -54,6 +54,34 @@ use crate::wire::{Profile, ProtocolId, StreamName};
 ///   [`handle_timeout`](Self::handle_timeout).
 ///
 /// The crate's documentation has the rules C1 to C12 and a loop that runs.
+///
+/// ```
+/// # use glueberry_proto::*;
+/// # let mut config = Config::default();
+/// # config.streams = vec![StreamName::new("chat")?];
+/// # let (identity, seed) = (Identity::from_seed(&[1; 32]), Seed::from_bytes([2; 32]));
+/// # let mut node = Node::new(Instant::ZERO, identity, config, seed)?;
+/// # let peer = Identity::from_seed(&[3; 32]).public_key();
+/// # let connection = NewConnection { peer, origin: Origin::Accepted, naming: Naming::Negotiated };
+/// # let Admission::Accept(session) = node.handle_connection(Instant::ZERO, connection) else { panic!() };
+/// let (mut session, now) = (*session, Instant::ZERO);
+/// // The peer opens a substream, on which its transport negotiated the handshake.
+/// let handshake = session.handle_accepted(now, Some(Profile::V1.handshake_id()));
+/// // Its word goes to the node, and the node's answer back: the session is Connected.
+/// while let Some(action) = session.poll_action() {
+///     if let Action::Forward(message) = action {
+///         node.handle_session_message(now, session.connection(), message);
+///     }
+/// }
+/// while let Some(NodeAction::Forward { message, .. }) = node.poll_action() {
+///     session.handle_node_message(now, message);
+/// }
+/// // What the peer says there: a frame of three bytes.
+/// let mut bytes = bytes::BytesMut::from(&b"\0\0\0\x03hey"[..]);
+/// _ = session.handle_data(now, handshake, &mut bytes);
+/// assert_eq!(session.poll_handshake_message().unwrap(), "hey");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Session {
     config: Arc<Config>,

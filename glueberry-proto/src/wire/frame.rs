@@ -5,6 +5,21 @@ use bytes::{BufMut, BytesMut};
 use super::varint;
 
 /// How the bodies on a substream are delimited.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use glueberry_proto::wire::{Framing, Parsed};
+///
+/// let framing = Framing::LengthPrefix;
+/// let mut frame = BytesMut::new();
+/// framing.emit_header(5, &mut frame);
+/// frame.extend_from_slice(b"hello");
+/// let Parsed::Frame(header) = framing.parse_header(&frame, 1024)? else { panic!() };
+/// assert_eq!((header.header_len, header.body_len, header.total_len()), (4, 5, 9));
+/// // A length beyond the limit is refused before anything is allocated for it.
+/// assert!(framing.parse_header(&frame, 4).is_err());
+/// # Ok::<(), glueberry_proto::wire::FrameError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Framing {

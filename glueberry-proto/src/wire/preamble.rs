@@ -78,6 +78,19 @@ pub fn parse_answer(
 }
 
 /// What the opener of a substream asks for.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use glueberry_proto::Profile;
+/// use glueberry_proto::wire::{Proposal, emit_proposal, parse_proposal};
+///
+/// let mut bytes = BytesMut::new();
+/// emit_proposal(&Profile::V1.handshake_id(), &mut bytes);
+/// let (proposal, length) = parse_proposal(&bytes)?.expect("it is whole");
+/// assert_eq!(proposal, Proposal::Known(Profile::V1.handshake_id()));
+/// assert_eq!(length, bytes.len());
+/// # Ok::<(), glueberry_proto::wire::PreambleError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]

@@ -13,6 +13,13 @@ use super::frame::Framing;
 ///
 /// A third profile, v2, is to come. Its protocol ids are reserved ([`ProtocolId::HandshakeV2`],
 /// [`StreamVersion::V2`]); it will be a variant here, which is why this enum may grow.
+///
+/// ```
+/// use glueberry_proto::Profile;
+///
+/// assert_eq!(Profile::V1.handshake_id().to_string(), "/glueberry/handshake/1.0.0");
+/// assert_eq!(Profile::V1Go.handshake_id().to_string(), "/glueberry/stream/handshake/1.0.0");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -65,6 +72,15 @@ impl Profile {
 ///
 /// Names are compared as bytes. Nothing is normalised, so two names that look alike may differ.
 /// Cloning is cheap.
+///
+/// ```
+/// use glueberry_proto::StreamName;
+///
+/// assert_eq!(StreamName::new("messages")?.as_str(), "messages");
+/// assert!(StreamName::new("a/b").is_err());
+/// assert!(StreamName::new("handshake").is_err(), "reserved");
+/// # Ok::<(), glueberry_proto::wire::StreamNameError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamName(Arc<str>);
 
@@ -197,6 +213,15 @@ pub enum StreamNameError {
 ///
 /// The ids of v2 are known and kept for it, but no session speaks them yet: see
 /// [`ProtocolId::is_supported`].
+///
+/// ```
+/// use glueberry_proto::{Profile, ProtocolId, StreamName};
+///
+/// let id = ProtocolId::parse("/glueberry/stream/chat/1.0.0")?;
+/// assert_eq!(id, Profile::V1.stream_id(StreamName::new("chat").unwrap()));
+/// assert!(id.is_supported());
+/// # Ok::<(), glueberry_proto::wire::ProtocolIdError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ProtocolId {

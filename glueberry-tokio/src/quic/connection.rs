@@ -45,7 +45,7 @@ type Accepting =
 
 /// How a negotiation ended: of a substream that this side opened, or of one of the peer.
 enum Outcome {
-    Opened(SubstreamId, Result<Negotiated, OpenError>),
+    Opened(SubstreamId, Result<Negotiated, NegotiateError>),
     /// Without an error if the peer took too long.
     Accepted(Result<Negotiated, Option<NegotiateError>>),
 }
@@ -151,14 +151,8 @@ impl ConnectionTask {
         self.opening.insert(id, ());
         self.negotiations.push(Box::pin(async move {
             let opened = match connection.open_bi().await {
-                Ok((send, recv)) => propose(send, recv, &protocols).await.map_err(|error| {
-                    trace!(%error, "substream was not agreed");
-                    match error {
-                        NegotiateError::Refused => OpenError::Refused,
-                        _ => OpenError::Failed,
-                    }
-                }),
-                Err(_) => Err(OpenError::Failed),
+                Ok((send, recv)) => propose(send, recv, &protocols).await,
+                Err(error) => Err(NegotiateError::Lost(error)),
             };
             Outcome::Opened(id, opened)
         }));
@@ -219,7 +213,18 @@ impl ConnectionTask {
                         self.substreams.insert(id, QuicSubstream::new(id, send, recv));
                         session.handle_opened(now, id, ProtocolId::parse(&protocol).ok());
                     }
-                    Err(error) => session.handle_open_failed(now, id, error),
+                    // What is lost is the connection, and that is what the session is told.
+                    Err(NegotiateError::Lost(error)) => {
+                        self.lost.get_or_insert_with(|| lost(error));
+                    }
+                    Err(error) => {
+                        trace!(%error, "substream was not agreed");
+                        let error = match error {
+                            NegotiateError::Refused => OpenError::Refused,
+                            _ => OpenError::Failed,
+                        };
+                        session.handle_open_failed(now, id, error);
+                    }
                 }
             }
             Outcome::Accepted(Ok(Negotiated { protocol, send, recv })) => {

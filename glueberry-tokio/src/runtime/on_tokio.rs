@@ -18,6 +18,15 @@ use super::{Runtime, Task, Timer};
 /// belongs to that one, whichever thread or executor the caller is on later. That tokio runtime
 /// needs its time and I/O drivers (`enable_all`), else the first timer or socket panics; once it
 /// has shut down, tasks are dropped unrun.
+///
+/// ```
+/// use glueberry_tokio::runtime::TokioRuntime;
+///
+/// assert!(TokioRuntime::current().is_none(), "no runtime runs on this thread");
+/// let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+/// runtime.block_on(async { assert!(TokioRuntime::current().is_some()) });
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct TokioRuntime {
     handle: Handle,

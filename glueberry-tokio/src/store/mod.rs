@@ -74,6 +74,26 @@ mod files;
 mod wall;
 
 /// The owner of one address book's file, until it is dropped.
+///
+/// ```
+/// use glueberry_proto::WallTime;
+/// use glueberry_proto::book::{Book, Limits};
+/// use glueberry_tokio::store::FileStore;
+///
+/// # let folder = std::env::temp_dir().join(format!("glueberry-doc-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// let path = folder.join("addressbook.json");
+/// let (mut store, loaded) = FileStore::open(&path, Limits::default())?;
+/// let mut book = loaded.book;
+/// # let peer = glueberry_proto::Identity::from_seed(&[1; 32]).public_key();
+/// book.blacklist(peer, None, WallTime::UNIX_EPOCH)?;
+/// store.save(&book.emit())?;
+/// assert!(FileStore::open(&path, Limits::default()).is_err(), "it is locked");
+/// drop(store);
+/// assert_eq!(FileStore::open(&path, Limits::default())?.1.book, book);
+/// # std::fs::remove_dir_all(&folder)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct FileStore {
     path: PathBuf,

@@ -14,6 +14,19 @@ use crate::mailbox::lock;
 
 /// Captures what is logged, spans and events, on the thread that it was made on, until it is
 /// dropped. A test that runs on a current-thread runtime sees all of a node's.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::test_util::{LogCapture, MemoryNetwork};
+/// use glueberry_tokio::{Node, identity::Keypair};
+///
+/// let logs = LogCapture::start();
+/// let node = Node::builder(Keypair::generate_ed25519()).build_over(&MemoryNetwork::new()).await?;
+/// assert!(logs.contains(tracing::Level::INFO, "node started"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct LogCapture {
     events: Arc<Mutex<Vec<LogEvent>>>,

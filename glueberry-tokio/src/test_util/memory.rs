@@ -26,6 +26,28 @@ use crate::transport::Transport;
 /// Every node that is [built over it](crate::Builder::build_over) listens on an address such as
 /// `/memory/1`. A handle that is cheap to clone. It has no clock and no threads of its own; for
 /// networks that go wrong in every way, use the simulator.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::test_util::{MemoryNetwork, ScriptedPeer};
+/// use glueberry_tokio::{Config, ErrorCode, Node, identity::Keypair};
+///
+/// let network = MemoryNetwork::new();
+/// let peer = ScriptedPeer::new(&network, ["chat"]).await?;
+/// let node = Node::builder(Keypair::generate_ed25519())
+///     .config(Config::for_tests())
+///     .build_over(&network)
+///     .await?;
+/// node.add_peer(peer.id(), [peer.addr()]).await?;
+/// network.cut(node.public_key(), peer.key());
+/// let error = node.connect(peer.id()).await.unwrap_err();
+/// assert_eq!(error.code(), ErrorCode::ConnectionFailed);
+/// network.heal(node.public_key(), peer.key());
+/// node.connect(peer.id()).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryNetwork {
     hosts: Arc<Mutex<Hosts>>,

@@ -11,6 +11,17 @@ use crate::metrics::{AttemptOutcome, HandshakeOutcome, Metrics};
 
 /// Remembers what was counted and measured; give it to
 /// [`Builder::metrics`](crate::Builder::metrics).
+///
+/// ```
+/// use glueberry_tokio::Metrics;
+/// use glueberry_tokio::test_util::RecordingMetrics;
+///
+/// let metrics = RecordingMetrics::new();
+/// metrics.message_sent("chat", 5);
+/// metrics.message_sent("chat", 7);
+/// let sent = metrics.get("message_sent", "chat");
+/// assert_eq!((sent.count, sent.sum), (2, 12.0));
+/// ```
 #[derive(Debug, Default)]
 pub struct RecordingMetrics {
     recorded: Mutex<BTreeMap<(&'static str, String), RecordedMetric>>,

@@ -20,6 +20,24 @@ use glueberry_proto::{ConnectionState, PublicKey};
 ///
 /// It is a real [`Node`] with an application that is made of rules: what the node under test sees
 /// is what it would see of any peer. It stops when it is dropped.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::test_util::{MemoryNetwork, ScriptedPeer};
+///
+/// let network = MemoryNetwork::new();
+/// let (peer, other) =
+///     (ScriptedPeer::new(&network, ["chat"]).await?, ScriptedPeer::new(&network, ["chat"]).await?);
+/// peer.answer("chat", "ping", "pong");
+/// # let mut established = peer.node().events_for_states([glueberry_tokio::ConnectionState::Established]);
+/// other.node().add_peer(peer.id(), [peer.addr()]).await?;
+/// other.node().connect(peer.id()).await?;
+/// # established.recv().await;
+/// peer.say(other.id(), "chat", "hello").await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ScriptedPeer {
     node: Node,

@@ -74,6 +74,50 @@ fn peers_metadata_and_bans_survive_a_restart() {
 }
 
 #[test]
+fn what_is_learnt_while_the_book_is_stored_is_stored_before_a_stop() {
+    run(async {
+        for round in 0..10 {
+            let folder = Folder::new(&format!("behind-{round}"));
+            let node = builder(&folder).build().await.unwrap();
+            let [known, banned] = [0; 2].map(|_| Keypair::generate_ed25519().public().to_peer_id());
+            node.add_peer(known, [any_port()]).await.unwrap();
+            // That is on its way to the disk.
+            node.blacklist_peer(banned, None).await.unwrap();
+            node.shutdown().await;
+            let node = builder(&folder).build().await.unwrap();
+            assert!(node.peer(known).await.is_ok());
+            assert!(node.is_blacklisted(banned).await.unwrap());
+            node.shutdown().await;
+        }
+    });
+}
+
+#[test]
+fn a_node_stops_though_its_book_cannot_be_stored_and_tells_so() {
+    run(async {
+        let folder = Folder::new("lost");
+        let inner = folder.0.join("inner");
+        std::fs::create_dir_all(&inner).unwrap();
+        let node = Node::builder(keypair(1))
+            .config(quick())
+            .address_book(inner.join("book.json"))
+            .build()
+            .await
+            .unwrap();
+        let mut events = node.events();
+        std::fs::remove_dir_all(&inner).unwrap();
+        let peer = Keypair::generate_ed25519().public().to_peer_id();
+        node.add_peer(peer, [any_port()]).await.unwrap();
+        node.shutdown().await;
+        let mut is_told = false;
+        while let Some(event) = events.recv().await {
+            is_told |= matches!(event, Event::AddressBook(BookTrouble::NotSaved(_)));
+        }
+        assert!(is_told);
+    });
+}
+
+#[test]
 fn a_book_that_was_edited_is_reloaded_and_its_bans_hold_at_once() {
     run(async {
         let folder = Folder::new("reload");

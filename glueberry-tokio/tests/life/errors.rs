@@ -8,7 +8,7 @@ use glueberry_tokio::identity::Keypair;
 use glueberry_tokio::proto::greeting::{Greeting, GreetingConfig, Output};
 use glueberry_tokio::proto::{Instant, RecordError};
 use glueberry_tokio::{
-    Config, Error, ErrorCode, HANDSHAKE, Node, ProtocolVersion, ReconnectPolicy,
+    Config, ConnectionState, Error, ErrorCode, HANDSHAKE, Node, ProtocolVersion, ReconnectPolicy,
 };
 
 use crate::support::{Party, STREAM, any_port, key, pair, quick, run};
@@ -41,6 +41,10 @@ fn commands_to_peers_that_are_not_there() {
         let metadata = BTreeMap::from([("note".to_owned(), "x".repeat(5_000))]);
         let large = a.node.add_peer_with_metadata(stranger, [any_port()], metadata).await;
         assert_eq!(code(large), ErrorCode::MetadataTooLarge);
+        let mut policy = ReconnectPolicy::unlimited();
+        policy.max_backoff = Duration::ZERO;
+        let policy = a.node.set_reconnect_policy(stranger, Some(policy)).await;
+        assert_eq!(code(policy), ErrorCode::InvalidConfig);
         a.node.blacklist_peer(stranger, None).await.unwrap();
         assert_eq!(code(a.node.connect(stranger).await), ErrorCode::PeerBlacklisted);
     });
@@ -124,6 +128,14 @@ fn connections_that_do_not_come_about() {
         a.node.add_peer(silent, b.node.addrs()).await.unwrap();
         assert_eq!(code(a.node.connect(silent).await), ErrorCode::ConnectionFailed);
 
+        // The peer's application says nothing.
+        let mut a = a;
+        a.dial(&b).await;
+        let given_up = a.until(ConnectionState::Cooldown).await;
+        let error = Error::from(given_up.reason.expect("there is a reason"));
+        assert_eq!(error.code(), ErrorCode::HandshakeTimeout);
+        assert!(error.is_retriable() && error.source().is_some());
+
         // No common protocol.
         let mut v1 = quick();
         v1.core.profiles = vec![glueberry_tokio::Profile::V1];
@@ -177,10 +189,12 @@ fn no_panic_after_stop() {
         assert_eq!(code(node.reload_address_book().await), ErrorCode::NodeStopped);
         assert_eq!(code(node.debug_state().await.map(drop)), ErrorCode::NodeStopped);
         assert_eq!(code(node.autoconnect().await), ErrorCode::NodeStopped);
-        assert_eq!(code(node.send(peer, STREAM, "x").await), ErrorCode::NotConnected);
-        assert_eq!(code(node.try_send(peer, STREAM, "x")), ErrorCode::NotConnected);
-        assert_eq!(code(handle.send("x").await), ErrorCode::NotConnected);
+        assert_eq!(code(node.send(peer, STREAM, "x").await), ErrorCode::NodeStopped);
+        assert_eq!(code(node.send(peer, HANDSHAKE, "x").await), ErrorCode::NodeStopped);
+        assert_eq!(code(node.try_send(peer, STREAM, "x")), ErrorCode::NodeStopped);
+        assert_eq!(code(handle.send("x").await), ErrorCode::NodeStopped);
         assert!(handle.recv().await.is_none());
+        assert!(node.stream(peer, "bulk").unwrap().recv().await.is_none());
         assert!(messages.recv().await.is_none());
         assert!(node.events().recv().await.is_none());
         assert!(node.events_for_peer(peer).recv().await.is_none());
@@ -213,4 +227,7 @@ fn what_a_greeting_or_a_record_fails_with_has_a_code() {
     wrong.extend_from_slice(keys[0].as_bytes());
     assert_eq!(reject(&[&[1], &wrong], None), ErrorCode::InvalidPublicKey);
     assert_eq!(Error::from(RecordError::Authentication).code(), ErrorCode::DecryptionFailed);
+    // A point that gives everybody the same key.
+    let weak = glueberry_tokio::proto::crypto::agree_x25519(&[1; 32], &[0; 32], None).unwrap_err();
+    assert_eq!(Error::from(weak).code(), ErrorCode::EncryptionFailed);
 }

@@ -11,4 +11,5 @@ mod observe;
 mod processes;
 mod races;
 mod reconnect;
+mod sockets;
 mod support;

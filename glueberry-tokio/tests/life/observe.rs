@@ -1,6 +1,7 @@
 //! What a node tells of itself: statistics, health, debugging, metrics, events.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use glueberry_tokio::{
     AttemptOutcome, CheckName, ConnectionState, Delivery, Direction, Event, HANDSHAKE,
     HandshakeOutcome, Metrics, ReconnectPolicy,
 };
+use tokio::net::UdpSocket;
 
-use crate::support::{Party, STREAM, eventually, pair, quick, run};
+use crate::sockets::DyingSockets;
+use crate::support::{Party, STREAM, eventually, keypair, pair, quick, run, socket};
 
 #[test]
 fn statistics_count_what_was_exchanged() {
@@ -74,6 +77,29 @@ fn health_fails_where_it_should() {
         assert!(health.to_string().starts_with("NOT HEALTHY"));
         let json = serde_json::to_value(&health).unwrap();
         assert_eq!(json["checks"][0]["name"], "node_started");
+    });
+}
+
+#[test]
+fn the_host_is_not_running_once_its_socket_is_gone() {
+    run(async {
+        let runtime = Arc::new(DyingSockets::default());
+        let sockets = runtime.clone();
+        let a = Party::of(keypair(5), quick(), |builder| builder.runtime(sockets)).await;
+        assert!(a.node.health().await.check(CheckName::HostRunning).unwrap().is_healthy);
+        runtime.are_dead.store(true, Ordering::Release);
+        let poke = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket(&a.node.addrs()[0]);
+        let health = loop {
+            poke.send_to(b"anything", address).await.unwrap();
+            let health = a.node.health().await;
+            if !health.is_healthy {
+                break health;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        assert!(!health.check(CheckName::HostRunning).unwrap().is_healthy, "{health}");
+        assert!(health.check(CheckName::NodeStarted).unwrap().is_healthy, "{health}");
     });
 }
 
@@ -239,7 +265,9 @@ fn every_metric_and_statistic_is_really_fed() {
         }
         eventually("some were dropped", || theirs.count("dropped chat") > 0).await;
         a.node.disconnect(b.id()).await.unwrap();
-        b.until(ConnectionState::Disconnected).await;
+        // Not from its events: it lags, and Disconnected is what a snapshot leaves out.
+        let disconnected = ConnectionState::Disconnected;
+        eventually("the peer has heard of it", || b.state(&a) == disconnected).await;
         // A handshake that is rejected, and one that takes too long.
         config.core.handshake_timeout = Duration::from_millis(200);
         let c = Party::of(identity(), config, |it| it.metrics(counted(&ours))).await;

@@ -209,7 +209,7 @@ impl Relay {
     }
 }
 
-fn socket(address: &Multiaddr) -> SocketAddr {
+pub(crate) fn socket(address: &Multiaddr) -> SocketAddr {
     let text = address.to_string();
     let parts: Vec<&str> = text.split('/').collect();
     SocketAddr::new(parts[2].parse().unwrap(), parts[4].parse().unwrap())

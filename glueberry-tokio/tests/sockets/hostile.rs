@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::proto::PeerMisbehaved;
+use glueberry_tokio::proto::crypto::Cipher;
+use glueberry_tokio::proto::{ConnectionLost, DialError, Identity, PeerMisbehaved, RecordError};
 use glueberry_tokio::runtime::Runtime;
-use glueberry_tokio::{CloseReason, Event, Multiaddr};
+use glueberry_tokio::{CloseReason, ConnectionState, Event, Metrics, Multiaddr, StateReason};
 use multiaddr::Protocol;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, RecvStream, SendStream};
@@ -79,6 +81,102 @@ async fn oversize(runtime: Arc<dyn Runtime>) {
     establish(&mut a, &mut b, &[STREAM]).await;
 }
 
+#[test]
+fn a_record_that_does_not_open_is_told_and_counted_and_the_stream_goes_on() {
+    on_every_runtime(|runtime| Box::pin(bad_record(runtime)));
+}
+
+#[test]
+fn a_connection_that_is_lost_during_the_handshake_is_told_as_lost() {
+    on_every_runtime(|runtime| Box::pin(lost_early(runtime)));
+}
+
+async fn lost_early(runtime: Arc<dyn Runtime>) {
+    let mut a = Party::new(&runtime).await;
+    let identity = Keypair::generate_ed25519();
+    let tls = libp2p_tls::make_server_config(&identity).unwrap();
+    let config = quinn::ServerConfig::with_crypto(Arc::new(
+        quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap(),
+    ));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let endpoint = quinn::Endpoint::new(
+        quinn::EndpointConfig::default(),
+        Some(config),
+        socket,
+        runtime.quinn().unwrap(),
+    )
+    .unwrap();
+    runtime.spawn(Box::pin(async move {
+        let connection = endpoint.accept().await.unwrap().await.unwrap();
+        let _unanswered = connection.accept_bi().await.unwrap();
+        connection.close(7_u32.into(), b"");
+        endpoint.wait_idle().await;
+    }));
+    let id = identity.public().to_peer_id();
+    let address = format!("/ip4/127.0.0.1/udp/{port}/quic-v1").parse().unwrap();
+    a.node.add_peer(id, [address]).await.unwrap();
+    a.node.connect(id).await.unwrap_err();
+    let reason = a
+        .event(|event| match event {
+            Event::State(changed) if changed.state == ConnectionState::Disconnected => {
+                changed.reason
+            }
+            _ => None,
+        })
+        .await;
+    let lost = CloseReason::ConnectionLost(ConnectionLost::ClosedByPeer { code: 7 });
+    assert_eq!(reason, StateReason::DialFailed(DialError::Session(lost)));
+}
+
+#[derive(Debug, Default)]
+struct DecryptionErrors(AtomicUsize);
+
+impl Metrics for DecryptionErrors {
+    fn decryption_error(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn bad_record(runtime: Arc<dyn Runtime>) {
+    let errors = Arc::new(DecryptionErrors::default());
+    let mut a = Party::counted(&runtime, errors.clone()).await;
+    let identity = Keypair::generate_ed25519();
+    let (id, own) = (identity.public().to_peer_id(), Identity::try_from(&identity).unwrap());
+    let peer = dial_as(&runtime, &identity, &a).await;
+    let (mut send, mut recv) = peer.open_bi().await.unwrap();
+    say(&mut send, "/multistream/1.0.0").await;
+    say(&mut send, "/glueberry/handshake/1.0.0").await;
+    hear(&mut recv).await;
+    hear(&mut recv).await;
+    a.until(ConnectionState::Connected).await;
+    a.node.complete_handshake(id, own.public_key(), &[STREAM]).await.unwrap();
+
+    let (mut send, mut recv) = peer.open_bi().await.unwrap();
+    say(&mut send, "/multistream/1.0.0").await;
+    say(&mut send, "/glueberry/stream/chat/1.0.0").await;
+    hear(&mut recv).await;
+    hear(&mut recv).await;
+    let cipher = Cipher::from_key(&own.agree_v1(&a.node.public_key()).unwrap());
+    let mut bad = cipher.encrypt(b"bad", b"", &[1; 12]);
+    bad[14] ^= 1;
+    let good = cipher.encrypt(b"good", b"", &[2; 12]);
+    for record in [bad, good] {
+        let len = u32::try_from(record.len()).unwrap();
+        send.write_all(&len.to_be_bytes()).await.unwrap();
+        send.write_all(&record).await.unwrap();
+    }
+    let (from, error) = a
+        .event(|event| match event {
+            Event::RecordRejected { peer, error, .. } => Some((peer, error)),
+            _ => None,
+        })
+        .await;
+    assert_eq!((from, error), (id, RecordError::Authentication));
+    assert_eq!(errors.0.load(Ordering::Relaxed), 1);
+    assert_eq!(a.messages.recv().await.unwrap().data, "good");
+}
+
 /// Writes one message of multistream-select.
 async fn say(send: &mut SendStream, text: &str) {
     let len = u8::try_from(text.len() + 1).unwrap();
@@ -97,8 +195,11 @@ async fn hear(recv: &mut RecvStream) -> String {
 
 /// Connects by libp2p's own TLS.
 async fn dial(runtime: &Arc<dyn Runtime>, to: &Party) -> Connection {
-    let identity = Keypair::generate_ed25519();
-    let tls = libp2p_tls::make_client_config(&identity, Some(to.id())).unwrap();
+    dial_as(runtime, &Keypair::generate_ed25519(), to).await
+}
+
+async fn dial_as(runtime: &Arc<dyn Runtime>, identity: &Keypair, to: &Party) -> Connection {
+    let tls = libp2p_tls::make_client_config(identity, Some(to.id())).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let endpoint = quinn::Endpoint::new(

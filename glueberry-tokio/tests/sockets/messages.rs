@@ -140,7 +140,7 @@ async fn shutdown(runtime: Arc<dyn Runtime>) {
     let closed = a.event(closed).await;
     assert_eq!((closed.unsent, closed.in_doubt), (0, 0));
     let refused = a.node.send(b.id(), STREAM, "x").await.unwrap_err();
-    assert_eq!(refused.code(), ErrorCode::NotConnected);
+    assert_eq!(refused.code(), ErrorCode::NodeStopped);
     assert_eq!(a.node.connect(b.id()).await.unwrap_err().code(), ErrorCode::NodeStopped);
     assert!(a.messages.recv().await.is_none());
 }

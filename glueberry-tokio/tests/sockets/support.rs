@@ -8,7 +8,9 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use glueberry_tokio::identity::{Keypair, PeerId};
 use glueberry_tokio::runtime::{AnyRuntime, Runtime, TokioRuntime};
-use glueberry_tokio::{Config, ConnectionState, Event, Events, HANDSHAKE, Messages, Node};
+use glueberry_tokio::{
+    Config, ConnectionState, Event, Events, HANDSHAKE, Messages, Metrics, NoMetrics, Node,
+};
 
 pub(crate) const STREAM: &str = "chat";
 
@@ -63,11 +65,25 @@ impl Party {
     }
 
     pub(crate) async fn with(runtime: &Arc<dyn Runtime>, config: Config, streams: &[&str]) -> Self {
+        Self::of(runtime, Arc::new(NoMetrics::default()), config, streams).await
+    }
+
+    pub(crate) async fn counted(runtime: &Arc<dyn Runtime>, metrics: Arc<dyn Metrics>) -> Self {
+        Self::of(runtime, metrics, Config::default(), &[STREAM]).await
+    }
+
+    async fn of(
+        runtime: &Arc<dyn Runtime>,
+        metrics: Arc<dyn Metrics>,
+        config: Config,
+        streams: &[&str],
+    ) -> Self {
         let node = Node::builder(Keypair::generate_ed25519())
             .listen("/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap())
             .streams(streams.iter().copied())
             .config(config)
             .runtime(runtime.clone())
+            .metrics(metrics)
             .build()
             .await
             .unwrap();

@@ -10,7 +10,8 @@ use glueberry_proto::{
 };
 use proptest::prelude::*;
 
-use super::plan::{Commands, Run, STREAMS, any_start, disturb, hostile, plans};
+use super::nodes::{NodeOp, Whom, make_peace};
+use super::plan::{Commands, Op, Run, STREAMS, any_start, disturb, hostile, plans};
 use crate::support::{
     A, B, Checked, Outcome, Raw, check, config, frame, holds, is_caught, key, name, names,
 };
@@ -27,10 +28,14 @@ fn c1(fault: Option<Fault>) -> Outcome {
             world.cut(link);
         }
         world.run();
+        if plan.ops.iter().any(|op| matches!(op, Op::Node(_, NodeOp::Shutdown))) {
+            return Ok(());
+        }
         for side in [A, B] {
             world.disconnect(side);
             world.hosts[side].unread.clear();
         }
+        make_peace(world);
         world.advance(Duration::from_secs(120));
         world.hosts.iter_mut().for_each(|host| host.messages.clear());
         world.establish(&STREAMS);
@@ -208,7 +213,11 @@ fn c3_commands_do_fail() {
         Op::TooLarge(A, 0),
         Op::Unknown(A),
         Op::Say(A, 5),
-        Op::Connect(A),
+        Op::Node(A, NodeOp::Add(Whom::Oneself, 1, None)),
+        Op::Node(A, NodeOp::Add(Whom::Peer, 3, None)),
+        Op::Node(A, NodeOp::Add(Whom::Peer, 1, Some(101))),
+        Op::Node(A, NodeOp::Metadata(Whom::Stranger(1), 1)),
+        Op::Node(A, NodeOp::Metadata(Whom::Peer, 101)),
     ];
     let plan = super::plan::Plan {
         naming: Naming::Negotiated,
@@ -217,11 +226,12 @@ fn c3_commands_do_fail() {
         is_tight: true,
         cuts: vec![usize::MAX],
         ops: ops.to_vec(),
+        bug: None,
     };
     let run: Run = plan.run(None).all(&plan.ops);
     let Commands::Given(failures) = run.commands else {
         unreachable!("they were given");
     };
-    assert_eq!(failures, [&[false][..], &[true; 8]].concat());
+    assert_eq!(failures, [&[false][..], &[true; 12]].concat());
     assert_eq!(run.world.hosts[A].node.state(key(B)), ConnectionState::Established);
 }

@@ -6,6 +6,7 @@
 
 mod bytes;
 mod inputs;
+pub(crate) mod nodes;
 mod order;
 pub(crate) mod plan;
 mod replay;

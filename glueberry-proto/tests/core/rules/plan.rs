@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use glueberry_proto::testing::Fault;
+use glueberry_proto::testing::{Bug, Fault};
 use glueberry_proto::wire::StreamVersion;
 use glueberry_proto::{
-    Config, Instant, Naming, OpenError, Profile, ProtocolId, Session, StreamName, SubstreamEnd,
-    SubstreamId,
+    Config, Instant, Naming, Node, OpenError, Profile, ProtocolId, Session, StreamName,
+    SubstreamEnd, SubstreamId,
 };
 use proptest::prelude::*;
 
+use super::nodes::{NodeOp, node_op};
 use crate::support::{A, B, Clock, Side, World, config, key, name, names};
 
 /// How two nodes are set up, and what happens to them.
@@ -23,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) is_tight: bool,
     pub(crate) cuts: Vec<usize>,
     pub(crate) ops: Vec<Op>,
+    /// A bug to revive.
+    pub(crate) bug: Option<Bug>,
 }
 
 /// Where the ops begin.
@@ -49,6 +52,7 @@ pub(crate) enum Op {
     TooLarge(Side, usize),
     Unknown(Side),
     Close(Side),
+    Node(Side, NodeOp),
     // What the applications and the transport get to.
     Unread(Side, usize),
     Read(Side),
@@ -123,6 +127,7 @@ pub(crate) fn commands() -> impl Strategy<Value = Op> {
         1 => side().prop_map(Op::Unknown),
         1 => side().prop_map(Op::Close),
         3 => wait().prop_map(Op::Wait),
+        12 => (side(), node_op()).prop_map(|(side, op)| Op::Node(side, op)),
     ]
 }
 
@@ -163,6 +168,7 @@ pub(crate) fn plans(
         is_tight,
         cuts,
         ops,
+        bug: None,
     })
 }
 
@@ -176,7 +182,7 @@ impl Plan {
     pub(crate) fn config(&self, fault: Option<Fault>) -> Config {
         let mut config = config(&STREAMS);
         config.profiles = vec![self.profile];
-        config.fault = fault;
+        (config.fault, config.bug) = (fault, self.bug);
         config.max_message_size = 100_000;
         if self.is_tight {
             (config.high_watermark, config.low_watermark) = (8, 3);
@@ -184,6 +190,9 @@ impl Plan {
             (config.receive_queue, config.receive_queue_bytes) = (3, 4_000);
             config.max_handshake_size = 3_000;
             (config.max_streams, config.max_substreams) = (3, 6);
+            (config.max_metadata_size, config.max_addresses) = (100, 2);
+            (config.cooldown, config.refuse_after_disconnect) = (Duration::ZERO, Duration::ZERO);
+            config.event_queue = 8;
         }
         config
     }
@@ -266,6 +275,7 @@ impl Run {
                 }
             }
             Op::Spurious(side, id, what) => self.spurious(*side, *id, *what),
+            Op::Node(side, op) => self.node_op(*side, *op),
             command => self.command(command),
         }
     }
@@ -348,10 +358,7 @@ impl Run {
         if self.world.granted(side).is_none() {
             return;
         }
-        let fails = match &mut self.commands {
-            Commands::Given(_) => false,
-            Commands::Spared(failures) => failures.next().expect("the same commands as before"),
-        };
+        let fails = self.is_spared();
         let is_accepted = self.world.command(side, |session, now| match fails {
             true => {
                 session.handle_timeout(now);
@@ -365,26 +372,40 @@ impl Run {
     }
 
     fn connect(&mut self, side: Side) {
-        let (now, clock, peer) = (self.world.now, self.world.clock, key(1 - side));
-        let node = &mut self.world.hosts[side].node;
-        let fails = match &mut self.commands {
-            Commands::Given(_) => false,
-            Commands::Spared(failures) => failures.next().expect("the same commands as before"),
-        };
-        let now = clock.tell(now, node);
+        let peer = key(1 - side);
         let address = [glueberry_proto::Address::new("memory")];
-        node.add_peer(now, peer, &address).unwrap();
+        self.command_node(side, |node, now| node.add_peer(now, peer, &address).is_ok());
+        self.command_node(side, |node, now| node.connect(now, peer).is_ok());
+    }
+
+    /// Gives a command, which says whether it was accepted, to the node of a side.
+    pub(super) fn command_node(
+        &mut self,
+        side: Side,
+        command: impl FnOnce(&mut Node, Instant) -> bool,
+    ) {
+        let fails = self.is_spared();
+        let node = &mut self.world.hosts[side].node;
+        let now = self.world.clock.tell(self.world.now, node);
         let is_accepted = match fails {
             true => {
                 node.handle_timeout(now);
                 false
             }
-            false => node.connect(now, peer).is_ok(),
+            false => command(node, now),
         };
         if let Commands::Given(failures) = &mut self.commands {
             failures.push(!is_accepted);
         }
         self.world.drain_actions();
+    }
+
+    /// Tells whether the next command is known to fail and is left out.
+    fn is_spared(&mut self) -> bool {
+        match &mut self.commands {
+            Commands::Given(_) => false,
+            Commands::Spared(failures) => failures.next().expect("the same commands as before"),
+        }
     }
 
     // ---- vandalism ----------------------------------------------------------------------------

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use glueberry_proto::book::Book;
 use glueberry_proto::{
     Address, Closed, Config, ConnectionEvent, ConnectionId, ConnectionState, Event, Identity,
     Instant, Naming, Node, PublicKey, ReconnectPolicy, Seed, Session, StreamName, ToNode,
@@ -41,6 +42,12 @@ pub(crate) struct Host {
     pub(crate) reads: bool,
     /// Streams that the application leaves unread all the same.
     pub(crate) unread: BTreeSet<StreamName>,
+    /// No dial gets through.
+    pub(crate) is_unreachable: bool,
+    /// The address book as it was last stored.
+    pub(crate) store: Option<Book>,
+    /// What is being stored.
+    saving: Option<Book>,
     to_node: VecDeque<(ConnectionId, ToNode)>,
     to_session: VecDeque<(ConnectionId, ToSession)>,
 }
@@ -148,6 +155,9 @@ impl World {
                 messages: BTreeMap::new(),
                 reads: true,
                 unread: BTreeSet::new(),
+                is_unreachable: false,
+                store: None,
+                saving: None,
                 to_node: VecDeque::new(),
                 to_session: VecDeque::new(),
             }
@@ -209,6 +219,7 @@ impl World {
         host.events.clear();
         host.to_node.clear();
         host.to_session.clear();
+        host.saving = None;
         for link in &mut self.links {
             link.ends[side] = None;
         }

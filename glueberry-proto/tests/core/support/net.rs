@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use glueberry_proto::{
-    Action, Admission, ConnectionId, ConnectionLost, Naming, NewConnection, NodeAction, OpenError,
-    Origin, ProtocolId, Session, SubstreamBuffer, SubstreamId,
+    Action, Admission, ConnectionId, ConnectionLost, DialError, Naming, NewConnection, NodeAction,
+    OpenError, Origin, ProtocolId, Session, SubstreamBuffer, SubstreamId,
 };
 
 use super::pipe::{Half, Pipe};
@@ -210,13 +210,39 @@ impl World {
         match action {
             NodeAction::Dial { dial, .. } => {
                 self.log.dials[side].push(dial);
+                if self.hosts[side].is_unreachable {
+                    let node = &mut self.hosts[side].node;
+                    let now = self.clock.tell(self.now, node);
+                    return node.handle_dial_failed(now, dial, DialError::NoUsableAddress);
+                }
                 self.link_up(side, Origin::Dialled(dial));
             }
             NodeAction::Forward { connection, message } => {
                 self.hosts[side].to_session.push_back((connection, message));
             }
+            NodeAction::SaveBook => {
+                let host = &mut self.hosts[side];
+                assert!(host.saving.is_none(), "one save at a time");
+                host.saving = Some(host.node.book().clone());
+            }
             _ => {}
         }
+    }
+
+    /// What was being stored is, or could not be.
+    pub(crate) fn stored(&mut self, side: Side, is_stored: bool) {
+        let host = &mut self.hosts[side];
+        let Some(saving) = host.saving.take() else {
+            return;
+        };
+        let now = self.clock.tell(self.now, &mut host.node);
+        if is_stored {
+            host.node.handle_book_saved(now, saving.revision());
+            host.store = Some(saving);
+        } else {
+            host.node.handle_book_not_saved(now);
+        }
+        self.drain_actions();
     }
 
     fn hear_session(&mut self, side: Side) -> bool {

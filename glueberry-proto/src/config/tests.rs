@@ -1,0 +1,117 @@
+use super::*;
+
+#[test]
+fn defaults_are_valid() {
+    assert_eq!(Config::default().check(), Ok(()));
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn a_file_names_what_differs_from_the_defaults() {
+    let text = r#"{
+        "profiles": ["v1"],
+        "streams": ["chat"],
+        "handshake_timeout": "1m 30s",
+        "reconnect": { "initial_backoff": "250ms", "max_attempts": null }
+    }"#;
+    let config: Config = serde_json::from_str(text).unwrap();
+    assert_eq!(config.handshake_timeout, Duration::from_secs(90));
+    assert_eq!(config.reconnect.initial_backoff, Duration::from_millis(250));
+    assert_eq!(config.reconnect.max_backoff, Duration::from_secs(300));
+    assert_eq!(config.reconnect.max_attempts, None);
+    assert_eq!(config.high_watermark, 1000);
+    let written = serde_json::to_string(&config).unwrap();
+    let again: Config = serde_json::from_str(&written).unwrap();
+    assert_eq!(format!("{config:?}"), format!("{again:?}"));
+    for bad in [r#"{"colour": 1}"#, r#"{"cooldown": "soon"}"#, r#"{"streams": ["a/b"]}"#] {
+        assert!(serde_json::from_str::<Config>(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn each_bad_field_is_named() {
+    type Break = fn(&mut Config);
+    let cases: [(&str, Break); 37] = [
+        ("sessions_low", |c| c.sessions_low = c.sessions_high),
+        ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
+        ("max_streams", |c| c.max_substreams = c.max_streams),
+        ("profiles", |c| c.profiles.clear()),
+        ("max_message_size", |c| c.max_message_size = 0),
+        ("max_message_size", |c| c.max_message_size = 64 * MIB),
+        ("low_watermark", |c| c.low_watermark = c.high_watermark),
+        ("low_watermark_bytes", |c| c.low_watermark_bytes = c.high_watermark_bytes),
+        ("dial_timeout", |c| c.dial_timeout = Duration::ZERO),
+        ("event_queue", |c| c.event_queue = 0),
+        ("max_handshake_size", |c| c.max_handshake_size = 0),
+        ("high_watermark", |c| c.high_watermark = 0),
+        ("high_watermark_bytes", |c| c.high_watermark_bytes = 0),
+        ("receive_queue", |c| c.receive_queue = 0),
+        ("receive_queue_bytes", |c| c.receive_queue_bytes = 0),
+        ("max_streams", |c| c.max_streams = 0),
+        ("max_substreams", |c| c.max_substreams = 0),
+        ("max_dials", |c| c.max_dials = 0),
+        ("max_sessions", |c| c.max_sessions = 0),
+        ("max_book_size", |c| c.max_book_size = 0),
+        ("sessions_low", |c| c.sessions_low = 0),
+        ("max_sessions_per_peer", |c| c.max_sessions_per_peer = 0),
+        ("max_peers", |c| c.max_peers = 0),
+        ("max_addresses", |c| c.max_addresses = 0),
+        ("max_stream_attempts", |c| c.max_stream_attempts = 0),
+        ("max_rejected_records", |c| c.max_rejected_records = 0),
+        ("negotiation_timeout", |c| c.negotiation_timeout = Duration::ZERO),
+        ("retry_delay", |c| c.retry_delay = Duration::ZERO),
+        ("settle_time", |c| c.settle_time = Duration::ZERO),
+        ("drain_timeout", |c| c.drain_timeout = Duration::ZERO),
+        ("handshake_timeout", |c| c.handshake_timeout = Duration::ZERO),
+        ("probe_timeout", |c| c.probe_timeout = Duration::ZERO),
+        ("book_flush_interval", |c| c.book_flush_interval = Duration::ZERO),
+        ("reconnect.initial_backoff", |c| c.reconnect.initial_backoff = Duration::ZERO),
+        ("low_watermark", |c| c.low_watermark = usize::MAX),
+        ("max_sessions", |c| c.max_sessions = 0),
+        ("streams", |c| {
+            c.max_streams = 1;
+            c.streams = ["a", "b"].map(|n| StreamName::new(n).unwrap()).to_vec();
+        }),
+    ];
+    for (field, spoil) in cases {
+        let mut config = Config::default();
+        spoil(&mut config);
+        assert_eq!(config.check().unwrap_err().field, field);
+    }
+}
+
+/// The defaults that the design names.
+#[test]
+fn defaults_are_those_of_the_design() {
+    let config = Config::default();
+    let seconds = Duration::from_secs;
+    assert_eq!(config.dial_timeout, seconds(30));
+    assert_eq!(config.handshake_timeout, seconds(60));
+    assert_eq!(config.cooldown, seconds(60));
+    assert_eq!(config.stable_after, seconds(60));
+    assert_eq!(config.refuse_after_disconnect, seconds(30));
+    assert_eq!(config.probe_timeout, seconds(3));
+    assert_eq!(config.book_flush_interval, seconds(30));
+    assert_eq!(config.max_dials, 16);
+    assert_eq!((config.sessions_low, config.sessions_high), (100, 400));
+    assert_eq!(config.max_rejected_records, 16);
+    assert_eq!(config.max_handshake_size, 64 * KIB);
+    assert_eq!(config.max_message_size, 10 * MIB);
+    assert_eq!(config.max_metadata_size, 4 * KIB);
+    assert_eq!((config.high_watermark, config.low_watermark), (1000, 500));
+    let ReconnectPolicy { initial_backoff, max_backoff, max_attempts } = config.reconnect;
+    assert_eq!((initial_backoff, max_backoff, max_attempts), (seconds(1), seconds(300), Some(10)));
+    assert!(!config.autoconnect);
+}
+
+/// Waits that may be of no length, and peers that need no room.
+#[test]
+fn what_may_be_nothing_is_accepted() {
+    let mut config = Config::default();
+    (config.cooldown, config.refuse_after_disconnect) = (Duration::ZERO, Duration::ZERO);
+    config.stable_after = Duration::ZERO;
+    (config.low_watermark, config.low_watermark_bytes) = (0, 0);
+    config.max_metadata_size = 0;
+    config.reconnect = ReconnectPolicy::never();
+    assert_eq!(config.check(), Ok(()));
+}

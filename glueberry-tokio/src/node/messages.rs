@@ -1,0 +1,142 @@
+//! What a node's handle sends, receives and is told.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use glueberry_proto::{ConnectionState, SendError};
+use libp2p_identity::PeerId;
+
+use super::{Node, on_stream, stream_name};
+use crate::error::{Error, ErrorCode};
+use crate::events::{EventFilter, Events};
+use crate::inbox::{Inbox, Messages};
+use crate::mailbox::lock;
+use crate::message::HANDSHAKE;
+use crate::port::{Command, Port};
+use crate::stream::StreamHandle;
+
+impl Node {
+    /// Sends a message on a stream, waiting while its queue is full. On [`HANDSHAKE`] it is said
+    /// in the handshake.
+    ///
+    /// Ready when the message is queued, which says nothing about its arrival: see
+    /// [`Event::SessionClosed`](crate::Event::SessionClosed) for what becomes of it. If the future
+    /// is dropped before it is ready, the message was not queued, except on [`HANDSHAKE`].
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](ErrorCode::NotConnected),
+    /// [`HandshakeNotComplete`](ErrorCode::HandshakeNotComplete) before Established,
+    /// [`StreamNotFound`](ErrorCode::StreamNotFound),
+    /// [`MessageTooLarge`](ErrorCode::MessageTooLarge), [`StreamClosed`](ErrorCode::StreamClosed)
+    /// if the session ended, [`Backpressure`](ErrorCode::Backpressure) only on [`HANDSHAKE`],
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn send(
+        &self,
+        peer: PeerId,
+        stream: &str,
+        message: impl Into<Bytes>,
+    ) -> Result<(), Error> {
+        let message = message.into();
+        if stream == HANDSHAKE {
+            return self.say(peer, message).await;
+        }
+        let port = self.port(peer)?;
+        send_on(&port, stream, &message).await
+    }
+
+    /// Sends a message if the stream's queue has room. [`HANDSHAKE`] is not among the streams
+    /// that this works on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send), and [`Backpressure`](ErrorCode::Backpressure) if the queue
+    /// is full.
+    pub fn try_send(
+        &self,
+        peer: PeerId,
+        stream: &str,
+        message: impl Into<Bytes>,
+    ) -> Result<(), Error> {
+        let port = self.port(peer)?;
+        port.send(stream, &message.into(), None).map_err(|error| on_stream(error, peer, stream))
+    }
+
+    /// Takes over one stream of one peer: its messages come to the handle and no longer to
+    /// [`messages`](Self::messages), and it outlives reconnections.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidStreamName`](ErrorCode::InvalidStreamName), and
+    /// [`AlreadyConnected`](ErrorCode::AlreadyConnected) if there is a handle for it already.
+    pub fn stream(&self, peer: PeerId, stream: &str) -> Result<StreamHandle, Error> {
+        let name = stream_name(stream)?;
+        let inbox = Inbox::new(self.inner.shared.message_buffer);
+        if !self.inner.shared.routes.claim(peer, name.clone(), inbox.clone()) {
+            return Err(Error::new(ErrorCode::AlreadyConnected).of_peer(peer).on_stream(stream));
+        }
+        Ok(StreamHandle::new(self.clone(), peer, name, inbox))
+    }
+
+    /// Returns the messages of all peers. There is one reader: the first call gets it, later ones
+    /// get `None`.
+    pub fn messages(&self) -> Option<Messages> {
+        lock(&self.inner.messages).take()
+    }
+
+    /// Subscribes to all that happens from now on.
+    pub fn events(&self) -> Events {
+        self.subscribe(EventFilter::default())
+    }
+
+    /// Subscribes to what passes a filter. Every subscription has a queue of its own, and its end
+    /// is when it is dropped.
+    pub fn subscribe(&self, filter: EventFilter) -> Events {
+        self.inner.shared.telemetry.events.subscribe(filter)
+    }
+
+    /// Subscribes to what happens to one peer.
+    pub fn events_for_peer(&self, peer: PeerId) -> Events {
+        self.subscribe(EventFilter { peers: vec![peer], states: Vec::new() })
+    }
+
+    /// Subscribes to changes to the given states; to all events if there are none.
+    pub fn events_for_states(&self, states: impl IntoIterator<Item = ConnectionState>) -> Events {
+        self.subscribe(EventFilter { peers: Vec::new(), states: states.into_iter().collect() })
+    }
+
+    async fn say(&self, peer: PeerId, message: Bytes) -> Result<(), Error> {
+        loop {
+            let port = self.port(peer)?;
+            let (answer, result) = oneshot::channel();
+            match self.order(&port, Command::Say(message.clone(), answer), result).await {
+                Some(Err(SendError::NotEstablished | SendError::Closed))
+                    if self.is_replaced(&port).await => {}
+                Some(result) => {
+                    return result.map_err(|error| on_stream(error, peer, HANDSHAKE));
+                }
+                None if self.is_replaced(&port).await => {}
+                None => return Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
+            }
+        }
+    }
+}
+
+/// Queues a message, waiting for room.
+pub(crate) async fn send_on(port: &Port, stream: &str, message: &Bytes) -> Result<(), Error> {
+    let mut waited_since = None;
+    let result = poll_fn(|cx| match port.send(stream, message, Some(cx)) {
+        Err(SendError::Backpressure) => {
+            waited_since.get_or_insert_with(|| port.now());
+            Poll::Pending
+        }
+        result => Poll::Ready(result),
+    })
+    .await;
+    if let Some(since) = waited_since {
+        port.waited(stream, since);
+    }
+    result.map_err(|error| on_stream(error, port.peer, stream))
+}
