@@ -169,6 +169,9 @@ impl Behaviour {
             .condition(PeerCondition::Always)
             .addresses(addresses)
             .extend_addresses_through_behaviour()
+            // From the port that it listens on, two dials that cross are one TCP connection that
+            // both sides have opened, and neither plays the server in the handshake that follows.
+            .allocate_new_port()
             .build();
         self.dials.insert(dial, Dialling::Pending(opts.connection_id()));
         self.actions.push_back(ToSwarm::Dial { opts });
