@@ -89,7 +89,9 @@ impl Node {
     /// Tells whether a session with the peer is still sending what was queued when it was told to
     /// end. Until it has, the peer takes it for alive, and would refuse another.
     fn is_parting(&self, key: PublicKey) -> bool {
-        self.peers.get(key).is_some_and(|peer| peer.sessions.iter().any(|session| session.is_ending))
+        self.peers
+            .get(key)
+            .is_some_and(|peer| peer.sessions.iter().any(|session| session.is_ending))
     }
 
     fn start_dial(&mut self, key: PublicKey) {

@@ -138,7 +138,8 @@ fn a_session_that_lives_is_kept_when_its_peer_connects_again() {
 fn a_peer_that_has_lost_a_session_on_a_living_connection_says_so_when_probed() {
     for (has_it, naming) in [(true, BOTH[0]), (false, BOTH[0]), (true, BOTH[1]), (false, BOTH[1])] {
         let mut raw = Raw::established(naming, config(&["chat"]), &["chat"]);
-        let connection = NewConnection { peer: raw.peer, origin: Origin::Accepted, naming: BOTH[0] };
+        let connection =
+            NewConnection { peer: raw.peer, origin: Origin::Accepted, naming: BOTH[0] };
         let Admission::Accept(mut other) = raw.node.handle_connection(raw.now, connection) else {
             panic!("refused");
         };
