@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use glueberry_tokio::proto::{ConnectionLost, ReconnectPolicy};
-use glueberry_tokio::{
-    CloseReason, Config, ConnectionState, ErrorCode, Event, HANDSHAKE,
-};
+use glueberry_tokio::{CloseReason, Config, ConnectionState, ErrorCode, Event, HANDSHAKE};
 use libp2p::StreamProtocol;
 use libp2p::futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
@@ -176,6 +174,37 @@ fn both_connect_over_the_connection_that_is_there() {
         greet(&a, &mut b).await;
         exchange(&a, &mut b, "all the same").await;
         exchange(&b, &mut { a }, "and back").await;
+    });
+}
+
+/// However many connections there are, one session speaks for a peer, and the others are left be.
+#[test]
+fn several_connections_carry_one_session() {
+    run_test(async {
+        let (a, mut b) = parties(&once()).await;
+        for dialler in [&a, &b, &a] {
+            let before = a.connections().await;
+            let other = if dialler.id() == a.id() { &b } else { &a };
+            dialler.swarm_dials_to(other.address.clone()).await;
+            eventually(|| async {
+                a.connections().await > before && b.connections().await > before
+            })
+            .await;
+        }
+        b.node.add_peer(a.id(), [a.address.clone()]).await.unwrap();
+        for _ in 0..5 {
+            a.node.add_peer(b.id(), [b.address.clone()]).await.unwrap();
+            // One of them may be told that the other was first.
+            drop(tokio::join!(a.node.connect(b.id()), b.node.connect(a.id())));
+            a.wait_for(b.id(), ConnectionState::Connected).await;
+            b.wait_for(a.id(), ConnectionState::Connected).await;
+            greet(&a, &mut b).await;
+            exchange(&a, &mut b, "over one of them").await;
+            let (a_peers, b_peers) = (a.node.debug_state().await, b.node.debug_state().await);
+            assert_eq!((a_peers.unwrap().sessions, b_peers.unwrap().sessions), (1, 1));
+            a.node.disconnect(b.id()).await.unwrap();
+            assert_eq!((a.connections().await, b.connections().await), (3, 3));
+        }
     });
 }
 

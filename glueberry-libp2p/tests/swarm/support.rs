@@ -77,6 +77,11 @@ impl Party {
             .await;
     }
 
+    /// Has the swarm dial an address, and does not wait.
+    pub(crate) async fn swarm_dials_to(&self, address: Multiaddr) {
+        self.orders.send(Order::Dial(address)).await.ok().unwrap();
+    }
+
     pub(crate) async fn connections(&self) -> u32 {
         let (count, counted) = oneshot::channel();
         self.orders.send(Order::Connections(count)).await.ok().unwrap();
