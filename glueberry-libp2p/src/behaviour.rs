@@ -40,7 +40,8 @@ use crate::transport::{Request, SwarmTransport};
 ///
 /// Connections belong to the whole swarm. A session begins only on the node's own `connect`, which
 /// uses an idle connection to that peer if there is one, or when the peer opens a Glueberry
-/// substream; its end leaves the connection to the others. While there is a session the connection
+/// substream; its end leaves the connection to the others. If an idle connection is used just as
+/// somebody closes it, the `connect` fails, and is tried again as the reconnection policy says. While there is a session the connection
 /// is kept alive, and is probed when the peer is silent.
 ///
 /// Over QUIC, the window of a connection must be larger than that of all its substreams together
@@ -169,6 +170,9 @@ impl Behaviour {
             .condition(PeerCondition::Always)
             .addresses(addresses)
             .extend_addresses_through_behaviour()
+            // From the port that it listens on, two dials that cross are one TCP connection that
+            // both sides have opened, and neither plays the server in the handshake that follows.
+            .allocate_new_port()
             .build();
         self.dials.insert(dial, Dialling::Pending(opts.connection_id()));
         self.actions.push_back(ToSwarm::Dial { opts });

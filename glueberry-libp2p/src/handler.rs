@@ -36,7 +36,7 @@ pub struct Handler {
     settings: Arc<Settings>,
     order: Order,
     slot: Slot,
-    /// What the peer may open now.
+    /// What the peer may open in the session that runs.
     accepts: Proposal,
     accepted_ids: Vec<ProtocolId>,
     events: VecDeque<ToBehaviour>,
@@ -69,10 +69,6 @@ impl Handler {
         settings: Arc<Settings>,
         order: Order,
     ) -> Self {
-        let accepts = match peer {
-            Some(_) => settings.first.clone(),
-            None => Proposal::new(&[]),
-        };
         Self {
             peer,
             link,
@@ -80,7 +76,7 @@ impl Handler {
             settings,
             order,
             slot: Slot::Idle,
-            accepts,
+            accepts: Proposal::new(&[]),
             accepted_ids: Vec::new(),
             events: VecDeque::new(),
         }
@@ -93,8 +89,11 @@ impl Handler {
     // ---- substreams of the peer ---------------------------------------------------------------
 
     fn inbound(&mut self, negotiated: Negotiated) {
-        let is_handshake = matches!(negotiated.protocol, Some(ProtocolId::Handshake(_)));
-        if is_handshake && self.begins_anew() {
+        if negotiated.protocol == Some(ProtocolId::Probe) {
+            // That it was accepted is all there is to say.
+            return;
+        }
+        if self.begins_anew(negotiated.protocol.as_ref()) {
             return self.succeed(negotiated);
         }
         match &mut self.slot {
@@ -107,13 +106,13 @@ impl Handler {
         }
     }
 
-    /// Tells whether a handshake substream would begin another session.
-    fn begins_anew(&mut self) -> bool {
-        let is_established = match &mut self.slot {
-            Slot::Running(session) => session.is_established(),
+    /// Tells whether a substream begins another session.
+    fn begins_anew(&mut self, protocol: Option<&ProtocolId>) -> bool {
+        let is_owned = self.is_owned();
+        match &mut self.slot {
+            Slot::Running(session) => !is_owned && session.is_succeeded_by(protocol),
             Slot::Idle | Slot::Asked(_) => false,
-        };
-        is_established && !self.is_owned()
+        }
     }
 
     /// Asks the node for a session, unless it is about to send one anyway.
@@ -171,6 +170,7 @@ impl Handler {
             }
         }
         self.slot = Slot::Running(Box::new(session));
+        self.refresh();
     }
 
     fn refused(&mut self, reason: RefuseReason) {
@@ -211,12 +211,14 @@ impl Handler {
         }
     }
 
-    /// The session has ended; the connection may carry another.
+    /// The session has ended; the connection may carry another. It must be free before the node
+    /// hears of the end, and dials again.
     fn over(&mut self) {
-        if let Slot::Running(session) = std::mem::replace(&mut self.slot, Slot::Idle) {
+        let slot = std::mem::replace(&mut self.slot, Slot::Idle);
+        self.link.release();
+        if let Slot::Running(session) = slot {
             Remains::of_ended(session.into_driver(), &self.shared).spawn();
         }
-        self.link.release();
         if self.is_owned() {
             self.events.push_back(ToBehaviour::Close);
         }
@@ -225,14 +227,14 @@ impl Handler {
     /// Brings what is accepted in line with the session.
     fn refresh(&mut self) {
         let Slot::Running(session) = &mut self.slot else {
-            if !self.accepted_ids.is_empty() {
-                self.accepted_ids.clear();
-                self.accepts = self.settings.first.clone();
-            }
             return;
         };
         let mut ids = session.protocols();
-        if self.settings.ownership == Ownership::Shared && session.is_established() {
+        let is_refused = self.peer.is_none_or(|peer| self.shared.is_refused(peer));
+        if self.settings.ownership == Ownership::Shared
+            && session.handshake_is_over()
+            && !is_refused
+        {
             ids.extend(self.settings.handshakes.iter().cloned());
         }
         if ids != self.accepted_ids {
@@ -259,10 +261,14 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Opening;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Proposal> {
-        // Who is left alone is told so before anything is agreed, not after.
-        let is_refused = matches!(self.slot, Slot::Idle)
-            && self.peer.is_some_and(|peer| self.shared.is_refused(peer));
-        let accepts = if is_refused { Proposal::new(&[]) } else { self.accepts.clone() };
+        let accepts = match (&self.slot, self.peer) {
+            (_, None) => Proposal::new(&[]),
+            // Who is left alone is told so before anything is agreed, not after.
+            (Slot::Idle, Some(peer)) if self.shared.is_refused(peer) => self.settings.probe.clone(),
+            (Slot::Idle, _) => self.settings.idle.clone(),
+            (Slot::Asked(_), _) => self.settings.first.clone(),
+            (Slot::Running(_), _) => self.accepts.clone(),
+        };
         SubstreamProtocol::new(accepts, ())
             .with_timeout(self.shared.negotiation_timeout().max(Duration::from_secs(1)))
     }

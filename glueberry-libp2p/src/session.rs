@@ -27,8 +27,6 @@ pub(crate) struct SwarmSession {
     scratch: Scratch,
     silence: Silence,
     timer: Box<dyn Timer>,
-    /// The session has asked for its connection to be closed: it is over.
-    is_over: bool,
 }
 
 /// What a session wants of its handler.
@@ -67,7 +65,6 @@ impl SwarmSession {
             scratch: Scratch::default(),
             silence,
             timer,
-            is_over: false,
         }
     }
 
@@ -80,8 +77,17 @@ impl SwarmSession {
         self.driver.session().connection()
     }
 
-    pub(crate) fn is_established(&mut self) -> bool {
-        self.driver.session().is_established()
+    /// Tells whether a handshake substream of the peer would belong to another session than this.
+    pub(crate) fn is_succeeded_by(&mut self, protocol: Option<&ProtocolId>) -> bool {
+        let Some(ProtocolId::Handshake(profile)) = protocol else {
+            return false;
+        };
+        self.driver.session().is_succeeded_by(*profile)
+    }
+
+    /// Tells whether nothing more is said in the handshake.
+    pub(crate) fn handshake_is_over(&mut self) -> bool {
+        self.driver.session().handshake_is_over()
     }
 
     /// Returns what the peer may open now.
@@ -104,11 +110,20 @@ impl SwarmSession {
         let now = self.shared.now();
         self.silence.heard(now);
         let Some(id) = opening.substream else {
-            return self.silence.answered(now, true);
+            return self.probe_accepted(now);
         };
         if self.opening.remove(&id) {
             self.substreams.insert(id, Substream::new(id, negotiated.stream, self.order));
             self.driver.session().handle_opened(now, id, negotiated.protocol);
+        }
+    }
+
+    /// The peer's connection lives and carries no session, if it ever knew of this one.
+    fn probe_accepted(&mut self, now: Instant) {
+        self.silence.answered(now, true);
+        let session = self.driver.session();
+        if session.profile().is_some() {
+            session.handle_connection_lost(now, ConnectionLost::ClosedByPeer { code: 0 });
         }
     }
 
@@ -184,7 +199,13 @@ impl SwarmSession {
         }
     }
 
+    /// A session that is closed is not asked what to do: what it has to say to the node, its handler
+    /// lets it say once the connection is free for another.
     fn act(&mut self, now: Instant) -> Option<Want> {
+        if self.driver.session().is_closed() {
+            self.substreams.clear();
+            return Some(Want::Over);
+        }
         while let Some(action) = self.driver.poll_action() {
             match action {
                 Action::OpenSubstream { substream, protocols } => {
@@ -207,14 +228,10 @@ impl SwarmSession {
                     self.opening.remove(&substream);
                     self.substreams.remove(&substream);
                 }
-                Action::CloseConnection { .. } => {
-                    self.substreams.clear();
-                    self.is_over = true;
-                }
                 _ => {}
             }
         }
-        self.is_over.then_some(Want::Over)
+        None
     }
 
     fn with(&mut self, id: SubstreamId, change: impl FnOnce(&mut Substream)) {

@@ -17,6 +17,10 @@ pub(crate) struct Settings {
     pub(crate) hole_punch_wait: Duration,
     /// What a peer may open to begin a session.
     pub(crate) first: Proposal,
+    /// The probe, which is accepted while there is no session, to tell a peer that believes in one.
+    pub(crate) probe: Proposal,
+    /// Both.
+    pub(crate) idle: Proposal,
     pub(crate) handshakes: Vec<ProtocolId>,
 }
 
@@ -43,6 +47,8 @@ impl Settings {
             lost_after: config.lost_after,
             hole_punch_wait,
             first: Proposal::new(&first),
+            idle: Proposal::new(first.iter().chain([&ProtocolId::Probe])),
+            probe: Proposal::new(&[ProtocolId::Probe]),
             handshakes,
         }
     }

@@ -250,8 +250,10 @@ impl<T: Transport> NodeDriver<T> {
                 }
                 NodeAction::CancelDial(dial) => self.transport.cancel(dial),
                 NodeAction::Forward { connection, message } => {
-                    if let Some((peer, port)) = self.sessions.get(&connection) {
-                        self.touched.insert(*peer);
+                    if let Some((peer, port)) = self.sessions.get(&connection).cloned() {
+                        // First: once it is granted, the session may hand out what its peer says,
+                        // and whoever hears that may answer at once.
+                        self.stand(peer);
                         // A session that is over has told so, or will.
                         drop(port.command(port::Command::FromNode(message)));
                     }

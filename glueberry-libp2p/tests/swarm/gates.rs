@@ -59,6 +59,8 @@ fn a_ban_closes_connections_and_keeps_them_closed() {
         eventually(|| async { a.connections().await == 0 && b.connections().await == 0 }).await;
         let opened = a.other.clone().open_stream(b.id(), CHAT).await;
         assert!(opened.is_err(), "dialled past the ban");
+        // What was dialled for that is closed by now, or about to be.
+        eventually(|| async { a.connections().await == 0 }).await;
         b.node.unblacklist_peer(a.id()).await.unwrap();
         a.wait_for(b.id(), ConnectionState::Disconnected).await;
         a.connect(&b).await;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
 
 mod gates;
+mod parts;
 mod relays;
 mod shared;
 mod support;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use glueberry_libp2p::Behaviour;
 use glueberry_tokio::identity::{Keypair, PeerId};
-use glueberry_tokio::{Config, ConnectionState, HANDSHAKE, Messages, Node};
+use glueberry_tokio::{Config, ConnectionState, Events, HANDSHAKE, Messages, Node};
 use libp2p::futures::StreamExt;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, SwarmBuilder, noise, tcp, yamux};
@@ -24,6 +24,7 @@ struct Behaviours {
 pub(crate) struct Party {
     pub(crate) node: Node,
     pub(crate) messages: Messages,
+    pub(crate) events: Events,
     pub(crate) address: Multiaddr,
     pub(crate) other: Control,
     orders: mpsc::Sender<Order>,
@@ -61,8 +62,8 @@ impl Party {
         };
         let (orders, from_orders) = mpsc::channel(1);
         tokio::spawn(run(swarm, from_orders));
-        let messages = node.messages().unwrap();
-        Self { node, messages, address, other, orders }
+        let (messages, events) = (node.messages().unwrap(), node.events());
+        Self { node, messages, events, address, other, orders }
     }
 
     pub(crate) fn id(&self) -> PeerId {
@@ -74,6 +75,11 @@ impl Party {
         self.orders.send(Order::Dial(other.address.clone())).await.ok().unwrap();
         eventually(|| async { self.connections().await == 1 && other.connections().await == 1 })
             .await;
+    }
+
+    /// Has the swarm dial an address, and does not wait.
+    pub(crate) async fn swarm_dials_to(&self, address: Multiaddr) {
+        self.orders.send(Order::Dial(address)).await.ok().unwrap();
     }
 
     pub(crate) async fn connections(&self) -> u32 {

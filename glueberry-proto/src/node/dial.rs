@@ -74,7 +74,8 @@ impl Node {
     pub(super) fn start_dials(&mut self) {
         let is_unbounded = self.config.has(Bug::DialsUnbounded);
         while (self.dials.len() < self.config.max_dials || is_unbounded) && self.has_event_room() {
-            let Some(key) = self.dial_queue.pop_front() else {
+            let next = self.dial_queue.iter().position(|key| !self.is_parting(*key));
+            let Some(key) = next.and_then(|next| self.dial_queue.remove(next)) else {
                 return;
             };
             let is_queued =
@@ -83,6 +84,14 @@ impl Node {
                 self.start_dial(key);
             }
         }
+    }
+
+    /// Tells whether a session with the peer is still sending what was queued when it was told to
+    /// end. Until it has, the peer takes it for alive, and would refuse another.
+    fn is_parting(&self, key: PublicKey) -> bool {
+        self.peers
+            .get(key)
+            .is_some_and(|peer| peer.sessions.iter().any(|session| session.is_ending))
     }
 
     fn start_dial(&mut self, key: PublicKey) {

@@ -298,6 +298,7 @@ impl Node {
     pub fn handle_session_gone(&mut self, now: Instant, connection: ConnectionId) {
         self.handle_timeout(now);
         self.session_closed(connection, CloseReason::Internal("session was dropped"));
+        self.start_dials();
         self.settle();
     }
 

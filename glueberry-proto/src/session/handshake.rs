@@ -97,6 +97,14 @@ impl Session {
         true
     }
 
+    /// Tells whether the peer has no other handshake substream to open in this session. A node opens
+    /// one, and resets none; what a Go node does is another matter.
+    pub(super) fn has_had_handshake(&self, profile: Profile) -> bool {
+        let is_broken = |id| self.substreams.get(id).is_none_or(|own| !own.is_writable());
+        let is_v1 = profile == Profile::V1 && self.profile == Some(Profile::V1);
+        is_v1 && (self.handshake.peers.is_some() || self.handshake.own.is_some_and(is_broken))
+    }
+
     /// This side's half of a substream is of no use any more: if it was where handshake messages
     /// go, they go elsewhere.
     pub(super) fn handshake_write_broken(&mut self, id: SubstreamId) {

@@ -183,6 +183,18 @@ impl Session {
         self.state.is_closed()
     }
 
+    /// Tells whether nothing more is said in the handshake.
+    pub fn handshake_is_over(&self) -> bool {
+        self.state.handshake_is_over()
+    }
+
+    /// Tells whether a handshake substream that the peer opens now on the same connection is the
+    /// first of its next session, because it cannot be part of this one: the peer's side of this one
+    /// is over then. Only where connections outlive sessions can that happen.
+    pub fn is_succeeded_by(&self, profile: Profile) -> bool {
+        self.state.handshake_is_over() || self.has_had_handshake(profile)
+    }
+
     /// Returns the protocols that a substream of the peer may be agreed on now: the handshake's
     /// until it is over, and those of the named streams that are prepared or, until it is over,
     /// configured.
@@ -242,7 +254,9 @@ impl Session {
         buf: &mut BytesMut,
     ) -> Ingest {
         self.handle_timeout(now);
-        self.heard();
+        if !self.is_probe(substream) {
+            self.heard();
+        }
         self.ingest(substream, buf)
     }
 

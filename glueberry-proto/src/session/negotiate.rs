@@ -193,7 +193,7 @@ impl Session {
             (Purpose::Stream(name), _) => self.stream_opened(id, &name),
             (Purpose::Probe, _) => {
                 self.substreams.reset(id, ResetCode::Refused, &mut self.out);
-                self.heard();
+                self.probe_accepted();
             }
         }
     }

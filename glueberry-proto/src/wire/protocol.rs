@@ -239,8 +239,9 @@ pub enum ProtocolId {
         /// The name of the stream.
         name: StreamName,
     },
-    /// Proposed to find out whether a peer still answers, and never accepted: a refusal is an
-    /// answer, and any peer gives that.
+    /// Proposed to find out whether a peer still answers, and never used: a refusal is an answer,
+    /// and any peer gives that. On a connection that outlives its sessions it is accepted while
+    /// there is none, which tells a peer that believes in one.
     Probe,
 }
 

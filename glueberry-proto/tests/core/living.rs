@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use glueberry_proto::{
-    CloseReason, ConnectionLost, ConnectionState, Direction, Naming, ReconnectPolicy, StateReason,
+    Action, Admission, CloseReason, ConnectionLost, ConnectionState, Direction, Naming,
+    NewConnection, Origin, ProtocolId, ReconnectPolicy, StateReason,
 };
 
 use crate::life::is_legal;
-use crate::support::{A, B, BOTH, Side, World, config, key};
+use crate::support::{A, B, BOTH, Raw, Side, World, config, key};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -122,12 +123,66 @@ fn a_session_that_lives_is_kept_when_its_peer_connects_again() {
         world.establish(&["chat"]);
         let before = world.session(B).connection();
         // A second connection of the same peer, which its node did not ask for.
-        world.link_up(A, glueberry_proto::Origin::Accepted);
+        world.link_up(A, Origin::Accepted);
         world.run();
         world.advance(4 * SECOND);
         assert_eq!(world.session(B).connection(), before);
         assert_eq!(world.states(B).len(), 2, "{:?}", world.states(B));
         chats(&mut world);
+    }
+}
+
+/// An answer to the probe proves that the connection lives; whether the peer still has the session,
+/// only what it answers.
+#[test]
+fn a_peer_that_has_lost_a_session_on_a_living_connection_says_so_when_probed() {
+    for (has_it, naming) in [(true, BOTH[0]), (false, BOTH[0]), (true, BOTH[1]), (false, BOTH[1])] {
+        let mut raw = Raw::established(naming, config(&["chat"]), &["chat"]);
+        let connection =
+            NewConnection { peer: raw.peer, origin: Origin::Accepted, naming: BOTH[0] };
+        let Admission::Accept(mut other) = raw.node.handle_connection(raw.now, connection) else {
+            panic!("refused");
+        };
+        let handshake = raw.profile.handshake_id();
+        let _ = other.handle_accepted(raw.now, Some(handshake));
+        while let Some(action) = other.poll_action() {
+            if let Action::Forward(word) = action {
+                raw.node.handle_session_message(raw.now, other.connection(), word);
+            }
+        }
+        raw.settle();
+        let expected = if has_it {
+            raw.refuse();
+            raw.carries_messages("chat");
+            raw.session.connection()
+        } else {
+            raw.agree(&ProtocolId::Probe);
+            raw.settle();
+            let why = ConnectionLost::ClosedByPeer { code: 0 };
+            assert_eq!(raw.closed().reason, CloseReason::ConnectionLost(why));
+            other.connection()
+        };
+        let states: Vec<_> = std::iter::from_fn(|| raw.node.poll_event()).collect();
+        assert_eq!(raw.node.session_of(raw.peer), Some(expected), "{states:?}");
+    }
+}
+
+/// The peer would take the session that is still sending for alive, and refuse the next.
+#[test]
+fn a_session_that_is_still_sending_its_last_is_waited_for() {
+    for naming in BOTH {
+        let mut world = world(naming);
+        world.establish(&["chat"]);
+        world.send(A, "chat", b"last words");
+        assert!(world.disconnect(A));
+        world.connect(A);
+        assert_eq!(world.log.dials[A].len(), 1, "the first session is not over");
+        world.run();
+        assert_eq!(world.received(B, "chat"), ["last words"]);
+        assert_eq!(world.log.dials[A].len(), 2);
+        world.shake_hands(&["chat"]);
+        chats(&mut world);
+        states_are_legal(&world);
     }
 }
 

@@ -235,8 +235,10 @@ fn after_a_disconnect_here_the_peer_is_refused_for_a_while() {
     let refusal = refused(arrive(&mut raw.node, raw.now, peer, Origin::Accepted));
     assert_eq!(refusal, RefuseReason::Disconnected);
     // Our own dial is another matter, and ends the refusal.
-    let other = &mut Raw::chat(BOTH[0], glueberry_proto::Profile::V1).node;
-    assert!(other.disconnect(NOW, peer));
+    let mut other = Raw::chat(BOTH[0], glueberry_proto::Profile::V1);
+    assert!(other.node.disconnect(NOW, peer));
+    other.settle();
+    let other = &mut other.node;
     dial(other, NOW, peer);
     accepted(arrive(other, NOW, peer, Origin::Accepted));
     raw.wait(Duration::from_secs(30));

@@ -1,0 +1,136 @@
+//! Each part of the ready-made node can be switched off, and is off then; the rest goes on.
+
+use glueberry_libp2p::Libp2p;
+use glueberry_tokio::identity::Keypair;
+use glueberry_tokio::{ConnectionState, Error, ErrorCode, Node};
+use libp2p::StreamProtocol;
+use libp2p_stream::OpenStreamError;
+
+use crate::support::{Party, STREAM, eventually, run_test};
+
+const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+
+/// Everything but `upnp`, which would go and look for a router.
+fn all() -> Libp2p {
+    let mut over = Libp2p::default();
+    over.upnp = false;
+    over
+}
+
+async fn node(over: Libp2p, listen: &str) -> Result<Node, Error> {
+    Node::builder(Keypair::generate_ed25519())
+        .listen(listen.parse().unwrap())
+        .streams([STREAM])
+        .build_over(over)
+        .await
+}
+
+/// A part, as it shows to a peer: a protocol that is only answered while it is on.
+type Part = (&'static str, fn(&mut Libp2p));
+
+const PARTS: [Part; 4] = [
+    ("/ipfs/ping/1.0.0", |over| over.ping = false),
+    ("/ipfs/id/1.0.0", |over| (over.identify, over.hole_punching) = (false, false)),
+    ("/libp2p/autonat/2/dial-request", |over| over.autonat = false),
+    ("/libp2p/circuit/relay/0.2.0/stop", |over| (over.relay, over.hole_punching) = (false, false)),
+];
+
+#[test]
+fn a_part_that_is_off_is_not_spoken_and_the_node_is_none_the_worse() {
+    run_test(async {
+        let party = Party::new().await;
+        for (protocol, off) in PARTS {
+            assert!(is_answered(&party, &node(all(), TCP).await.unwrap(), protocol).await);
+            let mut over = all();
+            off(&mut over);
+            let without = node(over, TCP).await.unwrap();
+            assert!(!is_answered(&party, &without, protocol).await, "{protocol}");
+            connects(&without, &party.node, &party.address).await.unwrap();
+        }
+    });
+}
+
+async fn is_answered(party: &Party, node: &Node, protocol: &'static str) -> bool {
+    party.swarm_dials_to(node.addrs()[0].clone()).await;
+    let peer = node.peer_id();
+    for _ in 0..500 {
+        match party.other.clone().open_stream(peer, StreamProtocol::new(protocol)).await {
+            Ok(_) => return true,
+            Err(OpenStreamError::UnsupportedProtocol(_)) => return false,
+            // The dial is still under way.
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+        }
+    }
+    panic!("no connection");
+}
+
+async fn connects(from: &Node, to: &Node, at: &libp2p::Multiaddr) -> Result<(), Error> {
+    from.add_peer(to.peer_id(), [at.clone()]).await.unwrap();
+    from.connect(to.peer_id()).await?;
+    let is_connected =
+        || async { to.connection_state(from.peer_id()) == ConnectionState::Connected };
+    eventually(is_connected).await;
+    Ok(())
+}
+
+#[test]
+fn a_transport_that_is_off_is_not_listened_on() {
+    run_test(async {
+        for (listen, off) in
+            [(TCP, (|over| over.tcp = false) as fn(&mut Libp2p)), (QUIC, |over| over.quic = false)]
+        {
+            node(all(), listen).await.unwrap();
+            let mut over = all();
+            off(&mut over);
+            let error = node(over, listen).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidAddress, "{error}");
+        }
+    });
+}
+
+#[test]
+fn names_are_looked_up_only_with_dns() {
+    run_test(async {
+        let there = node(all(), TCP).await.unwrap();
+        let at = there.addrs()[0].to_string().replace("/ip4/127.0.0.1", "/dns4/localhost");
+        let at = at.parse().unwrap();
+        connects(&node(all(), TCP).await.unwrap(), &there, &at).await.unwrap();
+        let mut over = all();
+        over.dns = false;
+        let error = connects(&node(over, TCP).await.unwrap(), &there, &at).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ConnectionFailed, "{error}");
+    });
+}
+
+#[test]
+fn peers_with_no_security_in_common_do_not_connect() {
+    run_test(async {
+        let mut tls = all();
+        tls.noise = false;
+        let mut noise = all();
+        noise.tls = false;
+        for (over, other) in [(tls.clone(), noise.clone()), (noise, tls)] {
+            let there = node(over.clone(), TCP).await.unwrap();
+            let at = there.addrs()[0].clone();
+            connects(&node(all(), TCP).await.unwrap(), &there, &at).await.unwrap();
+            connects(&node(over, TCP).await.unwrap(), &there, &at).await.unwrap();
+            let error = connects(&node(other, TCP).await.unwrap(), &there, &at).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::ConnectionFailed, "{error}");
+        }
+    });
+}
+
+#[test]
+fn parts_that_need_others_are_refused_without_them() {
+    for off in [
+        (|over| (over.tcp, over.quic) = (false, false)) as fn(&mut Libp2p),
+        |over| (over.tls, over.noise) = (false, false),
+        |over| over.relay = false,
+        |over| over.identify = false,
+    ] {
+        let mut over = all();
+        off(&mut over);
+        assert_eq!(over.check().unwrap_err().code(), ErrorCode::InvalidConfig);
+    }
+}
