@@ -325,13 +325,14 @@ impl World {
             let app = &mut self.hosts[host].app;
             (app.pace, app.deaf_until, app.absent_until) = (0, 0, 0);
             (app.dials_fail_until, app.disk_full_until, app.misled) = (0, 0, None);
+            // Its book may have bans, which are lifted as well.
+            if !self.hosts[host].is_up() {
+                self.restart(host);
+            }
             for peer in 0..self.hosts.len() {
                 if self.hosts[host].banned[peer].is_some() {
                     self.unban(host, peer);
                 }
-            }
-            if !self.hosts[host].is_up() {
-                self.restart(host);
             }
             self.take_on_all(host);
             let life = self.hosts[host].life;
