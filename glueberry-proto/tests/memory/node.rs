@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glueberry_proto::{
     Action, Address, Admission, Config, Identity, Instant, Naming, NewConnection, Node, NodeAction,
-    Origin, Profile, Seed,
+    Origin, Profile, Seed, WallTime,
 };
 
 use crate::alone;
@@ -98,4 +98,32 @@ fn c10_a_full_address_book_is_within_the_bound_and_not_far_below() {
     let peak = measured.peak();
     assert!(peak <= bound, "{peak} bytes held, the bound is {bound}");
     assert!(2 * peak >= bound, "{peak} bytes held, the bound is {bound}");
+}
+
+#[test]
+fn c10_a_node_is_bounded_whoever_is_banned_and_whatever_is_noted() {
+    let alone = alone();
+    let mut config = config(&["a"]);
+    (config.max_sessions, config.max_peers, config.event_queue) = (1, 200, 50);
+    (config.max_metadata_size, config.max_addresses, config.max_book_size) = (256, 1, 1);
+    let bound = without_sessions(&config);
+    let peers: Vec<_> = (0..1_000).map(|number| peer(number).public_key()).collect();
+    let measured = alone.measure();
+    let seed = Seed::from_bytes([1; 32]);
+    let mut node = Node::new(Instant::ZERO, identity(A), config, seed).unwrap();
+    let mut refused = 0;
+    for (at, peer) in peers.iter().enumerate() {
+        let until = (at % 2 == 0).then_some(WallTime::MAX);
+        refused += usize::from(node.blacklist(Instant::ZERO, *peer, until).is_err());
+        let address = [Address::new("memory")];
+        refused += usize::from(node.add_peer(Instant::ZERO, *peer, &address).is_err());
+        // A byte for each key is the dearest.
+        let metadata =
+            (0..256_u16).map(|key| (char::from(key.to_le_bytes()[0] / 2).into(), "v".into()));
+        _ = node.update_metadata(Instant::ZERO, *peer, metadata.collect());
+        while node.poll_action().is_some() {}
+    }
+    assert_eq!(refused, 2 * 800, "the book is full");
+    let peak = measured.peak();
+    assert!(peak <= bound, "{peak} bytes held, the bound is {bound}");
 }

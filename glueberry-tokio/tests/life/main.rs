@@ -4,6 +4,7 @@
 
 mod bans;
 mod book;
+mod cancel;
 mod errors;
 mod faults;
 mod load;
