@@ -19,14 +19,9 @@
 //!   another 300 ms.
 //! - No word with which a connection is closed: the peer sees that it was, not why.
 //!
-//! In a shared swarm a session ends without its connection, and v1 has no word for that either: the
-//! peer notices when a stream is refused, or when this node begins the next session.
-//!
-//! **Known to fail:** a session that begins on a shared connection right after another has ended there
-//! is, one time in three, never Established: the peer takes the answer to its probe for a sign that the
-//! old one lives. And of two dials that cross over TCP with TLS, one may fail. So the suites over
-//! swarms are run by name and are not yet among those that must pass:
-//! `cargo test -p glueberry-libp2p --test swarm`, `cargo test -p glueberry-tests --test matrix`.
+//! In a shared swarm a session ends without its connection, and v1 has no word for that either. The
+//! peer notices when it next asks whether this node is there, which a keep-alive does after 5 s of
+//! silence, when a stream is refused, or when this node begins the next session.
 
 mod behaviour;
 mod handler;

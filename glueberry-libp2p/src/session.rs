@@ -174,7 +174,7 @@ impl SwarmSession {
 
     /// Does everything that can be done once.
     fn round(&mut self, cx: &mut Context<'_>, now: Instant) -> Round {
-        if let Some(want) = self.act(now) {
+        if let Acted::Want(want) = self.act(now) {
             return Round::Want(want);
         }
         let mut has_more = false;
@@ -193,25 +193,29 @@ impl SwarmSession {
         });
         self.driver.deliver(now, cx);
         match self.act(now) {
-            Some(want) => Round::Want(want),
-            None if has_more => Round::Again,
-            None => self.poll_timer(cx),
+            Acted::Want(want) => Round::Want(want),
+            // A substream may read on, or write: nothing else would look after it.
+            Acted::Done => Round::Again,
+            Acted::Nothing if has_more => Round::Again,
+            Acted::Nothing => self.poll_timer(cx),
         }
     }
 
     /// A session that is closed is not asked what to do: what it has to say to the node, its handler
     /// lets it say once the connection is free for another.
-    fn act(&mut self, now: Instant) -> Option<Want> {
+    fn act(&mut self, now: Instant) -> Acted {
         if self.driver.session().is_closed() {
             self.substreams.clear();
-            return Some(Want::Over);
+            return Acted::Want(Want::Over);
         }
+        let mut acted = Acted::Nothing;
         while let Some(action) = self.driver.poll_action() {
+            acted = Acted::Done;
             match action {
                 Action::OpenSubstream { substream, protocols } => {
                     self.opening.insert(substream);
                     let session = self.id();
-                    return Some(Want::Open(
+                    return Acted::Want(Want::Open(
                         Opening { session, substream: Some(substream) },
                         protocols,
                     ));
@@ -231,7 +235,7 @@ impl SwarmSession {
                 _ => {}
             }
         }
-        None
+        acted
     }
 
     fn with(&mut self, id: SubstreamId, change: impl FnOnce(&mut Substream)) {
@@ -260,6 +264,13 @@ impl SwarmSession {
         self.driver.session().handle_timeout(self.shared.now());
         Round::Again
     }
+}
+
+/// What came of what the session asked for.
+enum Acted {
+    Nothing,
+    Done,
+    Want(Want),
 }
 
 enum Round {

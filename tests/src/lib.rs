@@ -1,7 +1,7 @@
 //! Scenarios that run over every fabric, and checks against other implementations.
 //!
 //! `cargo test -p glueberry-tests --test matrix` runs the list of [`scenarios`] over every pair of
-//! fabrics and prints the table; behind `--`, words choose scenarios by their names. The program
+//! fabrics, and in the simulator those that it can [play](simulated), and prints the table; behind `--`, words choose scenarios by their names. The program
 //! on the front page of the repository is compiled and run as a test of the documentation.
 
 #[cfg(test)]
@@ -11,6 +11,7 @@ pub mod interop;
 pub mod party;
 pub mod proxy;
 pub mod scenarios;
+pub mod simulated;
 
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use glueberry_tests::fabric::PAIRS;
 use glueberry_tests::scenarios::{ALL, Scenario, Stage, Verdict};
+use glueberry_tests::simulated;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -64,25 +65,43 @@ async fn run(scenarios: &[Scenario]) -> Cells {
             });
         }
     }
+    for (row, scenario) in scenarios.iter().copied().enumerate() {
+        running.spawn(async move {
+            let _turn = turn.acquire().await.expect("never closed");
+            let began = Instant::now();
+            let played = tokio::task::spawn_blocking(move || simulated::play(scenario.name)).await;
+            let cell = match played {
+                Ok(Ok(verdict)) => Cell::Went(verdict, began.elapsed()),
+                Ok(Err(why)) => Cell::Failed(why),
+                Err(panic) => Cell::Failed(panic.to_string()),
+            };
+            if let Cell::Failed(why) = &cell {
+                println!("FAILED {} in the simulator: {why}", scenario.name);
+            }
+            ((row, PAIRS.len()), cell)
+        });
+    }
     running.join_all().await.into_iter().collect()
 }
 
 /// Prints the table; returns how many cells failed.
 fn print(scenarios: &[Scenario], cells: &Cells) -> usize {
-    let pairs = PAIRS.map(|(a, b)| format!("{a}>{b}"));
+    let mut columns: Vec<String> = PAIRS.iter().map(|(a, b)| format!("{a}>{b}")).collect();
+    columns.push("simulator".to_owned());
     print!("\n{:<32}", "scenario");
-    for pair in &pairs {
-        print!("{pair:>19}");
+    for column in &columns {
+        print!("{column:>19}");
     }
     println!();
     let (mut failed, mut reasons) = (0, BTreeMap::new());
     for (row, scenario) in scenarios.iter().enumerate() {
         print!("{:<32}", scenario.name);
-        for column in 0..pairs.len() {
+        for (column, over) in columns.iter().enumerate() {
             let text = match cells.get(&(row, column)) {
                 Some(Cell::Went(Verdict::Passed, took)) => format!("{:.2} s", took.as_secs_f64()),
                 Some(Cell::Went(Verdict::NotApplicable(why), _)) => {
-                    reasons.insert(scenario.name, *why);
+                    let of: &mut Vec<String> = reasons.entry(*why).or_default();
+                    of.push(format!("{} ({over})", scenario.name));
                     "-".to_owned()
                 }
                 Some(Cell::Failed(_)) | None => {
@@ -94,8 +113,8 @@ fn print(scenarios: &[Scenario], cells: &Cells) -> usize {
         }
         println!();
     }
-    for (name, why) in reasons {
-        println!("- {name}: {why}");
+    for (why, of) in reasons {
+        println!("- {why}: {}", of.join(", "));
     }
     failed
 }
