@@ -55,7 +55,10 @@ pub(crate) enum Letter {
 }
 
 /// What a handle does with the core's node.
-pub(crate) type Deed = Box<dyn FnOnce(&mut Node, Instant) + Send>;
+pub(crate) type Deed = Box<dyn FnOnce(&mut Node, Instant) -> Reply + Send>;
+
+/// Gives an answer, once the handles see what was done.
+pub(crate) type Reply = Box<dyn FnOnce() + Send>;
 
 /// Where the result of a command goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
@@ -105,6 +108,7 @@ pub(crate) struct NodeDriver<T> {
     connecting: BTreeMap<PublicKey, Vec<Answer<()>>>,
     /// Sessions that have ended and are to be told so.
     ended: Vec<(PeerId, Closed)>,
+    replies: Vec<Reply>,
     /// Peers whose standing must be looked at.
     touched: BTreeSet<PublicKey>,
     /// The state that was last told of each peer that is not Disconnected.
@@ -133,6 +137,7 @@ impl<T: Transport> NodeDriver<T> {
             sessions: BTreeMap::new(),
             connecting: BTreeMap::new(),
             ended: Vec::new(),
+            replies: Vec::new(),
             touched: BTreeSet::new(),
             told: BTreeMap::new(),
             stopping: Vec::new(),
@@ -148,7 +153,10 @@ impl<T: Transport> NodeDriver<T> {
     fn letter(&mut self, letter: Letter) {
         let now = self.now();
         match letter {
-            Letter::Do(what) => what(&mut self.node, now),
+            Letter::Do(what) => {
+                let reply = what(&mut self.node, now);
+                self.replies.push(reply);
+            }
             Letter::Connect(peer, answer_to) => match self.node.connect(now, peer) {
                 Ok(()) => self.connecting.entry(peer).or_default().push(answer_to),
                 Err(error) => answer(answer_to, Err(error.into())),
@@ -277,6 +285,9 @@ impl<T: Transport> NodeDriver<T> {
         }
         for peer in std::mem::take(&mut self.touched) {
             self.stand(peer);
+        }
+        for reply in self.replies.drain(..) {
+            reply();
         }
         let told = !events.is_empty();
         for event in events {

@@ -349,7 +349,10 @@ impl Node {
         what: impl FnOnce(&mut CoreNode, Instant) -> T + Send + 'static,
     ) -> Result<T, Error> {
         self.ask(|answer_to| {
-            Letter::Do(Box::new(move |core, now| answer(answer_to, what(core, now))))
+            Letter::Do(Box::new(move |core, now| {
+                let result = what(core, now);
+                Box::new(move || answer(answer_to, result))
+            }))
         })
         .await
     }

@@ -8,7 +8,7 @@ use libp2p::StreamProtocol;
 use libp2p::futures::AsyncReadExt;
 use libp2p_stream::OpenStreamError;
 
-use crate::support::{Party, STREAM, eventually, exchange, greet, run_test};
+use crate::support::{Party, STREAM, closed, eventually, exchange, greet, run_test};
 
 const HANDSHAKE_V1: StreamProtocol = StreamProtocol::new("/glueberry/handshake/1.0.0");
 const CHAT: StreamProtocol = StreamProtocol::new("/glueberry/stream/chat/1.0.0");
@@ -30,7 +30,7 @@ fn protocols_are_gated_per_peer_and_revoked() {
         assert!(is_refused(&c, &b, LATER).await, "and for no other");
         b.node.finalize_handshake(a.id()).await.unwrap();
         b.node.disconnect(a.id()).await.unwrap();
-        b.wait_for(a.id(), ConnectionState::Disconnected).await;
+        closed(&mut b).await;
         assert!(is_refused(&a, &b, LATER).await, "its session is over");
         assert!(is_refused(&a, &b, CHAT).await, "and it is left alone for a while");
         assert!(is_refused(&a, &b, HANDSHAKE_V1).await);

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use glueberry_tokio::proto::{ConnectionLost, ReconnectPolicy};
-use glueberry_tokio::{CloseReason, Config, ConnectionState, ErrorCode, Event, HANDSHAKE};
+use glueberry_tokio::{CloseReason, Config, ConnectionState, ErrorCode, HANDSHAKE};
 use libp2p::StreamProtocol;
 use libp2p::futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
-use crate::support::{Party, STREAM, eventually, exchange, greet, run_test};
+use crate::support::{Party, STREAM, closed, eventually, exchange, greet, run_test};
 
 const OTHER: StreamProtocol = StreamProtocol::new("/other/1.0.0");
 
@@ -52,15 +52,6 @@ fn once() -> Config {
 async fn parties(config: &Config) -> (Party, Party) {
     let idle = Duration::from_secs(60);
     (Party::with(config.clone(), idle).await, Party::with(config.clone(), idle).await)
-}
-
-/// Waits until a session is over, and returns why.
-async fn closed(party: &mut Party) -> CloseReason {
-    loop {
-        if let Event::SessionClosed { closed, .. } = party.events.recv().await.unwrap() {
-            return closed.reason;
-        }
-    }
 }
 
 const GONE: CloseReason = CloseReason::ConnectionLost(ConnectionLost::ClosedByPeer { code: 0 });

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use glueberry_libp2p::Behaviour;
 use glueberry_tokio::identity::{Keypair, PeerId};
-use glueberry_tokio::{Config, ConnectionState, Events, HANDSHAKE, Messages, Node};
+use glueberry_tokio::{
+    CloseReason, Config, ConnectionState, Event, Events, HANDSHAKE, Messages, Node,
+};
 use libp2p::futures::StreamExt;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, SwarmBuilder, noise, tcp, yamux};
@@ -132,6 +134,15 @@ pub(crate) async fn exchange(a: &Party, b: &mut Party, text: &'static str) {
     a.node.send(b.id(), STREAM, text).await.unwrap();
     let message = b.messages.recv().await.unwrap();
     assert_eq!((message.stream(), &message.data[..]), (STREAM, text.as_bytes()));
+}
+
+/// Waits until a session is over, and returns why.
+pub(crate) async fn closed(party: &mut Party) -> CloseReason {
+    loop {
+        if let Event::SessionClosed { closed, .. } = party.events.recv().await.unwrap() {
+            return closed.reason;
+        }
+    }
 }
 
 pub(crate) async fn eventually<F: Future<Output = bool>>(is_so: impl Fn() -> F) {
