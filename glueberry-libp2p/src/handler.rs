@@ -215,7 +215,10 @@ impl Handler {
     /// hears of the end, and dials again.
     fn over(&mut self) {
         let slot = std::mem::replace(&mut self.slot, Slot::Idle);
-        self.link.release();
+        if !self.is_owned() {
+            // One that is about to be closed is not to be dialled over.
+            self.link.release();
+        }
         if let Slot::Running(session) = slot {
             Remains::of_ended(session.into_driver(), &self.shared).spawn();
         }

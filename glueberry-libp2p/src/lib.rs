@@ -22,6 +22,9 @@
 //! In a shared swarm a session ends without its connection, and v1 has no word for that either. The
 //! peer notices when it next asks whether this node is there, which a keep-alive does after 5 s of
 //! silence, when a stream is refused, or when this node begins the next session.
+//!
+//! **Known to fail, rarely:** of 21 runs of the scenario matrix on a busy machine, one had
+//! `shutdown_drain` over libp2p's QUIC on both sides still running after 60 s. Why is not known.
 
 mod behaviour;
 mod handler;
