@@ -14,17 +14,15 @@
 //! - No resets with a code: a substream that is given up is dropped. Over libp2p's QUIC that looks
 //!   like a clean end to the peer, whose session then ends for a malformed frame if one was cut.
 //! - No acknowledgements: that a peer has all of a substream is concluded from the end of the
-//!   peer's own half, or from a probe that was answered afterwards. Over TCP and relays, which keep
-//!   the order of everything, that is proof; over libp2p's QUIC it is an assumption, made after
-//!   another 300 ms.
+//!   peer's own half, which our nodes give in answer, or from a probe that was answered afterwards.
+//!   Over TCP and relays, which keep the order of everything, the probe is proof. Over libp2p's QUIC
+//!   it is none: a node that does not end its half, as Go nodes don't, is waited for until the drain
+//!   timeout, and what it was sent last is told as in doubt. Raw QUIC knows better.
 //! - No word with which a connection is closed: the peer sees that it was, not why.
 //!
 //! In a shared swarm a session ends without its connection, and v1 has no word for that either. The
 //! peer notices when it next asks whether this node is there, which a keep-alive does after 5 s of
 //! silence, when a stream is refused, or when this node begins the next session.
-//!
-//! **Known to fail, rarely:** of 21 runs of the scenario matrix on a busy machine, one had
-//! `shutdown_drain` over libp2p's QUIC on both sides still running after 60 s. Why is not known.
 
 mod behaviour;
 mod handler;

@@ -101,8 +101,8 @@ impl SwarmSession {
     pub(crate) fn accepted(&mut self, negotiated: Negotiated) {
         let now = self.shared.now();
         self.silence.heard(now);
-        let id = self.driver.session().handle_accepted(now, negotiated.protocol);
-        self.substreams.insert(id, Substream::new(id, negotiated.stream, self.order));
+        let id = self.driver.session().handle_accepted(now, negotiated.protocol.clone());
+        self.substreams.insert(id, Substream::new(id, negotiated, self.order));
     }
 
     /// What was asked for has been opened.
@@ -113,8 +113,9 @@ impl SwarmSession {
             return self.probe_accepted(now);
         };
         if self.opening.remove(&id) {
-            self.substreams.insert(id, Substream::new(id, negotiated.stream, self.order));
-            self.driver.session().handle_opened(now, id, negotiated.protocol);
+            let protocol = negotiated.protocol.clone();
+            self.substreams.insert(id, Substream::new(id, negotiated, self.order));
+            self.driver.session().handle_opened(now, id, protocol);
         }
     }
 

@@ -7,14 +7,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::io::{AsyncRead, AsyncWrite};
-use glueberry_proto::{Instant, READ_CHUNK, Session, SubstreamBuffer, SubstreamEnd, SubstreamId};
+use glueberry_proto::{
+    Instant, ProtocolId, READ_CHUNK, Session, SubstreamBuffer, SubstreamEnd, SubstreamId,
+};
 use libp2p::swarm::Stream;
+
+use crate::upgrade::Negotiated;
 
 /// A negotiated substream.
 pub(crate) struct Substream {
     buffer: SubstreamBuffer,
     stream: Stream,
     order: Order,
+    /// It carries the handshake, whose end nobody has to answer.
+    is_handshake: bool,
     wants_write: bool,
     wants_flush: bool,
     writing: Writing,
@@ -57,11 +63,12 @@ pub(crate) struct Moved {
 }
 
 impl Substream {
-    pub(crate) fn new(id: SubstreamId, stream: Stream, order: Order) -> Self {
+    pub(crate) fn new(id: SubstreamId, negotiated: Negotiated, order: Order) -> Self {
         Self {
             order,
+            is_handshake: matches!(negotiated.protocol, Some(ProtocolId::Handshake(_))),
             buffer: SubstreamBuffer::new(id),
-            stream,
+            stream: negotiated.stream,
             wants_write: true,
             wants_flush: false,
             writing: Writing::Open,
@@ -97,11 +104,18 @@ impl Substream {
     }
 
     /// Returns what a probe must begin after to prove that the peer has all of this side's half.
+    ///
+    /// Where substreams overtake each other a probe proves nothing, and the end of the peer's half is
+    /// waited for. It stands in only where there is no such end to come.
     pub(crate) fn unproven(&self) -> Option<Instant> {
-        match self.writing {
-            Writing::Closed { at } if self.order == Order::PerSubstream => Some(at + LINGER),
-            Writing::Closed { at } => Some(at),
-            Writing::Open | Writing::Closing | Writing::Over => None,
+        let Writing::Closed { at } = self.writing else {
+            return None;
+        };
+        match self.order {
+            Order::PerConnection => Some(at),
+            Order::PerSubstream => {
+                (self.is_handshake || self.reading_is_over).then_some(at + LINGER)
+            }
         }
     }
 
@@ -302,8 +316,8 @@ impl fmt::Debug for Scratch {
     }
 }
 
-/// libp2p does not show QUIC's acknowledgements. If the peer doesn't end its half, the end of ours
-/// is given this long, and the round trip of a probe, to arrive.
+/// libp2p does not show QUIC's acknowledgements. Where the peer's half is no answer to the end of
+/// ours, that is given this long, and the round trip of a probe, to arrive.
 const LINGER: Duration = Duration::from_millis(300);
 /// Reads before another substream has its turn.
 const READS_PER_POLL: usize = 4;
