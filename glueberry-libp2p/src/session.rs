@@ -110,21 +110,13 @@ impl SwarmSession {
         let now = self.shared.now();
         self.silence.heard(now);
         let Some(id) = opening.substream else {
-            return self.probe_accepted(now);
+            self.silence.answered(now, true);
+            return self.driver.session().handle_probe_accepted(now);
         };
         if self.opening.remove(&id) {
             let protocol = negotiated.protocol.clone();
             self.substreams.insert(id, Substream::new(id, negotiated, self.order));
             self.driver.session().handle_opened(now, id, protocol);
-        }
-    }
-
-    /// The peer's connection lives and carries no session, if it ever knew of this one.
-    fn probe_accepted(&mut self, now: Instant) {
-        self.silence.answered(now, true);
-        let session = self.driver.session();
-        if session.profile().is_some() {
-            session.handle_connection_lost(now, ConnectionLost::ClosedByPeer { code: 0 });
         }
     }
 

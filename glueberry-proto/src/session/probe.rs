@@ -6,6 +6,7 @@ use super::substreams::{Purpose, Stage};
 use crate::error::ConnectionLost;
 use crate::id::SubstreamId;
 use crate::message::{FromSession, ToNode};
+use crate::time::Instant;
 use crate::wire::ProtocolId;
 
 impl Session {
@@ -34,7 +35,13 @@ impl Session {
             })
     }
 
-    /// The peer has accepted a probe: its connection lives, and carries no session on its side.
+    /// Takes note that the peer has accepted a probe, the session's own or one of an adapter that
+    /// looks for silence: its connection lives, and carries no session on its side.
+    pub fn handle_probe_accepted(&mut self, now: Instant) {
+        self.handle_timeout(now);
+        self.probe_accepted();
+    }
+
     pub(super) fn probe_accepted(&mut self) {
         if self.handshake.agreed {
             self.connection_lost(ConnectionLost::ClosedByPeer { code: 0 });

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{BookTrouble, Builder, CheckName, ErrorCode, Event, Node};
+use glueberry_tokio::identity::{Keypair, PeerId};
+use glueberry_tokio::{BookTrouble, Builder, CheckName, ErrorCode, Event, Events, Node};
 
 use crate::support::{Party, any_port, keypair, quick, run};
 
@@ -37,6 +37,26 @@ fn builder(folder: &Folder) -> Builder {
 
 fn noted(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn inner(folder: &Folder) -> PathBuf {
+    folder.0.join("inner")
+}
+
+/// A node that has learnt of a peer since the folder of its book is gone.
+async fn unstorable(folder: &Folder) -> (Node, Events, PeerId) {
+    std::fs::create_dir_all(inner(folder)).unwrap();
+    let node = Node::builder(keypair(1))
+        .config(quick())
+        .address_book(inner(folder).join("book.json"))
+        .build()
+        .await
+        .unwrap();
+    let events = node.events();
+    std::fs::remove_dir_all(inner(folder)).unwrap();
+    let peer = Keypair::generate_ed25519().public().to_peer_id();
+    node.add_peer(peer, [any_port()]).await.unwrap();
+    (node, events, peer)
 }
 
 #[test]
@@ -96,18 +116,7 @@ fn what_is_learnt_while_the_book_is_stored_is_stored_before_a_stop() {
 fn a_node_stops_though_its_book_cannot_be_stored_and_tells_so() {
     run(async {
         let folder = Folder::new("lost");
-        let inner = folder.0.join("inner");
-        std::fs::create_dir_all(&inner).unwrap();
-        let node = Node::builder(keypair(1))
-            .config(quick())
-            .address_book(inner.join("book.json"))
-            .build()
-            .await
-            .unwrap();
-        let mut events = node.events();
-        std::fs::remove_dir_all(&inner).unwrap();
-        let peer = Keypair::generate_ed25519().public().to_peer_id();
-        node.add_peer(peer, [any_port()]).await.unwrap();
+        let (node, mut events, _) = unstorable(&folder).await;
         node.shutdown().await;
         let mut is_told = false;
         while let Some(event) = events.recv().await {
@@ -163,18 +172,7 @@ fn a_bad_file_is_set_aside_and_a_bad_entry_told() {
 fn a_book_that_cannot_be_stored_is_told_and_the_node_goes_on() {
     run(async {
         let folder = Folder::new("unstorable");
-        let inner = folder.0.join("inner");
-        std::fs::create_dir_all(&inner).unwrap();
-        let node = Node::builder(keypair(1))
-            .config(quick())
-            .address_book(inner.join("book.json"))
-            .build()
-            .await
-            .unwrap();
-        let mut events = node.events();
-        std::fs::remove_dir_all(&inner).unwrap();
-        let peer = Keypair::generate_ed25519().public().to_peer_id();
-        node.add_peer(peer, [any_port()]).await.unwrap();
+        let (node, mut events, peer) = unstorable(&folder).await;
         let error = node.flush_address_book().await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::AddressBookFailed);
         let trouble = loop {
@@ -187,7 +185,7 @@ fn a_book_that_cannot_be_stored_is_told_and_the_node_goes_on() {
         assert!(!health.is_healthy);
         assert!(!health.check(CheckName::AddressBook).unwrap().is_healthy);
         // The disk is back.
-        std::fs::create_dir_all(&inner).unwrap();
+        std::fs::create_dir_all(inner(&folder)).unwrap();
         node.flush_address_book().await.unwrap();
         assert!(node.health().await.is_healthy);
         assert!(node.peer(peer).await.is_ok());
