@@ -49,7 +49,9 @@ impl Peers {
             let Some(peer) = self.table.get_mut(&key) else {
                 continue;
             };
-            let next = peer.next_deadline();
+            // A timer that outlived its peer would be due for ever.
+            let is_forgotten = peer.is_forgettable();
+            let next = peer.next_deadline().filter(|_| !is_forgotten);
             if next != peer.armed {
                 if let Some(armed) = peer.armed {
                     self.timers.remove(&(armed, key));
@@ -59,7 +61,7 @@ impl Peers {
                 }
                 peer.armed = next;
             }
-            if peer.is_forgettable() {
+            if is_forgotten {
                 self.table.remove(&key);
             }
         }

@@ -195,6 +195,9 @@ impl Node {
             return;
         };
         peer.sessions.retain(|record| record.connection != connection);
+        if peer.sessions.is_empty() {
+            peer.held_until = None;
+        }
         match peer.granted {
             Some(granted) if granted == connection || self.config.has(Bug::WrongSessionEnds) => {
                 self.granted_closed(key, reason);

@@ -207,6 +207,28 @@ fn the_larger_key_waits_for_a_dial_of_the_peer_that_it_knows_of() {
 }
 
 #[test]
+fn a_wait_for_the_dial_of_a_peer_ends_with_its_last_connection() {
+    for naming in BOTH {
+        let configs = [config(&["chat"]), config(&["chat"])];
+        let mut world = World::new(naming, configs);
+        world.connect(A);
+        world.connect(B);
+        for side in [A, B] {
+            world.perform(Move::Arrive(KEEPER, side));
+        }
+        run_link(&mut world, OTHER);
+        world.cut(OTHER);
+        world.cut(KEEPER);
+        world.run();
+        for side in [A, B] {
+            let node = &world.hosts[side].node;
+            assert_eq!(node.state(key(1 - side)), ConnectionState::Disconnected);
+            assert_eq!(node.poll_timeout(), None);
+        }
+    }
+}
+
+#[test]
 fn a_keeper_that_dies_first_promotes_the_other() {
     for naming in BOTH {
         let mut world = world(naming);
