@@ -250,7 +250,7 @@ impl Substream {
             }
             Poll::Ready(Ok(count)) => {
                 let read = scratch.0.get(..count).unwrap_or_default();
-                self.buffer.read_buffer().extend_from_slice(read);
+                self.buffer.append(session, now, read);
                 self.buffer.received(session, now);
                 true
             }

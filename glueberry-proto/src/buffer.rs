@@ -12,9 +12,10 @@ use crate::time::Instant;
 /// transport ── bytes ──► read_buffer ── received ──► Session ── poll_write ──► chunk ──► transport
 /// ```
 ///
-/// - **Reading:** while [`wants_read`](Self::wants_read), append what the transport has to
-///   [`read_buffer`](Self::read_buffer) and call [`received`](Self::received). Report an end of
-///   the peer's half by [`ended`](Self::ended); it waits here until all before it was taken.
+/// - **Reading:** while [`wants_read`](Self::wants_read), put what the transport has into
+///   [`read_buffer`](Self::read_buffer), or [`append`](Self::append) it, and call
+///   [`received`](Self::received). Report an end of the peer's half by [`ended`](Self::ended); it
+///   waits here until all before it was taken.
 /// - **Writing:** after [`Action::WantWrite`](crate::Action::WantWrite) call
 ///   [`chunk`](Self::chunk), hand as much of it as the transport takes, and
 ///   [`wrote`](Self::wrote), until there is no chunk.
@@ -24,6 +25,8 @@ use crate::time::Instant;
 pub struct SubstreamBuffer {
     substream: SubstreamId,
     read: BytesMut,
+    /// Roughly the most that was lately taken at once, which for a large message is its length.
+    longest: usize,
     reading: Reading,
     end: Option<SubstreamEnd>,
     write: Bytes,
@@ -45,6 +48,7 @@ impl SubstreamBuffer {
         Self {
             substream,
             read: BytesMut::new(),
+            longest: 0,
             reading: Reading::Wanted(1),
             end: None,
             write: Bytes::new(),
@@ -68,23 +72,59 @@ impl SubstreamBuffer {
         matches!(self.reading, Reading::Over)
     }
 
-    /// Returns the buffer to append received bytes to, with room for at least
-    /// [`READ_CHUNK`] bytes. It grows only as bytes arrive, whatever length a peer announces.
+    /// Returns the buffer to append received bytes to, with room for at least one.
+    ///
+    /// A message is to fill its buffer, which then becomes the message: bytes beyond the room have
+    /// it moved to a larger one. So read no more than there is room for, as `read_buf` of tokio
+    /// does, or let [`append`](Self::append) do it.
+    ///
+    /// The buffer grows only as bytes arrive, whatever length a peer announces: to twice what has
+    /// arrived, or at once to the size of a message that the peer has sent here before.
     pub fn read_buffer(&mut self) -> &mut BytesMut {
+        let held = self.read.len();
         let missing = match self.reading {
             Reading::Wanted(missing) => missing,
             Reading::Paused | Reading::Over => 1,
         };
-        let step = READ_CHUNK.max(self.read.len());
-        let room = missing.max(READ_CHUNK).min(step);
-        let has_room = self.read.capacity() - self.read.len() >= room;
-        if !has_room && !self.read.try_reclaim(room) {
-            // Exactly so much, where `reserve` could double it: a message is to fill its buffer.
-            let mut grown = BytesMut::with_capacity(self.read.len() + room);
+        let spare = self.read.capacity() - held;
+        let (enough, room) = if held + missing <= SHARED_LEN {
+            (missing.max(READ_CHUNK / 4), SHARED_LEN - held)
+        } else {
+            let step = READ_CHUNK.max(held).max(self.longest.saturating_sub(held));
+            // The last few bytes aren't worth another move.
+            (missing, if missing <= step + READ_CHUNK { missing } else { step })
+        };
+        if spare < enough.min(room) && !self.read.try_reclaim(room) {
+            // Exactly so much, where `reserve` could double it.
+            let mut grown = BytesMut::with_capacity(held + room);
             grown.extend_from_slice(&self.read);
             self.read = grown;
         }
         &mut self.read
+    }
+
+    /// Appends bytes that the transport has handed over, and hands them to the session whenever
+    /// the buffer is full: each message is gathered in a buffer of its own size. Call
+    /// [`received`](Self::received) behind the last of them.
+    ///
+    /// What the session doesn't take for now waits in the buffer, whatever its size; what it never
+    /// wants is dropped.
+    pub fn append(&mut self, session: &mut Session, now: Instant, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            match self.reading {
+                Reading::Wanted(_) => {}
+                Reading::Paused => return self.read.extend_from_slice(bytes),
+                Reading::Over => return,
+            }
+            let buffer = self.read_buffer();
+            let room = buffer.capacity() - buffer.len();
+            let (fitting, rest) = bytes.split_at(room.min(bytes.len()));
+            buffer.extend_from_slice(fitting);
+            bytes = rest;
+            if !bytes.is_empty() {
+                self.received(session, now);
+            }
+        }
     }
 
     /// Hands what was read to the session.
@@ -92,11 +132,16 @@ impl SubstreamBuffer {
         if self.reading == Reading::Over {
             return;
         }
+        let before = self.read.len();
         self.reading = match session.handle_data(now, self.substream, &mut self.read) {
             Ingest::More { missing } => Reading::Wanted(missing),
             Ingest::Paused => Reading::Paused,
             Ingest::Discard => Reading::Over,
         };
+        let taken = before.saturating_sub(self.read.len());
+        if taken > 0 {
+            self.longest = taken.max(self.longest / 2);
+        }
         if self.read.is_empty() {
             self.read = BytesMut::new();
         }
@@ -180,7 +225,10 @@ impl SubstreamBuffer {
     }
 }
 
-/// Bytes that are read at a time, and the least that a read buffer grows by.
+/// Bytes that are read at a time; a read buffer grows by no fewer, unless fewer are missing.
 pub const READ_CHUNK: usize = 64 * 1024;
+/// The size of a buffer that messages share: of one of [`READ_CHUNK`] bytes, so common a size, also
+/// what frame and record add to it.
+const SHARED_LEN: usize = READ_CHUNK + 64;
 /// Bytes that are written at a time; one message may exceed it.
 pub const WRITE_CHUNK: usize = 64 * 1024;

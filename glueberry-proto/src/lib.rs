@@ -117,7 +117,7 @@
 //!                 }
 //!                 let mut theirs = other.buffers.values_mut().filter(|(theirs, _)| theirs == wire);
 //!                 let (_, theirs) = theirs.next().unwrap();
-//!                 theirs.read_buffer().extend_from_slice(&bytes);
+//!                 theirs.append(peer, now, &bytes);
 //!                 theirs.received(peer, now);
 //!             }
 //!         }

@@ -116,7 +116,7 @@ impl Side {
                 let theirs = other.buffers.entry(*wire).or_insert_with(|| {
                     SubstreamBuffer::new(other.session.handle_accepted(NOW, None))
                 });
-                theirs.read_buffer().extend_from_slice(&bytes);
+                theirs.append(&mut other.session, NOW, &bytes);
                 theirs.received(&mut other.session, NOW);
                 moved = true;
             }

@@ -235,6 +235,28 @@ fn what_is_gathered_grows_with_what_arrives() {
 }
 
 #[test]
+fn a_message_as_large_as_the_last_is_gathered_where_it_stays() {
+    const SIZE: usize = 3_000 * KIB;
+    let alone = alone();
+    let flood = Flood::new(Profile::V1, 1, &[SIZE], 5 * SIZE, &[]).bytes;
+    let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
+    let id = raw.open_stream("chat");
+    let (mut received, mut measured) = (0, alone.measure());
+    // Most pieces lie on both sides of no border; those that do mustn't make a difference.
+    for piece in flood.chunks(10 * KIB - 1) {
+        raw.feed(id, piece);
+        if raw.session.poll_message(&name("chat")).is_some() {
+            received += 1;
+            let peak = measured.peak();
+            let most = if received == 1 { 2 * SIZE } else { SIZE + 2 * READ_CHUNK };
+            assert!(peak <= most, "message {received}: {peak} bytes held");
+            measured = alone.measure();
+        }
+    }
+    assert_eq!(received, 5);
+}
+
+#[test]
 fn oversize_inbound_refused_before_allocation() {
     let alone = alone();
     // A record has 28 bytes more than its message.

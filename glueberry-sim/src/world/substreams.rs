@@ -339,7 +339,7 @@ impl World {
             taken += bytes.len();
             end.held += u64_of(bytes.len());
             let id = buffer.substream().as_u64();
-            buffer.read_buffer().extend_from_slice(&bytes);
+            buffer.append(session, now, &bytes);
             buffer.received(session, now);
             let (host, is_late) = (end.host, end.standing == Standing::Closing);
             let is_half_closed = pipe.halves[1 - side].fin.is_some();

@@ -203,9 +203,8 @@ impl QuicSubstream {
                 false
             }
             Poll::Ready(Ok(Some(count))) => {
-                let buf = self.buffer.read_buffer();
                 for chunk in chunks.iter_mut().take(count) {
-                    buf.extend_from_slice(&std::mem::take(chunk));
+                    self.buffer.append(session, now, &std::mem::take(chunk));
                 }
                 self.buffer.received(session, now);
                 true

@@ -208,7 +208,7 @@ impl State {
                 return moved;
             }
             let bytes = chunk.split_off(0);
-            theirs.buffer.read_buffer().extend_from_slice(&bytes);
+            theirs.buffer.append(far_driver.session(), far_now, &bytes);
             theirs.buffer.received(far_driver.session(), far_now);
             moved = true;
         }

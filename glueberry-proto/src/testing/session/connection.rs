@@ -142,7 +142,7 @@ impl Connection {
         if self.setup.is_exact && buffer.read_buffer().is_empty() {
             self.session.handle_data(now, buffer.substream(), &mut bytes).ignore();
         }
-        buffer.read_buffer().extend_from_slice(&bytes);
+        buffer.append(&mut self.session, now, &bytes);
         buffer.received(&mut self.session, now);
     }
 

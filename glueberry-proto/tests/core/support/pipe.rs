@@ -108,7 +108,7 @@ impl World {
             let taken = half.bytes.len().min(cut);
             let bytes: Vec<u8> = half.bytes.drain(..taken).collect();
             let now = clock.tell(now, session);
-            buffer.read_buffer().extend_from_slice(&bytes);
+            buffer.append(session, now, &bytes);
             buffer.received(session, now);
             return true;
         }

@@ -227,7 +227,7 @@ impl Raw {
     /// Bytes of the peer arrive.
     pub(crate) fn feed(&mut self, id: SubstreamId, bytes: &[u8]) {
         let buffer = self.buffers.entry(id).or_insert_with(|| SubstreamBuffer::new(id));
-        buffer.read_buffer().extend_from_slice(bytes);
+        buffer.append(&mut self.session, self.now, bytes);
         buffer.received(&mut self.session, self.now);
         self.settle();
     }
