@@ -1,7 +1,7 @@
 //! Glueberry beside raw libp2p-stream: the same bytes, transport configuration, machine and run.
 //!
 //! ```text
-//! cargo bench -p glueberry-libp2p --bench beside_libp2p_stream [-- ROUNDS] [noise | quic]
+//! cargo bench -p glueberry-libp2p --bench beside_libp2p_stream [-- ROUNDS] [noise | quic] [size=N]
 //! ```
 //!
 //! Sender and receiver are in two threads, each on a current-thread runtime with its swarm.
@@ -10,6 +10,9 @@
 //! and receives message by message through the public `Node`. Rounds take turns; each line gives
 //! medians, the median of the paired ratios, and the spread of libp2p-stream as a measure of the
 //! machine's noise.
+//!
+//! v1 seals each message on top of what the transport does: `seal` is the rate of one core that does
+//! nothing else, in the same run.
 
 #![expect(
     clippy::as_conversions,
@@ -24,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use glueberry_libp2p::Libp2p;
+use glueberry_proto::crypto::{SharedKey, default_aead};
 use glueberry_tokio::identity::{Keypair, PeerId};
 use glueberry_tokio::{Config, Node};
 use libp2p::futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -39,17 +43,22 @@ const TIME: Duration = Duration::from_millis(400);
 fn main() {
     let rounds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(7);
     let only = std::env::args().find(|arg| arg == "noise" || arg == "quic");
+    let one_size =
+        std::env::args().filter_map(|arg| arg.strip_prefix("size=")?.parse::<usize>().ok()).next();
     say("throughput of one stream in one direction, in MB/s");
     say(
-        "transport |    size | libp2p-stream writes | libp2p-stream | glueberry | ratio | min..max",
+        "transport |    size | libp2p-stream writes | libp2p-stream | glueberry | ratio |    seal | \
+         min..max",
     );
     for transport in [Transport::Noise, Transport::Quic] {
         if only.as_ref().is_some_and(|only| *only != transport.to_string()) {
             continue;
         }
-        line(transport, 64, Writes::Each, rounds);
-        for size in [64, 1 << 10, 64 << 10, 1 << 20] {
-            line(transport, size, Writes::Chunks, rounds);
+        let lines = [(64, Writes::Each)]
+            .into_iter()
+            .chain([64, 1 << 10, 64 << 10, 1 << 20].map(|size| (size, Writes::Chunks)));
+        for (size, writes) in lines.filter(|(size, _)| one_size.is_none_or(|only| only == *size)) {
+            line(transport, size, writes, rounds);
         }
     }
 }
@@ -68,18 +77,21 @@ enum Writes {
 }
 
 fn line(transport: Transport, size: usize, writes: Writes, rounds: usize) {
-    let (mut raw, mut ours, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut raw, mut ours) = (Vec::new(), Vec::new());
+    let (mut ratios, mut seals) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let pair = (raw_rate(transport, size, writes), glueberry_rate(transport, size));
         raw.push(pair.0);
         ours.push(pair.1);
         ratios.push(pair.1 / pair.0);
+        seals.push(seal_rate(size));
     }
     let (median_raw, median_ours) = (median(&mut raw), median(&mut ours));
     say(&format!(
         "{transport:>9} | {size:7} | {writes:>20} | {median_raw:13.1} | {median_ours:9.1} | {:5.2} | \
-         {:.1}..{:.1}",
+         {:7.1} | {:.1}..{:.1}",
         median(&mut ratios),
+        median(&mut seals),
         raw[0],
         raw[raw.len() - 1],
     ));
@@ -174,7 +186,7 @@ async fn raw_send(mut control: Control, peer: PeerId, size: usize, writes: Write
     let frames = frames(size);
     let step = match writes {
         Writes::Each => size + 4,
-        Writes::Chunks => CHUNK.min(frames.len()),
+        Writes::Chunks => frames.len(),
     };
     let start = Instant::now();
     let mut written = 0;
@@ -270,6 +282,21 @@ fn glueberry_rate(transport: Transport, size: usize) -> f64 {
     });
     receiver.join().unwrap();
     rate
+}
+
+/// Returns the rate at which one core seals messages of a size, in MB/s.
+fn seal_rate(size: usize) -> f64 {
+    let key = default_aead().key(&SharedKey::from_bytes(&[7; 32]).unwrap());
+    let (mut message, mut nonce) = (vec![7; size], [0; 12]);
+    let (start, mut count) = (Instant::now(), 0_u64);
+    while start.elapsed() < TIME / 4 {
+        for _ in 0..(CHUNK / size).max(1) {
+            count += 1;
+            nonce[..8].copy_from_slice(&count.to_be_bytes());
+            std::hint::black_box(key.seal(&nonce, b"", &mut message));
+        }
+    }
+    (count * size as u64) as f64 / start.elapsed().as_secs_f64() / 1e6
 }
 
 // ---- parts -------------------------------------------------------------------------------------

@@ -7,9 +7,11 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
+use bytes::Bytes;
+
 use crate::config::Delivery;
 use crate::mailbox::{lock, remember};
-use crate::message::Message;
+use crate::message::{Message, Source};
 
 /// A bounded queue of messages from all sessions to one reader.
 ///
@@ -23,7 +25,7 @@ pub(crate) struct Inbox {
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Message>,
+    queue: Queue,
     reader: Option<Waker>,
     /// Sessions that wait for room.
     writers: Vec<Waker>,
@@ -43,12 +45,15 @@ impl Inbox {
         &self,
         cx: &Context<'_>,
         delivery: Delivery,
-        mut next: impl FnMut() -> Option<Message>,
+        source: Source,
+        mut next: impl FnMut() -> Option<Bytes>,
     ) -> u64 {
-        let mut state = lock(&self.state);
-        let (before, mut dropped) = (state.queue.len(), 0);
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let (before, mut dropped) = (state.queue.len, 0);
+        state.queue.runs.push_back(Run { source, data: VecDeque::new() });
         loop {
-            let is_full = state.queue.len() >= self.capacity && !state.is_abandoned;
+            let is_full = state.queue.len >= self.capacity && !state.is_abandoned;
             if is_full && delivery == Delivery::Lossless {
                 if !state.writers.iter().any(|writer| writer.will_wake(cx.waker())) {
                     state.writers.push(cx.waker().clone());
@@ -58,12 +63,16 @@ impl Inbox {
             match next() {
                 Some(_) if state.is_abandoned => {}
                 Some(_) if is_full => dropped += 1,
-                Some(message) => state.queue.push_back(message),
+                Some(data) => state.queue.push(data),
                 None => break,
             }
         }
-        let reader = if state.queue.len() > before { state.reader.take() } else { None };
-        drop(state);
+        let is_filled = state.queue.len > before;
+        if !is_filled {
+            state.queue.runs.pop_back();
+        }
+        let reader = if is_filled { state.reader.take() } else { None };
+        drop(guard);
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -85,15 +94,16 @@ impl Inbox {
     fn abandon(&self) {
         let mut state = lock(&self.state);
         state.is_abandoned = true;
-        state.queue = VecDeque::new();
+        state.queue = Queue::default();
         wake_all(&mut state.writers);
     }
 
-    fn poll_batch(&self, cx: &Context<'_>) -> Poll<Option<VecDeque<Message>>> {
+    /// Takes all that waits, which is nothing only at the end.
+    fn poll_batch(&self, cx: &Context<'_>) -> Poll<Queue> {
         let mut state = lock(&self.state);
-        if state.queue.is_empty() {
+        if state.queue.len == 0 {
             if state.is_closed {
-                return Poll::Ready(None);
+                return Poll::Ready(Queue::default());
             }
             remember(&mut state.reader, cx);
             return Poll::Pending;
@@ -102,7 +112,51 @@ impl Inbox {
         let mut writers = std::mem::take(&mut state.writers);
         drop(state);
         wake_all(&mut writers);
-        Poll::Ready(Some(batch))
+        Poll::Ready(batch)
+    }
+}
+
+/// Messages in the order of their arrival: where they come from is the same for many in a row, and
+/// takes more room than most of them.
+#[derive(Debug, Default)]
+struct Queue {
+    /// None is empty, but for the last while it is filled.
+    runs: VecDeque<Run>,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct Run {
+    source: Source,
+    data: VecDeque<Bytes>,
+}
+
+impl Queue {
+    const fn new() -> Self {
+        Self { runs: VecDeque::new(), len: 0 }
+    }
+
+    /// Appends to the last run.
+    fn push(&mut self, data: Bytes) {
+        if let Some(run) = self.runs.back_mut() {
+            run.data.push_back(data);
+            self.len += 1;
+        }
+    }
+
+    fn pop(&mut self) -> Option<Message> {
+        let source = self.runs.front()?.source.clone();
+        Some(Message::new(source, self.pop_data()?))
+    }
+
+    fn pop_data(&mut self) -> Option<Bytes> {
+        let run = self.runs.front_mut()?;
+        let data = run.data.pop_front()?;
+        self.len -= 1;
+        if run.data.is_empty() {
+            self.runs.pop_front();
+        }
+        Some(data)
     }
 }
 
@@ -112,26 +166,29 @@ impl Inbox {
 #[derive(Debug)]
 pub(crate) struct InboxReader {
     inbox: Arc<Inbox>,
-    batch: VecDeque<Message>,
+    batch: Queue,
 }
 
 impl InboxReader {
     pub(crate) const fn new(inbox: Arc<Inbox>) -> Self {
-        Self { inbox, batch: VecDeque::new() }
+        Self { inbox, batch: Queue::new() }
     }
 
     pub(crate) fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Message>> {
-        if let Some(message) = self.batch.pop_front() {
-            return Poll::Ready(Some(message));
+        self.poll_batch(cx).map(|()| self.batch.pop())
+    }
+
+    /// Leaves out where the message comes from.
+    pub(crate) fn poll_data(&mut self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+        self.poll_batch(cx).map(|()| self.batch.pop_data())
+    }
+
+    /// Ready once something is at hand, or nothing ever will be.
+    fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.batch.len > 0 {
+            return Poll::Ready(());
         }
-        match self.inbox.poll_batch(cx) {
-            Poll::Ready(Some(batch)) => {
-                self.batch = batch;
-                Poll::Ready(self.batch.pop_front())
-            }
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
+        self.inbox.poll_batch(cx).map(|batch| self.batch = batch)
     }
 }
 

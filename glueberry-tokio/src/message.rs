@@ -39,13 +39,17 @@ pub struct Message {
     stream: Option<StreamName>,
 }
 
+/// Where messages come from, and when they came.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) peer: PeerId,
+    pub(crate) stream: Option<StreamName>,
+    pub(crate) received_at: SystemTime,
+}
+
 impl Message {
-    pub(crate) const fn new(
-        peer: PeerId,
-        stream: Option<StreamName>,
-        data: Bytes,
-        received_at: SystemTime,
-    ) -> Self {
+    pub(crate) fn new(source: Source, data: Bytes) -> Self {
+        let Source { peer, stream, received_at } = source;
         Self { peer, data, received_at, stream }
     }
 

@@ -1,6 +1,7 @@
 //! Where the handles of a node and the task of one session meet.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Instant;
@@ -26,6 +27,8 @@ pub(crate) struct Port {
     pub(crate) connection: ConnectionId,
     limits: Limits,
     telemetry: Arc<Telemetry>,
+    /// What `phase` says, for those who ask often.
+    is_closed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -88,7 +91,8 @@ impl Port {
         limits: Limits,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        Self { peer, connection, limits, telemetry, state: Mutex::default() }
+        let (is_closed, state) = (AtomicBool::new(false), Mutex::default());
+        Self { peer, connection, limits, telemetry, is_closed, state }
     }
 
     // ---- for handles --------------------------------------------------------------------------
@@ -157,7 +161,7 @@ impl Port {
 
     /// Tells whether the session is over.
     pub(crate) fn is_closed(&self) -> bool {
-        lock(&self.state).phase == Phase::Closed
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// Tells whether all that was accepted on the stream was taken by the transport.
@@ -239,6 +243,7 @@ impl Port {
     pub(crate) fn close(&self) -> (VecDeque<Command>, usize) {
         let mut state = lock(&self.state);
         state.phase = Phase::Closed;
+        self.is_closed.store(true, Ordering::Release);
         let mut left = 0;
         for outbox in &mut state.outboxes {
             left += outbox.queue.len();

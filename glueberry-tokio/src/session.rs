@@ -17,7 +17,7 @@ use crate::driver::Letter;
 use crate::events::Event;
 use crate::inbox::Inbox;
 use crate::mailbox::answer;
-use crate::message::{HANDSHAKE, Message};
+use crate::message::{HANDSHAKE, Source};
 use crate::node::Shared;
 use crate::port::{Command, Port};
 use crate::stats::Tally;
@@ -36,7 +36,7 @@ pub struct SessionDriver {
     /// Whether the streams were counted as open.
     is_established: bool,
     /// Messages that the core would not take at once.
-    stalled: VecDeque<(StreamName, Bytes)>,
+    stalled: VecDeque<(StreamName, VecDeque<Bytes>)>,
     is_over: bool,
     /// How the session ended, to be told behind its last word to the node.
     closed: Option<Closed>,
@@ -79,7 +79,7 @@ impl SessionDriver {
     pub fn take_commands(&mut self, now: Instant, cx: &Context<'_>) {
         let stalled = &mut self.stalled;
         let commands = self.port.take(cx, |stream, messages| {
-            stalled.extend(messages.into_iter().map(|message| (stream.clone(), message)));
+            stalled.push_back((stream.clone(), messages));
         });
         // Messages first: they were accepted before a command that ends the session.
         self.send_stalled(now);
@@ -122,7 +122,8 @@ impl SessionDriver {
                 let (messages, bytes) = session.queued(stream);
                 let waiting = stalled.iter().filter(|(name, _)| name == stream);
                 waiting
-                    .fold((messages, bytes), |sum, (_, message)| (sum.0 + 1, sum.1 + message.len()))
+                    .flat_map(|(_, messages)| messages)
+                    .fold((messages, bytes), |sum, message| (sum.0 + 1, sum.1 + message.len()))
             });
         }
     }
@@ -201,23 +202,22 @@ impl SessionDriver {
     }
 
     fn send_stalled(&mut self, now: Instant) {
-        while let Some((stream, message)) = self.stalled.pop_front() {
-            let bytes = message.len();
-            match self.session.send(now, &stream, message.clone()) {
-                Ok(()) => {
-                    let reader = self.readers.iter_mut().find(|reader| reader.stream == stream);
-                    if let Some(reader) = reader {
-                        reader.tally.sent(bytes);
-                        trace!(parent: &reader.span, bytes, "message sent");
-                    }
-                    self.telemetry().metrics.message_sent(stream.as_str(), bytes);
+        while let Some((stream, mut messages)) = self.stalled.pop_front() {
+            let mut reader = self.readers.iter_mut().find(|reader| reader.stream == stream);
+            let metrics = &self.shared.telemetry.metrics;
+            while let Some(message) = messages.front() {
+                let bytes = message.len();
+                if self.session.send(now, &stream, message.clone()).is_err() {
+                    // There is no room; or the session is over, and its end tells how many were
+                    // not sent.
+                    return self.stalled.push_front((stream, messages));
                 }
-                Err(SendError::Backpressure) => {
-                    self.stalled.push_front((stream, message));
-                    return;
+                if let Some(reader) = &mut reader {
+                    reader.tally.sent(bytes);
+                    trace!(parent: &reader.span, bytes, "message sent");
                 }
-                // The session is over, and its end tells how many messages were not sent.
-                Err(_) => return self.stalled.push_front((stream, message)),
+                metrics.message_sent(stream.as_str(), bytes);
+                messages.pop_front();
             }
         }
     }
@@ -275,7 +275,8 @@ impl SessionDriver {
         for command in commands {
             refuse(command);
         }
-        closed.unsent += left + self.stalled.len();
+        let stalled: usize = self.stalled.iter().map(|(_, messages)| messages.len()).sum();
+        closed.unsent += left + stalled;
         self.stalled = VecDeque::new();
         let peer = self.port.peer;
         debug!(%peer, reason = %closed.reason, closed.unsent, closed.in_doubt, "session closed");
@@ -291,16 +292,16 @@ impl SessionDriver {
         if !self.handshake_is_readable {
             return;
         }
-        let (peer, at) = (self.port.peer, SystemTime::now());
-        let inbox = self.shared.routes.reader(peer, None);
+        let source = Source { peer: self.port.peer, stream: None, received_at: SystemTime::now() };
+        let inbox = self.shared.routes.reader(source.peer, None);
         let (session, is_readable) = (&mut self.session, &mut self.handshake_is_readable);
         let (tally, telemetry) = (&mut self.handshake_tally, &self.shared.telemetry);
         // What is said in the handshake is never dropped: it is little, and needed.
-        inbox.fill(cx, Delivery::Lossless, || match session.poll_handshake_message() {
+        inbox.fill(cx, Delivery::Lossless, source, || match session.poll_handshake_message() {
             Some(data) => {
                 tally.received(data.len());
                 telemetry.metrics.message_received(HANDSHAKE, data.len());
-                Some(Message::new(peer, None, data, at))
+                Some(data)
             }
             None => {
                 *is_readable = false;
@@ -314,7 +315,8 @@ impl SessionDriver {
             return;
         }
         self.refresh_readers();
-        let (peer, at, session) = (self.port.peer, SystemTime::now(), &mut self.session);
+        let (peer, session) = (self.port.peer, &mut self.session);
+        let received_at = SystemTime::now();
         let telemetry = &self.shared.telemetry;
         for reader in self.readers.iter_mut().filter(|reader| reader.is_readable) {
             let Reader { span, stream, inbox, is_readable, tally } = reader;
@@ -323,14 +325,15 @@ impl SessionDriver {
                     tally.received(data.len());
                     trace!(parent: &*span, bytes = data.len(), "message received");
                     telemetry.metrics.message_received(stream.as_str(), data.len());
-                    Some(Message::new(peer, Some(stream.clone()), data, at))
+                    Some(data)
                 }
                 None => {
                     *is_readable = false;
                     None
                 }
             };
-            let count = inbox.fill(cx, self.shared.delivery, next);
+            let source = Source { peer, stream: Some(stream.clone()), received_at };
+            let count = inbox.fill(cx, self.shared.delivery, source, next);
             if count > 0 {
                 (0..count).for_each(|_| telemetry.metrics.message_dropped(stream.as_str()));
                 warn!(%peer, %stream, count, "messages dropped");

@@ -71,7 +71,7 @@ impl StreamHandle {
     ///
     /// Cancel-safe.
     pub async fn recv(&mut self) -> Option<Bytes> {
-        std::future::poll_fn(|cx| self.poll_message(cx)).await
+        std::future::poll_fn(|cx| self.reader.poll_data(cx)).await
     }
 
     /// Sends a message, waiting while the queue is full.
@@ -82,8 +82,8 @@ impl StreamHandle {
     ///
     /// Those of [`Node::send`].
     pub async fn send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        let (port, message) = (self.port()?, message.into());
-        send_on(&port, self.name.as_str(), &message).await
+        let port = current(&mut self.port, &self.node, self.peer)?;
+        send_on(port, self.name.as_str(), &message.into()).await
     }
 
     /// Sends a message if the queue has room.
@@ -92,32 +92,16 @@ impl StreamHandle {
     ///
     /// Those of [`Node::try_send`].
     pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        let port = self.port()?;
+        let port = current(&mut self.port, &self.node, self.peer)?;
         port.send(self.name.as_str(), &message.into(), None)
             .map_err(|error| on_stream(error, self.peer, self.name.as_str()))
-    }
-
-    fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
-        self.reader.poll_message(cx).map(|message| message.map(|message| message.data))
-    }
-
-    /// Returns the session to send on, looked up again once the last one is over.
-    fn port(&mut self) -> Result<Arc<Port>, Error> {
-        match &self.port {
-            Some(port) if !port.is_closed() => Ok(port.clone()),
-            _ => {
-                let port = self.node.port(self.peer)?;
-                self.port = Some(port.clone());
-                Ok(port)
-            }
-        }
     }
 
     fn poll_pending(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         let Some(message) = self.pending.take() else {
             return Poll::Ready(Ok(()));
         };
-        let port = self.port()?;
+        let port = current(&mut self.port, &self.node, self.peer)?;
         match port.send(self.name.as_str(), &message, Some(cx)) {
             Err(SendError::Backpressure) => {
                 self.pending = Some(message);
@@ -134,7 +118,7 @@ impl Stream for StreamHandle {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.poll_message(cx)
+        self.reader.poll_data(cx)
     }
 }
 
@@ -176,4 +160,17 @@ impl Drop for StreamHandle {
     fn drop(&mut self) {
         self.node.release(self.peer, &self.name);
     }
+}
+
+/// Returns the session to send on, looked up again once the last one is over.
+fn current<'a>(
+    port: &'a mut Option<Arc<Port>>,
+    node: &Node,
+    peer: PeerId,
+) -> Result<&'a Port, Error> {
+    let live = match port.take() {
+        Some(port) if !port.is_closed() => port,
+        _ => node.port(peer)?,
+    };
+    Ok(port.insert(live))
 }
