@@ -29,7 +29,7 @@ use self::outputs::Outputs;
 use self::records::Records;
 use self::state::State;
 use self::streams::Streams;
-use self::substreams::{Purpose, Stage, Substreams};
+use self::substreams::{Purpose, Stage, Substreams, WriteHalf};
 use crate::bug::Bug;
 use crate::config::Config;
 use crate::crypto::{Aead, Identity, PublicKey};
@@ -308,9 +308,11 @@ impl Session {
 
     /// Does what is due. Early and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if now > self.now || self.config.breaks(Fault::C7) {
-            self.now = now;
+        if now <= self.now && !self.config.breaks(Fault::C7) {
+            // Whatever waits, waits for a later time (rule C8).
+            return;
         }
+        self.now = now;
         if self.state.is_closed() {
             return;
         }
@@ -429,6 +431,9 @@ impl Session {
         budget: usize,
     ) -> usize {
         let before = out.len();
+        if self.substreams.get(substream).is_some_and(|it| it.write == WriteHalf::Finished) {
+            return 0;
+        }
         self.write_preamble(substream, out);
         match self.substreams.get(substream).map(|substream| substream.stage.clone()) {
             Some(Stage::Bound(Purpose::Stream(name))) => {
@@ -438,11 +443,8 @@ impl Session {
             None => {}
         }
         let written = out.len() - before;
-        if written == 0
-            && budget > 0
-            && let Some(substream) = self.substreams.get_mut(substream)
-        {
-            substream.write_wanted = false;
+        if written == 0 && budget > 0 {
+            self.substreams.written_out(substream);
         }
         written
     }

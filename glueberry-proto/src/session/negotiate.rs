@@ -348,7 +348,7 @@ impl Session {
             return self.misbehaved(how);
         }
         if matches!(end, Finished | Reset | Aborted) {
-            self.read_ended(id, &stage);
+            self.read_ended(id, &stage, end == Finished);
         }
         if matches!(end, Stopped | Aborted) {
             self.write_broken(id, &stage);
@@ -361,24 +361,24 @@ impl Session {
         let Some(substream) = self.substreams.get_mut(id) else {
             return;
         };
-        if substream.write != WriteHalf::Finishing {
+        if !matches!(substream.write, WriteHalf::Finishing | WriteHalf::Finished) {
             return;
         }
         substream.write = WriteHalf::Ended;
         match substream.stage.clone() {
-            Stage::Bound(Purpose::Stream(name)) => self.streams.delivered(&name, id),
+            Stage::Bound(Purpose::Stream(name)) => self.stream_delivered(id, &name),
             _ => self.handshake_delivered(id),
         }
         self.substreams.forget_if_over(id);
         self.drained();
     }
 
-    fn read_ended(&mut self, id: SubstreamId, stage: &Stage) {
+    fn read_ended(&mut self, id: SubstreamId, stage: &Stage, is_finished: bool) {
         if let Some(substream) = self.substreams.get_mut(id) {
             substream.read_ended = true;
         }
         match stage {
-            Stage::Bound(Purpose::Stream(name)) => self.stream_read_ended(id, name),
+            Stage::Bound(Purpose::Stream(name)) => self.stream_read_ended(id, name, is_finished),
             // Nothing can come of it any more, and it must not hold up those that come after it.
             Stage::Parked(_) => self.substreams.reset(id, ResetCode::Refused, &mut self.out),
             _ => {}

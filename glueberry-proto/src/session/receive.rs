@@ -161,14 +161,25 @@ impl Session {
         }
     }
 
-    pub(super) fn stream_read_ended(&mut self, id: SubstreamId, name: &StreamName) {
+    /// The peer's half of a substream has ended, and this side's is no longer of use: but one that
+    /// was reset may be the one that a Go node gives up, and what was written goes out again.
+    pub(super) fn stream_read_ended(
+        &mut self,
+        id: SubstreamId,
+        name: &StreamName,
+        is_finished: bool,
+    ) {
+        let mut is_bound = false;
         if let Some(stream) = self.streams.get_mut(name) {
             stream.peers.retain(|peer| *peer != id);
             if stream.receiver.current == Some(id) {
                 stream.receiver.current = None;
             }
+            is_bound = stream.sender.is_bound_to(id);
         }
-        self.finish_if_unused(id, name);
+        if is_finished || !is_bound {
+            self.substreams.finish(id, &mut self.out);
+        }
         self.resume_stream(name);
     }
 

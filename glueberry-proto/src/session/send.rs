@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use super::Session;
 use super::event::Event;
 use super::streams::Stream;
 use super::substreams::{Opener, Purpose, Substream};
-use super::{Session, substreams::WriteHalf};
 use crate::bug::Bug;
 use crate::config::Config;
 use crate::error::SendError;
@@ -79,7 +79,7 @@ impl Sender {
         std::mem::take(&mut self.unsent)
     }
 
-    pub(super) fn delivered(&mut self, id: SubstreamId) {
+    fn delivered(&mut self, id: SubstreamId) {
         if self.target == Target::Bound(id) {
             self.target = Target::None;
             self.written = 0;
@@ -292,6 +292,15 @@ impl Session {
         self.find_target(name);
     }
 
+    /// What went out on a substream has arrived, and its end: what has come since goes out on
+    /// another.
+    pub(super) fn stream_delivered(&mut self, id: SubstreamId, name: &StreamName) {
+        if let Some(stream) = self.streams.get_mut(name) {
+            stream.sender.delivered(id);
+        }
+        self.find_target(name);
+    }
+
     /// This side's half of the substream that a stream goes out on broke.
     pub(super) fn stream_write_broken(&mut self, id: SubstreamId, name: &StreamName) {
         let Some(stream) = self.streams.get_mut(name) else {
@@ -467,16 +476,6 @@ impl Session {
                 Some(id) => self.substreams.finish(id, &mut self.out),
                 None => self.find_target(&name),
             }
-        }
-    }
-
-    /// Ends this side's half of a substream of the peer that has ended its own.
-    pub(super) fn finish_if_unused(&mut self, id: SubstreamId, name: &StreamName) {
-        let is_used = self.streams.get(name).is_some_and(|stream| stream.sender.is_bound_to(id));
-        let is_open =
-            self.substreams.get(id).is_some_and(|substream| substream.write == WriteHalf::Open);
-        if is_open && !is_used {
-            self.substreams.finish(id, &mut self.out);
         }
     }
 }

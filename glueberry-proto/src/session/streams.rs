@@ -63,13 +63,6 @@ impl Streams {
         self.get_mut(name).map(|stream| stream.sender.take_unsent()).unwrap_or_default()
     }
 
-    /// What went out on a substream of this side has arrived, and its end.
-    pub(super) fn delivered(&mut self, name: &StreamName, id: SubstreamId) {
-        if let Some(stream) = self.get_mut(name) {
-            stream.sender.delivered(id);
-        }
-    }
-
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.table.values().map(|stream| stream.sender.next_deadline()).fold(None, earliest)
     }

@@ -74,6 +74,9 @@ pub(super) enum WriteHalf {
     Open,
     /// To be ended behind what is queued.
     Finishing,
+    /// Behind all that was handed out; nothing more is.
+    Finished,
+    /// Acknowledged by the peer, or broken.
     Ended,
 }
 
@@ -150,7 +153,7 @@ impl Substreams {
     /// Asks the adapter to write, unless it was asked already.
     pub(super) fn want_write(&mut self, id: SubstreamId, out: &mut Outputs) {
         if let Some(substream) = self.table.get_mut(&id)
-            && substream.write != WriteHalf::Ended
+            && matches!(substream.write, WriteHalf::Open | WriteHalf::Finishing)
             && !substream.write_wanted
         {
             substream.write_wanted = true;
@@ -165,6 +168,16 @@ impl Substreams {
         {
             substream.write = WriteHalf::Finishing;
             out.act(Action::Finish(id));
+        }
+    }
+
+    /// The adapter was given nothing to write, and so ends a half that was to be finished.
+    pub(super) fn written_out(&mut self, id: SubstreamId) {
+        if let Some(substream) = self.table.get_mut(&id) {
+            substream.write_wanted = false;
+            if substream.write == WriteHalf::Finishing {
+                substream.write = WriteHalf::Finished;
+            }
         }
     }
 

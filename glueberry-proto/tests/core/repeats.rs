@@ -9,15 +9,21 @@ use crate::support::{Raw, name};
 
 #[test]
 fn a_go_node_that_resets_in_favour_of_its_own_substream_gets_everything_there() {
-    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
-    let peers = raw.open_stream("chat");
-    raw.send("chat", b"three");
-    raw.end(own, SubstreamEnd::Aborted);
-    raw.send("chat", b"four");
-    assert_eq!(raw.sent(peers), [&b"one"[..], b"two", b"three", b"four"]);
-    assert!(raw.events().is_empty());
-    raw.session.handle_connection_lost(raw.now, ConnectionLost::TimedOut);
-    assert_eq!(raw.closed().in_doubt, 4);
+    // A transport may tell of both halves at once, or of one after the other.
+    for ends in [&[SubstreamEnd::Aborted][..], &[SubstreamEnd::Reset, SubstreamEnd::Stopped]] {
+        let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one", b"two"]);
+        let peers = raw.open_stream("chat");
+        raw.send("chat", b"three");
+        for end in ends {
+            raw.end(own, *end);
+            assert!(!raw.was_finished(own));
+        }
+        raw.send("chat", b"four");
+        assert_eq!(raw.sent(peers), [&b"one"[..], b"two", b"three", b"four"]);
+        assert!(raw.events().is_empty());
+        raw.session.handle_connection_lost(raw.now, ConnectionLost::TimedOut);
+        assert_eq!(raw.closed().in_doubt, 4);
+    }
 }
 
 /// So it is known again by whoever had read it: see the next one.

@@ -216,11 +216,48 @@ fn a_substream_of_the_peer_is_used_and_ours_is_not_opened() {
         raw.send("chat", b"mine");
         assert!(!raw.actions.iter().any(|action| matches!(action, Action::OpenSubstream { .. })));
         assert_eq!(raw.sent(peers), [b"mine"]);
-        // The peer's half has ended, ours goes on.
-        raw.end(peers, SubstreamEnd::Finished);
-        raw.send("chat", b"more");
-        assert_eq!(raw.sent(peers), [b"more"]);
         assert!(!raw.was_finished(peers));
+    }
+}
+
+#[test]
+fn the_end_of_the_peers_half_is_answered_behind_what_is_queued() {
+    for profile in Profile::ALL {
+        let mut raw = Raw::chat(Naming::Negotiated, profile);
+        let peers = raw.open_stream("chat");
+        raw.send("chat", b"written");
+        assert_eq!(raw.sent(peers), [b"written"]);
+        raw.send("chat", b"queued");
+        raw.end(peers, SubstreamEnd::Finished);
+        assert!(raw.was_finished(peers));
+        raw.send("chat", b"in time");
+        assert_eq!(raw.sent(peers), [&b"queued"[..], b"in time"]);
+        // The transport has been told that there is no more: what comes now waits for another.
+        raw.send("chat", b"too late");
+        assert!(raw.sent(peers).is_empty());
+        raw.acknowledge(peers);
+        let own = raw.agree(&profile.stream_id(name("chat")));
+        assert_eq!(raw.sent(own), [b"too late"]);
+        assert!(!raw.was_finished(own));
+        assert!(!raw.events().contains(&interrupted(1)));
+    }
+}
+
+#[test]
+fn a_peer_that_ends_its_half_and_reads_no_more_leaves_what_was_written_in_doubt() {
+    for profile in Profile::ALL {
+        let mut raw = Raw::chat(Naming::Negotiated, profile);
+        let peers = raw.open_stream("chat");
+        raw.send("chat", b"written");
+        assert_eq!(raw.sent(peers), [b"written"]);
+        raw.end(peers, SubstreamEnd::Finished);
+        assert!(raw.sent(peers).is_empty());
+        raw.send("chat", b"too late");
+        raw.end(peers, SubstreamEnd::Stopped);
+        assert!(raw.events().contains(&interrupted(1)));
+        raw.wait(Duration::from_secs(1));
+        let own = raw.agree(&profile.stream_id(name("chat")));
+        assert_eq!(raw.sent(own), [b"too late"]);
     }
 }
 

@@ -154,28 +154,36 @@ pub(super) async fn stream_handle(stage: Stage) {
     assert_eq!((block.stream(), &block.data[..]), ("blocks", &b"block"[..]));
 }
 
-/// What was accepted before a shutdown arrives, and is counted as neither unsent nor in doubt.
+/// What was accepted before a shutdown arrives, and is counted as neither unsent nor in doubt,
+/// whether or not the peer has said anything on the stream.
 pub(super) async fn shutdown_drain(stage: Stage) {
-    let (mut a, mut b) = stage.established(Config::default()).await;
-    for number in 0..500_u16 {
-        let mut message = vec![0; 1_000];
-        message[..2].copy_from_slice(&number.to_be_bytes());
-        a.node.send(b.id(), STREAM, message).await.expect("sent");
+    for answers in [false, true] {
+        let (mut a, mut b) = stage.established(Config::default()).await;
+        for number in 0..500_u16 {
+            let mut message = vec![0; 1_000];
+            message[..2].copy_from_slice(&number.to_be_bytes());
+            a.node.send(b.id(), STREAM, message).await.expect("sent");
+        }
+        if answers {
+            assert_eq!(b.receive().await.data[..2], [0, 0]);
+            b.node.send(a.id(), STREAM, "back").await.expect("sent");
+            assert_eq!(a.receive().await.data, "back");
+        }
+        let began = std::time::Instant::now();
+        a.node.shutdown().await;
+        assert!(began.elapsed() < Duration::from_secs(4), "the peer's end was not noticed");
+        for number in u16::from(answers)..500 {
+            assert_eq!(b.receive().await.data[..2], number.to_be_bytes());
+        }
+        let closed = a
+            .event(|event| match event {
+                Event::SessionClosed { closed, .. } => Some(closed),
+                _ => None,
+            })
+            .await;
+        assert_eq!((closed.unsent, closed.in_doubt), (0, 0), "{closed:?}");
+        let error = a.node.connect(b.id()).await.expect_err("stopped");
+        assert_eq!(error.code(), ErrorCode::NodeStopped, "{error}");
+        assert!(a.messages.recv().await.is_none());
     }
-    let began = std::time::Instant::now();
-    a.node.shutdown().await;
-    assert!(began.elapsed() < Duration::from_secs(4), "the peer's end was not noticed");
-    for number in 0..500_u16 {
-        assert_eq!(b.receive().await.data[..2], number.to_be_bytes());
-    }
-    let closed = a
-        .event(|event| match event {
-            Event::SessionClosed { closed, .. } => Some(closed),
-            _ => None,
-        })
-        .await;
-    assert_eq!((closed.unsent, closed.in_doubt), (0, 0), "{closed:?}");
-    let error = a.node.connect(b.id()).await.expect_err("stopped");
-    assert_eq!(error.code(), ErrorCode::NodeStopped, "{error}");
-    assert!(a.messages.recv().await.is_none());
 }
