@@ -63,3 +63,24 @@ fn limits(config: &Config) -> ConnectionLimits {
 const PROTOCOL: &str = "/glueberry/1.0.0";
 /// What identify calls this program.
 const AGENT: &str = concat!("glueberry-libp2p/", env!("CARGO_PKG_VERSION"));
+
+#[cfg(test)]
+mod tests {
+    use glueberry_tokio::Node;
+
+    use super::*;
+    use crate::Behaviour;
+
+    /// What a peer can see of it is tested from outside; that nobody asks a router, only here.
+    #[tokio::test]
+    async fn a_router_is_asked_only_if_wanted() {
+        for upnp in [false, true] {
+            let identity = Keypair::generate_ed25519();
+            let (glueberry, _node) = Behaviour::new(Node::builder(identity.clone())).unwrap();
+            let options = Libp2p { upnp, ..Libp2p::default() };
+            let behaviours =
+                Behaviours::new(&options, &identity, &Config::default(), glueberry, None);
+            assert_eq!(behaviours.upnp.is_enabled(), upnp);
+        }
+    }
+}

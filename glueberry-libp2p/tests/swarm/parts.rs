@@ -1,13 +1,17 @@
 //! Each part of the ready-made node can be switched off, and is off then; the rest goes on.
 
+use std::time::Duration;
+
 use glueberry_libp2p::Libp2p;
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{ConnectionState, Error, ErrorCode, Node};
+use glueberry_tokio::{Config, ConnectionState, Error, ErrorCode, Node};
 use libp2p::StreamProtocol;
 use libp2p_stream::OpenStreamError;
 
 use crate::support::{Party, STREAM, eventually, run_test};
 
+/// Long enough for a connection to be made and refused.
+const WHILE: Duration = Duration::from_millis(300);
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 
@@ -19,7 +23,12 @@ fn all() -> Libp2p {
 }
 
 async fn node(over: Libp2p, listen: &str) -> Result<Node, Error> {
+    configured(over, listen, Config::default()).await
+}
+
+async fn configured(over: Libp2p, listen: &str, config: Config) -> Result<Node, Error> {
     Node::builder(Keypair::generate_ed25519())
+        .config(config)
         .listen(listen.parse().unwrap())
         .streams([STREAM])
         .build_over(over)
@@ -85,6 +94,49 @@ fn a_transport_that_is_off_is_not_listened_on() {
             let error = node(over, listen).await.unwrap_err();
             assert_eq!(error.code(), ErrorCode::InvalidAddress, "{error}");
         }
+    });
+}
+
+/// Each connection may be replaced by another: so there may be two for each session.
+#[test]
+fn connections_are_limited_to_twice_the_sessions() {
+    run_test(async {
+        let mut config = Config::default();
+        config.core.max_sessions = 1;
+        let node = configured(all(), TCP, config).await.unwrap();
+        let parties = [Party::new().await, Party::new().await];
+        for party in &parties {
+            party.swarm_dials_to(node.addrs()[0].clone()).await;
+            eventually(|| async { party.connections().await == 1 }).await;
+        }
+        let third = Party::new().await;
+        third.swarm_dials_to(node.addrs()[0].clone()).await;
+        tokio::time::sleep(WHILE).await;
+        assert_eq!(third.connections().await, 0);
+        for party in &parties {
+            assert_eq!(party.connections().await, 1);
+        }
+        drop(parties);
+        // The node takes a moment to notice.
+        tokio::time::sleep(WHILE).await;
+        third.swarm_dials_to(node.addrs()[0].clone()).await;
+        eventually(|| async { third.connections().await == 1 }).await;
+    });
+}
+
+#[test]
+fn connections_of_one_peer_are_limited_to_twice_its_sessions() {
+    run_test(async {
+        let mut config = Config::default();
+        config.core.max_sessions_per_peer = 2;
+        let node = configured(all(), TCP, config).await.unwrap();
+        let party = Party::new().await;
+        for _ in 0..6 {
+            party.swarm_dials_to(node.addrs()[0].clone()).await;
+        }
+        eventually(|| async { party.connections().await == 4 }).await;
+        tokio::time::sleep(WHILE).await;
+        assert_eq!(party.connections().await, 4);
     });
 }
 
