@@ -19,6 +19,7 @@ mod shrink;
 mod simulation;
 mod situation;
 mod trace;
+mod trick;
 mod world;
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::check::{Invariant, Violation};
 use crate::fault::Fired;
-use crate::generate::TRICKS;
 use crate::plan::{Mix, Plan};
 use crate::situation::SITUATIONS;
 use crate::trace::{Kind, NOWHERE, Note};
+use crate::trick::TRICKS;
 use crate::world::{Outcome, World, event_name, state_name};
 
 /// The sum of many runs.
