@@ -20,6 +20,7 @@ mod simulation;
 mod situation;
 mod trace;
 mod trick;
+mod watch;
 mod world;
 
 #[cfg(test)]

@@ -56,6 +56,11 @@ impl Failure {
         Self { seed, arguments, latest: latest(world), violation }
     }
 
+    /// A run that has not come to an end, so that nothing else is known of it.
+    pub(crate) const fn stuck(violation: Violation, seed: u64, arguments: String) -> Self {
+        Self { seed, arguments, violation, latest: String::new() }
+    }
+
     fn text(&self) -> String {
         format!(
             "{}\n{}repeat it with: cargo run --release -p glueberry-sim -- replay --seed {} {}\n",
@@ -244,8 +249,9 @@ pub(crate) fn spoken(note: &Note, plan: &Plan) -> String {
     note.what.text().replace("{a}", &a).replace("{b}", &b)
 }
 
-/// Checked where runs are compared, or at the end of runs that have the matter.
-const SEEN_ELSEWHERE: [Invariant; 2] = [Invariant::Repeats, Invariant::Application];
+/// Checked where runs are compared or looked on at, or at the end of runs that have the matter.
+const SEEN_ELSEWHERE: [Invariant; 3] =
+    [Invariant::Repeats, Invariant::Application, Invariant::Returns];
 
 /// Seeds from which on everything must have been exercised.
 const ENOUGH: u64 = 500;

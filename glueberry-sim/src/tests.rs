@@ -7,6 +7,7 @@ use crate::export::{json_lines, page};
 use crate::generate::{MINUTE, Size, generate};
 use crate::hunt::hunt;
 use crate::plan::{Mix, Plan};
+use crate::watch::watched;
 use crate::world::{Outcome, World};
 
 const MIXES: [Mix; 5] = [Mix::Default, Mix::Lifecycle, Mix::Traffic, Mix::Calm, Mix::Hostile];
@@ -152,7 +153,16 @@ fn what_broke_once_stays_mended() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let plan = Plan::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        assert_eq!(run(plan).violation, None, "{}", path.display());
+        let mut world = World::new(plan, false);
+        let outcome = watched(
+            &world.pulse(),
+            || world.run(),
+            |violation| {
+                eprintln!("{}: {violation}", path.display());
+                std::process::exit(1)
+            },
+        );
+        assert_eq!(outcome.violation, None, "{}", path.display());
         count += 1;
     }
     assert!(count > 0);

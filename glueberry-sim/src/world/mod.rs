@@ -34,6 +34,7 @@ use crate::plan::{Plan, stream_names};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::trace::{Kind, NOWHERE, Note, Trace};
+use crate::watch::Pulse;
 
 /// A run in progress.
 #[derive(Debug)]
@@ -53,6 +54,7 @@ pub(crate) struct World {
     model: Model,
     checks: Checks,
     trace: Trace,
+    pulse: Arc<Pulse>,
     witness: Witness,
     programs: Option<Programs>,
     program_sent: u64,
@@ -159,6 +161,7 @@ impl World {
             model: Model::default(),
             checks: Checks::new(),
             trace: Trace::new(count, keeps_trace),
+            pulse: Arc::default(),
             witness: Witness::new(aead),
             programs: None,
             program_sent: 0,
@@ -223,6 +226,11 @@ impl World {
         self.checks.violation()
     }
 
+    /// Returns what tells another thread that the run moves.
+    pub(crate) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
     /// Returns what happened.
     pub(crate) const fn trace(&self) -> &Trace {
         &self.trace
@@ -234,6 +242,7 @@ impl World {
         {
             self.now = at;
             self.pops += 1;
+            self.pulse.beat(at, self.host_of(wake).unwrap_or(0));
             self.wake(wake);
             self.look();
         }

@@ -69,7 +69,7 @@ impl World {
     }
 
     /// Returns the host that does something then.
-    fn host_of(&self, wake: Wake) -> Option<usize> {
+    pub(super) fn host_of(&self, wake: Wake) -> Option<usize> {
         match wake {
             Wake::Step(_) | Wake::Heal(_) | Wake::Again(..) | Wake::Restart(_) => None,
             Wake::Idle(..) => None,
