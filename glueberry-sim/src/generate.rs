@@ -6,7 +6,7 @@ use crate::plan::{
     Step, What, Wires,
 };
 use crate::rng::{Rng, u64_of};
-use crate::trick::TRICKS;
+use crate::trick::Trick;
 
 /// Sizes of a run that override what the seed would choose.
 #[derive(Clone, Copy, Debug, Default)]
@@ -224,7 +224,7 @@ fn faults(plan: &mut Plan, rng: &mut Rng) {
         (0..plan.hosts.len()).filter(|host| !plan.hosts[*host].is_rogue).collect();
     for by in rogues {
         for _ in 0..rng.range(8, 30) {
-            let (to, trick) = (rng.pick(&honest), rng.pick(&TRICKS));
+            let (to, trick) = (rng.pick(&honest), rng.pick(Trick::ALL));
             let at = rng.below(plan.calm_from);
             plan.step(at, What::Trick { by, to, trick });
         }

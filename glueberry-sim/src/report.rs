@@ -8,7 +8,7 @@ use crate::fault::Fired;
 use crate::plan::{Mix, Plan};
 use crate::situation::SITUATIONS;
 use crate::trace::{Kind, NOWHERE, Note};
-use crate::trick::TRICKS;
+use crate::trick::Trick;
 use crate::world::{Outcome, World, event_name, state_name};
 
 /// The sum of many runs.
@@ -139,7 +139,7 @@ impl Summary {
             .filter(|(one, count)| **count == 0 && !SEEN_ELSEWHERE.contains(one))
             .map(|(one, _)| one.name())
             .collect();
-        let tricks = TRICKS.iter().map(|trick| trick.name());
+        let tricks = Trick::ALL.iter().map(|trick| trick.name());
         let kinds = FAULTS.iter().copied().chain(tricks);
         never.extend(kinds.filter(|kind| !self.fired.contains_key(kind)));
         never.extend(SITUATIONS.iter().filter(|what| !self.reached.contains_key(*what)));

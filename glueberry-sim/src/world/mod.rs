@@ -34,6 +34,7 @@ use crate::plan::{Plan, stream_names};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::trace::{Kind, NOWHERE, Note, Trace};
+use crate::trick::Trick;
 use crate::watch::Pulse;
 
 /// A run in progress.
@@ -106,6 +107,8 @@ pub(crate) enum Wake {
     Acknowledge(usize, usize, Side),
     /// A rogue goes on with its trick.
     Rogue(usize, Side, u64),
+    /// A rogue goes on with a trick that takes several connections, so many times more.
+    Ruse(usize, usize, Trick, u64),
 }
 
 /// A machine that was given an input.
@@ -283,7 +286,8 @@ impl World {
             Wake::Read(link, pipe, side) => self.read(link, pipe, side),
             Wake::Stopped(link, pipe, side) => self.stopped(link, pipe, side),
             Wake::Acknowledge(link, pipe, side) => self.acknowledge(link, pipe, side),
-            Wake::Rogue(link, side, step) => self.rogue_goes_on(link, side, step),
+            Wake::Rogue(link, side, act) => self.rogue_goes_on(link, side, act),
+            Wake::Ruse(by, to, trick, left) => self.ruse(by, to, trick, left),
         }
     }
 

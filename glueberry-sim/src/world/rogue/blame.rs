@@ -4,19 +4,34 @@ use glueberry_proto::CloseReason;
 
 use crate::check::Invariant;
 use crate::link::{Side, Standing};
-use crate::trick::Trick;
 use crate::world::World;
 
+/// Where the protocol is broken for all to see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offence {
+    pub(super) pipe: usize,
+    /// It happens with the end of the substream, and not before.
+    pub(super) by_end: bool,
+    /// It is what nobody reads any more once the handshake is over.
+    pub(super) in_handshake: bool,
+}
+
 impl World {
+    pub(super) fn offend(&mut self, link: usize, offence: Offence) {
+        if let Some(rogue) = &mut self.links[link].rogue {
+            rogue.offence = Some(offence);
+        }
+    }
+
     /// A session has taken what a rogue has sent: an offence in it must have ended the session.
     pub(in crate::world) fn check_offence(&mut self, link: usize, at: usize, side: Side) {
         let Some(rogue) = &self.links[link].rogue else {
             return;
         };
-        if rogue.offence != Some(at) {
+        let Some(offence) = rogue.offence.filter(|offence| offence.pipe == at) else {
             return;
-        }
-        let (trick, by_end) = (rogue.trick, rogue.offends_by_end);
+        };
+        let trick = rogue.trick;
         let pipe = &self.links[link].pipes[at];
         let half = &pipe.halves[side];
         let Some(buffer) = &pipe.buffers[side] else {
@@ -24,7 +39,10 @@ impl World {
         };
         let is_taken = half.segments.is_empty()
             && half.reset.is_none()
-            && if by_end { half.is_over } else { buffer.wants_read() || buffer.is_read_over() };
+            && match offence.by_end {
+                true => half.is_over,
+                false => buffer.wants_read() || buffer.is_read_over(),
+            };
         // What is paused is not taken, and what is discarded offends nobody, or comes on a
         // substream that was given up before.
         let is_paused = !buffer.wants_read() && !buffer.is_read_over();
@@ -36,7 +54,7 @@ impl World {
         if !is_taken || is_paused || is_given_up || end.standing != Standing::Open {
             return;
         }
-        if trick != Trick::HalfFrame && trick != Trick::HugeFrame && end.talk.is_finalized {
+        if offence.in_handshake && end.talk.is_finalized {
             return;
         }
         let (host, is_closed) = (end.host, session.is_closed());
@@ -45,19 +63,19 @@ impl World {
         });
     }
 
-    /// A session with a rogue has ended: not by a bug of ours.
+    /// A session with a rogue has ended: not by a bug of ours, and blaming him for what he has done
+    /// and for nothing else.
     pub(in crate::world) fn rogue_blamed(&mut self, link: usize, side: Side, reason: &CloseReason) {
         let host = self.links[link].ends[side].host;
         let Some(rogue) = &self.links[link].rogue else {
             return;
         };
         let trick = rogue.trick;
-        let is_mild = matches!(
-            trick,
-            Trick::Silent | Trick::Slow | Trick::Deaf | Trick::Hangup | Trick::Refuser
-        );
-        let is_blamed = matches!(reason, CloseReason::Misbehaved(_));
-        self.checks.hold(Invariant::Blame, (self.now, host), !(is_mild && is_blamed), || {
+        let holds = match reason {
+            CloseReason::Misbehaved(how) => trick.is_blamed_for(how),
+            _ => true,
+        };
+        self.checks.hold(Invariant::Blame, (self.now, host), holds, || {
             (format!("the peer has only done this: {}", trick.name()), format!("{reason:?}"))
         });
     }
@@ -72,10 +90,14 @@ impl World {
         let Some(rogue) = &mut self.links[link].rogue else {
             return;
         };
-        rogue.records += 1;
-        let (records, trick) = (rogue.records, rogue.trick);
-        self.checks.hold(Invariant::RogueBlamed, (self.now, host), records <= 1, || {
-            (format!("a record was repeated ({})", trick.name()), "it is delivered again".into())
+        rogue.delivered += 1;
+        let (delivered, sealed, trick) = (rogue.delivered, rogue.sealed, rogue.trick);
+        let holds = delivered <= sealed;
+        self.checks.hold(Invariant::RogueBlamed, (self.now, host), holds, || {
+            (
+                format!("of the records of this peer, {sealed} may be opened ({})", trick.name()),
+                format!("{delivered} were delivered"),
+            )
         });
     }
 }

@@ -1,18 +1,47 @@
-//! What a rogue says on a substream that is agreed.
+//! What a rogue says on a substream once it is agreed, and how it ends it.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use glueberry_proto::Profile;
-use glueberry_proto::crypto::{Aead, Identity, default_aead};
+use bytes::{Bytes, BytesMut};
+use glueberry_proto::{Naming, Profile};
 
-use super::Purpose;
-use crate::cipher::FastAead;
+use super::blame::Offence;
+use super::{Purpose, frames, handshake, records};
 use crate::link::Side;
 use crate::trick::Trick;
-use crate::world::app::{HELLO, READY};
-use crate::world::{World, identities};
+use crate::world::World;
+
+/// All that is said at once.
+#[derive(Debug, Default)]
+pub(super) struct Speech {
+    pub(super) bytes: BytesMut,
+    pub(super) ending: Ending,
+    /// It breaks the protocol for all to see: its bytes, or that it ends where it does.
+    pub(super) offends: Option<By>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Ending {
+    #[default]
+    None,
+    Finish,
+    Reset,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Bytes,
+    End,
+}
+
+impl Speech {
+    /// Says something in a frame.
+    pub(super) fn frame(&mut self, profile: Profile, body: &[u8]) {
+        profile.framing().emit_header(body.len(), &mut self.bytes);
+        self.bytes.extend_from_slice(body);
+    }
+}
 
 impl World {
-    /// Says what belongs on a substream that is agreed.
+    /// Says what belongs on a substream that the rogue has opened, and that is agreed.
     pub(super) fn rogue_opened(&mut self, link: usize, at: usize, side: Side) {
         let Some(rogue) = &mut self.links[link].rogue else {
             return;
@@ -20,109 +49,86 @@ impl World {
         rogue.named.push(at);
         let (trick, profile) = (rogue.trick, rogue.profile);
         let purpose = rogue.opened.iter().find(|(pipe, _)| *pipe == at).map(|(_, what)| *what);
-        let mut out = BytesMut::new();
         let limit = self.plan.limits.max_message_size;
+        let spoils = self.spoils_handshake(link, trick);
+        let speech = match purpose {
+            // Beside the first, another handshake would be one too many anyway.
+            Some(Purpose::Handshake) if spoils && trick == Trick::TwoProtocols => {
+                Speech { ending: Ending::Reset, ..Speech::default() }
+            }
+            Some(Purpose::Handshake) if spoils => frames::speech(trick, profile, HANDSHAKE_LIMIT),
+            Some(Purpose::Handshake) => handshake::speech(trick, profile),
+            Some(Purpose::Stream) if frames::is_about(trick) => {
+                let record = self.good_record(link, side);
+                frames::speech_around(trick, profile, limit, &record)
+            }
+            Some(Purpose::Stream | Purpose::OtherStream) => self.records(link, side, trick),
+            Some(Purpose::Junk) | None => return,
+        };
+        let is_done = match purpose {
+            Some(Purpose::Handshake) => spoils || handshake::is_about(trick),
+            _ => trick != Trick::Hasty || self.links[link].naming == Naming::Preamble,
+        };
+        if is_done {
+            self.deed(link);
+        }
+        self.speak(link, at, side, (purpose == Some(Purpose::Handshake), speech));
         match (purpose, trick) {
-            (Some(Purpose::Handshake), Trick::Garbage) => {
-                self.offend(link, at, false);
-                out.put_bytes(0xff, 64);
-            }
-            (Some(Purpose::Handshake), Trick::HugeHandshake) => {
-                self.offend(link, at, false);
-                profile.framing().emit_header(60 << 20, &mut out);
-                out.put_bytes(7, 3 << 20);
-            }
-            (Some(Purpose::Handshake), Trick::LongHandshake) => {
-                self.offend(link, at, false);
-                profile.framing().emit_header((64 << 10) + 1, &mut out);
-                out.put_bytes(7, (64 << 10) - 10);
-            }
-            (Some(Purpose::Handshake), Trick::Silent | Trick::Early) => {}
-            (Some(Purpose::Handshake), Trick::Chatter) => {
-                for word in 0..600_u16 {
-                    let text = [b'x'; 100];
-                    let len = text.len() - usize::from(word % 90);
-                    emit(profile, &text[..len], &mut out);
-                }
-            }
-            (Some(Purpose::Handshake), Trick::Slow) => {
-                emit(profile, &[HELLO; 24], &mut out);
-            }
-            (Some(Purpose::Handshake), _) => {
-                emit(profile, &[HELLO; 24], &mut out);
-                emit(profile, &[READY; 24], &mut out);
-            }
-            (Some(Purpose::Stream), Trick::HugeFrame) => {
-                self.offend(link, at, false);
-                profile.framing().emit_header(limit + 29, &mut out);
-            }
-            (Some(Purpose::Stream), Trick::HalfFrame) => {
-                self.offend(link, at, true);
-                profile.framing().emit_header(100, &mut out);
-                out.put_bytes(1, 50);
-            }
-            (Some(Purpose::Stream), Trick::BadRecords) => {
-                self.offend(link, at, false);
-                for _ in 0..20 {
-                    emit(profile, &[9; 60], &mut out);
-                }
-            }
-            (Some(Purpose::Stream), Trick::ShortRecord) => emit(profile, &[], &mut out),
-            (Some(Purpose::Stream), Trick::Replay | Trick::Early) => {
-                let record = self.rogue_record(link, side);
-                for _ in 0..3 {
-                    emit(profile, &record, &mut out);
-                }
+            (Some(Purpose::Handshake), Trick::LeavesOnGrant) => self.rogue_leaves(link, side),
+            (Some(Purpose::Stream), Trick::CreepingFrame) => {
+                self.rogue_again(link, side, trick, super::rounds(trick));
             }
             _ => {}
         }
-        let is_slow = trick == Trick::Slow;
-        if is_slow {
-            for byte in out.iter() {
+    }
+
+    fn speak(
+        &mut self,
+        link: usize,
+        at: usize,
+        side: Side,
+        (in_handshake, speech): (bool, Speech),
+    ) {
+        let Speech { bytes, ending, offends } = speech;
+        if let Some(by) = offends {
+            self.offend(link, Offence { pipe: at, by_end: by == By::End, in_handshake });
+        }
+        let trick = self.trick(link);
+        if trick == Some(Trick::TalksAfterClose) && !in_handshake {
+            self.hang_up(link, side, 0);
+        }
+        if trick == Some(Trick::Slow) {
+            for byte in bytes.iter() {
                 self.put(link, at, side, Bytes::copy_from_slice(&[*byte]));
             }
-        } else if !out.is_empty() {
-            self.put(link, at, side, out.freeze());
+        } else if !bytes.is_empty() {
+            self.put(link, at, side, bytes.freeze());
         }
-        if trick == Trick::HalfFrame && purpose == Some(Purpose::Stream) {
-            let end = self.arrival(link, side, 0);
-            let half = &mut self.links[link].pipes[at].halves[1 - side];
-            let end = half.last.max(end);
-            half.fin = Some(end);
-            half.is_shut = true;
-            self.read_later(link, at, 1 - side, end);
+        match ending {
+            Ending::None => {}
+            Ending::Finish => self.rogue_ends(link, at, side),
+            Ending::Reset => self.reset(link, at, side),
         }
     }
 
-    pub(super) fn offend(&mut self, link: usize, at: usize, by_end: bool) {
-        if let Some(rogue) = &mut self.links[link].rogue {
-            rogue.offence = Some(at);
-            rogue.offends_by_end = by_end;
+    /// Says something more on the handshake substream.
+    pub(super) fn talk_on(&mut self, link: usize, side: Side) {
+        let profile = self.rogue_profile(link);
+        if let Some(at) = self.rogue_handshake(link) {
+            let mut speech = Speech::default();
+            for _ in 0..100 {
+                speech.frame(profile, &[b'x'; 1000]);
+            }
+            self.deed(link);
+            self.speak(link, at, side, (true, speech));
         }
-    }
-
-    /// Seals a message as an honest peer would.
-    pub(super) fn rogue_record(&mut self, link: usize, side: Side) -> Vec<u8> {
-        let ends = &self.links[link].ends;
-        let (own, peer) = (ends[side].host, self.hosts[ends[1 - side].host].key);
-        let secret = usize::from(self.plan.hosts[own].identity) % identities().len();
-        let Ok(shared) = Identity::from_seed(&identities()[secret].0).agree_v1(&peer) else {
-            return Vec::new();
-        };
-        let key =
-            if self.plan.is_real { default_aead().key(&shared) } else { FastAead.key(&shared) };
-        let mut nonce = [0; 12];
-        nonce[..8].copy_from_slice(&self.links[link].rng.next().to_le_bytes());
-        let mut record = nonce.to_vec();
-        record.extend_from_slice(&u64::MAX.to_le_bytes());
-        record.extend_from_slice(b"rogue");
-        let tag = key.seal(&nonce, &[], &mut record[12..]);
-        record.extend_from_slice(&tag);
-        record
     }
 }
 
-fn emit(profile: Profile, body: &[u8], out: &mut BytesMut) {
-    profile.framing().emit_header(body.len(), out);
-    out.extend_from_slice(body);
+/// Tells whether a trick is done on a named stream, after the handshake.
+pub(super) fn is_on_stream(trick: Trick) -> bool {
+    frames::is_about(trick) || records::is_about(trick) || trick == Trick::TalksAfterClose
 }
+
+/// Largest handshake message.
+pub(super) const HANDSHAKE_LIMIT: usize = 64 << 10;

@@ -1,18 +1,25 @@
-//! The substreams of a rogue: how they are opened, named and read.
+//! The substreams of a rogue: how they are opened, read and ended.
 
 use bytes::BytesMut;
-use glueberry_proto::wire::{
-    Proposal, emit_acceptance, emit_proposal, emit_refusal, parse_proposal,
-};
+use glueberry_proto::wire::emit_proposal;
 use glueberry_proto::{Naming, ProtocolId};
 
 use super::Purpose;
+use super::names::{Answer, wrong_name};
 use crate::link::{Pipe, Side, Stage, Standing};
 use crate::trick::Trick;
 use crate::world::{Wake, World};
 
 impl World {
-    pub(super) fn rogue_open(&mut self, link: usize, side: Side, id: ProtocolId, purpose: Purpose) {
+    // ---- opening ------------------------------------------------------------------------------
+
+    pub(super) fn rogue_open(
+        &mut self,
+        link: usize,
+        side: Side,
+        id: ProtocolId,
+        purpose: Purpose,
+    ) -> usize {
         let at = self.links[link].pipes.len();
         self.links[link].pipes.push(Pipe::new(side, None, vec![id.clone()]));
         if let Some(rogue) = &mut self.links[link].rogue {
@@ -22,12 +29,13 @@ impl World {
             let mut preamble = BytesMut::new();
             emit_proposal(&id, &mut preamble);
             self.put(link, at, side, preamble.freeze());
-            if self.trick(link) == Some(Trick::Garbage) {
+            if matches!(self.trick(link), Some(Trick::Garbage | Trick::Hasty)) {
                 self.rogue_opened(link, at, side);
             }
         } else {
             self.send(link, Wake::Offer(link, at));
         }
+        at
     }
 
     /// A substream that the rogue has opened is agreed, or not.
@@ -38,30 +46,91 @@ impl World {
         side: Side,
         is_yes: bool,
     ) {
-        if is_yes && self.links[link].pipes[at].stage == Stage::Accepted {
+        let is_here = self.links[link].ends[side].standing == Standing::Open;
+        if is_here && is_yes && self.links[link].pipes[at].stage == Stage::Accepted {
             self.links[link].pipes[at].stage = Stage::Open;
             self.rogue_opened(link, at, side);
             self.read_later(link, at, side, self.now);
         }
     }
 
-    /// A substream of the peer reaches the rogue.
+    /// A substream of the peer reaches the rogue, where the transport negotiates names.
     pub(in crate::world) fn rogue_offered(&mut self, link: usize, at: usize) {
-        let is_yes = self.trick(link) != Some(Trick::Refuser);
-        let Some(pipe) = self.links[link].pipes.get_mut(at) else {
+        let (Some(trick), profile) = (self.trick(link), self.rogue_profile(link)) else {
             return;
         };
-        pipe.agreed = pipe.proposals.first().cloned();
+        let Some(pipe) = self.links[link].pipes.get(at) else {
+            return;
+        };
+        let own = ProtocolId::Handshake(profile);
+        let proposal =
+            pipe.proposals.iter().find(|one| **one == own).or_else(|| pipe.proposals.first());
+        let (acceptor, proposal) = (1 - pipe.opener, proposal.cloned());
+        let answer = self.rogue_answer(link, proposal.as_ref());
+        if answer == Answer::Silence {
+            return;
+        }
+        let is_yes = answer != Answer::No;
+        let pipe = &mut self.links[link].pipes[at];
+        pipe.agreed = if answer == Answer::Wrong { Some(wrong_name()) } else { proposal };
         pipe.stage = if is_yes { Stage::Accepted } else { Stage::Dead };
-        let acceptor = 1 - pipe.opener;
         if let Some(rogue) = &mut self.links[link].rogue {
             rogue.named.push(at);
         }
         self.send(link, Wake::Answer(link, at, is_yes));
-        if self.trick(link) == Some(Trick::Resetter) {
-            self.reset(link, at, acceptor);
+        if answer == Answer::Yes {
+            self.rogue_agreed(link, at, acceptor, trick);
         }
     }
+
+    /// The rogue has agreed on a substream of the peer.
+    pub(super) fn rogue_agreed(&mut self, link: usize, at: usize, side: Side, trick: Trick) {
+        match trick {
+            Trick::Resetter => self.reset(link, at, side),
+            Trick::Stopper => self.rogue_stops(link, at, side),
+            Trick::HalfCloser => self.rogue_ends(link, at, side),
+            Trick::LeavesOnGrant => self.rogue_leaves(link, side),
+            Trick::Silent => {}
+            _ => return,
+        }
+        self.deed(link);
+    }
+
+    // ---- ending -------------------------------------------------------------------------------
+
+    /// The rogue ends its half of a substream, behind what it has said.
+    pub(super) fn rogue_ends(&mut self, link: usize, at: usize, side: Side) {
+        let end = self.arrival(link, side, 0);
+        let half = &mut self.links[link].pipes[at].halves[1 - side];
+        let end = half.last.max(end);
+        half.fin = Some(end);
+        half.is_shut = true;
+        self.read_later(link, at, 1 - side, end);
+    }
+
+    /// The rogue refuses to read a substream, and keeps its own half open.
+    fn rogue_stops(&mut self, link: usize, at: usize, side: Side) {
+        let half = &mut self.links[link].pipes[at].halves[side];
+        half.is_over = true;
+        half.drop_all();
+        self.refuse_half(link, at, 1 - side);
+    }
+
+    /// Opens a stream several times, and ends it at once or as soon as it is agreed.
+    pub(super) fn churn(&mut self, link: usize, side: Side, trick: Trick) {
+        for number in 0..4 {
+            let at = self.rogue_open(link, side, self.stream_id(0), Purpose::Stream);
+            if number % 2 == 0 {
+                match trick {
+                    Trick::Churn => self.rogue_ends(link, at, side),
+                    _ => self.reset(link, at, side),
+                }
+            }
+        }
+        self.deed(link);
+    }
+
+    // ---- reading ------------------------------------------------------------------------------
 
     /// Reads what the peer has written, and answers in the rogue's way.
     pub(in crate::world) fn rogue_reads(&mut self, link: usize, at: usize, side: Side) {
@@ -72,8 +141,14 @@ impl World {
         let Some(trick) = self.trick(link) else {
             return;
         };
-        if trick == Trick::Deaf && self.is_named(link, at) {
+        let pipe = &self.links[link].pipes[at];
+        let is_negotiated = self.links[link].naming == Naming::Negotiated;
+        if is_negotiated && pipe.opener == side && pipe.stage != Stage::Open {
+            // The answer comes first.
             return;
+        }
+        if trick == Trick::Deaf && self.is_named(link, at) {
+            return self.deed(link);
         }
         let mut bytes = BytesMut::new();
         while let Some(piece) = self.links[link].pipes[at].halves[side].take(now) {
@@ -83,9 +158,13 @@ impl World {
             self.rogue_names(link, at, side, &mut bytes, trick);
         }
         if trick == Trick::Reflect && self.is_stream(link, at) && !bytes.is_empty() {
+            self.deed(link);
             self.put(link, at, side, bytes.freeze());
         }
-        let half = &mut self.links[link].pipes[at].halves[side];
+        let Some(pipe) = self.links[link].pipes.get_mut(at) else {
+            return;
+        };
+        let half = &mut pipe.halves[side];
         let (is_ended, is_wanted) = (half.fin.is_some_and(|fin| fin <= now), half.wants_write);
         if is_ended && !half.is_acknowledged {
             half.is_acknowledged = true;
@@ -100,56 +179,13 @@ impl World {
         }
     }
 
-    pub(super) fn trick(&self, link: usize) -> Option<Trick> {
-        self.links[link].rogue.as_ref().map(|rogue| rogue.trick)
-    }
-
-    pub(super) fn is_named(&self, link: usize, at: usize) -> bool {
+    fn is_named(&self, link: usize, at: usize) -> bool {
         self.links[link].rogue.as_ref().is_some_and(|rogue| rogue.named.contains(&at))
     }
 
     /// Tells whether the peer has opened a substream for a named stream.
-    pub(super) fn is_stream(&self, link: usize, at: usize) -> bool {
+    fn is_stream(&self, link: usize, at: usize) -> bool {
         let proposals = &self.links[link].pipes[at].proposals;
         matches!(proposals.first(), Some(ProtocolId::Stream { .. }))
-    }
-
-    /// Settles the name of a substream where the bytes say it.
-    fn rogue_names(
-        &mut self,
-        link: usize,
-        at: usize,
-        side: Side,
-        bytes: &mut BytesMut,
-        trick: Trick,
-    ) {
-        if self.links[link].pipes[at].opener == side {
-            // The answer: whole or not, it begins with its length, or with zero for a refusal.
-            let is_yes = bytes.first() != Some(&0);
-            bytes.clear();
-            if is_yes {
-                self.rogue_opened(link, at, side);
-            } else if let Some(rogue) = &mut self.links[link].rogue {
-                rogue.named.push(at);
-            }
-            return;
-        }
-        let Ok(Some((proposal, len))) = parse_proposal(bytes) else {
-            bytes.clear();
-            return;
-        };
-        let _ = bytes.split_to(len);
-        if let Some(rogue) = &mut self.links[link].rogue {
-            rogue.named.push(at);
-        }
-        let mut answer = BytesMut::new();
-        match proposal {
-            Proposal::Known(id) if trick != Trick::Refuser => emit_acceptance(&id, &mut answer),
-            _ => emit_refusal(&mut answer),
-        }
-        self.put(link, at, side, answer.freeze());
-        if trick == Trick::Resetter {
-            self.reset(link, at, side);
-        }
     }
 }
