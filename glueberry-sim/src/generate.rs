@@ -3,9 +3,10 @@
 
 use crate::plan::{
     Cuts, Disk, Family, HostPlan, Limits, MAX_HOSTS, Manners, Mix, NamingMode, Net, Plan, STREAMS,
-    Step, Trick, What, Wires,
+    Step, What, Wires,
 };
 use crate::rng::{Rng, u64_of};
+use crate::trick::Trick;
 
 /// Sizes of a run that override what the seed would choose.
 #[derive(Clone, Copy, Debug, Default)]
@@ -223,7 +224,7 @@ fn faults(plan: &mut Plan, rng: &mut Rng) {
         (0..plan.hosts.len()).filter(|host| !plan.hosts[*host].is_rogue).collect();
     for by in rogues {
         for _ in 0..rng.range(8, 30) {
-            let (to, trick) = (rng.pick(&honest), rng.pick(&TRICKS));
+            let (to, trick) = (rng.pick(&honest), rng.pick(Trick::ALL));
             let at = rng.below(plan.calm_from);
             plan.step(at, What::Trick { by, to, trick });
         }
@@ -321,30 +322,6 @@ impl Plan {
         self.steps.push(Step { at: at.min(self.calm_from), what });
     }
 }
-
-/// All tricks, for drawing one.
-pub(crate) const TRICKS: [Trick; 20] = [
-    Trick::Garbage,
-    Trick::HugeHandshake,
-    Trick::LongHandshake,
-    Trick::HugeFrame,
-    Trick::HalfFrame,
-    Trick::TwoProtocols,
-    Trick::ManySubstreams,
-    Trick::UnknownStreams,
-    Trick::Silent,
-    Trick::BadRecords,
-    Trick::Replay,
-    Trick::Reflect,
-    Trick::Early,
-    Trick::Chatter,
-    Trick::Resetter,
-    Trick::Refuser,
-    Trick::Deaf,
-    Trick::Slow,
-    Trick::ShortRecord,
-    Trick::Hangup,
-];
 
 /// Kinds of faults that are drawn in `fault`.
 const KINDS: u64 = 19;

@@ -8,12 +8,15 @@ use glueberry_proto::handler::{Handler, Notice};
 use glueberry_proto::{ConnectionId, ConnectionState, DialId, Node, PublicKey, ToNode};
 
 use crate::rng::Rng;
+use crate::trick::Trick;
 
 /// A host: a node with its mail, and a scripted application.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) key: PublicKey,
     pub(crate) is_rogue: bool,
+    /// The trick that it does to a host if that dials it before then.
+    pub(crate) mood: Option<(usize, Trick, u64)>,
     /// Counts the times that it was started.
     pub(crate) life: u64,
     /// Nobody, while it is down or a rogue.
@@ -151,6 +154,7 @@ impl Host {
         Self {
             key,
             is_rogue,
+            mood: None,
             life: 0,
             node: None,
             rng,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use glueberry_proto::testing::Bug;
 
-use crate::check::Violation;
+use crate::check::{Invariant, Violation};
 use crate::generate::{Size, generate};
 use crate::plan::Mix;
 use crate::world::World;
@@ -22,6 +22,11 @@ pub(crate) struct Hunt {
 
 /// Looks for a bug with the seeds of the default mixtures, in turn.
 pub(crate) fn hunt(bug: Bug) -> Hunt {
+    hunt_by(bug, None)
+}
+
+/// Looks for a bug until it breaks this invariant, whatever others it breaks in other runs.
+pub(crate) fn hunt_by(bug: Bug, by: Option<Invariant>) -> Hunt {
     let began = Instant::now();
     for seed in 0..MOST_SEEDS {
         let mix = MIXES[usize::try_from(seed).unwrap_or(0) % MIXES.len()];
@@ -29,7 +34,8 @@ pub(crate) fn hunt(bug: Bug) -> Hunt {
         plan.bug = Some(bug.name().to_owned());
         let violation = World::new(plan, false).run().violation;
         let took = began.elapsed();
-        if let Some(violation) = violation {
+        let is_meant = |one: &Violation| by.is_none_or(|by| by == one.invariant);
+        if let Some(violation) = violation.filter(is_meant) {
             return Hunt { bug, seeds: seed + 1, took, found: Some((mix, seed, violation)) };
         }
         if took > MOST_TIME {

@@ -19,6 +19,8 @@ mod shrink;
 mod simulation;
 mod situation;
 mod trace;
+mod trick;
+mod watch;
 mod world;
 
 #[cfg(test)]

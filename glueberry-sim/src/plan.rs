@@ -9,6 +9,8 @@ use glueberry_proto::testing::Bug;
 use glueberry_proto::{Config, Profile, StreamName};
 use serde::{Deserialize, Serialize};
 
+use crate::trick::Trick;
+
 /// All that decides a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
@@ -219,51 +221,6 @@ pub(crate) enum Disk {
     Lost,
     Torn,
     Flipped,
-}
-
-/// How a rogue breaks the protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) enum Trick {
-    /// Bytes that are no frame and no name.
-    Garbage,
-    /// Announces a handshake message of gigabytes.
-    HugeHandshake,
-    /// Announces a handshake message a little above the limit, and sends it.
-    LongHandshake,
-    /// Announces a frame on a named stream above the limit.
-    HugeFrame,
-    /// Ends a substream within a frame.
-    HalfFrame,
-    /// Uses a second handshake protocol.
-    TwoProtocols,
-    /// Opens more substreams than are allowed, and says nothing.
-    ManySubstreams,
-    /// Opens named streams that nobody has prepared.
-    UnknownStreams,
-    /// Never finalizes.
-    Silent,
-    /// Sends records that don't open.
-    BadRecords,
-    /// Sends the same record twice.
-    Replay,
-    /// Sends the peer's own record back.
-    Reflect,
-    /// Sends records before the handshake is over.
-    Early,
-    /// Says so much in the handshake that no application wants to hear it.
-    Chatter,
-    /// Resets every substream that the peer opens.
-    Resetter,
-    /// Refuses every substream that the peer opens.
-    Refuser,
-    /// Takes a substream and never reads it.
-    Deaf,
-    /// Sends a handshake byte by byte, slowly.
-    Slow,
-    /// Sends an empty frame, which is too short for a record.
-    ShortRecord,
-    /// Closes the connection in the middle of a handshake.
-    Hangup,
 }
 
 impl What {

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use crate::check::{Invariant, Violation};
 use crate::fault::Fired;
-use crate::generate::TRICKS;
 use crate::plan::{Mix, Plan};
 use crate::situation::SITUATIONS;
 use crate::trace::{Kind, NOWHERE, Note};
+use crate::trick::Trick;
 use crate::world::{Outcome, World, event_name, state_name};
 
 /// The sum of many runs.
@@ -54,6 +54,11 @@ impl Failure {
             clash: String::new(),
         });
         Self { seed, arguments, latest: latest(world), violation }
+    }
+
+    /// A run that has not come to an end, so that nothing else is known of it.
+    pub(crate) const fn stuck(violation: Violation, seed: u64, arguments: String) -> Self {
+        Self { seed, arguments, violation, latest: String::new() }
     }
 
     fn text(&self) -> String {
@@ -134,7 +139,7 @@ impl Summary {
             .filter(|(one, count)| **count == 0 && !SEEN_ELSEWHERE.contains(one))
             .map(|(one, _)| one.name())
             .collect();
-        let tricks = TRICKS.iter().map(|trick| trick.name());
+        let tricks = Trick::ALL.iter().map(|trick| trick.name());
         let kinds = FAULTS.iter().copied().chain(tricks);
         never.extend(kinds.filter(|kind| !self.fired.contains_key(kind)));
         never.extend(SITUATIONS.iter().filter(|what| !self.reached.contains_key(*what)));
@@ -244,8 +249,9 @@ pub(crate) fn spoken(note: &Note, plan: &Plan) -> String {
     note.what.text().replace("{a}", &a).replace("{b}", &b)
 }
 
-/// Checked where runs are compared, or at the end of runs that have the matter.
-const SEEN_ELSEWHERE: [Invariant; 2] = [Invariant::Repeats, Invariant::Application];
+/// Checked where runs are compared or looked on at, or at the end of runs that have the matter.
+const SEEN_ELSEWHERE: [Invariant; 3] =
+    [Invariant::Repeats, Invariant::Application, Invariant::Returns];
 
 /// Seeds from which on everything must have been exercised.
 const ENOUGH: u64 = 500;

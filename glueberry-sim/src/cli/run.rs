@@ -1,5 +1,6 @@
 //! Running many seeds on all cores.
 
+use std::convert::Infallible;
 use std::io::Write;
 use std::num::NonZeroU64;
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use clap::Args;
 
 use super::{Shape, say};
 use crate::report::{Failure, Summary};
+use crate::watch::watched;
 use crate::world::World;
 
 #[derive(Debug, Args)]
@@ -64,7 +66,13 @@ impl Run {
         let plan = self.shape.plan(seed);
         let began = Instant::now();
         let mut world = World::new(plan.clone(), false);
-        let outcome = world.run();
+        let stuck = |violation| -> Infallible {
+            let mut lock = summary.lock().unwrap_or_else(|poison| poison.into_inner());
+            lock.fail(Failure::stuck(violation, seed, self.shape.arguments()));
+            say(&lock.text(self.shape.profile, began.elapsed(), 1));
+            std::process::exit(1)
+        };
+        let outcome = watched(&world.pulse(), || world.run(), stuck);
         let mut failed = outcome.violation.is_some();
         let mut lock = summary.lock().unwrap_or_else(|poison| poison.into_inner());
         lock.add(seed, &outcome, began.elapsed());

@@ -9,11 +9,19 @@ use crate::export::{json_lines, page};
 use crate::plan::Plan;
 use crate::report::latest;
 use crate::shrink::shrink;
+use crate::watch::watched;
 use crate::world::World;
 
 pub(super) fn replay(source: &Source) -> Result<ExitCode, CliError> {
     let mut world = World::new(source.plan()?, false);
-    let outcome = world.run();
+    let outcome = watched(
+        &world.pulse(),
+        || world.run(),
+        |violation| {
+            say(&format!("{violation}\n"));
+            std::process::exit(1)
+        },
+    );
     let code = match &outcome.violation {
         Some(violation) => {
             say(&format!("{violation}\n{}", latest(&world)));

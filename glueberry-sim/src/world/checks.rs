@@ -21,6 +21,8 @@ pub(super) struct Grounds {
     is_ours: bool,
     /// The end of a session is on its way to the node, which still counts it.
     has_unheard: bool,
+    /// The peer says that it has the node's own key.
+    pub(super) claims_own_key: bool,
     sessions: usize,
     sessions_of_pair: usize,
 }
@@ -218,6 +220,7 @@ impl World {
         Grounds {
             is_ours: matches!(origin, Origin::Dialled(_)),
             has_unheard: !state.mail.is_empty(),
+            claims_own_key: false,
             sessions: state.links.len(),
             sessions_of_pair: self.links_between(host, other).len(),
         }
@@ -254,6 +257,7 @@ impl World {
             RefuseReason::Blacklisted => state.banned[other].is_some(),
             RefuseReason::ShuttingDown => state.is_stopping,
             RefuseReason::WrongPeer => state.app.was_misled,
+            RefuseReason::OwnKey => grounds.claims_own_key,
             _ => false,
         };
         self.checks.hold(Invariant::RefusedForReason, (self.now, host), holds, || {

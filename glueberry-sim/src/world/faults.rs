@@ -2,6 +2,7 @@
 
 use glueberry_proto::ConnectionLost;
 
+use super::rogue::OVER;
 use super::{Wake, World};
 use crate::host::Flow;
 use crate::link::Standing;
@@ -315,7 +316,7 @@ impl World {
         for link in 0..self.links.len() {
             for side in [0, 1] {
                 if self.hosts[self.links[link].ends[side].host].is_rogue {
-                    self.rogue_goes_on(link, side, 2);
+                    self.rogue_goes_on(link, side, OVER);
                 }
             }
         }

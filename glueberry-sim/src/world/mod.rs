@@ -34,6 +34,8 @@ use crate::plan::{Plan, stream_names};
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::trace::{Kind, NOWHERE, Note, Trace};
+use crate::trick::Trick;
+use crate::watch::Pulse;
 
 /// A run in progress.
 #[derive(Debug)]
@@ -53,6 +55,7 @@ pub(crate) struct World {
     model: Model,
     checks: Checks,
     trace: Trace,
+    pulse: Arc<Pulse>,
     witness: Witness,
     programs: Option<Programs>,
     program_sent: u64,
@@ -104,6 +107,8 @@ pub(crate) enum Wake {
     Acknowledge(usize, usize, Side),
     /// A rogue goes on with its trick.
     Rogue(usize, Side, u64),
+    /// A rogue goes on with a trick that takes several connections, so many times more.
+    Ruse(usize, usize, Trick, u64),
 }
 
 /// A machine that was given an input.
@@ -159,6 +164,7 @@ impl World {
             model: Model::default(),
             checks: Checks::new(),
             trace: Trace::new(count, keeps_trace),
+            pulse: Arc::default(),
             witness: Witness::new(aead),
             programs: None,
             program_sent: 0,
@@ -223,6 +229,11 @@ impl World {
         self.checks.violation()
     }
 
+    /// Returns what tells another thread that the run moves.
+    pub(crate) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
     /// Returns what happened.
     pub(crate) const fn trace(&self) -> &Trace {
         &self.trace
@@ -234,6 +245,7 @@ impl World {
         {
             self.now = at;
             self.pops += 1;
+            self.pulse.beat(at, self.host_of(wake).unwrap_or(0));
             self.wake(wake);
             self.look();
         }
@@ -274,7 +286,8 @@ impl World {
             Wake::Read(link, pipe, side) => self.read(link, pipe, side),
             Wake::Stopped(link, pipe, side) => self.stopped(link, pipe, side),
             Wake::Acknowledge(link, pipe, side) => self.acknowledge(link, pipe, side),
-            Wake::Rogue(link, side, step) => self.rogue_goes_on(link, side, step),
+            Wake::Rogue(link, side, act) => self.rogue_goes_on(link, side, act),
+            Wake::Ruse(by, to, trick, left) => self.ruse(by, to, trick, left),
         }
     }
 

@@ -69,10 +69,10 @@ impl World {
     }
 
     /// Returns the host that does something then.
-    fn host_of(&self, wake: Wake) -> Option<usize> {
+    pub(super) fn host_of(&self, wake: Wake) -> Option<usize> {
         match wake {
             Wake::Step(_) | Wake::Heal(_) | Wake::Again(..) | Wake::Restart(_) => None,
-            Wake::Idle(..) => None,
+            Wake::Idle(..) | Wake::Ruse(..) => None,
             Wake::Node(host, _)
             | Wake::Mail(host, _)
             | Wake::Events(host, _)

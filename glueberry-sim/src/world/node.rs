@@ -239,20 +239,28 @@ impl World {
             return self.hang_up(link, side, 0);
         }
         let other = self.links[link].ends[1 - side].host;
-        let peer = self.hosts[other].key;
+        let is_lookalike = self.is_lookalike(link);
+        let peer = self.hosts[if is_lookalike { host } else { other }].key;
         let naming = self.links[link].naming;
         if let Origin::Dialled(dial) = origin {
             self.hosts[host].dials.remove(&dial);
         }
         let now = self.at();
         let before = self.state(host, other);
-        let expected = self.expected_refusals(host, other, origin);
+        let mut expected = self.expected_refusals(host, other, origin);
+        expected.claims_own_key = is_lookalike;
         let Some(node) = self.hosts[host].node.as_mut() else {
             return;
         };
         let admission = node.handle_connection(now, NewConnection { peer, origin, naming });
         let is_accepted = matches!(admission, Admission::Accept(_));
         self.input_of_node(host, Kind::Connection, (u64_of(other), u64::from(is_accepted)));
+        self.checks.hold(
+            Invariant::Answer,
+            (self.now, host),
+            !(is_lookalike && is_accepted),
+            || ("the peer claims the node's own key".into(), "it was admitted".into()),
+        );
         match admission {
             Admission::Accept(session) => {
                 let id = session.connection();

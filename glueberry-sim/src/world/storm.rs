@@ -57,7 +57,7 @@ impl World {
         }
     }
 
-    fn cancel_reconnection(&mut self, host: usize, peer: usize) {
+    pub(super) fn cancel_reconnection(&mut self, host: usize, peer: usize) {
         let (now, key) = (self.at(), self.hosts[peer].key);
         let Some(node) = self.hosts[host].node.as_mut() else {
             return;

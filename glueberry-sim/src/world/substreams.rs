@@ -211,7 +211,7 @@ impl World {
     }
 
     /// Lets a writer hear that nobody reads its half any more.
-    fn refuse_half(&mut self, link: usize, at: usize, writer: Side) {
+    pub(super) fn refuse_half(&mut self, link: usize, at: usize, writer: Side) {
         let hears = self.arrival(link, 1 - writer, 0);
         self.links[link].pipes[at].halves[1 - writer].stopped = Some(hears);
         self.queue.push(hears, Wake::Stopped(link, at, writer));

@@ -1,0 +1,117 @@
+//! Frames that are none: wrong lengths, and ends where none may be.
+
+use bytes::{BufMut, Bytes};
+use glueberry_proto::Profile;
+use glueberry_proto::wire::{MAX_TRAILING_LEN, varint};
+
+use super::Purpose;
+use super::speech::{By, Ending, Speech};
+use crate::link::Side;
+use crate::trick::Trick;
+use crate::world::World;
+
+/// Tells whether a trick breaks frames.
+pub(super) const fn is_about(trick: Trick) -> bool {
+    matches!(
+        trick,
+        Trick::HugeFrame
+            | Trick::PaddedLength
+            | Trick::HalfFrame
+            | Trick::BrokenFrame
+            | Trick::CreepingFrame
+    ) || can_be_in_handshake(trick)
+}
+
+/// Tells whether the frame may as well be one of the handshake.
+pub(super) const fn can_be_in_handshake(trick: Trick) -> bool {
+    matches!(
+        trick,
+        Trick::EndlessFrame
+            | Trick::OverflowingLength
+            | Trick::NoLength
+            | Trick::LongerInside
+            | Trick::Trailer
+            | Trick::HalfHeader
+    )
+}
+
+/// Returns a frame that is broken, where frames of so many bytes are allowed.
+pub(super) fn speech(trick: Trick, profile: Profile, limit: usize) -> Speech {
+    let mut speech = Speech { offends: Some(By::Bytes), ..Speech::default() };
+    let out = &mut speech.bytes;
+    match trick {
+        Trick::HugeFrame => profile.framing().emit_header(limit + 1, out),
+        Trick::EndlessFrame if profile == Profile::V1 => out.put_u32(u32::MAX),
+        Trick::EndlessFrame => varint::emit(u64::MAX, out),
+        Trick::OverflowingLength => out.put_bytes(0xff, 11),
+        Trick::NoLength => out.put_u8(0),
+        Trick::LongerInside => {
+            varint::emit(10, out);
+            varint::emit(200, out);
+            out.put_bytes(7, 8);
+        }
+        Trick::Trailer => {
+            let trailer = MAX_TRAILING_LEN + 1;
+            varint::emit(31 + crate::rng::u64_of(trailer), out);
+            varint::emit(30, out);
+            out.put_bytes(7, 30 + trailer);
+        }
+        Trick::HalfHeader => {
+            // Two bytes of four, or the outer length and a byte of the inner one.
+            match profile {
+                Profile::V1 => out.put_bytes(0, 2),
+                _ => out.put_slice(&[200, 1, 0x80]),
+            }
+            speech.offends = Some(By::End);
+            speech.ending = Ending::Finish;
+        }
+        Trick::HalfFrame | Trick::BrokenFrame => {
+            let is_clean = trick == Trick::HalfFrame;
+            profile.framing().emit_header(100, out);
+            out.put_bytes(1, 50);
+            speech.offends = is_clean.then_some(By::End);
+            speech.ending = if is_clean { Ending::Finish } else { Ending::Reset };
+        }
+        Trick::CreepingFrame => {
+            profile.framing().emit_header(limit, out);
+            speech.offends = None;
+        }
+        _ => speech.offends = None,
+    }
+    speech
+}
+
+/// Returns what [`speech`] does for messages of so many bytes; a frame that is only strange has a
+/// record that is as it should be.
+pub(super) fn speech_around(trick: Trick, profile: Profile, limit: usize, record: &[u8]) -> Speech {
+    let mut speech = speech(trick, profile, limit + OVERHEAD);
+    if trick == Trick::PaddedLength {
+        let inner = padded(record.len());
+        speech.bytes.put_slice(&padded(record.len() + inner.len()));
+        speech.bytes.put_slice(&inner);
+        speech.bytes.put_slice(record);
+    }
+    speech
+}
+
+impl World {
+    /// Sends one more byte of a frame that never ends.
+    pub(super) fn creep(&mut self, link: usize, side: Side) {
+        let rogue = self.links[link].rogue.as_ref();
+        let stream = rogue.and_then(|rogue| {
+            rogue.opened.iter().find(|(_, what)| *what == Purpose::Stream).map(|(pipe, _)| *pipe)
+        });
+        if let Some(at) = stream {
+            self.put(link, at, side, Bytes::from_static(&[7]));
+        }
+    }
+}
+
+/// Returns a length below 2¹⁴ as a varint with two bytes more than it needs.
+fn padded(len: usize) -> [u8; 4] {
+    let low = |shift: usize| u8::try_from(len >> shift & 0x7f).unwrap_or(0) | 0x80;
+    [low(0), low(7), 0x80, 0]
+}
+
+/// What a record adds to its message.
+const OVERHEAD: usize = 28;

@@ -1,0 +1,314 @@
+//! Peers that break the protocol: scripts that speak on the wire by themselves.
+//!
+//! What each of them does, `trick.rs` says in a line. Here is when it does it; the other files have
+//! what it says and how it opens, ends and drops things, by what of the protocol it abuses.
+
+mod blame;
+mod connections;
+mod frames;
+mod handshake;
+mod names;
+mod records;
+mod speech;
+mod substreams;
+
+use glueberry_proto::{Profile, ProtocolId};
+
+use self::blame::Offence;
+use super::{Wake, World};
+use crate::host::Flow;
+use crate::link::{Side, Standing};
+use crate::plan::Wires;
+use crate::trick::{PASSIVE, Trick};
+
+/// What a script knows of its connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Rogue {
+    pub(crate) trick: Trick,
+    profile: Profile,
+    /// Of each substream that it has opened: what for.
+    opened: Vec<(usize, Purpose)>,
+    /// Substreams whose name is settled.
+    named: Vec<usize>,
+    /// Where the protocol is broken for all to see, once that is written.
+    offence: Option<Offence>,
+    /// Messages that it has sealed as it should, and that may be delivered once each.
+    sealed: u64,
+    delivered: u64,
+    /// It has done its trick, which was counted.
+    is_done: bool,
+    /// It is a part of the trick on another connection.
+    is_second: bool,
+    /// It does on the handshake substream what it could do on a stream, or beside it.
+    spoils_handshake: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Handshake,
+    Stream,
+    /// Another stream than the first.
+    OtherStream,
+    Junk,
+}
+
+impl World {
+    pub(in crate::world) fn rogue_arrives(&mut self, link: usize, side: Side) {
+        let [by, victim] = [side, 1 - side].map(|side| self.links[link].ends[side].host);
+        if self.links[link].rogue.is_none() {
+            // Somebody has dialled it.
+            let trick = self.mood(by, victim);
+            let trick = trick.unwrap_or_else(|| self.links[link].rng.pick(PASSIVE));
+            self.be_rogue(link, victim, trick, false);
+        }
+        self.links[link].ends[side].standing = Standing::Open;
+        let Some(rogue) = &self.links[link].rogue else {
+            return;
+        };
+        let (trick, hello) = (rogue.trick, ProtocolId::Handshake(rogue.profile));
+        if side == 0 && shakes_hands(trick) {
+            self.rogue_open(link, side, hello, Purpose::Handshake);
+        }
+        if is_talked_to(trick) {
+            let (to, left, size, is_parked) = (by, 2, 400, false);
+            let flow =
+                Flow { to, stream: 0, count: 10, burst: 2, left, size, every: 100_000, is_parked };
+            self.begin_flow(victim, flow);
+        }
+        self.rogue_connected(link, side, trick);
+        let soon = self.now + 10 * self.plan.net.delay + 100_000;
+        self.queue.push(soon, Wake::Rogue(link, side, SOON));
+        self.queue.push(self.now + AFTER_HANDSHAKE, Wake::Rogue(link, side, ESTABLISHED));
+        self.queue.push(self.now + ENOUGH, Wake::Rogue(link, side, OVER));
+    }
+
+    /// The end of a connection belongs to a rogue from now on.
+    fn be_rogue(&mut self, link: usize, victim: usize, trick: Trick, is_second: bool) {
+        let profile = self.profile_for(victim, trick);
+        let spoils_handshake = self.links[link].rng.chance(400);
+        self.links[link].rogue = Some(Rogue {
+            trick,
+            profile,
+            opened: Vec::new(),
+            named: Vec::new(),
+            offence: None,
+            sealed: 0,
+            delivered: 0,
+            is_done: false,
+            is_second,
+            spoils_handshake,
+        });
+    }
+
+    /// Returns a profile that a host speaks, and in which a trick can be done if there is one.
+    fn profile_for(&self, host: usize, trick: Trick) -> Profile {
+        match self.plan.hosts[host].wires {
+            Wires::Document => Profile::V1,
+            Wires::Both if trick.is_possible(Profile::V1) => Profile::V1,
+            Wires::Both | Wires::Go | Wires::BothGoFirst => Profile::V1Go,
+        }
+    }
+
+    /// The next act: at once, after the handshake, some more of it, at the end.
+    pub(in crate::world) fn rogue_goes_on(&mut self, link: usize, side: Side, act: u64) {
+        let Some(rogue) = &self.links[link].rogue else {
+            return;
+        };
+        let (trick, is_second) = (rogue.trick, rogue.is_second);
+        if self.links[link].ends[side].standing != Standing::Open {
+            return;
+        }
+        match act {
+            OVER => self.rogue_leaves(link, side),
+            SOON => {
+                self.rogue_begins(link, side, trick);
+                self.rogue_drops(link, side, trick);
+            }
+            ESTABLISHED if is_second => {}
+            ESTABLISHED => self.rogue_is_settled(link, side, trick),
+            round => self.rogue_round(link, side, trick, round - ROUNDS),
+        }
+    }
+
+    /// While the handshake is held.
+    fn rogue_begins(&mut self, link: usize, side: Side, trick: Trick) {
+        let (stream, profile) = (self.stream_id(0), self.rogue_profile(link));
+        match trick {
+            Trick::ManySubstreams => {
+                for _ in 0..70 {
+                    self.rogue_open(link, side, stream.clone(), Purpose::Junk);
+                }
+                self.deed(link);
+            }
+            Trick::Early | Trick::Hasty | Trick::NoHandshake => {
+                self.rogue_open(link, side, stream, Purpose::Stream);
+            }
+            Trick::TwoProtocols => {
+                let other = match profile {
+                    Profile::V1 => Profile::V1Go,
+                    _ => Profile::V1,
+                };
+                self.rogue_open(link, side, ProtocolId::Handshake(other), Purpose::Junk);
+                self.deed(link);
+            }
+            Trick::SecondHandshake => {
+                self.rogue_open(link, side, ProtocolId::Handshake(profile), Purpose::Junk);
+                self.deed(link);
+            }
+            Trick::FutureProtocol => {
+                self.rogue_open(link, side, ProtocolId::HandshakeV2, Purpose::Junk);
+                self.deed(link);
+            }
+            Trick::UnknownStreams
+            | Trick::LongStreamName
+            | Trick::EmptyName
+            | Trick::LongName
+            | Trick::BinaryName
+            | Trick::HalfName => self.name_badly(link, side, trick),
+            Trick::NameBomb | Trick::CreepingNames | Trick::ProbeFlood => {
+                self.rogue_again(link, side, trick, rounds(trick));
+            }
+            _ => {}
+        }
+    }
+
+    /// Once the handshake is over, unless the peer takes its time.
+    fn rogue_is_settled(&mut self, link: usize, side: Side, trick: Trick) {
+        let profile = self.rogue_profile(link);
+        match trick {
+            Trick::LateHandshake => {
+                self.rogue_open(link, side, ProtocolId::Handshake(profile), Purpose::Junk);
+                self.deed(link);
+            }
+            Trick::TalksOn => self.talk_on(link, side),
+            Trick::Quiet => self.deed(link),
+            Trick::Churn | Trick::AbortedSubstreams => {
+                self.rogue_again(link, side, trick, rounds(trick));
+            }
+            Trick::MuteProbes | Trick::FalseProbes => self.connect_beside(link, side, trick),
+            Trick::Rejoiner => {
+                self.deed(link);
+                self.rogue_leaves(link, side);
+            }
+            _ if speech::is_on_stream(trick) && !self.spoils_handshake(link, trick) => {
+                self.rogue_open(link, side, self.stream_id(0), Purpose::Stream);
+            }
+            _ => {}
+        }
+        if trick == Trick::ReplayElsewhere {
+            self.rogue_open(link, side, self.stream_id(1), Purpose::OtherStream);
+        }
+    }
+
+    /// A trick that is done bit by bit goes on, so many times more.
+    fn rogue_round(&mut self, link: usize, side: Side, trick: Trick, left: u64) {
+        let done = rounds(trick).saturating_sub(left);
+        match trick {
+            Trick::NameBomb => self.bomb_names(link, side, done),
+            Trick::CreepingNames => self.creep_names(link, side, done),
+            Trick::CreepingFrame => self.creep(link, side),
+            Trick::ProbeFlood => {
+                for _ in 0..10 {
+                    self.rogue_open(link, side, ProtocolId::Probe, Purpose::Junk);
+                }
+                self.deed(link);
+            }
+            Trick::Churn | Trick::AbortedSubstreams => self.churn(link, side, trick),
+            _ => return,
+        }
+        if left > 1 && !self.is_calm {
+            self.rogue_again(link, side, trick, left - 1);
+        }
+    }
+
+    /// Has another round come, of so many.
+    fn rogue_again(&mut self, link: usize, side: Side, trick: Trick, left: u64) {
+        let pause = match trick {
+            Trick::CreepingNames | Trick::CreepingFrame => 1_000_000,
+            _ => 200_000,
+        };
+        self.queue.push(self.now + pause, Wake::Rogue(link, side, ROUNDS + left));
+    }
+
+    // ---- what all scripts need ----------------------------------------------------------------
+
+    /// The trick is done: it is counted, once per connection.
+    fn deed(&mut self, link: usize) {
+        if let Some(rogue) = &mut self.links[link].rogue
+            && !std::mem::replace(&mut rogue.is_done, true)
+        {
+            self.faults.fire(rogue.trick.name());
+        }
+    }
+
+    fn stream_id(&self, stream: usize) -> ProtocolId {
+        Profile::V1.stream_id(self.streams[stream].clone())
+    }
+
+    fn rogue_profile(&self, link: usize) -> Profile {
+        self.links[link].rogue.as_ref().map_or(Profile::V1, |rogue| rogue.profile)
+    }
+
+    fn trick(&self, link: usize) -> Option<Trick> {
+        self.links[link].rogue.as_ref().map(|rogue| rogue.trick)
+    }
+
+    /// Returns the substream that the rogue has opened for the handshake.
+    fn rogue_handshake(&self, link: usize) -> Option<usize> {
+        let rogue = self.links[link].rogue.as_ref()?;
+        let own = rogue.opened.iter().find(|(_, purpose)| *purpose == Purpose::Handshake);
+        own.map(|(pipe, _)| *pipe).filter(|pipe| rogue.named.contains(pipe))
+    }
+
+    /// Tells whether it is the handshake substream on which this trick is done.
+    fn spoils_handshake(&self, link: usize, trick: Trick) -> bool {
+        let is_either = frames::can_be_in_handshake(trick) || trick == Trick::TwoProtocols;
+        is_either && self.links[link].rogue.as_ref().is_some_and(|rogue| rogue.spoils_handshake)
+    }
+}
+
+/// Tells whether a rogue that dials opens a handshake.
+const fn shakes_hands(trick: Trick) -> bool {
+    !matches!(
+        trick,
+        Trick::NoHandshake
+            | Trick::IdleDuplicates
+            | Trick::PendingDial
+            | Trick::HeldBack
+            | Trick::WrongAnswer
+    )
+}
+
+/// Tells whether the peer has something to say to a rogue, or the trick would be none.
+const fn is_talked_to(trick: Trick) -> bool {
+    matches!(
+        trick,
+        Trick::Reflect
+            | Trick::Deaf
+            | Trick::Resetter
+            | Trick::Refuser
+            | Trick::Stopper
+            | Trick::HalfCloser
+            | Trick::Unanswering
+    )
+}
+
+/// How often a trick that is done bit by bit goes on.
+const fn rounds(trick: Trick) -> u64 {
+    match trick {
+        Trick::NameBomb | Trick::ProbeFlood => 12,
+        Trick::CreepingFrame => 25,
+        _ => 15,
+    }
+}
+
+/// Acts, as they are numbered: what comes behind them counts rounds that are left.
+const SOON: u64 = 0;
+const ESTABLISHED: u64 = 1;
+pub(super) const OVER: u64 = 2;
+const ROUNDS: u64 = 10;
+
+/// Microseconds after which the handshake is over with all but the slowest applications.
+const AFTER_HANDSHAKE: u64 = 8_000_000;
+/// Microseconds after which a rogue hangs up.
+const ENOUGH: u64 = 40_000_000;

@@ -1,0 +1,191 @@
+//! The substreams of a rogue: how they are opened, read and ended.
+
+use bytes::BytesMut;
+use glueberry_proto::wire::emit_proposal;
+use glueberry_proto::{Naming, ProtocolId};
+
+use super::Purpose;
+use super::names::{Answer, wrong_name};
+use crate::link::{Pipe, Side, Stage, Standing};
+use crate::trick::Trick;
+use crate::world::{Wake, World};
+
+impl World {
+    // ---- opening ------------------------------------------------------------------------------
+
+    pub(super) fn rogue_open(
+        &mut self,
+        link: usize,
+        side: Side,
+        id: ProtocolId,
+        purpose: Purpose,
+    ) -> usize {
+        let at = self.links[link].pipes.len();
+        self.links[link].pipes.push(Pipe::new(side, None, vec![id.clone()]));
+        if let Some(rogue) = &mut self.links[link].rogue {
+            rogue.opened.push((at, purpose));
+        }
+        if self.links[link].naming == Naming::Preamble {
+            let mut preamble = BytesMut::new();
+            emit_proposal(&id, &mut preamble);
+            self.put(link, at, side, preamble.freeze());
+            if matches!(self.trick(link), Some(Trick::Garbage | Trick::Hasty)) {
+                self.rogue_opened(link, at, side);
+            }
+        } else {
+            self.send(link, Wake::Offer(link, at));
+        }
+        at
+    }
+
+    /// A substream that the rogue has opened is agreed, or not.
+    pub(in crate::world) fn rogue_answered(
+        &mut self,
+        link: usize,
+        at: usize,
+        side: Side,
+        is_yes: bool,
+    ) {
+        let is_here = self.links[link].ends[side].standing == Standing::Open;
+        if is_here && is_yes && self.links[link].pipes[at].stage == Stage::Accepted {
+            self.links[link].pipes[at].stage = Stage::Open;
+            self.rogue_opened(link, at, side);
+            self.read_later(link, at, side, self.now);
+        }
+    }
+
+    /// A substream of the peer reaches the rogue, where the transport negotiates names.
+    pub(in crate::world) fn rogue_offered(&mut self, link: usize, at: usize) {
+        let (Some(trick), profile) = (self.trick(link), self.rogue_profile(link)) else {
+            return;
+        };
+        let Some(pipe) = self.links[link].pipes.get(at) else {
+            return;
+        };
+        let own = ProtocolId::Handshake(profile);
+        let proposal =
+            pipe.proposals.iter().find(|one| **one == own).or_else(|| pipe.proposals.first());
+        let (acceptor, proposal) = (1 - pipe.opener, proposal.cloned());
+        let answer = self.rogue_answer(link, proposal.as_ref());
+        if answer == Answer::Silence {
+            return;
+        }
+        let is_yes = answer != Answer::No;
+        let pipe = &mut self.links[link].pipes[at];
+        pipe.agreed = if answer == Answer::Wrong { Some(wrong_name()) } else { proposal };
+        pipe.stage = if is_yes { Stage::Accepted } else { Stage::Dead };
+        if let Some(rogue) = &mut self.links[link].rogue {
+            rogue.named.push(at);
+        }
+        self.send(link, Wake::Answer(link, at, is_yes));
+        if answer == Answer::Yes {
+            self.rogue_agreed(link, at, acceptor, trick);
+        }
+    }
+
+    /// The rogue has agreed on a substream of the peer.
+    pub(super) fn rogue_agreed(&mut self, link: usize, at: usize, side: Side, trick: Trick) {
+        match trick {
+            Trick::Resetter => self.reset(link, at, side),
+            Trick::Stopper => self.rogue_stops(link, at, side),
+            Trick::HalfCloser => self.rogue_ends(link, at, side),
+            Trick::LeavesOnGrant => self.rogue_leaves(link, side),
+            Trick::Silent => {}
+            _ => return,
+        }
+        self.deed(link);
+    }
+
+    // ---- ending -------------------------------------------------------------------------------
+
+    /// The rogue ends its half of a substream, behind what it has said.
+    pub(super) fn rogue_ends(&mut self, link: usize, at: usize, side: Side) {
+        let end = self.arrival(link, side, 0);
+        let half = &mut self.links[link].pipes[at].halves[1 - side];
+        let end = half.last.max(end);
+        half.fin = Some(end);
+        half.is_shut = true;
+        self.read_later(link, at, 1 - side, end);
+    }
+
+    /// The rogue refuses to read a substream, and keeps its own half open.
+    fn rogue_stops(&mut self, link: usize, at: usize, side: Side) {
+        let half = &mut self.links[link].pipes[at].halves[side];
+        half.is_over = true;
+        half.drop_all();
+        self.refuse_half(link, at, 1 - side);
+    }
+
+    /// Opens a stream several times, and ends it at once or as soon as it is agreed.
+    pub(super) fn churn(&mut self, link: usize, side: Side, trick: Trick) {
+        for number in 0..4 {
+            let at = self.rogue_open(link, side, self.stream_id(0), Purpose::Stream);
+            if number % 2 == 0 {
+                match trick {
+                    Trick::Churn => self.rogue_ends(link, at, side),
+                    _ => self.reset(link, at, side),
+                }
+            }
+        }
+        self.deed(link);
+    }
+
+    // ---- reading ------------------------------------------------------------------------------
+
+    /// Reads what the peer has written, and answers in the rogue's way.
+    pub(in crate::world) fn rogue_reads(&mut self, link: usize, at: usize, side: Side) {
+        let now = self.now;
+        if self.links[link].ends[side].standing != Standing::Open {
+            return;
+        }
+        let Some(trick) = self.trick(link) else {
+            return;
+        };
+        let pipe = &self.links[link].pipes[at];
+        let is_negotiated = self.links[link].naming == Naming::Negotiated;
+        if is_negotiated && pipe.opener == side && pipe.stage != Stage::Open {
+            // The answer comes first.
+            return;
+        }
+        if trick == Trick::Deaf && self.is_named(link, at) {
+            return self.deed(link);
+        }
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = self.links[link].pipes[at].halves[side].take(now) {
+            bytes.extend_from_slice(&piece);
+        }
+        if !self.is_named(link, at) && !bytes.is_empty() {
+            self.rogue_names(link, at, side, &mut bytes, trick);
+        }
+        if trick == Trick::Reflect && self.is_stream(link, at) && !bytes.is_empty() {
+            self.deed(link);
+            self.put(link, at, side, bytes.freeze());
+        }
+        let Some(pipe) = self.links[link].pipes.get_mut(at) else {
+            return;
+        };
+        let half = &mut pipe.halves[side];
+        let (is_ended, is_wanted) = (half.fin.is_some_and(|fin| fin <= now), half.wants_write);
+        if is_ended && !half.is_acknowledged {
+            half.is_acknowledged = true;
+            half.is_over = true;
+            self.send(link, Wake::Acknowledge(link, at, 1 - side));
+        } else if is_wanted && !half.is_shut && !std::mem::replace(&mut half.write_is_due, true) {
+            self.send(link, Wake::Write(link, at, 1 - side));
+        }
+        let half = &self.links[link].pipes[at].halves[side];
+        if let Some(next) = half.next().filter(|next| *next > now) {
+            self.read_later(link, at, side, next);
+        }
+    }
+
+    fn is_named(&self, link: usize, at: usize) -> bool {
+        self.links[link].rogue.as_ref().is_some_and(|rogue| rogue.named.contains(&at))
+    }
+
+    /// Tells whether the peer has opened a substream for a named stream.
+    fn is_stream(&self, link: usize, at: usize) -> bool {
+        let proposals = &self.links[link].pipes[at].proposals;
+        matches!(proposals.first(), Some(ProtocolId::Stream { .. }))
+    }
+}
