@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::book::AddError;
+use crate::config::ConfigError;
 use crate::crypto::{AgreementError, PublicKey};
 use crate::wire::{FrameError, StreamName};
 
@@ -247,6 +248,18 @@ pub enum ConnectError {
     /// The node is shutting down.
     #[error("node is shutting down")]
     ShuttingDown,
+}
+
+/// Why nothing was noted about a peer. The node is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoteError {
+    /// The reconnect policy cannot work.
+    #[error(transparent)]
+    Policy(#[from] ConfigError),
+    /// A limit of the configuration is reached.
+    #[error("limit reached: {0}")]
+    LimitReached(&'static str),
 }
 
 /// Why a peer was not added. The node is as it was.

@@ -195,7 +195,7 @@ pub use config::duration;
 pub use config::{Config, ConfigError, Problem};
 pub use crypto::{Identity, PublicKey};
 pub use error::{
-    AddPeerError, CloseReason, ConnectError, ConnectionLost, DialError, FinalizeError,
+    AddPeerError, CloseReason, ConnectError, ConnectionLost, DialError, FinalizeError, NoteError,
     PeerMisbehaved, PrepareError, RecordError, RefuseReason, SendError,
 };
 pub use id::{ConnectionId, DialId, SubstreamId};

@@ -7,8 +7,8 @@ use glueberry_proto::book::{AddError, BlacklistError, MetadataError};
 use glueberry_proto::crypto::AgreementError;
 use glueberry_proto::greeting::RejectReason;
 use glueberry_proto::{
-    AddPeerError, CloseReason, ConfigError, ConnectError, DialError, FinalizeError, PrepareError,
-    RecordError, SendError, StateReason,
+    AddPeerError, CloseReason, ConfigError, ConnectError, DialError, FinalizeError, NoteError,
+    PrepareError, RecordError, SendError, StateReason,
 };
 use libp2p_identity::PeerId;
 
@@ -374,6 +374,15 @@ impl From<ConnectError> for Error {
             _ => ErrorCode::LimitReached,
         };
         Self::because(code, error)
+    }
+}
+
+impl From<NoteError> for Error {
+    fn from(error: NoteError) -> Self {
+        match error {
+            NoteError::Policy(error) => error.into(),
+            _ => Self::because(ErrorCode::LimitReached, error),
+        }
     }
 }
 

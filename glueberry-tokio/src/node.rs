@@ -196,25 +196,27 @@ impl Node {
     ///
     /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey),
     /// [`InvalidConfig`](ErrorCode::InvalidConfig) if the policy cannot work,
-    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    /// [`LimitReached`](ErrorCode::LimitReached), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn set_reconnect_policy(
         &self,
         peer: PeerId,
         policy: Option<ReconnectPolicy>,
     ) -> Result<(), Error> {
         let key = key_of(peer)?;
-        policy.as_ref().map_or(Ok(()), ReconnectPolicy::check)?;
-        self.core(move |core, now| core.set_reconnect_policy(now, key, policy)).await
+        self.core(move |core, now| core.set_reconnect_policy(now, key, policy)).await??;
+        Ok(())
     }
 
     /// Protects a peer from being pruned when there are too many sessions, or no longer does.
     ///
     /// # Errors
     ///
-    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey), [`NodeStopped`](ErrorCode::NodeStopped).
+    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey),
+    /// [`LimitReached`](ErrorCode::LimitReached), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn protect(&self, peer: PeerId, is_protected: bool) -> Result<(), Error> {
         let key = key_of(peer)?;
-        self.core(move |core, now| core.protect(now, key, is_protected)).await
+        self.core(move |core, now| core.protect(now, key, is_protected)).await??;
+        Ok(())
     }
 
     /// Dials every peer in the address book that is Disconnected, not banned and has an address, a

@@ -26,7 +26,7 @@ pub use self::status::PeerStatus;
 use crate::book::Book;
 use crate::config::{Config, ConfigError};
 use crate::crypto::{Aead, Identity, PublicKey, default_aead};
-use crate::error::{CloseReason, ConnectError, DialError};
+use crate::error::{CloseReason, ConnectError, DialError, NoteError};
 use crate::id::{ConnectionId, Counter, DialId};
 use crate::message::{FromNode, FromSession, ToNode, ToSession};
 use crate::seed::{Generator, Seed};
@@ -220,28 +220,38 @@ impl Node {
     }
 
     /// Sets when this peer is dialled again, in place of the configured policy; `None` goes back to
-    /// that. Counts from the next loss on. A policy that would not pass its
-    /// [check](ReconnectPolicy::check) dials without a pause.
+    /// that. Counts from the next loss on.
+    ///
+    /// # Errors
+    ///
+    /// [`NoteError::Policy`] if the policy does not pass its [check](ReconnectPolicy::check), and
+    /// [`NoteError::LimitReached`] if the node holds a state for as many other peers as it may.
     pub fn set_reconnect_policy(
         &mut self,
         now: Instant,
         peer: PublicKey,
         policy: Option<ReconnectPolicy>,
-    ) {
+    ) -> Result<(), NoteError> {
         self.handle_timeout(now);
-        if policy.is_some() || self.peers.get(peer).is_some() {
-            self.peers.get_or_insert(peer).policy = policy;
+        if let Some(policy) = &policy {
+            policy.check()?;
         }
-        self.settle();
+        self.note(peer, policy.is_some(), |peer| peer.policy = policy)
     }
 
     /// Protects a peer from being pruned, or no longer does.
-    pub fn protect(&mut self, now: Instant, peer: PublicKey, is_protected: bool) {
+    ///
+    /// # Errors
+    ///
+    /// [`NoteError::LimitReached`] if the node holds a state for as many other peers as it may.
+    pub fn protect(
+        &mut self,
+        now: Instant,
+        peer: PublicKey,
+        is_protected: bool,
+    ) -> Result<(), NoteError> {
         self.handle_timeout(now);
-        if is_protected || self.peers.get(peer).is_some() {
-            self.peers.get_or_insert(peer).is_protected = is_protected;
-        }
-        self.settle();
+        self.note(peer, is_protected, |peer| peer.is_protected = is_protected)
     }
 
     /// Ends everything and admits nothing more; [`is_idle`](Self::is_idle) tells when it is done.
@@ -338,6 +348,26 @@ impl Node {
     }
 
     // ---- parts --------------------------------------------------------------------------------
+
+    /// Notes something about a peer; only what is worth it makes a peer known that is not.
+    fn note(
+        &mut self,
+        key: PublicKey,
+        is_worth_it: bool,
+        what: impl FnOnce(&mut Peer),
+    ) -> Result<(), NoteError> {
+        if self.peers.get(key).is_none() {
+            if !is_worth_it {
+                return Ok(());
+            }
+            if self.peers.len() >= self.config.max_peers {
+                return Err(NoteError::LimitReached("max_peers"));
+            }
+        }
+        what(self.peers.get_or_insert(key));
+        self.settle();
+        Ok(())
+    }
 
     fn forward(&mut self, connection: ConnectionId, message: FromNode) {
         self.actions.push_back(NodeAction::Forward { connection, message: ToSession(message) });

@@ -13,11 +13,11 @@ use crate::time::Instant;
 /// # let (identity, seed) = (Identity::from_seed(&[1; 32]), Seed::from_bytes([2; 32]));
 /// # let mut node = Node::new(Instant::ZERO, identity, Config::default(), seed)?;
 /// # let peer = Identity::from_seed(&[3; 32]).public_key();
-/// node.protect(Instant::ZERO, peer, true);
+/// node.protect(Instant::ZERO, peer, true)?;
 /// let status = node.peer_status(peer).unwrap();
 /// assert!(status.is_protected && !status.is_dialling);
 /// assert_eq!(status.state, ConnectionState::Disconnected);
-/// # Ok::<(), ConfigError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

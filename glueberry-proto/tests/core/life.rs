@@ -146,7 +146,7 @@ fn without_a_limit_nobody_is_given_up_and_without_a_policy_nobody_is_tried() {
     }
     assert_eq!(lab.dials, 101);
     let mut lab = Lab::new(|_| {});
-    lab.node.set_reconnect_policy(NOW, peer(), Some(ReconnectPolicy::never()));
+    lab.node.set_reconnect_policy(NOW, peer(), Some(ReconnectPolicy::never())).unwrap();
     lab.connect();
     lab.fail_dial();
     assert_eq!(lab.states(), [ConnectionState::Connecting, ConnectionState::Disconnected]);
@@ -304,7 +304,7 @@ fn autoconnect_dials_everybody_a_few_at_a_time() {
             lab.node.blacklist(NOW, key, None).unwrap();
         }
     }
-    lab.node.set_reconnect_policy(NOW, peer(), Some(ReconnectPolicy::never()));
+    lab.node.set_reconnect_policy(NOW, peer(), Some(ReconnectPolicy::never())).unwrap();
     lab.node.autoconnect(NOW);
     let mut waiting = Vec::new();
     let mut dialled = 0;
@@ -383,7 +383,7 @@ proptest! {
                 Op::Sleep if node.poll_timeout().is_some() => drop(lab.sleep()),
                 Op::FailDial | Op::Sleep => {}
                 Op::Wait(millis) => lab.wait(Duration::from_millis(millis.into())),
-                Op::Protect => node.protect(now, peer(), true),
+                Op::Protect => node.protect(now, peer(), true).unwrap(),
                 Op::Autoconnect => node.autoconnect(now),
                 Op::Shutdown => node.shutdown(now),
             }

@@ -90,11 +90,12 @@ impl World {
         node.handle_timeout(now);
         let before = node.state(key);
         node.flush_book(now);
-        node.protect(now, key, rng.chance(500));
-        node.set_reconnect_policy(now, key, None);
+        let noted = node.protect(now, key, rng.chance(500));
+        let reset = node.set_reconnect_policy(now, key, None);
         let after = node.state(key);
         self.input_of_node(host, Kind::Housekeeping, (u64_of(peer), 0));
-        self.answered(host, before == after, &format!("the peer was {before}"), &after);
+        let holds = before == after && noted.is_ok() && reset.is_ok();
+        self.answered(host, holds, &format!("the peer was {before}"), &(after, noted, reset));
     }
 
     fn prepare_with_wrong_key(&mut self, (link, side): (usize, Side), peer: usize) {

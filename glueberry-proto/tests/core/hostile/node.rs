@@ -5,8 +5,8 @@ use std::time::Duration;
 use glueberry_proto::book::AddError;
 use glueberry_proto::{
     AddPeerError, Address, Admission, CloseReason, Config, ConnectError, ConnectionState,
-    DialError, DialId, Identity, Instant, Naming, NewConnection, Node, NodeAction, Origin,
-    PublicKey, RefuseReason, Seed, Session, StateReason,
+    DialError, DialId, Identity, Instant, Naming, NewConnection, Node, NodeAction, NoteError,
+    Origin, PublicKey, ReconnectPolicy, RefuseReason, Seed, Session, StateReason,
 };
 
 use crate::support::{A, BOTH, Raw, config, identity, key};
@@ -88,6 +88,31 @@ fn addresses_are_bounded_in_number_and_length() {
     let _first = accepted(arrive(&mut node, NOW, peer(3), Origin::Accepted));
     let stranger = refused(arrive(&mut node, NOW, peer(4), Origin::Accepted));
     assert_eq!(stranger, RefuseReason::LimitReached("max_peers"));
+}
+
+#[test]
+fn what_is_noted_about_strangers_is_bounded() {
+    let mut node = node(|config| config.max_peers = 2);
+    node.protect(NOW, peer(3), true).unwrap();
+    node.set_reconnect_policy(NOW, peer(4), Some(ReconnectPolicy::never())).unwrap();
+    let full = Err(NoteError::LimitReached("max_peers"));
+    assert_eq!(node.protect(NOW, peer(5), true), full);
+    assert_eq!(node.set_reconnect_policy(NOW, peer(5), Some(ReconnectPolicy::never())), full);
+    assert_eq!(node.peer_status(peer(5)), None);
+    // Those that are known go on, and what is taken back makes room.
+    node.protect(NOW, peer(4), true).unwrap();
+    node.protect(NOW, peer(3), false).unwrap();
+    node.protect(NOW, peer(5), true).unwrap();
+}
+
+#[test]
+fn a_policy_that_cannot_work_is_refused() {
+    let mut node = node(|_| {});
+    let mut policy = ReconnectPolicy::default();
+    policy.initial_backoff = Duration::ZERO;
+    let error = node.set_reconnect_policy(NOW, peer(3), Some(policy)).unwrap_err();
+    assert_eq!(error, NoteError::Policy(policy.check().unwrap_err()));
+    assert_eq!(node.peer_status(peer(3)), None);
 }
 
 #[test]

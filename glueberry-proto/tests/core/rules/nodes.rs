@@ -76,7 +76,7 @@ pub(crate) fn node_op() -> impl Strategy<Value = NodeOp> {
     ]
 }
 
-/// Initial and longest wait in milliseconds, and how many attempts.
+/// Initial and longest wait in milliseconds, and how many attempts. One of them cannot work.
 const POLICIES: [(u64, u64, Option<u32>); 4] =
     [(1_000, 5_000, Some(3)), (100, 60_000, None), (0, 0, Some(20)), (1_000, 1_000, Some(0))];
 
@@ -94,6 +94,11 @@ impl NodeOp {
             Self::Metadata(whom, size) => {
                 node.update_metadata(now, who(whom), metadata(size)).is_ok()
             }
+            Self::Policy(at) => {
+                let policy = POLICIES.get(at).map(policy);
+                node.set_reconnect_policy(now, key(1 - side), policy).is_ok()
+            }
+            Self::Protect(whom, is_protected) => node.protect(now, who(whom), is_protected).is_ok(),
             done => {
                 done.apply_surely(node, now, side);
                 true
@@ -110,12 +115,8 @@ impl NodeOp {
             Self::Load(what) => node.load_book(now, book(what, side, node)),
             Self::Flush => node.flush_book(now),
             Self::Wall(at) => node.set_wall_time(now, wall(at)),
-            Self::Policy(at) => {
-                node.set_reconnect_policy(now, key(1 - side), POLICIES.get(at).map(policy));
-            }
             Self::Cancel => _ = node.cancel_reconnection(now, key(1 - side)),
             Self::Autoconnect => node.autoconnect(now),
-            Self::Protect(whom, is_protected) => node.protect(now, who(whom), is_protected),
             Self::Shutdown => node.shutdown(now),
             other => panic!("{other:?} is for others to apply"),
         }
@@ -186,8 +187,8 @@ pub(crate) fn make_peace(world: &mut World) {
         let host = &mut world.hosts[side];
         host.is_unreachable = false;
         host.node.unblacklist(now, peer);
-        host.node.set_reconnect_policy(now, peer, None);
-        host.node.protect(now, peer, false);
+        host.node.set_reconnect_policy(now, peer, None).unwrap();
+        host.node.protect(now, peer, false).unwrap();
     }
     world.drain_actions();
 }
