@@ -163,10 +163,14 @@ fn raw_rate(transport: Transport, size: usize, writes: Writes) -> f64 {
             swarm.select_next_some().await;
         }
         let control = swarm.behaviour().new_control();
-        tokio::select! {
+        let rate = tokio::select! {
             rate = raw_send(control, peer, size, writes) => rate,
             () = drive(&mut swarm) => unreachable!("the connection outlives the measurement"),
-        }
+        };
+        // The receiver hears of it, and does not wait for silence.
+        swarm.disconnect_peer_id(peer).unwrap();
+        drive(&mut swarm).await;
+        rate
     });
     receiver.join().unwrap();
     rate
