@@ -36,7 +36,7 @@ pub struct SubstreamBuffer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
-    /// At least so many more bytes are needed.
+    /// Until the buffer holds at least so many bytes.
     Wanted(usize),
     Paused,
     Over,
@@ -83,7 +83,7 @@ impl SubstreamBuffer {
     pub fn read_buffer(&mut self) -> &mut BytesMut {
         let held = self.read.len();
         let missing = match self.reading {
-            Reading::Wanted(missing) => missing,
+            Reading::Wanted(len) => len.saturating_sub(held).max(1),
             Reading::Paused | Reading::Over => 1,
         };
         let spare = self.read.capacity() - held;
@@ -134,7 +134,7 @@ impl SubstreamBuffer {
         }
         let before = self.read.len();
         self.reading = match session.handle_data(now, self.substream, &mut self.read) {
-            Ingest::More { missing } => Reading::Wanted(missing),
+            Ingest::More { missing } => Reading::Wanted(self.read.len().saturating_add(missing)),
             Ingest::Paused => Reading::Paused,
             Ingest::Discard => Reading::Over,
         };
