@@ -50,6 +50,7 @@ kinds! {
     Crash "is killed",
     Fault "fault: {a}",
     AddPeer "learns the address of {a}",
+    Forget "forgets the address of {a}: {b}",
     Saved "disk answers: {a}",
     Book "has read its book of {a} bytes",
     Ban "bans {a}: {b}",

@@ -78,7 +78,7 @@ impl World {
     }
 
     /// Tries again after a while, if the peer is wanted.
-    fn retry_soon(&mut self, host: usize, peer: usize) {
+    pub(super) fn retry_soon(&mut self, host: usize, peer: usize) {
         let app = &mut self.hosts[host].app;
         if app.wants[peer] && !std::mem::replace(&mut app.retry_is_due[peer], true) {
             let wait = self.plan.limits.retry;

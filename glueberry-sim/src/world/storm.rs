@@ -49,6 +49,7 @@ impl World {
             (12, Some(end)) => self.prepare_nothing(end),
             (13, _) => self.cancel_reconnection(host, peer),
             (14, _) => self.housekeeping(host, peer, rng),
+            (15, _) => self.forget(host, peer),
             (_, Some((link, side))) => {
                 let stream = rng.index(self.streams.len());
                 self.send_message(link, side, stream, 40);
@@ -79,6 +80,31 @@ impl World {
         };
         let fact = format!("the peer was {before} and is {after}");
         self.answered(host, holds, &fact, &was_any);
+    }
+
+    /// Forgets the address of a peer, and learns it again.
+    fn forget(&mut self, host: usize, peer: usize) {
+        let (now, key) = (self.at(), self.hosts[peer].key);
+        let Some(node) = self.hosts[host].node.as_mut() else {
+            return;
+        };
+        node.handle_timeout(now);
+        let before = node.state(key);
+        let removed = node.remove_peer(now, key);
+        let is_known = node.book().entry(key).is_some_and(|entry| !entry.addresses().is_empty());
+        let after = node.state(key);
+        self.input_of_node(host, Kind::Forget, (u64_of(peer), u64::from(removed.is_some())));
+        let expected = match before {
+            // There is nowhere to dial any more.
+            ConnectionState::Reconnecting => ConnectionState::Disconnected,
+            _ => before,
+        };
+        let holds = after == expected && !is_known;
+        self.answered(host, holds, &format!("the peer was {before}"), &(after, removed));
+        self.learn(host, peer);
+        if self.hosts[host].app.wants[peer] {
+            self.retry_soon(host, peer);
+        }
     }
 
     /// What may be called at any time and changes no state of a peer.
