@@ -23,7 +23,7 @@ use crate::events::{BookTrouble, Event, StateChanged};
 use crate::keeper::Keeper;
 use crate::mailbox::answer;
 use crate::node::Shared;
-use crate::port::{self, Port};
+use crate::port::Port;
 use crate::routes::Standing;
 use crate::runtime::Timer;
 use crate::session::SessionDriver;
@@ -259,11 +259,10 @@ impl<T: Transport> NodeDriver<T> {
                 NodeAction::CancelDial(dial) => self.transport.cancel(dial),
                 NodeAction::Forward { connection, message } => {
                     if let Some((peer, port)) = self.sessions.get(&connection).cloned() {
-                        // First: once it is granted, the session may hand out what its peer says,
-                        // and whoever hears that may answer at once.
-                        self.stand(peer);
-                        // A session that is over has told so, or will.
-                        drop(port.command(port::Command::FromNode(message)));
+                        // At once: the session, once it is granted, may hand out what its peer
+                        // says, and whoever hears that may answer; and whoever sees that the
+                        // session speaks for the peer may use it.
+                        port.tell(message, || self.stand(peer));
                     }
                 }
                 NodeAction::SaveBook => self.book.save(&mut self.node, self.shared.now()),

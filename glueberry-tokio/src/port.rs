@@ -192,6 +192,20 @@ impl Port {
 
     // ---- for the session's task ---------------------------------------------------------------
 
+    /// Leaves a word of the node. Neither a handle nor the session's task gets at the port before
+    /// `what` is done too. A session that is over has told so, or will.
+    pub(crate) fn tell(&self, message: ToSession, what: impl FnOnce()) {
+        let mut state = lock(&self.state);
+        let is_over = state.phase == Phase::Closed;
+        if !is_over {
+            state.commands.push_back(Command::FromNode(message));
+        }
+        what();
+        if !is_over {
+            wake(state);
+        }
+    }
+
     /// Takes all commands, and all messages by stream; wakes the caller for the next.
     pub(crate) fn take(
         &self,

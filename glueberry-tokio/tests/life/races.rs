@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glueberry_tokio::{ConnectionState, ErrorCode};
+use glueberry_tokio::{ConnectionState, ErrorCode, HANDSHAKE};
 
 use crate::support::{Party, STREAM, pair, quick, run};
 
@@ -71,6 +71,24 @@ fn both_send_first_at_once_200_times_and_nothing_is_lost() {
                 assert_eq!(a.message().await.data, text);
                 assert_eq!(b.message().await.data, text);
             }
+        }
+    });
+}
+
+#[test]
+fn whoever_sees_that_a_peer_is_connected_can_speak_to_it_at_once() {
+    run(async {
+        for _ in 0..150 {
+            let (a, b) = (Party::new(quick()).await, Party::new(quick()).await);
+            let (node, peer) = (b.node.clone(), a.id());
+            let speaks = tokio::spawn(async move {
+                while node.connection_state(peer) != ConnectionState::Connected {
+                    tokio::task::yield_now().await;
+                }
+                node.send(peer, HANDSHAKE, "at once").await
+            });
+            a.dial(&b).await;
+            speaks.await.unwrap().unwrap();
         }
     });
 }
