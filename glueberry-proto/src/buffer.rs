@@ -88,6 +88,7 @@ impl SubstreamBuffer {
         };
         let spare = self.read.capacity() - held;
         let (enough, room) = if held + missing <= SHARED_LEN {
+            // Many messages may come at once: room for the last byte of one isn't enough.
             (missing.max(READ_CHUNK / 4), SHARED_LEN - held)
         } else {
             let step = READ_CHUNK.max(held).max(self.longest.saturating_sub(held));

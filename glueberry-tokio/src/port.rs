@@ -27,7 +27,7 @@ pub(crate) struct Port {
     pub(crate) connection: ConnectionId,
     limits: Limits,
     telemetry: Arc<Telemetry>,
-    /// What `phase` says, for those who ask often.
+    /// What `phase` says, for those who ask often, or while the state is locked.
     is_closed: AtomicBool,
     state: Mutex<State>,
 }
@@ -190,7 +190,7 @@ impl Port {
         state.outboxes.iter().map(queue).collect()
     }
 
-    // ---- for the session's task ---------------------------------------------------------------
+    // ---- for the node -------------------------------------------------------------------------
 
     /// Leaves a word of the node. Neither a handle nor the session's task gets at the port before
     /// `what` is done too. A session that is over has told so, or will.
@@ -205,6 +205,8 @@ impl Port {
             wake(state);
         }
     }
+
+    // ---- for the session's task ---------------------------------------------------------------
 
     /// Takes all commands, and all messages by stream; wakes the caller for the next.
     pub(crate) fn take(

@@ -29,7 +29,7 @@ use self::outputs::Outputs;
 use self::records::Records;
 use self::state::State;
 use self::streams::Streams;
-use self::substreams::{Purpose, Stage, Substreams, WriteHalf};
+use self::substreams::{Purpose, Stage, Substream, Substreams, WriteHalf};
 use crate::bug::Bug;
 use crate::config::Config;
 use crate::crypto::{Aead, Identity, PublicKey};
@@ -431,16 +431,17 @@ impl Session {
         budget: usize,
     ) -> usize {
         let before = out.len();
-        if self.substreams.get(substream).is_some_and(|it| it.write == WriteHalf::Finished) {
+        let is_unfinished = |it: &&Substream| it.write != WriteHalf::Finished;
+        let Some(found) = self.substreams.get(substream).filter(is_unfinished) else {
             return 0;
-        }
+        };
+        let stage = found.stage.clone();
         self.write_preamble(substream, out);
-        match self.substreams.get(substream).map(|substream| substream.stage.clone()) {
-            Some(Stage::Bound(Purpose::Stream(name))) => {
+        match stage {
+            Stage::Bound(Purpose::Stream(name)) => {
                 self.write_stream(substream, &name, out, budget);
             }
-            Some(_) => self.write_handshake(substream, out, budget),
-            None => {}
+            _ => self.write_handshake(substream, out, budget),
         }
         let written = out.len() - before;
         if written == 0 && budget > 0 {
