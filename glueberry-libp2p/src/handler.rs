@@ -106,7 +106,7 @@ impl Handler {
         }
     }
 
-    /// Tells whether a substream begins another session.
+    /// Returns whether a substream begins another session.
     fn begins_anew(&mut self, protocol: Option<&ProtocolId>) -> bool {
         let is_owned = self.is_owned();
         match &mut self.slot {

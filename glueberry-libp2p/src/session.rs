@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Context;
 
 use glueberry_proto::{
-    Action, ConnectionId, ConnectionLost, Instant, OpenError, ProtocolId, SubstreamId,
+    Action, ConnectionLost, Instant, OpenError, ProtocolId, SessionId, SubstreamId,
 };
 use glueberry_tokio::adapter::{SessionDriver, Shared};
 use glueberry_tokio::runtime::Timer;
@@ -42,7 +42,7 @@ pub(crate) enum Want {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// The session: another may follow on the same connection.
-    pub(crate) session: ConnectionId,
+    pub(crate) session: SessionId,
     /// The substream, or none for a probe.
     pub(crate) substream: Option<SubstreamId>,
 }
@@ -73,11 +73,11 @@ impl SwarmSession {
         self.driver
     }
 
-    pub(crate) fn id(&mut self) -> ConnectionId {
-        self.driver.session().connection()
+    pub(crate) fn id(&mut self) -> SessionId {
+        self.driver.session().id()
     }
 
-    /// Tells whether a handshake substream of the peer would belong to another session than this.
+    /// Returns whether a handshake substream of the peer would belong to another session than this.
     pub(crate) fn is_succeeded_by(&mut self, protocol: Option<&ProtocolId>) -> bool {
         let Some(ProtocolId::Handshake(profile)) = protocol else {
             return false;
@@ -85,7 +85,7 @@ impl SwarmSession {
         self.driver.session().is_succeeded_by(*profile)
     }
 
-    /// Tells whether nothing more is said in the handshake.
+    /// Returns whether nothing more is said in the handshake.
     pub(crate) fn handshake_is_over(&mut self) -> bool {
         self.driver.session().handshake_is_over()
     }

@@ -53,7 +53,7 @@ impl Silence {
         }
     }
 
-    /// Tells whether everything sent by then is known to have arrived.
+    /// Returns whether everything sent by then is known to have arrived.
     pub(crate) fn proves(&self, sent_at: Instant) -> bool {
         self.proven.is_some_and(|since| since > sent_at)
     }
@@ -62,7 +62,7 @@ impl Silence {
         now >= self.lost_at()
     }
 
-    /// Tells whether to begin a probe now, because of silence or because `wanted` is to be proven;
+    /// Returns whether to begin a probe now, because of silence or because `wanted` is to be proven;
     /// if so, it has begun.
     pub(crate) fn begins_probe(&mut self, now: Instant, wanted: Option<Instant>) -> bool {
         let is_due = self.next_probe() <= now || wanted.is_some_and(|sent_at| sent_at < now);

@@ -98,7 +98,7 @@ impl Substream {
         self.buffer.resume(session, now);
     }
 
-    /// Tells whether neither half has anything more to say.
+    /// Returns whether neither half has anything more to say.
     pub(crate) fn is_over(&self) -> bool {
         self.reading_is_over && self.writing == Writing::Over
     }
@@ -275,7 +275,7 @@ impl Substream {
         SubstreamEnd::Finished
     }
 
-    /// Tells whether nothing more can be written.
+    /// Returns whether nothing more can be written.
     fn is_refused(&mut self, cx: &mut Context<'_>) -> bool {
         matches!(Pin::new(&mut self.stream).poll_write(cx, &[]), Poll::Ready(Err(_)))
     }

@@ -62,12 +62,12 @@ impl SubstreamBuffer {
         self.substream
     }
 
-    /// Tells whether the transport may be read.
+    /// Returns whether the transport may be read.
     pub const fn wants_read(&self) -> bool {
         matches!(self.reading, Reading::Wanted(_)) && self.end.is_none()
     }
 
-    /// Tells whether nothing more can come of reading.
+    /// Returns whether nothing more can come of reading.
     pub const fn is_read_over(&self) -> bool {
         matches!(self.reading, Reading::Over)
     }
@@ -205,7 +205,7 @@ impl SubstreamBuffer {
         self.finishing = true;
     }
 
-    /// Tells whether this side's half is to be ended as soon as there is no
+    /// Returns whether this side's half is to be ended as soon as there is no
     /// [`chunk`](Self::chunk).
     pub const fn is_finishing(&self) -> bool {
         self.finishing

@@ -102,13 +102,13 @@ bugs! {
 }
 
 impl Config {
-    /// Tells whether a bug lives.
+    /// Returns whether a bug lives.
     #[cfg(feature = "testing")]
     pub(crate) fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
     }
 
-    /// Tells whether a bug lives: none does.
+    /// Returns whether a bug lives: none does.
     #[cfg(not(feature = "testing"))]
     #[expect(clippy::unused_self, reason = "the other build asks the configuration")]
     pub(crate) const fn has(&self, _: Bug) -> bool {

@@ -50,7 +50,7 @@ pub(crate) const fn process_counter() -> u64 {
 }
 
 impl Config {
-    /// Tells whether a rule is to be broken.
+    /// Returns whether a rule is to be broken.
     #[cfg(feature = "testing")]
     pub(crate) fn breaks(&self, fault: Fault) -> bool {
         let bug = match self.bug {
@@ -63,7 +63,7 @@ impl Config {
         self.fault.or(bug) == Some(fault)
     }
 
-    /// Tells whether a rule is to be broken: never.
+    /// Returns whether a rule is to be broken: never.
     #[cfg(not(feature = "testing"))]
     #[expect(clippy::unused_self, reason = "the other build asks the configuration")]
     pub(crate) const fn breaks(&self, _: Fault) -> bool {

@@ -29,10 +29,9 @@ macro_rules! id {
 }
 
 id!(
-    /// A session's place in its node: one connection that a session runs over, counted by
-    /// [`Node`](crate::Node).
-    ConnectionId,
-    "connection-"
+    /// One session of a node, counted by [`Node`](crate::Node).
+    SessionId,
+    "session-"
 );
 id!(
     /// One dial that [`Node`](crate::Node) has asked for.

@@ -97,7 +97,7 @@
 //!                 }
 //!                 Action::ResumeRead(id) => self.buffers.get_mut(&id).unwrap().1.resume(session, now),
 //!                 Action::Forward(message) => {
-//!                     self.node.handle_session_message(now, session.connection(), message);
+//!                     self.node.handle_session_message(now, session.id(), message);
 //!                 }
 //!                 // This loop writes whenever it can, and its transport never closes.
 //!                 _ => {}
@@ -198,7 +198,7 @@ pub use error::{
     AddPeerError, CloseReason, ConnectError, ConnectionLost, DialError, FinalizeError, NoteError,
     PeerMisbehaved, PrepareError, RecordError, RefuseReason, SendError,
 };
-pub use id::{ConnectionId, DialId, SubstreamId};
+pub use id::{DialId, SessionId, SubstreamId};
 pub use message::{ToNode, ToSession};
 pub use node::{
     Address, Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction, Origin,

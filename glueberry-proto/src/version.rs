@@ -53,7 +53,7 @@ impl ProtocolVersion {
         self.patch
     }
 
-    /// Tells whether nodes of the two versions get along: they do if the first number is the same.
+    /// Returns whether nodes of the two versions get along: they do if the first number is the same.
     ///
     /// The answer doesn't depend on which of the two asks. (Go nodes refuse a newer minor version
     /// and are accepted by it, so that one side waits for nothing.)
@@ -61,7 +61,7 @@ impl ProtocolVersion {
         self.major == other.major
     }
 
-    /// Tells whether this version came after the other.
+    /// Returns whether this version came after the other.
     pub fn is_newer_than(self, other: Self) -> bool {
         self > other
     }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use glueberry_proto::book::Book;
 use glueberry_proto::handler::{Handler, Notice};
-use glueberry_proto::{ConnectionId, ConnectionState, DialId, Node, PublicKey, ToNode};
+use glueberry_proto::{ConnectionState, DialId, Node, PublicKey, SessionId, ToNode};
 
 use crate::rng::Rng;
 use crate::trick::Trick;
@@ -23,10 +23,10 @@ pub(crate) struct Host {
     pub(crate) node: Option<Node>,
     pub(crate) rng: Rng,
     /// The connection of each session.
-    pub(crate) links: BTreeMap<ConnectionId, usize>,
+    pub(crate) links: BTreeMap<SessionId, usize>,
     pub(crate) dials: BTreeMap<DialId, Dialled>,
     /// Words of sessions on their way.
-    pub(crate) mail: VecDeque<(ConnectionId, ToNode)>,
+    pub(crate) mail: VecDeque<(SessionId, ToNode)>,
     pub(crate) mail_is_due: bool,
     /// When the node's next wake is in the queue.
     pub(crate) timer: Option<u64>,
@@ -187,7 +187,7 @@ impl Host {
         }
     }
 
-    /// Tells whether it runs.
+    /// Returns whether it runs.
     pub(crate) const fn is_up(&self) -> bool {
         self.node.is_some() || self.is_rogue
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use glueberry_proto::{
-    ConnectionId, ConnectionLost, Naming, Origin, ProtocolId, READ_CHUNK, Session, SubstreamBuffer,
+    ConnectionLost, Naming, Origin, ProtocolId, READ_CHUNK, Session, SessionId, SubstreamBuffer,
     SubstreamId, ToSession,
 };
 
@@ -45,7 +45,7 @@ pub(crate) struct End {
     /// What the host is to hear of the connection when it arrives.
     pub(crate) origin: Option<Origin>,
     pub(crate) session: Option<Box<Session>>,
-    pub(crate) id: Option<ConnectionId>,
+    pub(crate) id: Option<SessionId>,
     /// Words of the node on their way.
     pub(crate) mail: VecDeque<ToSession>,
     pub(crate) mail_is_due: bool,

@@ -85,7 +85,7 @@ impl Model {
         self.messages.get(number).map(|sent| (number, *sent))
     }
 
-    /// Tells whether a text is that of the message, to the last byte.
+    /// Returns whether a text is that of the message, to the last byte.
     pub(crate) fn is_whole(number: usize, sent: &Sent, text: &[u8]) -> bool {
         let filler = mix(u64::try_from(number).unwrap_or(u64::MAX)).to_le_bytes();
         text.len() == sent.len && text[8..].chunks(8).all(|chunk| chunk == &filler[..chunk.len()])

@@ -252,7 +252,7 @@ impl What {
         }
     }
 
-    /// Tells whether nothing goes wrong by it.
+    /// Returns whether nothing goes wrong by it.
     pub(crate) const fn is_wish(&self) -> bool {
         matches!(self, Self::Want { .. } | Self::Talk { .. } | Self::Part { .. })
     }

@@ -122,7 +122,7 @@ impl Summary {
         }
     }
 
-    /// Tells whether nothing has failed, and everything was exercised if there were enough seeds of
+    /// Returns whether nothing has failed, and everything was exercised if there were enough seeds of
     /// the mixture that has everything.
     pub(crate) fn is_clean(&self, mix: Mix) -> bool {
         self.failures.is_empty() && (!self.must_have_all(mix) || self.never().is_empty())

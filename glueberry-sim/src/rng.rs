@@ -40,7 +40,7 @@ impl Rng {
         low.saturating_add(self.below(high.saturating_sub(low).saturating_add(1)))
     }
 
-    /// Tells whether something happens that does `per_mille` times in a thousand.
+    /// Returns whether something happens that does `per_mille` times in a thousand.
     pub(crate) fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
     }

@@ -113,7 +113,7 @@ tricks! {
 }
 
 impl Trick {
-    /// Tells whether it can be done in a wire profile at all.
+    /// Returns whether it can be done in a wire profile at all.
     pub(crate) fn is_possible(self, profile: Profile) -> bool {
         let needs_varints = matches!(
             self,
@@ -126,17 +126,17 @@ impl Trick {
         !needs_varints || profile == Profile::V1Go
     }
 
-    /// Tells whether the rogue can only do it to who has dialled it.
+    /// Returns whether the rogue can only do it to who has dialled it.
     pub(crate) const fn is_done_to_dialler(self) -> bool {
         matches!(self, Self::PendingDial | Self::HeldBack | Self::WrongAnswer)
     }
 
-    /// Tells whether the rogue can do it to who has dialled it as well.
+    /// Returns whether the rogue can do it to who has dialled it as well.
     pub(crate) fn is_passive(self) -> bool {
         PASSIVE.contains(&self)
     }
 
-    /// Tells whether somebody may be blamed for this who does no more than the trick.
+    /// Returns whether somebody may be blamed for this who does no more than the trick.
     pub(crate) const fn is_blamed_for(self, how: &PeerMisbehaved) -> bool {
         match how {
             PeerMisbehaved::MessageTooLarge { .. } => matches!(

@@ -81,12 +81,12 @@ impl Shared {
         drop(self.mailbox.put(Letter::DialFailed(dial, error)));
     }
 
-    /// Tells whether the peer is banned.
+    /// Returns whether the peer is banned.
     pub fn is_banned(&self, peer: PublicKey) -> bool {
         self.refusals.is_banned(peer)
     }
 
-    /// Tells whether the peer would be refused if it dialled now. The node's own answer, which
+    /// Returns whether the peer would be refused if it dialled now. The node's own answer, which
     /// comes later, is the one that counts.
     pub fn is_refused(&self, peer: PublicKey) -> bool {
         self.refusals.is_refused(peer, self.now())

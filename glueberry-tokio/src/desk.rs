@@ -173,7 +173,7 @@ impl BookDesk {
         self.is_closed = true;
     }
 
-    /// Tells whether the thread has ended and unlocked the file.
+    /// Returns whether the thread has ended and unlocked the file.
     pub(crate) const fn is_done(&self) -> bool {
         self.is_closed
     }

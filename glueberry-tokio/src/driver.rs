@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use futures_channel::oneshot;
 use glueberry_proto::book::{Revision, Unsaved};
 use glueberry_proto::{
-    Admission, Closed, ConnectionEvent, ConnectionId, ConnectionState, DialError, DialId, Instant,
-    NewConnection, Node, NodeAction, PeerStatus, PublicKey, ToNode,
+    Admission, Closed, ConnectionEvent, ConnectionState, DialError, DialId, Instant, NewConnection,
+    Node, NodeAction, PeerStatus, PublicKey, SessionId, ToNode,
 };
 use libp2p_identity::PeerId;
 use tracing::{Span, debug, info, info_span, warn};
@@ -42,9 +42,9 @@ pub(crate) enum Letter {
     Examine(oneshot::Sender<Examination>),
     Shutdown(Option<oneshot::Sender<()>>),
     // From sessions.
-    FromSession(ConnectionId, ToNode),
+    FromSession(SessionId, ToNode),
     SessionClosed(PeerId, Closed),
-    SessionGone(ConnectionId),
+    SessionGone(SessionId),
     // From the transport.
     Connection(NewConnection, Box<dyn Carrier>),
     DialFailed(DialId, DialError),
@@ -104,7 +104,7 @@ pub(crate) struct NodeDriver<T> {
     transport: T,
     book: BookDesk,
     timer: Box<dyn Timer>,
-    sessions: BTreeMap<ConnectionId, (PublicKey, Arc<Port>)>,
+    sessions: BTreeMap<SessionId, (PublicKey, Arc<Port>)>,
     connecting: BTreeMap<PublicKey, Vec<Answer<()>>>,
     /// Sessions that have ended and are to be told so.
     ended: Vec<(PeerId, Closed)>,
@@ -228,7 +228,7 @@ impl<T: Transport> NodeDriver<T> {
         let peer = PeerId::from(connection.peer);
         match self.node.handle_connection(now, connection) {
             Admission::Accept(session) => {
-                let id = session.connection();
+                let id = session.id();
                 let telemetry = self.shared.telemetry.clone();
                 let port = Arc::new(Port::new(peer, id, self.shared.limits, telemetry));
                 self.sessions.insert(id, (connection.peer, port.clone()));
@@ -242,7 +242,7 @@ impl<T: Transport> NodeDriver<T> {
         }
     }
 
-    fn touch(&mut self, connection: ConnectionId) {
+    fn touch(&mut self, connection: SessionId) {
         if let Some((peer, _)) = self.sessions.get(&connection) {
             self.touched.insert(*peer);
         }
@@ -257,8 +257,8 @@ impl<T: Transport> NodeDriver<T> {
                     self.transport.dial(dial, peer.into(), addresses);
                 }
                 NodeAction::CancelDial(dial) => self.transport.cancel(dial),
-                NodeAction::Forward { connection, message } => {
-                    if let Some((peer, port)) = self.sessions.get(&connection).cloned() {
+                NodeAction::Forward { session, message } => {
+                    if let Some((peer, port)) = self.sessions.get(&session).cloned() {
                         // At once: the session, once it is granted, may hand out what its peer
                         // says, and whoever hears that may answer; and whoever sees that the
                         // session speaks for the peer may use it.

@@ -167,7 +167,7 @@ impl Error {
         self.0.stream.as_deref()
     }
 
-    /// Tells whether the same command may succeed later without anything else being changed.
+    /// Returns whether the same command may succeed later without anything else being changed.
     pub fn is_retriable(&self) -> bool {
         matches!(
             self.0.code,

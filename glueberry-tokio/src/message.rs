@@ -63,7 +63,7 @@ impl Message {
         self.stream.as_ref()
     }
 
-    /// Tells whether it was said in the handshake: unencrypted but for the transport.
+    /// Returns whether it was said in the handshake: unencrypted but for the transport.
     pub const fn is_handshake(&self) -> bool {
         self.stream.is_none()
     }

@@ -235,7 +235,7 @@ impl Node {
         standing.map_or(ConnectionState::Disconnected, |standing| standing.state)
     }
 
-    /// Tells whether this node dialled the peer, or `None` if nobody ever did.
+    /// Returns whether this node dialled the peer, or `None` if nobody ever did.
     pub fn is_outbound(&self, peer: PeerId) -> Option<bool> {
         let direction = self.inner.shared.routes.standing(&peer)?.direction?;
         Some(direction == Direction::Outbound)
@@ -382,7 +382,7 @@ impl Node {
         answer.await.ok()
     }
 
-    /// Tells whether another session speaks for the peer by now, after one of two that competed
+    /// Returns whether another session speaks for the peer by now, after one of two that competed
     /// has yielded.
     async fn is_replaced(&self, port: &Port) -> bool {
         for _ in 0..REPLACEMENT_POLLS {

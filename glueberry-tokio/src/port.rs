@@ -9,7 +9,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use glueberry_proto::{
-    ConnectionId, FinalizeError, PrepareError, PublicKey, SendError, StreamName, ToSession,
+    FinalizeError, PrepareError, PublicKey, SendError, SessionId, StreamName, ToSession,
 };
 use libp2p_identity::PeerId;
 
@@ -24,7 +24,7 @@ use crate::telemetry::Telemetry;
 #[derive(Debug)]
 pub(crate) struct Port {
     pub(crate) peer: PeerId,
-    pub(crate) connection: ConnectionId,
+    pub(crate) connection: SessionId,
     limits: Limits,
     telemetry: Arc<Telemetry>,
     /// What `phase` says, for those who ask often, or while the state is locked.
@@ -87,7 +87,7 @@ struct Outbox {
 impl Port {
     pub(crate) fn new(
         peer: PeerId,
-        connection: ConnectionId,
+        connection: SessionId,
         limits: Limits,
         telemetry: Arc<Telemetry>,
     ) -> Self {
@@ -159,12 +159,12 @@ impl Port {
         self.telemetry.metrics.backpressure_wait(stream, waited);
     }
 
-    /// Tells whether the session is over.
+    /// Returns whether the session is over.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
 
-    /// Tells whether all that was accepted on the stream was taken by the transport.
+    /// Returns whether all that was accepted on the stream was taken by the transport.
     pub(crate) fn is_flushed(&self, stream: &str, cx: &Context<'_>) -> bool {
         let mut guard = lock(&self.state);
         let is_closed = guard.phase == Phase::Closed;

@@ -25,13 +25,13 @@ struct State {
 }
 
 impl Refusals {
-    /// Tells whether the peer is banned.
+    /// Returns whether the peer is banned.
     pub(crate) fn is_banned(&self, peer: PublicKey) -> bool {
         let ban = self.state().bans.get(&peer).copied();
         ban.is_some_and(|ban| ban.holds_at(wall_time(SystemTime::now())))
     }
 
-    /// Tells whether the peer would be refused if it dialled now.
+    /// Returns whether the peer would be refused if it dialled now.
     pub(crate) fn is_refused(&self, peer: PublicKey, now: Instant) -> bool {
         let is_left_alone = self.state().left_alone.get(&peer).is_some_and(|until| now < *until);
         is_left_alone || self.is_banned(peer)

@@ -99,7 +99,7 @@ impl Routes {
         write(&self.peers).clear();
     }
 
-    /// Tells whether the node has stopped.
+    /// Returns whether the node has stopped.
     pub(crate) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }

@@ -90,7 +90,7 @@ impl SessionDriver {
 
     /// Returns the next thing for the adapter to do; words to the node are carried on the way.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let connection = self.session.connection();
+        let connection = self.session.id();
         while let Some(action) = self.session.poll_action() {
             match action {
                 Action::Forward(message) => self.write(Letter::FromSession(connection, message)),
@@ -128,7 +128,7 @@ impl SessionDriver {
         }
     }
 
-    /// Tells whether the session has ended and nothing is left to hand out.
+    /// Returns whether the session has ended and nothing is left to hand out.
     pub fn is_done(&self) -> bool {
         self.is_over
             && !self.handshake_is_readable
@@ -380,7 +380,7 @@ impl Drop for SessionDriver {
             refuse(command);
         }
         if !self.is_over {
-            self.write(Letter::SessionGone(self.session.connection()));
+            self.write(Letter::SessionGone(self.session.id()));
         }
     }
 }

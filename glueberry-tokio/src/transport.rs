@@ -19,7 +19,7 @@ pub trait Transport: Send + 'static {
     /// A peer was banned: whatever still connects to it, besides sessions, is to be closed.
     fn banned(&mut self, _peer: PeerId) {}
 
-    /// Tells whether peers can still reach the node; true if that was not asked for.
+    /// Returns whether peers can still reach the node; true if that was not asked for.
     fn is_listening(&self) -> bool;
 
     /// Closes everything; ready when peers had time to hear of it.

@@ -30,7 +30,7 @@ impl Fabric {
         text.parse().expect("an address")
     }
 
-    /// Tells whether it runs over UDP.
+    /// Returns whether it runs over UDP.
     pub const fn is_datagrams(self) -> bool {
         matches!(self, Self::RawQuic | Self::Quic)
     }

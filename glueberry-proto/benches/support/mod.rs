@@ -101,7 +101,7 @@ impl Side {
                 }
             }
             Action::Forward(message) => {
-                let connection = self.session.connection();
+                let connection = self.session.id();
                 self.node.handle_session_message(NOW, connection, message);
             }
             _ => {}

@@ -72,7 +72,7 @@ impl Entry {
         self.ban
     }
 
-    /// Tells whether the peer is banned at the given time.
+    /// Returns whether the peer is banned at the given time.
     pub fn is_blacklisted(&self, now: WallTime) -> bool {
         self.ban.is_some_and(|ban| ban.holds_at(now))
     }
@@ -87,7 +87,7 @@ impl Entry {
         self.updated_at
     }
 
-    /// Tells whether nothing would be lost with the entry but its ban.
+    /// Returns whether nothing would be lost with the entry but its ban.
     pub(super) fn is_bare(&self) -> bool {
         self.addresses.is_empty()
             && self.metadata.is_empty()
@@ -114,7 +114,7 @@ pub enum Ban {
 }
 
 impl Ban {
-    /// Tells whether the ban still holds; at its end it doesn't.
+    /// Returns whether the ban still holds; at its end it doesn't.
     pub fn holds_at(self, now: WallTime) -> bool {
         self.end().is_none_or(|end| now < end)
     }

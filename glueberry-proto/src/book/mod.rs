@@ -132,7 +132,7 @@ impl Book {
         self.entries.len()
     }
 
-    /// Tells whether there are no peers at all.
+    /// Returns whether there are no peers at all.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -152,7 +152,7 @@ impl Book {
         self.iter().filter(move |(_, entry)| !entry.is_blacklisted(now))
     }
 
-    /// Tells whether a peer is banned at the given time.
+    /// Returns whether a peer is banned at the given time.
     pub fn is_blacklisted(&self, peer: PublicKey, now: WallTime) -> bool {
         self.entries.get(&peer).is_some_and(|entry| entry.is_blacklisted(now))
     }

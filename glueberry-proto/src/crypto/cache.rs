@@ -73,7 +73,7 @@ impl KeyCache {
         self.keys.len()
     }
 
-    /// Tells whether there is no key.
+    /// Returns whether there is no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

@@ -216,7 +216,7 @@ impl Greeting {
         })
     }
 
-    /// Tells whether [`Output::Done`] or [`Output::Reject`] was reached. What leads to it may still
+    /// Returns whether [`Output::Done`] or [`Output::Reject`] was reached. What leads to it may still
     /// wait to be polled; inputs do nothing any more.
     pub fn is_over(&self) -> bool {
         self.stage == Stage::Over

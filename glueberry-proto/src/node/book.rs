@@ -176,7 +176,7 @@ impl Node {
         was_banned
     }
 
-    /// Tells whether a peer is banned now.
+    /// Returns whether a peer is banned now.
     pub fn is_blacklisted(&self, peer: PublicKey) -> bool {
         self.book.is_blacklisted(peer, self.wall_now())
     }

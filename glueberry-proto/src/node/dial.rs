@@ -86,7 +86,7 @@ impl Node {
         }
     }
 
-    /// Tells whether a session with the peer is still sending what was queued when it was told to
+    /// Returns whether a session with the peer is still sending what was queued when it was told to
     /// end. Until it has, the peer takes it for alive, and would refuse another.
     fn is_parting(&self, key: PublicKey) -> bool {
         self.peers

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, DialError};
-use crate::id::{ConnectionId, DialId};
+use crate::id::{DialId, SessionId};
 use crate::message::ToSession;
 use crate::node::Address;
 use crate::session::Direction;
@@ -33,7 +33,7 @@ pub enum NodeAction {
     /// Carry this to the session.
     Forward {
         /// The session.
-        connection: ConnectionId,
+        session: SessionId,
         /// What to carry.
         message: ToSession,
     },

@@ -27,7 +27,7 @@ use crate::book::Book;
 use crate::config::{Config, ConfigError};
 use crate::crypto::{Aead, Identity, PublicKey, default_aead};
 use crate::error::{CloseReason, ConnectError, DialError, NoteError};
-use crate::id::{ConnectionId, Counter, DialId};
+use crate::id::{Counter, DialId, SessionId};
 use crate::message::{FromNode, FromSession, ToNode, ToSession};
 use crate::seed::{Generator, Seed};
 use crate::session::Direction;
@@ -74,11 +74,11 @@ pub struct Node {
     book: Book,
     saving: Saving,
     peers: Peers,
-    sessions: BTreeMap<ConnectionId, PublicKey>,
+    sessions: BTreeMap<SessionId, PublicKey>,
     dials: BTreeMap<DialId, PublicKey>,
     /// Peers that wait for a dial to be allowed.
     dial_queue: VecDeque<PublicKey>,
-    connection_ids: Counter,
+    session_ids: Counter,
     dial_ids: Counter,
     actions: VecDeque<NodeAction>,
     events: VecDeque<ConnectionEvent>,
@@ -127,7 +127,7 @@ impl Node {
             sessions: BTreeMap::new(),
             dials: BTreeMap::new(),
             dial_queue: VecDeque::new(),
-            connection_ids: Counter::default(),
+            session_ids: Counter::default(),
             dial_ids: Counter::default(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -156,7 +156,7 @@ impl Node {
     }
 
     /// Returns the session that speaks for the peer: the one to give commands to.
-    pub fn session_of(&self, peer: PublicKey) -> Option<ConnectionId> {
+    pub fn session_of(&self, peer: PublicKey) -> Option<SessionId> {
         self.peers.get(peer)?.granted
     }
 
@@ -166,7 +166,7 @@ impl Node {
         self.peers.keys()
     }
 
-    /// Tells whether nothing is left to wait for after [`shutdown`](Self::shutdown).
+    /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown).
     pub fn is_idle(&self) -> bool {
         self.sessions.is_empty() && self.dials.is_empty()
     }
@@ -285,29 +285,24 @@ impl Node {
     }
 
     /// Takes a word from a session.
-    pub fn handle_session_message(
-        &mut self,
-        now: Instant,
-        connection: ConnectionId,
-        message: ToNode,
-    ) {
+    pub fn handle_session_message(&mut self, now: Instant, session: SessionId, message: ToNode) {
         self.handle_timeout(now);
         match message.0 {
-            FromSession::Agreed => self.session_agreed(connection),
-            FromSession::Prepared => self.session_prepared(connection),
-            FromSession::Established => self.session_established(connection),
-            FromSession::Alive => self.session_alive(connection),
-            FromSession::Yielded(carry) => self.session_yielded(connection, carry),
-            FromSession::Closed(reason) => self.session_closed(connection, reason),
+            FromSession::Agreed => self.session_agreed(session),
+            FromSession::Prepared => self.session_prepared(session),
+            FromSession::Established => self.session_established(session),
+            FromSession::Alive => self.session_alive(session),
+            FromSession::Yielded(carry) => self.session_yielded(session, carry),
+            FromSession::Closed(reason) => self.session_closed(session, reason),
         }
         self.start_dials();
         self.settle();
     }
 
     /// Takes note that a session was dropped without having said so, because its task died.
-    pub fn handle_session_gone(&mut self, now: Instant, connection: ConnectionId) {
+    pub fn handle_session_gone(&mut self, now: Instant, session: SessionId) {
         self.handle_timeout(now);
-        self.session_closed(connection, CloseReason::Internal("session was dropped"));
+        self.session_closed(session, CloseReason::Internal("session was dropped"));
         self.start_dials();
         self.settle();
     }
@@ -369,8 +364,8 @@ impl Node {
         Ok(())
     }
 
-    fn forward(&mut self, connection: ConnectionId, message: FromNode) {
-        self.actions.push_back(NodeAction::Forward { connection, message: ToSession(message) });
+    fn forward(&mut self, session: SessionId, message: FromNode) {
+        self.actions.push_back(NodeAction::Forward { session, message: ToSession(message) });
     }
 
     /// Returns when a wait that may be of no length is over: later than now, as every deadline is.

@@ -4,7 +4,7 @@ use super::event::{ConnectionEvent, ConnectionState, StateReason};
 use super::policy::ReconnectPolicy;
 use super::sessions::SessionRecord;
 use crate::crypto::PublicKey;
-use crate::id::{ConnectionId, DialId};
+use crate::id::{DialId, SessionId};
 use crate::session::Direction;
 use crate::time::{Instant, earliest};
 
@@ -21,9 +21,9 @@ pub(super) struct Peer {
     pub(super) policy: Option<ReconnectPolicy>,
     pub(super) dialling: Dialling,
     /// The session that is Connected or Established.
-    pub(super) granted: Option<ConnectionId>,
+    pub(super) granted: Option<SessionId>,
     /// The session that is to take over once the granted one has yielded.
-    pub(super) successor: Option<ConnectionId>,
+    pub(super) successor: Option<SessionId>,
     /// The sessions of the peer, which are few.
     pub(super) sessions: Vec<SessionRecord>,
     pub(super) direction: Option<Direction>,
@@ -87,12 +87,12 @@ impl Peer {
         self.since
     }
 
-    /// Tells whether a session speaks for the peer.
+    /// Returns whether a session speaks for the peer.
     pub(super) const fn is_connected(&self) -> bool {
         matches!(self.state, ConnectionState::Connected | ConnectionState::Established)
     }
 
-    /// Tells whether there is nothing to remember.
+    /// Returns whether there is nothing to remember.
     pub(super) const fn is_forgettable(&self) -> bool {
         matches!(self.state, ConnectionState::Disconnected)
             && self.sessions.is_empty()
@@ -119,12 +119,12 @@ impl Peer {
         own.into_iter().fold(sessions, earliest)
     }
 
-    pub(super) fn session(&self, connection: ConnectionId) -> Option<&SessionRecord> {
-        self.sessions.iter().find(|session| session.connection == connection)
+    pub(super) fn session(&self, id: SessionId) -> Option<&SessionRecord> {
+        self.sessions.iter().find(|session| session.id == id)
     }
 
-    pub(super) fn session_mut(&mut self, connection: ConnectionId) -> Option<&mut SessionRecord> {
-        self.sessions.iter_mut().find(|session| session.connection == connection)
+    pub(super) fn session_mut(&mut self, id: SessionId) -> Option<&mut SessionRecord> {
+        self.sessions.iter_mut().find(|session| session.id == id)
     }
 
     /// Returns the sessions that have not been told to end.
@@ -145,13 +145,13 @@ impl Peer {
 
     pub(super) fn move_to_connected(
         &mut self,
-        connection: ConnectionId,
+        id: SessionId,
         direction: Direction,
         handshake_deadline: Instant,
         now: Instant,
     ) -> ConnectionEvent {
         debug_assert!(!self.is_connected() && self.state != ConnectionState::Cooldown);
-        self.granted = Some(connection);
+        self.granted = Some(id);
         self.held_until = None;
         self.direction = Some(direction);
         self.handshake_deadline = Some(handshake_deadline);

@@ -8,7 +8,7 @@ use crate::crypto::PublicKey;
 use crate::error::CloseReason;
 
 impl Node {
-    /// Tells whether a peer is to be dialled again by itself.
+    /// Returns whether a peer is to be dialled again by itself.
     pub(super) fn may_retry(&self, key: PublicKey) -> bool {
         let Some(peer) = self.peers.get(key) else {
             return false;
@@ -111,7 +111,7 @@ impl Node {
         self.peers.get(key).and_then(|peer| peer.policy).unwrap_or(self.config.reconnect)
     }
 
-    /// Tells whether a dial is queued or under way.
+    /// Returns whether a dial is queued or under way.
     pub(super) fn is_dialling(&self, key: PublicKey) -> bool {
         self.peers.get(key).is_some_and(|peer| peer.dialling != Dialling::No)
     }

@@ -6,7 +6,7 @@ use super::peer::Peer;
 use crate::bug::Bug;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectionLost, DialError, RefuseReason};
-use crate::id::{ConnectionId, DialId};
+use crate::id::{DialId, SessionId};
 use crate::message::{Carry, FromNode};
 use crate::session::{Direction, Naming, Session, SessionParams};
 use crate::time::Instant;
@@ -62,7 +62,7 @@ pub enum Admission {
 /// What a node remembers of a session that it made.
 #[derive(Debug)]
 pub(super) struct SessionRecord {
-    pub(super) connection: ConnectionId,
+    pub(super) id: SessionId,
     pub(super) direction: Direction,
     is_agreed: bool,
     is_prepared: bool,
@@ -86,36 +86,36 @@ impl Node {
             self.connecting_failed(peer, DialError::Transport(reason.to_string()));
             return Admission::Refuse(reason);
         }
-        let connection = ConnectionId::new(self.connection_ids.next());
+        let id = SessionId::new(self.session_ids.next());
         let record = SessionRecord {
-            connection,
+            id,
             direction,
             is_agreed: false,
             is_prepared: false,
             is_ending: false,
             deadline: Some(self.now + self.config.handshake_timeout),
         };
-        self.sessions.insert(connection, peer);
+        self.sessions.insert(id, peer);
         self.peers.get_or_insert(peer).sessions.push(record);
         let params = SessionParams {
             config: self.config.clone(),
             aead: self.aead.clone(),
             identity: self.identity.clone(),
             peer,
-            connection,
+            id,
             direction,
             naming,
-            seed: self.seed.child(b"session", connection.as_u64()),
+            seed: self.seed.child(b"session", id.as_u64()),
         };
         Admission::Accept(Box::new(Session::new(self.now, params)))
     }
 
-    pub(super) fn session_agreed(&mut self, connection: ConnectionId) {
-        let Some((key, peer)) = self.peer_of(connection) else {
+    pub(super) fn session_agreed(&mut self, id: SessionId) {
+        let Some((key, peer)) = self.peer_of(id) else {
             return;
         };
         let granted = peer.granted;
-        let Some(record) = peer.session_mut(connection) else {
+        let Some(record) = peer.session_mut(id) else {
             return;
         };
         record.is_agreed = true;
@@ -124,24 +124,24 @@ impl Node {
         }
         match granted {
             None => self.promote(key),
-            Some(granted) => self.compete(key, granted, connection),
+            Some(granted) => self.compete(key, granted, id),
         }
     }
 
-    pub(super) fn session_prepared(&mut self, connection: ConnectionId) {
-        if let Some((_, peer)) = self.peer_of(connection)
-            && let Some(record) = peer.session_mut(connection)
+    pub(super) fn session_prepared(&mut self, id: SessionId) {
+        if let Some((_, peer)) = self.peer_of(id)
+            && let Some(record) = peer.session_mut(id)
         {
             record.is_prepared = true;
         }
     }
 
-    pub(super) fn session_established(&mut self, connection: ConnectionId) {
+    pub(super) fn session_established(&mut self, id: SessionId) {
         let (now, runs_on) = (self.now, self.config.has(Bug::TimerRunsOn));
-        let Some((key, peer)) = self.peer_of(connection) else {
+        let Some((key, peer)) = self.peer_of(id) else {
             return;
         };
-        if peer.granted != Some(connection) || peer.state() != ConnectionState::Connected {
+        if peer.granted != Some(id) || peer.state() != ConnectionState::Connected {
             return;
         }
         let successor = peer.successor.take();
@@ -158,20 +158,20 @@ impl Node {
     }
 
     /// The session that spoke for the peer hands over to the one that is kept.
-    pub(super) fn session_yielded(&mut self, connection: ConnectionId, carry: Carry) {
-        let Some((_, peer)) = self.peer_of(connection) else {
+    pub(super) fn session_yielded(&mut self, id: SessionId, carry: Carry) {
+        let Some((_, peer)) = self.peer_of(id) else {
             return;
         };
-        if peer.granted != Some(connection) {
+        if peer.granted != Some(id) {
             return;
         }
-        let direction = peer.session(connection).map(|record| record.direction);
+        let direction = peer.session(id).map(|record| record.direction);
         let Some(successor) = peer.successor.take() else {
             return;
         };
         let Some(record) = peer.session_mut(successor).filter(|record| !record.is_ending) else {
             // The keeper died first: the one that has yielded speaks on.
-            return self.forward(connection, FromNode::Grant(carry));
+            return self.forward(id, FromNode::Grant(carry));
         };
         record.deadline = None;
         let successor_direction = record.direction;
@@ -179,14 +179,14 @@ impl Node {
         peer.direction = Some(successor_direction);
         self.forward(successor, FromNode::Grant(carry));
         if direction == Some(Direction::Outbound) {
-            self.end(connection, CloseReason::Superseded);
+            self.end(id, CloseReason::Superseded);
         }
     }
 
-    pub(super) fn session_closed(&mut self, connection: ConnectionId, reason: CloseReason) {
+    pub(super) fn session_closed(&mut self, id: SessionId, reason: CloseReason) {
         let closed = match self.config.has(Bug::LeaksSession) {
-            true => self.sessions.get(&connection).copied(),
-            false => self.sessions.remove(&connection),
+            true => self.sessions.get(&id).copied(),
+            false => self.sessions.remove(&id),
         };
         let Some(key) = closed else {
             return;
@@ -194,12 +194,12 @@ impl Node {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        peer.sessions.retain(|record| record.connection != connection);
+        peer.sessions.retain(|record| record.id != id);
         if peer.sessions.is_empty() {
             peer.held_until = None;
         }
         match peer.granted {
-            Some(granted) if granted == connection || self.config.has(Bug::WrongSessionEnds) => {
+            Some(granted) if granted == id || self.config.has(Bug::WrongSessionEnds) => {
                 self.granted_closed(key, reason);
             }
             Some(_) => {}
@@ -212,19 +212,19 @@ impl Node {
 
     /// The peer has answered the probe of its session: those that it has opened since are of no
     /// use.
-    pub(super) fn session_alive(&mut self, connection: ConnectionId) {
-        let Some((_, peer)) = self.peer_of(connection) else {
+    pub(super) fn session_alive(&mut self, id: SessionId) {
+        let Some((_, peer)) = self.peer_of(id) else {
             return;
         };
-        if peer.granted != Some(connection) || peer.probed_until.take().is_none() {
+        if peer.granted != Some(id) || peer.probed_until.take().is_none() {
             return;
         }
         let successor = peer.successor;
-        let waiting: Vec<ConnectionId> = peer
+        let waiting: Vec<SessionId> = peer
             .live_sessions()
             .filter(|record| record.is_agreed && record.direction == Direction::Inbound)
-            .map(|record| record.connection)
-            .filter(|waiting| *waiting != connection && Some(*waiting) != successor)
+            .map(|record| record.id)
+            .filter(|waiting| *waiting != id && Some(*waiting) != successor)
             .collect();
         for waiting in waiting {
             self.end(waiting, CloseReason::Superseded);
@@ -248,16 +248,16 @@ impl Node {
         if is_lost {
             peer.probed_until = None;
         }
-        let overdue: Vec<(ConnectionId, bool)> = peer
+        let overdue: Vec<(SessionId, bool)> = peer
             .sessions
             .iter()
             .filter(|record| is_past(record.deadline))
-            .map(|record| (record.connection, record.is_agreed))
+            .map(|record| (record.id, record.is_agreed))
             .collect();
-        for (connection, is_agreed) in overdue {
+        for (id, is_agreed) in overdue {
             let superseded = CloseReason::Superseded;
             let reason = if is_agreed { superseded } else { CloseReason::HandshakeTimeout };
-            self.end(connection, reason);
+            self.end(id, reason);
         }
         if was_held {
             self.promote(key);
@@ -287,15 +287,15 @@ impl Node {
         for record in peer.sessions.iter_mut().filter(|record| !record.is_ending || !drain) {
             record.is_ending = true;
             record.deadline = None;
-            ending.push(record.connection);
+            ending.push(record.id);
         }
-        for connection in ending {
-            self.forward(connection, FromNode::Close { reason: reason.clone(), drain });
+        for id in ending {
+            self.forward(id, FromNode::Close { reason: reason.clone(), drain });
         }
     }
 
-    fn peer_of(&mut self, connection: ConnectionId) -> Option<(PublicKey, &mut Peer)> {
-        let key = *self.sessions.get(&connection)?;
+    fn peer_of(&mut self, id: SessionId) -> Option<(PublicKey, &mut Peer)> {
+        let key = *self.sessions.get(&id)?;
         Some((key, self.peers.get_mut(key)?))
     }
 
@@ -359,10 +359,10 @@ impl Node {
             .live_sessions()
             .filter(|record| record.is_agreed)
             .min_by_key(|record| record.direction != keeper)
-            .map(|record| (record.connection, record.direction));
+            .map(|record| (record.id, record.direction));
         let is_keeper_pending =
             peer.live_sessions().any(|record| record.direction == keeper && !record.is_agreed);
-        let Some((connection, direction)) = best else {
+        let Some((id, direction)) = best else {
             return;
         };
         if peer.state() == ConnectionState::Cooldown {
@@ -375,7 +375,7 @@ impl Node {
                 return;
             }
         }
-        self.grant(key, connection);
+        self.grant(key, id);
     }
 
     /// Returns the direction of the session that is kept if there are two: that which the smaller
@@ -385,26 +385,26 @@ impl Node {
     }
 
     /// Lets a session speak for its peer.
-    fn grant(&mut self, key: PublicKey, connection: ConnectionId) {
+    fn grant(&mut self, key: PublicKey, id: SessionId) {
         self.cancel_dial(key);
         let (now, deadline) = (self.now, self.now + self.config.handshake_timeout);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        let Some(record) = peer.session_mut(connection) else {
+        let Some(record) = peer.session_mut(id) else {
             return;
         };
         record.deadline = None;
         let direction = record.direction;
-        let event = peer.move_to_connected(connection, direction, deadline, now);
-        let losers: Vec<ConnectionId> = peer
+        let event = peer.move_to_connected(id, direction, deadline, now);
+        let losers: Vec<SessionId> = peer
             .live_sessions()
             .filter(|record| record.is_agreed && record.direction == Direction::Outbound)
-            .map(|record| record.connection)
-            .filter(|loser| *loser != connection)
+            .map(|record| record.id)
+            .filter(|loser| *loser != id)
             .collect();
         self.events.push_back(event);
-        self.forward(connection, FromNode::Grant(Carry::default()));
+        self.forward(id, FromNode::Grant(Carry::default()));
         for loser in losers {
             self.end(loser, CloseReason::Superseded);
         }
@@ -416,7 +416,7 @@ impl Node {
     /// unless the other has gone too far; of two that crossed, the loser is closed by its own
     /// dialler. Otherwise the peer may have been restarted: whether the one that speaks for it still
     /// lives is found out, and decides.
-    fn compete(&mut self, key: PublicKey, granted: ConnectionId, newcomer: ConnectionId) {
+    fn compete(&mut self, key: PublicKey, granted: SessionId, newcomer: SessionId) {
         let keeper = self.keeper(key);
         let probed_until = self.now + self.config.probe_timeout;
         let Some(peer) = self.peers.get_mut(key) else {
@@ -440,13 +440,13 @@ impl Node {
         }
     }
 
-    fn end(&mut self, connection: ConnectionId, reason: CloseReason) {
-        if let Some((_, peer)) = self.peer_of(connection)
-            && let Some(record) = peer.session_mut(connection)
+    fn end(&mut self, id: SessionId, reason: CloseReason) {
+        if let Some((_, peer)) = self.peer_of(id)
+            && let Some(record) = peer.session_mut(id)
         {
             record.deadline = None;
             record.is_ending = true;
-            self.forward(connection, FromNode::Close { reason, drain: false });
+            self.forward(id, FromNode::Close { reason, drain: false });
         }
     }
 

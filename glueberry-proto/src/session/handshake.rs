@@ -47,7 +47,7 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    /// Tells whether messages are on their way to the peer.
+    /// Returns whether messages are on their way to the peer.
     pub(super) fn has_pending(&self) -> bool {
         self.target.is_some() && !(self.queue.is_empty() && self.unanswered.is_empty())
     }
@@ -97,7 +97,7 @@ impl Session {
         true
     }
 
-    /// Tells whether the peer has no other handshake substream to open in this session. A node opens
+    /// Returns whether the peer has no other handshake substream to open in this session. A node opens
     /// one, and resets none; what a Go node does is another matter.
     pub(super) fn has_had_handshake(&self, profile: Profile) -> bool {
         let is_broken = |id| self.substreams.get(id).is_none_or(|own| !own.is_writable());

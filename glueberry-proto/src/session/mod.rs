@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::crypto::{Aead, Identity, PublicKey};
 use crate::error::{CloseReason, ConnectionLost, FinalizeError, PrepareError, SendError};
 use crate::fault::Fault;
-use crate::id::{ConnectionId, SubstreamId};
+use crate::id::{SessionId, SubstreamId};
 use crate::message::{FromNode, ToSession};
 use crate::seed::Seed;
 use crate::time::{Instant, earliest};
@@ -70,7 +70,7 @@ use crate::wire::{Profile, ProtocolId, StreamName};
 /// // Its word goes to the node, and the node's answer back: the session is Connected.
 /// while let Some(action) = session.poll_action() {
 ///     if let Action::Forward(message) = action {
-///         node.handle_session_message(now, session.connection(), message);
+///         node.handle_session_message(now, session.id(), message);
 ///     }
 /// }
 /// while let Some(NodeAction::Forward { message, .. }) = node.poll_action() {
@@ -88,7 +88,7 @@ pub struct Session {
     aead: Arc<dyn Aead>,
     identity: Arc<Identity>,
     peer: PublicKey,
-    connection: ConnectionId,
+    id: SessionId,
     direction: Direction,
     naming: Naming,
     seed: Seed,
@@ -113,7 +113,7 @@ pub(crate) struct SessionParams {
     pub(crate) aead: Arc<dyn Aead>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) peer: PublicKey,
-    pub(crate) connection: ConnectionId,
+    pub(crate) id: SessionId,
     pub(crate) direction: Direction,
     pub(crate) naming: Naming,
     pub(crate) seed: Seed,
@@ -126,7 +126,7 @@ impl Session {
             aead: params.aead,
             identity: params.identity,
             peer: params.peer,
-            connection: params.connection,
+            id: params.id,
             direction: params.direction,
             naming: params.naming,
             seed: params.seed,
@@ -153,9 +153,9 @@ impl Session {
         self.peer
     }
 
-    /// Returns the name under which the node knows this session.
-    pub const fn connection(&self) -> ConnectionId {
-        self.connection
+    /// Returns the id under which the node knows this session.
+    pub const fn id(&self) -> SessionId {
+        self.id
     }
 
     /// Returns which side dialled the connection.
@@ -173,22 +173,22 @@ impl Session {
         self.streams.names()
     }
 
-    /// Tells whether named streams carry messages.
+    /// Returns whether named streams carry messages.
     pub fn is_established(&self) -> bool {
         self.state.is_established()
     }
 
-    /// Tells whether the session is over. What was received can still be taken.
+    /// Returns whether the session is over. What was received can still be taken.
     pub fn is_closed(&self) -> bool {
         self.state.is_closed()
     }
 
-    /// Tells whether nothing more is said in the handshake.
+    /// Returns whether nothing more is said in the handshake.
     pub fn handshake_is_over(&self) -> bool {
         self.state.handshake_is_over()
     }
 
-    /// Tells whether a handshake substream that the peer opens now on the same connection is the
+    /// Returns whether a handshake substream that the peer opens now on the same connection is the
     /// first of its next session, because it cannot be part of this one: the peer's side of this one
     /// is over then. Only where connections outlive sessions can that happen.
     pub fn is_succeeded_by(&self, profile: Profile) -> bool {

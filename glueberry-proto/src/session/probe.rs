@@ -27,7 +27,7 @@ impl Session {
         }
     }
 
-    /// Tells whether a substream is the probe, on which it is the answer that counts.
+    /// Returns whether a substream is the probe, on which it is the answer that counts.
     pub(super) fn is_probe(&self, id: SubstreamId) -> bool {
         self.is_probing
             && self.substreams.get(id).is_some_and(|substream| {

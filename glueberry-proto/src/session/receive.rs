@@ -49,7 +49,7 @@ struct Sequence {
 }
 
 impl Receiver {
-    /// Takes note of the next record on a substream; tells whether it went by before on another.
+    /// Takes note of the next record on a substream; returns whether it went by before on another.
     fn is_repeated(&mut self, substream: SubstreamId, record: &[u8]) -> bool {
         let Some(first) = record.first_chunk().copied() else {
             return false;
@@ -65,7 +65,7 @@ impl Receiver {
         position <= sequence.read
     }
 
-    /// Tells whether a message of `len` bytes may be gathered; one always fits an empty queue.
+    /// Returns whether a message of `len` bytes may be gathered; one always fits an empty queue.
     fn admits(&self, len: usize, config: &Config) -> bool {
         self.inbox.is_empty()
             || (self.inbox.len() < config.receive_queue
@@ -141,7 +141,7 @@ impl Session {
         parked.collect()
     }
 
-    /// Tells whether a substream of the peer may carry this stream, now or once it is prepared.
+    /// Returns whether a substream of the peer may carry this stream, now or once it is prepared.
     pub(super) fn is_wanted(&self, name: &StreamName) -> bool {
         let is_allowed = self.profile.is_none_or(|profile| profile.allows(name));
         let may_wait = !self.state.handshake_is_over() && self.config.streams.contains(name);
@@ -199,7 +199,7 @@ impl Session {
         }
     }
 
-    /// Tells whether a substream is the one that carries the peer's direction, and claims that
+    /// Returns whether a substream is the one that carries the peer's direction, and claims that
     /// for it if none does. Of those that the peer opened, the earlier must have ended.
     fn claim(stream: &mut Stream, id: SubstreamId, substream: &Substream) -> bool {
         if stream.receiver.current.is_none() {

@@ -70,7 +70,7 @@ impl Sender {
         )
     }
 
-    /// Tells whether there is nothing to write.
+    /// Returns whether there is nothing to write.
     fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.repeats.is_empty()
     }
@@ -103,7 +103,7 @@ impl Sender {
         }
     }
 
-    /// Tells whether nothing is left to do for an orderly end.
+    /// Returns whether nothing is left to do for an orderly end.
     pub(super) fn is_drained(&self) -> bool {
         self.is_empty() && !matches!(self.target, Target::Bound(_))
     }

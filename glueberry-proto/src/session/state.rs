@@ -49,7 +49,7 @@ impl State {
         self.0 == Phase::Closed
     }
 
-    /// Tells whether handshake messages may be said and heard.
+    /// Returns whether handshake messages may be said and heard.
     pub(super) fn in_handshake(&self) -> bool {
         self.is_connected() || self.is_prepared()
     }

@@ -203,7 +203,7 @@ impl Substreams {
 }
 
 impl Substream {
-    /// Tells whether this side may still write messages on it.
+    /// Returns whether this side may still write messages on it.
     pub(super) fn is_writable(&self) -> bool {
         self.write == WriteHalf::Open
     }

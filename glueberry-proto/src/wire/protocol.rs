@@ -58,7 +58,7 @@ impl Profile {
         }
     }
 
-    /// Tells whether a session of this profile may carry a stream of this name.
+    /// Returns whether a session of this profile may carry a stream of this name.
     #[must_use]
     pub fn allows(self, name: &StreamName) -> bool {
         match self {
@@ -110,7 +110,7 @@ impl StreamName {
         &self.0
     }
 
-    /// Tells whether every profile allows this name.
+    /// Returns whether every profile allows this name.
     #[must_use]
     pub fn is_portable(&self) -> bool {
         self.0.chars().all(is_portable)
@@ -273,7 +273,7 @@ impl ProtocolId {
         Ok(Self::Stream { version: StreamVersion::V2, name: StreamName::new(name)? })
     }
 
-    /// Tells whether sessions can speak this protocol, rather than only know that it is reserved.
+    /// Returns whether sessions can speak this protocol, rather than only know that it is reserved.
     #[must_use]
     pub const fn is_supported(&self) -> bool {
         match self {

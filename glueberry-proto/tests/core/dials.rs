@@ -65,7 +65,7 @@ fn race(naming: Naming, choices: &[u16], cut: Option<(usize, usize)>) -> World {
 /// Checks that the session that each side has is over the same link, and returns that.
 fn common_link(world: &mut World) -> usize {
     let links = [A, B].map(|side| {
-        let connection = world.session(side).connection();
+        let connection = world.session(side).id();
         world.link_of(side, connection)
     });
     assert_eq!(links[0], links[1]);
@@ -367,7 +367,7 @@ fn a_peer_that_starts_afresh_over_the_keeper_is_told_as_a_loss() {
         world.run();
         // A loses the connection; B has not noticed.
         world.links[0].is_down = true;
-        let connection = world.session(A).connection();
+        let connection = world.session(A).id();
         let now = world.now;
         let session = world.hosts[A].sessions.get_mut(&connection).unwrap();
         session.handle_connection_lost(now, ConnectionLost::TimedOut);

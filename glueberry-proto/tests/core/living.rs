@@ -51,7 +51,7 @@ fn a_session_that_is_lost_is_established_again() {
         let mut world = world(naming);
         world.establish(&["chat"]);
         for round in 0..5 {
-            let connection = world.session(A).connection();
+            let connection = world.session(A).id();
             let link = world.link_of(A, connection);
             world.cut(link);
             world.run();
@@ -63,7 +63,7 @@ fn a_session_that_is_lost_is_established_again() {
         }
         assert_eq!(world.hosts[A].node.peer_status(key(B)).unwrap().attempts, 5);
         world.advance(60 * SECOND);
-        let connection = world.session(A).connection();
+        let connection = world.session(A).id();
         let link = world.link_of(A, connection);
         world.cut(link);
         world.run();
@@ -121,12 +121,12 @@ fn a_session_that_lives_is_kept_when_its_peer_connects_again() {
     for naming in BOTH {
         let mut world = world(naming);
         world.establish(&["chat"]);
-        let before = world.session(B).connection();
+        let before = world.session(B).id();
         // A second connection of the same peer, which its node did not ask for.
         world.link_up(A, Origin::Accepted);
         world.run();
         world.advance(4 * SECOND);
-        assert_eq!(world.session(B).connection(), before);
+        assert_eq!(world.session(B).id(), before);
         assert_eq!(world.states(B).len(), 2, "{:?}", world.states(B));
         chats(&mut world);
     }
@@ -147,20 +147,20 @@ fn a_peer_that_has_lost_a_session_on_a_living_connection_says_so_when_probed() {
         let _ = other.handle_accepted(raw.now, Some(handshake));
         while let Some(action) = other.poll_action() {
             if let Action::Forward(word) = action {
-                raw.node.handle_session_message(raw.now, other.connection(), word);
+                raw.node.handle_session_message(raw.now, other.id(), word);
             }
         }
         raw.settle();
         let expected = if has_it {
             raw.refuse();
             raw.carries_messages("chat");
-            raw.session.connection()
+            raw.session.id()
         } else {
             raw.agree(&ProtocolId::Probe);
             raw.settle();
             let why = ConnectionLost::ClosedByPeer { code: 0 };
             assert_eq!(raw.closed().reason, CloseReason::ConnectionLost(why));
-            other.connection()
+            other.id()
         };
         let states: Vec<_> = std::iter::from_fn(|| raw.node.poll_event()).collect();
         assert_eq!(raw.node.session_of(raw.peer), Some(expected), "{states:?}");

@@ -28,7 +28,7 @@ fn visit(node: &mut Node, now: Instant, number: u32, rejects: bool) -> bool {
     let Admission::Accept(mut session) = node.handle_connection(now, connection) else {
         return false;
     };
-    let id = session.connection();
+    let id = session.id();
     _ = session.handle_accepted(now, Some(Profile::V1.handshake_id()));
     for _ in 0..3 {
         while let Some(action) = session.poll_action() {

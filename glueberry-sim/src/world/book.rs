@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// Tells whether a ban is certainly in force.
+    /// Returns whether a ban is certainly in force.
     pub(super) fn ban_holds(&self, host: usize, peer: usize) -> bool {
         let is_now = |until| self.wall_micros(host) < until;
         self.hosts[host].banned[peer].is_some_and(|ban| {

@@ -195,7 +195,7 @@ impl World {
         self.hosts[host].told_of[peer] = at;
     }
 
-    /// Tells whether nothing keeps a host from doing what is due.
+    /// Returns whether nothing keeps a host from doing what is due.
     fn is_prompt(&self, host: usize) -> bool {
         let state = &self.hosts[host];
         state.paused_until + LASTED < self.now && state.app.absent_until + LASTED < self.now

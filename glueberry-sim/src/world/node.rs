@@ -96,9 +96,9 @@ impl World {
                 self.reach(Some(DIAL_UNANSWERED));
                 self.hosts[host].dials.remove(&dial);
             }
-            NodeAction::Forward { connection, message } => {
-                if let Some(link) = self.hosts[host].links.get(&connection).copied()
-                    && let Some(side) = self.side_of(link, host, connection)
+            NodeAction::Forward { session, message } => {
+                if let Some(link) = self.hosts[host].links.get(&session).copied()
+                    && let Some(side) = self.side_of(link, host, session)
                 {
                     let delay = self.word_delay(host);
                     let end = &mut self.links[link].ends[side];
@@ -134,7 +134,7 @@ impl World {
         &self,
         link: usize,
         host: usize,
-        connection: glueberry_proto::ConnectionId,
+        connection: glueberry_proto::SessionId,
     ) -> Option<Side> {
         let life = self.hosts[host].life;
         self.links[link]
@@ -263,7 +263,7 @@ impl World {
         );
         match admission {
             Admission::Accept(session) => {
-                let id = session.connection();
+                let id = session.id();
                 let is_new = self.hosts[host].links.insert(id, link).is_none();
                 self.checks.hold(Invariant::OneId, (self.now, host), is_new, || {
                     (format!("{id} is in use"), "it was given to another session".into())

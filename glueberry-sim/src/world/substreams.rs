@@ -279,7 +279,7 @@ impl World {
         }
     }
 
-    /// Tells whether a session can be handed bytes; the first make the acceptor's end.
+    /// Returns whether a session can be handed bytes; the first make the acceptor's end.
     fn is_readable(&mut self, link: usize, at: usize, side: Side) -> bool {
         let state = &self.links[link];
         let pipe = &state.pipes[at];

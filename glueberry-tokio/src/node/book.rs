@@ -154,7 +154,7 @@ impl Node {
         }
     }
 
-    /// Tells whether a peer is banned now.
+    /// Returns whether a peer is banned now.
     ///
     /// # Errors
     ///

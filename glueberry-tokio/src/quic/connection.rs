@@ -97,7 +97,7 @@ impl ConnectionTask {
         has_more || self.poll_timer(cx)
     }
 
-    /// Tells whether the peer has closed the connection behind messages that this side has, and that
+    /// Returns whether the peer has closed the connection behind messages that this side has, and that
     /// their reader has not got round to. It gets some time for that.
     fn has_unread(&mut self, now: Instant) -> bool {
         if !matches!(self.lost, Some(ConnectionLost::ClosedByPeer { .. })) {

@@ -73,12 +73,12 @@ impl QuicSubstream {
         drop(self.recv.stop(code));
     }
 
-    /// Tells whether the session wants no more for now, so that the peer's bytes wait here.
+    /// Returns whether the session wants no more for now, so that the peer's bytes wait here.
     pub(super) const fn is_paused(&self) -> bool {
         !self.reading_is_over && !self.buffer.wants_read() && !self.buffer.is_read_over()
     }
 
-    /// Tells whether neither half has anything more to say.
+    /// Returns whether neither half has anything more to say.
     pub(super) const fn is_over(&self) -> bool {
         self.reading_is_over && matches!(self.writing, Writing::Over)
     }

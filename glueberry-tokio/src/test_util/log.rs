@@ -68,7 +68,7 @@ impl LogCapture {
         lock(&self.events).iter().filter(is_ours).cloned().collect()
     }
 
-    /// Tells whether something with this text was logged at this level.
+    /// Returns whether something with this text was logged at this level.
     pub fn contains(&self, level: Level, text: &str) -> bool {
         self.events().iter().any(|event| event.level == level && event.message.contains(text))
     }

@@ -36,7 +36,7 @@ impl Book {
     }
 }
 
-/// Tells whether a text is a multiaddr, of protocols that this version knows.
+/// Returns whether a text is a multiaddr, of protocols that this version knows.
 pub fn is_multiaddr(text: &str) -> bool {
     text.parse::<Multiaddr>().is_ok()
 }

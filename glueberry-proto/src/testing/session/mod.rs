@@ -193,7 +193,7 @@ impl<'a> World<'a> {
     fn drop_session(&mut self) {
         if !self.connections.is_empty() {
             let connection = self.connections.remove(self.current % self.connections.len());
-            self.node.handle_session_gone(self.now, connection.session.connection());
+            self.node.handle_session_gone(self.now, connection.session.id());
         }
     }
 
@@ -228,9 +228,9 @@ impl<'a> World<'a> {
             match action {
                 NodeAction::Dial { dial, .. } => self.dials.push_back(dial),
                 NodeAction::CancelDial(dial) => self.dials.retain(|waiting| *waiting != dial),
-                NodeAction::Forward { connection: id, message } => {
+                NodeAction::Forward { session: id, message } => {
                     let mut all = self.connections.iter_mut();
-                    if let Some(of) = all.find(|of| of.session.connection() == id) {
+                    if let Some(of) = all.find(|of| of.session.id() == id) {
                         of.session.handle_node_message(self.now, message);
                     }
                 }
@@ -249,7 +249,7 @@ impl<'a> World<'a> {
             while let Some(action) = connection.session.poll_action() {
                 moved = true;
                 if let Some(message) = connection.act(self.now, action) {
-                    let id = connection.session.connection();
+                    let id = connection.session.id();
                     self.node.handle_session_message(self.now, id, message);
                 }
             }

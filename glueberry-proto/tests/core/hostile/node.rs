@@ -135,7 +135,7 @@ fn sessions_are_bounded() {
     assert_eq!(fourth, RefuseReason::LimitReached("max_sessions"));
     node.add_peer(NOW, peer(5), &[Address::new("a")]).unwrap();
     assert_eq!(node.connect(NOW, peer(5)), Err(ConnectError::LimitReached("max_sessions")));
-    node.handle_session_gone(NOW, first.connection());
+    node.handle_session_gone(NOW, first.id());
     accepted(arrive(&mut node, NOW, peer(5), Origin::Accepted));
 }
 
@@ -290,7 +290,7 @@ fn a_node_that_shuts_down_admits_nothing() {
 fn words_about_sessions_that_do_not_exist_do_nothing() {
     let mut node = node(|_| {});
     let mut other = Raw::chat(BOTH[0], glueberry_proto::Profile::V1);
-    let connection = other.session.connection();
+    let connection = other.session.id();
     node.handle_session_gone(NOW, connection);
     other.session.close(NOW);
     while let Some(action) = other.session.poll_action() {
@@ -305,7 +305,7 @@ fn words_about_sessions_that_do_not_exist_do_nothing() {
 #[test]
 fn a_session_that_was_dropped_is_over() {
     let mut raw = Raw::chat(BOTH[0], glueberry_proto::Profile::V1);
-    raw.node.handle_session_gone(raw.now, raw.session.connection());
+    raw.node.handle_session_gone(raw.now, raw.session.id());
     let internal = StateReason::SessionEnded(CloseReason::Internal("session was dropped"));
     let last = states(&mut raw.node).pop();
     assert_eq!(last, Some((ConnectionState::Disconnected, Some(internal))));

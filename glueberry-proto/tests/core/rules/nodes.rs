@@ -6,8 +6,8 @@ use std::time::Duration;
 use glueberry_proto::book::{Book, Unsaved};
 use glueberry_proto::testing::Bug;
 use glueberry_proto::{
-    Address, Admission, ConnectionEvent, ConnectionId, ConnectionState, DialError, DialId, Instant,
-    Naming, NewConnection, Node, NodeAction, Origin, PublicKey, ReconnectPolicy, Seed, WallTime,
+    Address, Admission, ConnectionEvent, ConnectionState, DialError, DialId, Instant, Naming,
+    NewConnection, Node, NodeAction, Origin, PublicKey, ReconnectPolicy, Seed, SessionId, WallTime,
 };
 use proptest::prelude::*;
 
@@ -229,7 +229,7 @@ struct Alone {
     node: Node,
     now: Instant,
     dials: VecDeque<DialId>,
-    sessions: VecDeque<ConnectionId>,
+    sessions: VecDeque<SessionId>,
     actions: Vec<String>,
     events: Vec<ConnectionEvent>,
 }
@@ -291,7 +291,7 @@ impl Alone {
                 let (peer, origin) = (whom_of(whom, A), Origin::Accepted);
                 let connection = NewConnection { peer, origin, naming: Naming::Negotiated };
                 if let Admission::Accept(session) = self.node.handle_connection(now, connection) {
-                    self.sessions.push_back(session.connection());
+                    self.sessions.push_back(session.id());
                 }
             }
             Step::Gone => {

@@ -400,7 +400,7 @@ impl Run {
         self.world.drain_actions();
     }
 
-    /// Tells whether the next command is known to fail and is left out.
+    /// Returns whether the next command is known to fail and is left out.
     fn is_spared(&mut self) -> bool {
         match &mut self.commands {
             Commands::Given(_) => false,

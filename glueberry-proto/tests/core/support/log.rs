@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use glueberry_proto::{Action, ConnectionId, DialId, StreamName, SubstreamId};
+use glueberry_proto::{Action, DialId, SessionId, StreamName, SubstreamId};
 
 use super::Side;
 
@@ -15,11 +15,11 @@ pub(crate) struct Log {
     pub(crate) lines: Vec<String>,
     /// All bytes that were ever written, whoever wrote them.
     pub(crate) written: Vec<u8>,
-    pub(crate) substreams: BTreeMap<(Side, ConnectionId), Vec<SubstreamId>>,
-    pub(crate) connections: [Vec<ConnectionId>; 2],
+    pub(crate) substreams: BTreeMap<(Side, SessionId), Vec<SubstreamId>>,
+    pub(crate) connections: [Vec<SessionId>; 2],
     pub(crate) dials: [Vec<DialId>; 2],
     /// Sessions that have asked for their connection to be closed, which is the last thing.
-    over: BTreeSet<(Side, ConnectionId)>,
+    over: BTreeSet<(Side, SessionId)>,
     /// What such sessions asked for afterwards.
     pub(crate) late_actions: Vec<String>,
 }
@@ -31,7 +31,7 @@ impl Log {
         }
     }
 
-    pub(crate) fn action(&mut self, side: Side, connection: ConnectionId, action: &Action) {
+    pub(crate) fn action(&mut self, side: Side, connection: SessionId, action: &Action) {
         if self.over.contains(&(side, connection)) {
             self.late_actions.push(format!("{action:?}"));
         }

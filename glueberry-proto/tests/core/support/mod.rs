@@ -12,9 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use glueberry_proto::book::Book;
 use glueberry_proto::{
-    Address, Closed, Config, ConnectionEvent, ConnectionId, ConnectionState, Event, Identity,
-    Instant, Naming, Node, PublicKey, ReconnectPolicy, Seed, Session, StreamName, ToNode,
-    ToSession,
+    Address, Closed, Config, ConnectionEvent, ConnectionState, Event, Identity, Instant, Naming,
+    Node, PublicKey, ReconnectPolicy, Seed, Session, SessionId, StreamName, ToNode, ToSession,
 };
 
 pub(crate) use self::check::{Checked, Outcome, check, holds, is_caught};
@@ -33,9 +32,9 @@ pub(crate) const BOTH: [Naming; 2] = [Naming::Negotiated, Naming::Preamble];
 /// One node with its sessions and what its application has seen.
 pub(crate) struct Host {
     pub(crate) node: Node,
-    pub(crate) sessions: BTreeMap<ConnectionId, Session>,
+    pub(crate) sessions: BTreeMap<SessionId, Session>,
     pub(crate) events: Vec<ConnectionEvent>,
-    pub(crate) session_events: Vec<(ConnectionId, Event)>,
+    pub(crate) session_events: Vec<(SessionId, Event)>,
     pub(crate) handshake: Vec<Bytes>,
     pub(crate) messages: BTreeMap<StreamName, Vec<Bytes>>,
     /// The application takes messages as they come.
@@ -48,8 +47,8 @@ pub(crate) struct Host {
     pub(crate) store: Option<Book>,
     /// What is being stored.
     saving: Option<Book>,
-    to_node: VecDeque<(ConnectionId, ToNode)>,
-    to_session: VecDeque<(ConnectionId, ToSession)>,
+    to_node: VecDeque<(SessionId, ToNode)>,
+    to_session: VecDeque<(SessionId, ToSession)>,
 }
 
 pub(crate) struct World {
@@ -306,7 +305,7 @@ impl World {
     }
 
     /// Lets what a session has to say to its node arrive before what the others have.
-    pub(crate) fn hurry_words_of(&mut self, side: Side, connection: ConnectionId) {
+    pub(crate) fn hurry_words_of(&mut self, side: Side, connection: SessionId) {
         self.drain_actions();
         self.hosts[side].to_node.make_contiguous().sort_by_key(|(of, _)| *of != connection);
     }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use glueberry_proto::{
-    Action, Admission, ConnectionId, ConnectionLost, DialError, Naming, NewConnection, NodeAction,
-    OpenError, Origin, ProtocolId, Session, SubstreamBuffer, SubstreamId,
+    Action, Admission, ConnectionLost, DialError, Naming, NewConnection, NodeAction, OpenError,
+    Origin, ProtocolId, Session, SessionId, SubstreamBuffer, SubstreamId,
 };
 
 use super::pipe::{Half, Pipe};
@@ -12,7 +12,7 @@ use super::{A, B, Side, World, key};
 
 /// One connection between the hosts: the session at each end, and the substreams.
 pub(crate) struct Link {
-    pub(crate) ends: [Option<ConnectionId>; 2],
+    pub(crate) ends: [Option<SessionId>; 2],
     pub(crate) pipes: Vec<Pipe>,
     pub(crate) is_down: bool,
     /// What a side has not been told yet: that there is a connection, and how it ended.
@@ -133,7 +133,7 @@ impl World {
         let now = self.clock.tell(self.now, node);
         match node.handle_connection(now, connection) {
             Admission::Accept(session) => {
-                let id = session.connection();
+                let id = session.id();
                 self.log.connections[side].push(id);
                 self.links[link].ends[side] = Some(id);
                 self.hosts[side].sessions.insert(id, *session);
@@ -189,8 +189,7 @@ impl World {
                 self.log.note(|| format!("{side} {action:?}"));
                 self.node_action(side, action);
             }
-            let connections: Vec<ConnectionId> =
-                self.hosts[side].sessions.keys().copied().collect();
+            let connections: Vec<SessionId> = self.hosts[side].sessions.keys().copied().collect();
             for connection in connections {
                 while let Some(action) = self.poll_action(side, connection) {
                     moved = true;
@@ -202,7 +201,7 @@ impl World {
         moved
     }
 
-    fn poll_action(&mut self, side: Side, connection: ConnectionId) -> Option<Action> {
+    fn poll_action(&mut self, side: Side, connection: SessionId) -> Option<Action> {
         self.hosts[side].sessions.get_mut(&connection)?.poll_action()
     }
 
@@ -217,8 +216,8 @@ impl World {
                 }
                 self.link_up(side, Origin::Dialled(dial));
             }
-            NodeAction::Forward { connection, message } => {
-                self.hosts[side].to_session.push_back((connection, message));
+            NodeAction::Forward { session, message } => {
+                self.hosts[side].to_session.push_back((session, message));
             }
             NodeAction::SaveBook => {
                 let host = &mut self.hosts[side];
@@ -267,7 +266,7 @@ impl World {
         true
     }
 
-    fn session_action(&mut self, side: Side, connection: ConnectionId, action: Action) {
+    fn session_action(&mut self, side: Side, connection: SessionId, action: Action) {
         let link = self.link_of(side, connection);
         self.log.action(side, connection, &action);
         if self.links[link].is_down && !matches!(action, Action::Forward(_)) {
@@ -307,7 +306,7 @@ impl World {
         }
     }
 
-    pub(crate) fn link_of(&self, side: Side, connection: ConnectionId) -> usize {
+    pub(crate) fn link_of(&self, side: Side, connection: SessionId) -> usize {
         self.links.iter().position(|link| link.ends[side] == Some(connection)).unwrap()
     }
 

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Buf;
-use glueberry_proto::{
-    ConnectionId, ProtocolId, Session, SubstreamBuffer, SubstreamEnd, SubstreamId,
-};
+use glueberry_proto::{ProtocolId, Session, SessionId, SubstreamBuffer, SubstreamEnd, SubstreamId};
 
 use super::net::Link;
 use super::{Side, World};
@@ -159,7 +157,7 @@ impl Pipe {
 /// Returns a pipe of a link that is not down, and the session at one end of it.
 fn parts<'a>(
     links: &'a mut [Link],
-    sessions: &'a mut BTreeMap<ConnectionId, Session>,
+    sessions: &'a mut BTreeMap<SessionId, Session>,
     link: usize,
     pipe: usize,
     side: Side,

@@ -148,8 +148,8 @@ impl Raw {
             }
             while let Some(action) = self.node.poll_action() {
                 moved = true;
-                if let NodeAction::Forward { connection, message } = action
-                    && connection == self.session.connection()
+                if let NodeAction::Forward { session, message } = action
+                    && session == self.session.id()
                 {
                     self.session.handle_node_message(self.now, message);
                 }
@@ -163,7 +163,7 @@ impl Raw {
     fn act(&mut self, action: Action) {
         match action {
             Action::Forward(message) => {
-                let connection = self.session.connection();
+                let connection = self.session.id();
                 self.node.handle_session_message(self.now, connection, message);
             }
             Action::ResumeRead(id) => {
@@ -366,7 +366,7 @@ impl Raw {
         })
     }
 
-    /// Tells whether the session does not want a substream: reset, or answered by a refusal.
+    /// Returns whether the session does not want a substream: reset, or answered by a refusal.
     pub(crate) fn was_refused(&self, id: SubstreamId) -> bool {
         self.was_reset(id, ResetCode::Refused) || self.was_finished(id)
     }

@@ -108,7 +108,7 @@ impl World {
         }
     }
 
-    /// Tells whether the session of who has dialled the rogue waits for the rogue's own dial.
+    /// Returns whether the session of who has dialled the rogue waits for the rogue's own dial.
     fn is_held_back(&self, link: usize, side: Side) -> bool {
         let [by, to] = [side, 1 - side].map(|side| self.links[link].ends[side].host);
         let is_agreed = self.links[link].rogue.as_ref().is_some_and(|one| !one.named.is_empty());
@@ -148,7 +148,7 @@ impl World {
         self.hang_up(link, side, 0);
     }
 
-    /// Tells whether the other end of a connection claims to have the key of the host itself.
+    /// Returns whether the other end of a connection claims to have the key of the host itself.
     pub(in crate::world) fn is_lookalike(&mut self, link: usize) -> bool {
         let is_it = self.trick(link) == Some(Trick::Lookalike);
         if is_it {

@@ -10,7 +10,7 @@ use crate::link::Side;
 use crate::trick::Trick;
 use crate::world::World;
 
-/// Tells whether a trick breaks frames.
+/// Returns whether a trick breaks frames.
 pub(super) const fn is_about(trick: Trick) -> bool {
     matches!(
         trick,
@@ -22,7 +22,7 @@ pub(super) const fn is_about(trick: Trick) -> bool {
     ) || can_be_in_handshake(trick)
 }
 
-/// Tells whether the frame may as well be one of the handshake.
+/// Returns whether the frame may as well be one of the handshake.
 pub(super) const fn can_be_in_handshake(trick: Trick) -> bool {
     matches!(
         trick,

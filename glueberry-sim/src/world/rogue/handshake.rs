@@ -58,7 +58,7 @@ pub(super) fn speech(trick: Trick, profile: Profile) -> Speech {
     speech
 }
 
-/// Tells whether a trick is done as soon as that is said.
+/// Returns whether a trick is done as soon as that is said.
 pub(super) const fn is_about(trick: Trick) -> bool {
     matches!(
         trick,

@@ -260,14 +260,14 @@ impl World {
         own.map(|(pipe, _)| *pipe).filter(|pipe| rogue.named.contains(pipe))
     }
 
-    /// Tells whether it is the handshake substream on which this trick is done.
+    /// Returns whether it is the handshake substream on which this trick is done.
     fn spoils_handshake(&self, link: usize, trick: Trick) -> bool {
         let is_either = frames::can_be_in_handshake(trick) || trick == Trick::TwoProtocols;
         is_either && self.links[link].rogue.as_ref().is_some_and(|rogue| rogue.spoils_handshake)
     }
 }
 
-/// Tells whether a rogue that dials opens a handshake.
+/// Returns whether a rogue that dials opens a handshake.
 const fn shakes_hands(trick: Trick) -> bool {
     !matches!(
         trick,
@@ -279,7 +279,7 @@ const fn shakes_hands(trick: Trick) -> bool {
     )
 }
 
-/// Tells whether the peer has something to say to a rogue, or the trick would be none.
+/// Returns whether the peer has something to say to a rogue, or the trick would be none.
 const fn is_talked_to(trick: Trick) -> bool {
     matches!(
         trick,

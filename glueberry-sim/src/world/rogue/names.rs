@@ -37,7 +37,7 @@ impl Trick {
         }
     }
 
-    /// Tells whether that answer is what the trick is about.
+    /// Returns whether that answer is what the trick is about.
     const fn is_done_by(self, answer: Answer, proposal: Option<&ProtocolId>) -> bool {
         let is_probe = matches!(proposal, Some(ProtocolId::Probe));
         match self {

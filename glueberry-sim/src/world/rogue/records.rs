@@ -8,7 +8,7 @@ use crate::link::Side;
 use crate::trick::Trick;
 use crate::world::{World, identities};
 
-/// Tells whether a trick is one with records, after the handshake.
+/// Returns whether a trick is one with records, after the handshake.
 pub(super) const fn is_about(trick: Trick) -> bool {
     matches!(
         trick,

@@ -125,7 +125,7 @@ impl World {
     }
 }
 
-/// Tells whether a trick is done on a named stream, after the handshake.
+/// Returns whether a trick is done on a named stream, after the handshake.
 pub(super) fn is_on_stream(trick: Trick) -> bool {
     frames::is_about(trick) || records::is_about(trick) || trick == Trick::TalksAfterClose
 }

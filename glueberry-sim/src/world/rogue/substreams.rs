@@ -183,7 +183,7 @@ impl World {
         self.links[link].rogue.as_ref().is_some_and(|rogue| rogue.named.contains(&at))
     }
 
-    /// Tells whether the peer has opened a substream for a named stream.
+    /// Returns whether the peer has opened a substream for a named stream.
     fn is_stream(&self, link: usize, at: usize) -> bool {
         let proposals = &self.links[link].pipes[at].proposals;
         matches!(proposals.first(), Some(ProtocolId::Stream { .. }))
