@@ -201,8 +201,8 @@ pub use error::{
 pub use id::{DialId, SessionId, SubstreamId};
 pub use message::{ToNode, ToSession};
 pub use node::{
-    Address, Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction, Origin,
-    PeerStatus, ReconnectPolicy, StateReason,
+    Address, Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction,
+    NodeTimer, Origin, PeerStatus, PeerTimer, ReconnectPolicy, StateReason,
 };
 pub use seed::Seed;
 pub use session::{
