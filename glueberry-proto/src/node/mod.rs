@@ -211,7 +211,15 @@ impl Node {
     // ---- outputs ------------------------------------------------------------------------------
 
     /// Returns the next thing to do at once.
+    ///
+    /// Poll it after every input and command, and again after events were polled: the room that
+    /// they leave lets dials start.
     pub fn poll_action(&mut self) -> Option<NodeAction> {
+        if let Some(action) = self.out.poll_action() {
+            return Some(action);
+        }
+        // Events that were polled since the last input may have made room.
+        self.finish_step();
         // A save comes after everything that is more urgent.
         self.out.poll_action().or_else(|| self.store.poll_save().then_some(NodeAction::SaveBook))
     }
@@ -220,9 +228,7 @@ impl Node {
     /// [`event_queue`](Config::event_queue) of them wait, no session is admitted and no dial
     /// starts.
     pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
-        let event = self.out.poll_event();
-        self.finish_step();
-        event
+        self.out.poll_event()
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout): strictly later than the
