@@ -191,7 +191,7 @@ impl Node {
         self.step(now, |node| node.dial_failed(dial, error));
     }
 
-    /// Takes a message of a session.
+    /// Takes a message of a session, which must be the one that has forwarded it.
     pub fn handle_session_message(&mut self, now: Instant, session: SessionId, message: ToNode) {
         self.step(now, |node| node.session_message(session, message.0));
     }

@@ -15,6 +15,9 @@
 //! | `Outbound` | any other current | is ended | of two connections each is closed by the side that dialled it |
 //! | `Inbound` | any other current | waits; the current one is probed | the peer may have been restarted, and no longer have the current one |
 //!
+//! The smaller key never sees an outbound session with a rival: while its own session is negotiating
+//! no other becomes current, and once another is current its dial is cancelled.
+//!
 //! A session that has prepared streams, or is Established, is never replaced: what was encrypted
 //! for it would be lost. A probe that is answered ends the sessions that wait because of it, and
 //! one that is not ends the current session, so that one that waits becomes current.
@@ -96,18 +99,21 @@ impl Case {
 impl Peer {
     /// A handshake substream is agreed on a session.
     pub(super) fn session_agreed(&mut self, id: SessionId, cx: &mut Context<'_>) {
-        // The node may have ended the session meanwhile; and a session reports this once.
-        let Some(SessionRecord { stage: stage @ Stage::Negotiating { .. }, .. }) =
-            self.others.get_mut(id)
-        else {
-            return;
+        let Some(record) = self.others.get_mut(id) else {
+            return cx.out.internal_error("a session that is agreed is not its peer's");
         };
-        if let Stage::Negotiating { deadline } = *stage {
-            *stage = Stage::Agreed { deadline };
+        match record.stage {
+            Stage::Negotiating { deadline } => record.stage = Stage::Agreed { deadline },
+            // The node has asked it to end meanwhile.
+            Stage::Ending => return,
+            Stage::Agreed { .. } | Stage::Yielded => {
+                return cx.out.internal_error("a session was agreed twice");
+            }
         }
+        let agreed = record.direction;
         match self.current().copied() {
             None => self.promote(cx),
-            Some(current) => self.compete(id, current, cx),
+            Some(current) => self.compete(id, agreed, current, cx),
         }
     }
 
@@ -135,10 +141,13 @@ impl Peer {
     }
 
     /// Decides what becomes of a session that is agreed while another is current.
-    fn compete(&mut self, id: SessionId, current: Current, cx: &mut Context<'_>) {
-        let Some(agreed) = self.others.get_mut(id).map(|record| record.direction) else {
-            return cx.out.internal_error("a session that is agreed is not its peer's");
-        };
+    fn compete(
+        &mut self,
+        id: SessionId,
+        agreed: Direction,
+        current: Current,
+        cx: &mut Context<'_>,
+    ) {
         let is_established = matches!(self.state, State::Established { .. });
         if is_established && cx.env.config.has(Bug::Evicts) {
             return cx.out.close(current.id, CloseReason::Superseded);
@@ -159,8 +168,8 @@ impl Peer {
         self.cancel_dial(cx);
         self.others.remove(id);
         self.others.hold = None;
-        let deadline = cx.env.now + cx.env.config.handshake_timeout;
-        cx.out.publish(self.move_to_connected(session, deadline, cx.env.now));
+        let event = self.move_to_connected(session, cx);
+        cx.out.publish(event);
         cx.out.forward(id, FromNode::Grant(Carry::default()));
         // The peer ends those that it has dialled.
         let outbound = self.others.agreed().filter(|other| other.direction == Direction::Outbound);

@@ -15,7 +15,8 @@ impl Peer {
         self.attempts = 0;
         // The peer keeps its place in the queue.
         let is_queued = self.state.dial() == Some(Dial::Queued);
-        cx.out.publish(self.move_to_connecting(Dial::Queued, cx.env.now));
+        let event = self.move_to_connecting(Dial::Queued, cx);
+        cx.out.publish(event);
         if !is_queued {
             cx.dials.enqueue(self.key);
         }
@@ -35,7 +36,10 @@ impl Peer {
         let under_way = Dial::UnderWay { id, deadline: cx.env.now + timeout };
         match &mut self.state {
             State::Connecting { dial } => *dial = Some(under_way),
-            _ => cx.out.publish(self.move_to_connecting(under_way, cx.env.now)),
+            _ => {
+                let event = self.move_to_connecting(under_way, cx);
+                cx.out.publish(event);
+            }
         }
         let addresses = cx.store.addresses(self.key);
         cx.out.act(NodeAction::Dial { dial: id, peer: self.key, addresses });
@@ -91,7 +95,7 @@ impl Peer {
             false if attempts > 0 => StateReason::AttemptsExhausted { attempts, last: error },
             _ => StateReason::DialFailed(error),
         };
-        let mut event = self.move_to_disconnected(reason, cx.env.now);
+        let mut event = self.move_to_disconnected(reason, cx);
         if cx.env.config.has(Bug::WrongState) {
             event.state = ConnectionState::Established;
         }

@@ -38,7 +38,8 @@ impl Peer {
             _ => StateReason::Disconnected,
         };
         if !matches!(self.state, State::Disconnected { .. }) {
-            cx.out.publish(self.move_to_disconnected(reason, cx.env.now));
+            let event = self.move_to_disconnected(reason, cx);
+            cx.out.publish(event);
         }
     }
 

@@ -18,72 +18,68 @@ impl Peer {
         message: FromSession,
         cx: &mut Context<'_>,
     ) {
+        let is_current = self.current().is_some_and(|current| current.id == id);
         match message {
             FromSession::Agreed => self.session_agreed(id, cx),
-            FromSession::Prepared => self.session_prepared(id),
-            FromSession::Established => self.session_established(id, cx),
-            FromSession::Alive => self.session_alive(id, cx),
-            FromSession::Yielded(carry) => self.session_yielded(id, carry, cx),
             FromSession::Closed(reason) => self.session_closed(id, reason, cx),
+            // The node has ended the session or replaced it while the message was on its way.
+            _ if !is_current => {}
+            FromSession::Prepared => self.current_prepared(cx),
+            FromSession::Established => self.current_established(cx),
+            FromSession::Alive => self.current_alive(cx),
+            FromSession::Yielded(carry) => self.current_yielded(carry, cx),
         }
     }
 
-    /// The application has prepared streams on a session.
-    fn session_prepared(&mut self, id: SessionId) {
-        // The node may have ended the session meanwhile.
-        if let State::Connected { current, is_prepared, .. } = &mut self.state
-            && current.id == id
-        {
-            *is_prepared = true;
+    /// The application has prepared streams: the session is no longer replaced.
+    fn current_prepared(&mut self, cx: &mut Context<'_>) {
+        match &mut self.state {
+            State::Connected { is_prepared, .. } => *is_prepared = true,
+            _ => cx.out.internal_error("streams were prepared on an Established session"),
         }
     }
 
-    fn session_established(&mut self, id: SessionId, cx: &mut Context<'_>) {
-        // The node may have ended the session meanwhile.
+    fn current_established(&mut self, cx: &mut Context<'_>) {
         let State::Connected { current, deadline, successor, .. } = self.state else {
-            return;
+            return cx.out.internal_error("a session was established twice");
         };
-        if current.id != id {
-            return;
-        }
         let mut established = current;
         if cx.env.config.has(Bug::TimerRunsOn) {
             established.probe = deadline;
         }
-        let event = self.move_to_established(established, cx.env.now);
+        let event = self.move_to_established(established, cx);
         if !cx.env.config.has(Bug::SilentChange) {
             cx.out.publish(event);
         }
         cx.store.key_confirmed(self.key, cx.env);
-        // The session was finalized before the request to yield reached it, and stays.
-        if let Some(successor) = successor {
-            self.end_successor(successor, cx);
+        // The session was finalized before the request to yield reached it, and stays. Its
+        // successor may have ended by itself.
+        if let Some(successor) = successor
+            && self.others.get_mut(successor).is_some()
+        {
+            self.end_other(successor, CloseReason::Superseded, cx);
         }
     }
 
     /// The current session hands over what was said to the one that replaces it.
-    fn session_yielded(&mut self, id: SessionId, carry: Carry, cx: &mut Context<'_>) {
-        // The node may have ended the session meanwhile.
+    fn current_yielded(&mut self, carry: Carry, cx: &mut Context<'_>) {
         let State::Connected { current, is_prepared, successor, .. } = &mut self.state else {
-            return;
+            return cx.out.internal_error("a session has yielded that is Established");
         };
-        if current.id != id {
-            return;
-        }
-        let live = successor
-            .take()
-            .and_then(|successor| self.others.get_mut(successor))
-            .filter(|record| !record.is_ending())
-            .map(|record| *record);
-        let Some(record) = live else {
+        let yielded = *current;
+        let Some(successor) = successor.take() else {
+            cx.out.internal_error("a session has yielded that was not asked to");
+            return cx.out.forward(yielded.id, FromNode::Grant(carry));
+        };
+        let live = self.others.get_mut(successor).filter(|record| !record.is_ending());
+        let Some(record) = live.map(|record| *record) else {
             // The successor died first: the session that has yielded goes on with what it had.
-            return cx.out.forward(id, FromNode::Grant(carry));
+            return cx.out.forward(yielded.id, FromNode::Grant(carry));
         };
-        let probe = current.probe;
-        let yielded = std::mem::replace(current, Current { probe, ..Current::new(&record) });
+        *current = Current::new(&record);
         *is_prepared = false;
         self.others.remove(record.id);
-        let direction = yielded.direction;
+        let Current { id, direction, .. } = yielded;
         self.others.insert(SessionRecord { id, direction, stage: Stage::Yielded });
         cx.out.forward(record.id, FromNode::Grant(carry));
         // Each connection is closed by the side that dialled it: the other may not know yet that
@@ -95,13 +91,13 @@ impl Peer {
 
     /// The peer has answered the probe of its session, so it has not lost it: the connections that
     /// it has opened since are not needed.
-    fn session_alive(&mut self, id: SessionId, cx: &mut Context<'_>) {
-        let successor = self.successor();
-        let Some(current) = self.state.current_mut().filter(|current| current.id == id) else {
-            return;
+    fn current_alive(&mut self, cx: &mut Context<'_>) {
+        let successor = match self.state {
+            State::Connected { successor, .. } => successor,
+            _ => None,
         };
-        // An answer that comes late, or without a probe of the node, decides nothing.
-        if current.probe.take().is_none() {
+        // An answer that comes when the probe has timed out decides nothing.
+        if self.state.current_mut().and_then(|current| current.probe.take()).is_none() {
             return;
         }
         let inbound = self.others.agreed().filter(|other| other.direction == Direction::Inbound);
@@ -146,26 +142,13 @@ impl Peer {
         let reason = StateReason::SessionEnded(reason);
         if has_failed {
             // The peer would fail again on any other session.
-            let until = cx.env.after(config.cooldown);
-            cx.out.publish(self.move_to_cooldown(until, reason, cx.env.now));
+            let event = self.move_to_cooldown(reason, cx);
+            cx.out.publish(event);
             return self.end_sessions(&CloseReason::Superseded, true, cx);
         }
-        cx.out.publish(self.move_to_disconnected(reason, cx.env.now));
+        let event = self.move_to_disconnected(reason, cx);
+        cx.out.publish(event);
         self.promote(cx);
         self.retry_later(cx);
-    }
-
-    fn successor(&self) -> Option<SessionId> {
-        match self.state {
-            State::Connected { successor, .. } => successor,
-            _ => None,
-        }
-    }
-
-    fn end_successor(&mut self, id: SessionId, cx: &mut Context<'_>) {
-        // It may have ended by itself, which is reported to nobody but the table of sessions.
-        if self.others.get_mut(id).is_some() {
-            self.end_other(id, CloseReason::Superseded, cx);
-        }
     }
 }

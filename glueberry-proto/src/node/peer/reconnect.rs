@@ -26,7 +26,8 @@ impl Peer {
             return;
         }
         let wait = self.policy(cx).backoff(self.attempts, cx.random);
-        cx.out.publish(self.move_to_reconnecting(cx.env.after(wait), cx.env.now));
+        let event = self.move_to_reconnecting(cx.env.after(wait), cx);
+        cx.out.publish(event);
     }
 
     /// The wait before an attempt is over: the peer is dialled as soon as the limits allow. Its
@@ -37,7 +38,8 @@ impl Peer {
             cx.dials.enqueue(self.key);
         } else {
             // The book was replaced meanwhile by one that has none.
-            cx.out.publish(self.move_to_disconnected(StateReason::NoAddress, cx.env.now));
+            let event = self.move_to_disconnected(StateReason::NoAddress, cx);
+            cx.out.publish(event);
         }
     }
 
@@ -45,7 +47,8 @@ impl Peer {
         if self.may_retry(cx) {
             self.retry_later(cx);
         } else {
-            cx.out.publish(self.move_to_disconnected(StateReason::CooldownOver, cx.env.now));
+            let event = self.move_to_disconnected(StateReason::CooldownOver, cx);
+            cx.out.publish(event);
         }
     }
 
@@ -53,7 +56,8 @@ impl Peer {
     pub(in crate::node) fn addresses_removed(&mut self, cx: &mut Context<'_>) {
         if matches!(self.state, State::Reconnecting { .. }) {
             self.cancel_dial(cx);
-            cx.out.publish(self.move_to_disconnected(StateReason::NoAddress, cx.env.now));
+            let event = self.move_to_disconnected(StateReason::NoAddress, cx);
+            cx.out.publish(event);
         }
     }
 
@@ -73,7 +77,8 @@ impl Peer {
         self.cancel_dial(cx);
         self.end_sessions(&CloseReason::Disconnected, false, cx);
         self.attempts = 0;
-        cx.out.publish(self.move_to_disconnected(StateReason::ReconnectionCancelled, cx.env.now));
+        let event = self.move_to_disconnected(StateReason::ReconnectionCancelled, cx);
+        cx.out.publish(event);
         true
     }
 
