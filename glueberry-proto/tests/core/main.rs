@@ -1,6 +1,7 @@
 //! The core from outside: sessions and nodes over an in-memory transport, and against bytes.
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
+mod competition;
 mod dials;
 mod greetings;
 mod hostile;
@@ -12,3 +13,4 @@ mod sessions;
 mod states;
 mod substreams;
 mod support;
+mod timers;
