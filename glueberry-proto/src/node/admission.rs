@@ -145,6 +145,7 @@ impl Gate<'_> {
     /// Checks that a known peer may have another session.
     fn check_peer(&self, peer: &Peer, direction: Direction) -> Result<(), RefuseReason> {
         let config = &self.env.config;
+        // Those that are ending count, too: they still hold memory.
         if peer.session_count() >= config.max_sessions_per_peer {
             return Err(RefuseReason::LimitReached("max_sessions_per_peer"));
         }

@@ -1,6 +1,6 @@
 //! The machine of one process: peers, dials, sessions, the address book, events.
 //!
-//! [`Node`] routes: what comes in goes to one [`Peer`](peer::Peer), with the other parts lent to it
+//! [`Node`] routes: what comes in goes to one [`Peer`], with the other parts lent to it
 //! as a [`Context`]. [`Dials`] knows which dials are queued or under way, [`Sessions`] which peer a
 //! session belongs to, [`Store`] the book and when it is saved, [`Gate`] what the limits allow, and
 //! [`Outputs`] what is to be polled.
@@ -52,9 +52,9 @@ use crate::time::Instant;
 /// session of each is the current one. It sees peers and time, never payload.
 ///
 /// Inputs (`handle_*`) never fail, commands (plain verbs) return an error or are accepted, outputs
-/// (`poll_*`) say what is wanted, as on [`Session`](crate::Session). Sessions and their node talk
-/// through opaque values that the adapter carries: [`Action::Forward`](crate::Action::Forward)
-/// one way and [`NodeAction::Forward`] the other.
+/// (`poll_*`) say what is wanted, as on [`Session`]. Sessions and their node exchange opaque
+/// messages that the adapter carries: [`Action::Forward`](crate::Action::Forward) one way and
+/// [`NodeAction::Forward`] the other.
 ///
 /// ```
 /// use glueberry_proto::*;
@@ -297,6 +297,7 @@ impl Node {
             && self.out.has_event_room()
         {
             let peers = &self.peers;
+            // The others in the queue are not held up by one whose last session is still sending.
             let may_dial = |peer| !peers.get(peer).is_some_and(Peer::is_draining);
             let Some(peer) = self.dials.dequeue(may_dial) else {
                 return;
@@ -316,6 +317,7 @@ impl Node {
             Origin::Accepted => Direction::Inbound,
         };
         if let Err(reason) = self.gate().check_connection(peer, direction) {
+            // If it was dialled, the attempt ends here: no session will report its failure.
             let error = DialError::Transport(reason.to_string());
             self.with_peer(peer, |peer, cx| peer.connecting_failed(error, cx));
             return Err(reason);

@@ -18,8 +18,8 @@ impl Node {
 
     /// Returns the peers that are too many.
     ///
-    /// Those that dialled this node go first, and of these the youngest: whoever floods the node
-    /// with connections pushes out his own. A protected peer is never pruned.
+    /// Those that dialled this node go first, and of these the youngest: peers that flood the node
+    /// with connections lose their own. A protected peer is never pruned.
     fn peers_to_prune(&self) -> Vec<PublicKey> {
         let config = &self.env.config;
         let with_current = self.sessions.owners().filter_map(|(session, key)| {

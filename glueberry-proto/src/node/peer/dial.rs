@@ -76,6 +76,7 @@ impl Peer {
         let dial = self.state.dial()?;
         match &mut self.state {
             State::Connecting { dial } => *dial = None,
+            // The caller ends the attempt, so this is never waited for.
             State::Reconnecting { retry } => *retry = Retry::At(cx.env.now),
             _ => {}
         }

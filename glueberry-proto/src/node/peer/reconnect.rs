@@ -34,6 +34,7 @@ impl Peer {
     /// state changes only then.
     pub(super) fn retry(&mut self, cx: &mut Context<'_>) {
         if cx.store.has_address(self.key) {
+            // The event comes with the dial: the peer is not being connected to before.
             self.state = State::Reconnecting { retry: Retry::Queued };
             cx.dials.enqueue(self.key);
         } else {

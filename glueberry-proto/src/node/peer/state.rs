@@ -117,7 +117,7 @@ impl Peer {
     ) -> ConnectionEvent {
         let is_legal =
             matches!(self.state, State::Disconnected { .. } | State::Reconnecting { .. });
-        // Who dials a peer wants to be dialled by it, too.
+        // A peer that is dialled here is wanted again, so it may dial, too.
         self.refused_until = None;
         self.move_to(is_legal, State::Connecting { dial: Some(dial) }, None, cx)
     }
