@@ -180,6 +180,7 @@ mod id;
 mod message;
 mod node;
 mod seed;
+mod send_queue;
 mod session;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -205,6 +206,7 @@ pub use node::{
     PeerStatus, ReconnectPolicy, StateReason,
 };
 pub use seed::Seed;
+pub use send_queue::{MessageSource, SendLimits, SendQueue};
 pub use session::{
     Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
 };

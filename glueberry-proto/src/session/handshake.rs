@@ -15,6 +15,7 @@ use crate::error::{CloseReason, FinalizeError, PeerMisbehaved, PrepareError, Sen
 use crate::fault::Fault;
 use crate::id::SubstreamId;
 use crate::message::{Carry, FromSession, ToNode};
+use crate::send_queue::SendLimits;
 use crate::time::Instant;
 use crate::wire::{FrameHeader, Parsed, Profile, StreamName};
 
@@ -259,7 +260,7 @@ impl Session {
             self.records = Some(Box::new(V1Records::new(&*self.aead, &shared, &self.config)));
         }
         for name in names {
-            self.streams.add(name.clone());
+            self.streams.add(name.clone(), SendLimits::from(&*self.config));
         }
         if self.state.is_connected() {
             self.state.move_to_prepared();

@@ -38,6 +38,7 @@ use crate::fault::Fault;
 use crate::id::{SessionId, SubstreamId};
 use crate::message::{FromNode, ToSession};
 use crate::seed::Seed;
+use crate::send_queue::MessageSource;
 use crate::time::{Instant, earliest};
 use crate::wire::{Profile, ProtocolId, StreamName};
 
@@ -306,6 +307,19 @@ impl Session {
         }
     }
 
+    /// Takes note that a lent queue has messages for a stream, to be taken by
+    /// [`poll_write_from`](Self::poll_write_from). Only the first since it ran empty needs to be
+    /// reported; more reports are harmless.
+    ///
+    /// Does nothing before [`Event::Established`], and nothing once the session drains or is over.
+    /// A session that drains still takes what was reported before. What it has not taken by
+    /// [`Event::Closed`] or [`Event::StreamRefused`] was never sent: it is in neither event's
+    /// count of unsent messages, but the owner's of the queue to add.
+    pub fn handle_queued(&mut self, now: Instant, stream: &StreamName) {
+        self.handle_timeout(now);
+        self.queued_elsewhere(stream);
+    }
+
     /// Does what is due. Early and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         if now <= self.now && !self.config.breaks(Fault::C7) {
@@ -430,6 +444,22 @@ impl Session {
         out: &mut BytesMut,
         budget: usize,
     ) -> usize {
+        self.poll_write_from(substream, out, budget, &mut ())
+    }
+
+    /// As [`poll_write`](Self::poll_write), with a lent queue: behind what was given to
+    /// [`send`](Self::send), messages of `source` are written, if
+    /// [`handle_queued`](Self::handle_queued) has reported any for the stream of the substream.
+    ///
+    /// All that is taken from `source` is written by this call. Bytes that were not asked for are
+    /// few: only what frames and records add to the last messages, beyond the usual.
+    pub fn poll_write_from(
+        &mut self,
+        substream: SubstreamId,
+        out: &mut BytesMut,
+        budget: usize,
+        source: &mut dyn MessageSource,
+    ) -> usize {
         let before = out.len();
         let is_unfinished = |it: &&Substream| it.write != WriteHalf::Finished;
         let Some(found) = self.substreams.get(substream).filter(is_unfinished) else {
@@ -439,7 +469,7 @@ impl Session {
         self.write_preamble(substream, out);
         match stage {
             Stage::Bound(Purpose::Stream(name)) => {
-                self.write_stream(substream, &name, out, budget);
+                self.write_stream(substream, &name, out, budget, source);
             }
             _ => self.write_handshake(substream, out, budget),
         }
@@ -466,7 +496,7 @@ impl Session {
     }
 
     /// Returns how many messages, and bytes of them, the stream holds that the transport has not
-    /// taken yet.
+    /// taken yet. What waits in a lent queue is not among them.
     pub fn queued(&self, stream: &StreamName) -> (usize, usize) {
         self.streams.queued(stream)
     }

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Session;
 use super::event::Event;
+use super::records::Records;
 use super::streams::Stream;
 use super::substreams::{Opener, Purpose, Substream};
 use crate::bug::Bug;
@@ -14,18 +15,19 @@ use crate::error::SendError;
 use crate::fault::{Fault, process_counter};
 use crate::id::SubstreamId;
 use crate::seed::Generator;
+use crate::send_queue::{MESSAGE_OVERHEAD, MessageSource, SendLimits, SendQueue};
 use crate::time::{Instant, earliest};
-use crate::wire::{Profile, StreamName};
+use crate::wire::{Framing, Profile, StreamName};
 
 /// One direction of a stream: from this side to the peer.
 ///
 /// At most one substream at a time carries it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sender {
-    queue: VecDeque<Bytes>,
-    queued_bytes: usize,
-    /// Above the high watermark, and not yet down to the low one.
-    is_full: bool,
+    /// What was given to `send`. It counts `repeats` too.
+    queue: SendQueue,
+    /// The lent queue may have more, which goes out behind `queue`.
+    has_lent: bool,
     target: Target,
     nonces: Option<Generator>,
     /// Messages written to `target`.
@@ -37,7 +39,6 @@ pub(super) struct Sender {
     settle_at: Option<Instant>,
     /// What goes out again, ahead of `queue`, on `target` or not at all.
     repeats: VecDeque<Written>,
-    repeats_bytes: usize,
     /// Times in a row that no substream could be opened.
     failures: u32,
     retry_at: Option<Instant>,
@@ -63,16 +64,30 @@ enum Target {
 }
 
 impl Sender {
+    pub(super) const fn new(limits: SendLimits) -> Self {
+        Self {
+            queue: SendQueue::new(limits),
+            has_lent: false,
+            target: Target::None,
+            nonces: None,
+            written: 0,
+            retained: VecDeque::new(),
+            retained_bytes: 0,
+            settle_at: None,
+            repeats: VecDeque::new(),
+            failures: 0,
+            retry_at: None,
+            unsent: Vec::new(),
+        }
+    }
+
     pub(super) fn queued(&self) -> (usize, usize) {
-        (
-            self.queue.len().saturating_add(self.repeats.len()),
-            self.queued_bytes.saturating_add(self.repeats_bytes),
-        )
+        (self.queue.len(), self.queue.bytes())
     }
 
     /// Returns whether there is nothing to write.
     fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.repeats.is_empty()
+        self.queue.is_empty() && !self.has_lent
     }
 
     pub(super) fn take_unsent(&mut self) -> Vec<Bytes> {
@@ -113,8 +128,9 @@ impl Sender {
     pub(super) fn end(&mut self) -> (usize, u64) {
         let in_doubt = self.break_off();
         self.retry_at = None;
-        self.queued_bytes = 0;
-        self.unsent.extend(self.queue.drain(..));
+        // What was not taken from the lent queue is its owner's to count.
+        self.has_lent = false;
+        self.unsent.extend(self.queue.drain());
         (self.unsent.len(), in_doubt)
     }
 
@@ -123,43 +139,6 @@ impl Sender {
         self.retained = VecDeque::new();
         self.retained_bytes = 0;
         self.settle_at = None;
-    }
-
-    fn admit(&mut self, message: Bytes, config: &Config) -> Result<(), SendError> {
-        if self.is_full {
-            return Err(SendError::Backpressure);
-        }
-        self.queued_bytes += message.len();
-        self.queue.push_back(message);
-        self.note_fullness(config);
-        Ok(())
-    }
-
-    /// The queue has grown. The message that reaches a watermark is still accepted, so that a
-    /// refusal changes nothing (rule C3).
-    fn note_fullness(&mut self, config: &Config) {
-        let (count, bytes) = self.queued();
-        self.is_full |= count >= config.high_watermark || bytes >= config.high_watermark_bytes;
-    }
-
-    /// Tells, once, that the queue has drained to its low watermark.
-    fn has_reopened(&mut self, config: &Config) -> bool {
-        let (count, bytes) = self.queued();
-        let reopened =
-            self.is_full && count <= config.low_watermark && bytes <= config.low_watermark_bytes;
-        if reopened {
-            self.is_full = false;
-        }
-        reopened
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        let message = self.queue.pop_front()?;
-        self.queued_bytes -= message.len();
-        if self.queue.is_empty() && self.queue.capacity() > IDLE_CAPACITY {
-            self.queue = VecDeque::new();
-        }
-        Some(message)
     }
 
     /// Keeps a message that was written, in case the peer resets the substream unread.
@@ -180,24 +159,110 @@ impl Sender {
     /// `target` broke: returns how many messages are in doubt, which are all that were written to
     /// it, and all that should have gone out again on it.
     fn break_off(&mut self) -> u64 {
-        let repeats = std::mem::take(&mut self.repeats).len();
-        self.repeats_bytes = 0;
+        let mut repeats: u64 = 0;
+        while self.next_repeat().is_some() {
+            repeats = repeats.saturating_add(1);
+        }
+        self.repeats = VecDeque::new();
         self.forget_retained();
         self.target = Target::None;
         let written = std::mem::take(&mut self.written);
-        written.saturating_add(repeats.try_into().unwrap_or(u64::MAX))
+        written.saturating_add(repeats)
+    }
+
+    /// Removes and returns the next of what goes out again.
+    fn next_repeat(&mut self) -> Option<Written> {
+        let repeat = self.repeats.pop_front()?;
+        self.queue.release(1, repeat.len);
+        Some(repeat)
     }
 
     /// `target` broke, and the peer may have read nothing of it: has what was retained go out
     /// again; returns how many messages were written and are not among it.
-    fn repeat_retained(&mut self, config: &Config) -> u64 {
+    fn repeat_retained(&mut self) -> u64 {
         let repeats = std::mem::take(&mut self.retained);
-        let repeats_bytes = self.retained_bytes;
+        let bytes = self.retained_bytes;
         let in_doubt = self.break_off();
         let repeated = repeats.len().try_into().unwrap_or(u64::MAX);
-        (self.repeats, self.repeats_bytes) = (repeats, repeats_bytes);
-        self.note_fullness(config);
+        self.queue.hold(repeats.len(), bytes);
+        self.repeats = repeats;
         in_doubt.saturating_sub(repeated)
+    }
+}
+
+/// What turns messages into the frames of one substream.
+struct Sealer<'a> {
+    framing: Framing,
+    records: &'a mut Box<dyn Records>,
+    nonces: Generator,
+    config: &'a Config,
+    /// Until when what is written is retained, if it is.
+    settle_at: Option<Instant>,
+}
+
+impl Sealer<'_> {
+    fn seal(&mut self, message: &[u8], out: &mut BytesMut) {
+        let len = self.records.record_len(message.len());
+        out.reserve(self.framing.header_len(len) + len);
+        self.framing.emit_header(len, out);
+        self.records.seal(&mut self.nonces, message, out);
+    }
+}
+
+/// Writing, until `out` is `full` bytes long.
+impl Sender {
+    fn write_repeats(&mut self, out: &mut BytesMut, full: usize) {
+        while out.len() < full
+            && let Some(repeat) = self.next_repeat()
+        {
+            out.extend_from_slice(&repeat.frame);
+            self.written = self.written.saturating_add(1);
+        }
+    }
+
+    fn write_queue(&mut self, sealer: &mut Sealer<'_>, out: &mut BytesMut, full: usize) {
+        let needed = self.queue.bytes() + self.queue.len() * MESSAGE_OVERHEAD;
+        out.reserve(needed.min(full.saturating_sub(out.len())));
+        while out.len() < full
+            && let Some(message) = self.queue.pop()
+        {
+            self.write_message(&message, sealer, out);
+        }
+    }
+
+    /// Takes what the lent queue has, in batches, so that its owner's lock is taken once for many
+    /// messages. All that is taken is written, though that is a few bytes more than asked for.
+    fn write_lent(
+        &mut self,
+        sealer: &mut Sealer<'_>,
+        out: &mut BytesMut,
+        full: usize,
+        name: &StreamName,
+        source: &mut dyn MessageSource,
+    ) {
+        let mut batch = VecDeque::new();
+        while self.has_lent && out.len() < full {
+            source.take(name, full - out.len(), &mut batch);
+            self.has_lent = !batch.is_empty();
+            let needed = batch.iter().map(|message| message.len() + MESSAGE_OVERHEAD).sum();
+            out.reserve(needed);
+            for message in batch.drain(..) {
+                debug_assert!(message.len() <= sealer.config.max_message_size);
+                self.write_message(&message, sealer, out);
+            }
+        }
+    }
+
+    fn write_message(&mut self, message: &Bytes, sealer: &mut Sealer<'_>, out: &mut BytesMut) {
+        let start = out.len();
+        sealer.seal(message, out);
+        self.written = self.written.saturating_add(1);
+        if sealer.config.breaks(Fault::C9) && message.len() % 2 == 1 {
+            sealer.seal(&message[1..], out);
+            self.written = self.written.saturating_add(1);
+        } else if let Some(settle_at) = sealer.settle_at {
+            self.retain(&out[start..], message.len(), sealer.config, settle_at);
+        }
     }
 }
 
@@ -210,24 +275,38 @@ impl Session {
             return Err(SendError::NotEstablished);
         }
         let stream = self.streams.get_mut(name).ok_or(SendError::UnknownStream)?;
-        let (size, limit) = (message.len(), self.config.max_message_size);
-        if size > limit {
-            if self.config.breaks(Fault::C3) {
-                stream.sender.queued_bytes += size;
-                stream.sender.queue.push_back(message);
-            }
-            return Err(SendError::TooLarge { size, limit });
+        if self.config.breaks(Fault::C3) && message.len() > self.config.max_message_size {
+            _ = stream.sender.queue.push(message.slice(..self.config.max_message_size));
         }
-        stream.sender.admit(message, &self.config)?;
+        stream.sender.queue.push(message)?;
         if self.config.breaks(Fault::C4) && stream.sender.queue.len() > 2 {
-            stream.sender.pop();
+            stream.sender.queue.pop();
         }
+        self.want_stream_write(name);
+        Ok(())
+    }
+
+    /// The lent queue has something for a stream.
+    pub(super) fn queued_elsewhere(&mut self, name: &StreamName) {
+        // Before Established nothing is carried; once the session drains, nothing new is accepted.
+        if self.state.is_established()
+            && let Some(stream) = self.streams.get_mut(name)
+        {
+            stream.sender.has_lent = true;
+            self.want_stream_write(name);
+        }
+    }
+
+    /// A stream has something to send: has the adapter write, or finds a substream first.
+    fn want_stream_write(&mut self, name: &StreamName) {
+        let Some(stream) = self.streams.get(name) else {
+            return;
+        };
         match stream.sender.target {
             Target::Bound(id) => self.substreams.want_write(id, &mut self.out),
             Target::Opening(_) => {}
             Target::None => self.find_target(name),
         }
-        Ok(())
     }
 
     /// Finds a substream for a stream that has something to send: the peer's if there is one, in
@@ -315,7 +394,7 @@ impl Session {
         };
         let was_chosen_by_peer = stream.peers.iter().any(is_live);
         let in_doubt = match was_chosen_by_peer {
-            true => stream.sender.repeat_retained(&self.config),
+            true => stream.sender.repeat_retained(),
             false => stream.sender.break_off(),
         };
         let in_doubt = if self.config.has(Bug::NoDoubt) { 0 } else { in_doubt };
@@ -365,6 +444,7 @@ impl Session {
         name: &StreamName,
         out: &mut BytesMut,
         budget: usize,
+        source: &mut dyn MessageSource,
     ) {
         let (Some(profile), Some(records)) = (self.profile, self.records.as_mut()) else {
             return;
@@ -380,38 +460,17 @@ impl Session {
             return;
         }
         let full = out.len().saturating_add(budget);
-        let Some(mut nonces) = sender.nonces.take() else {
+        let Some(nonces) = sender.nonces.take() else {
             return;
         };
-        let settle_at = self.now + self.config.settle_time;
-        let (count, bytes) = sender.queued();
-        out.reserve(budget.min(bytes + count * HEADROOM));
-        while out.len() < full
-            && let Some(repeat) = sender.repeats.pop_front()
-        {
-            sender.repeats_bytes -= repeat.len;
-            out.extend_from_slice(&repeat.frame);
-            sender.written = sender.written.saturating_add(1);
-        }
-        while out.len() < full
-            && let Some(message) = sender.pop()
-        {
-            let start = out.len();
-            let len = records.record_len(message.len());
-            out.reserve(profile.framing().header_len(len) + len);
-            profile.framing().emit_header(len, out);
-            records.seal(&mut nonces, &message, out);
-            sender.written = sender.written.saturating_add(1);
-            if self.config.breaks(Fault::C9) && message.len() % 2 == 1 {
-                sender.queued_bytes += message.len();
-                sender.queue.push_front(message.slice(1..));
-                sender.queued_bytes -= 1;
-            } else if retains && is_own {
-                sender.retain(&out[start..], message.len(), &self.config, settle_at);
-            }
-        }
-        sender.nonces = Some(nonces);
-        if sender.has_reopened(&self.config) && !self.config.has(Bug::NeverWritable) {
+        let settle_at = (retains && is_own).then(|| self.now + self.config.settle_time);
+        let config = &self.config;
+        let mut sealer = Sealer { framing: profile.framing(), records, nonces, config, settle_at };
+        sender.write_repeats(out, full);
+        sender.write_queue(&mut sealer, out, full);
+        sender.write_lent(&mut sealer, out, full, name, source);
+        sender.nonces = Some(sealer.nonces);
+        if sender.queue.reopened() && !self.config.has(Bug::NeverWritable) {
             self.out.tell(Event::Writable { stream: name.clone() });
         }
     }
@@ -441,7 +500,7 @@ impl Session {
             return;
         };
         let sender = &mut stream.sender;
-        if sender.queue.is_empty() {
+        if sender.is_empty() {
             return;
         }
         let doublings = sender.failures.saturating_sub(1).min(16);
@@ -455,11 +514,12 @@ impl Session {
             return;
         };
         let sender = &mut stream.sender;
-        let unsent = sender.queue.len();
         sender.failures = 0;
-        sender.queued_bytes = 0;
-        sender.unsent = sender.queue.drain(..).collect();
-        let reopened = std::mem::take(&mut sender.is_full);
+        // The lent queue is its owner's to give up, at this event.
+        sender.has_lent = false;
+        let reopened = sender.queue.is_full();
+        sender.unsent = sender.queue.drain().collect();
+        let unsent = sender.unsent.len();
         self.out.tell(Event::StreamRefused { stream: name.clone(), unsent });
         if reopened {
             self.out.tell(Event::Writable { stream: name.clone() });
@@ -479,8 +539,3 @@ impl Session {
         }
     }
 }
-
-/// What a queue keeps when it runs empty.
-const IDLE_CAPACITY: usize = 64;
-/// Bytes that frame and record add to a message, roughly, for reserving a buffer.
-const HEADROOM: usize = 32;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::receive::Receiver;
 use super::send::Sender;
 use crate::id::SubstreamId;
+use crate::send_queue::SendLimits;
 use crate::time::{Instant, earliest};
 use crate::wire::StreamName;
 
@@ -18,7 +19,7 @@ pub(super) struct Streams {
 }
 
 /// Both directions of one named stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stream {
     pub(super) sender: Sender,
     pub(super) receiver: Receiver,
@@ -27,8 +28,14 @@ pub(super) struct Stream {
 }
 
 impl Streams {
-    pub(super) fn add(&mut self, name: StreamName) {
-        self.table.entry(name).or_default();
+    pub(super) fn add(&mut self, name: StreamName, limits: SendLimits) {
+        self.table.entry(name).or_insert_with(|| {
+            Box::new(Stream {
+                sender: Sender::new(limits),
+                receiver: Receiver::default(),
+                peers: VecDeque::new(),
+            })
+        });
     }
 
     pub(super) fn contains(&self, name: &StreamName) -> bool {

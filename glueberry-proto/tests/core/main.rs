@@ -4,10 +4,12 @@
 mod dials;
 mod greetings;
 mod hostile;
+mod lent;
 mod life;
 mod living;
 mod repeats;
 mod rules;
+mod send_queue;
 mod sessions;
 mod states;
 mod substreams;
