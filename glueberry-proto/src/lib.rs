@@ -209,6 +209,7 @@ pub use seed::Seed;
 pub use send_queue::{MessageSource, SendLimits, SendQueue};
 pub use session::{
     Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
+    Timer,
 };
 pub use time::Instant;
 pub use version::{ProtocolVersion, VersionError};

@@ -2,44 +2,49 @@
 
 mod action;
 mod close;
+mod commands;
 mod event;
 mod handshake;
-mod negotiate;
+mod lent;
+mod negotiation;
 mod nonces;
 mod outputs;
 mod probe;
+mod profile;
 mod receive;
 mod records;
+mod route;
 mod send;
 mod state;
+mod stream;
 mod streams;
 mod substreams;
-
-use std::slice::from_ref;
-use std::sync::Arc;
+mod timers;
+mod v1_go;
 
 use bytes::{Bytes, BytesMut};
 
 pub use self::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode, SubstreamEnd};
-use self::close::Ending;
 pub use self::event::{Closed, Event};
 use self::handshake::Handshake;
 pub(crate) use self::handshake::MAX_HELD_MESSAGES;
+pub(crate) use self::lent::SessionParams;
+use self::lent::{Lent, LentKeys};
 use self::outputs::Outputs;
-use self::records::Records;
+use self::probe::Probe;
+use self::send::WriteTo;
 use self::state::State;
 use self::streams::Streams;
 use self::substreams::{Purpose, Stage, Substream, Substreams, WriteHalf};
+pub use self::timers::Timer;
 use crate::bug::Bug;
-use crate::config::Config;
-use crate::crypto::{Aead, Identity, PublicKey};
+use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectionLost, FinalizeError, PrepareError, SendError};
 use crate::fault::Fault;
 use crate::id::{SessionId, SubstreamId};
 use crate::message::{FromNode, ToSession};
-use crate::seed::Seed;
 use crate::send_queue::MessageSource;
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 use crate::wire::{Profile, ProtocolId, StreamName};
 
 /// One attempt to talk to one peer over one connection: handshake, keys, named streams, until its
@@ -85,65 +90,29 @@ use crate::wire::{Profile, ProtocolId, StreamName};
 /// ```
 #[derive(Debug)]
 pub struct Session {
-    config: Arc<Config>,
-    aead: Arc<dyn Aead>,
-    identity: Arc<Identity>,
-    peer: PublicKey,
-    id: SessionId,
-    direction: Direction,
-    naming: Naming,
-    seed: Seed,
+    params: SessionParams,
     now: Instant,
     state: State,
-    /// Fixed by the first handshake substream that is agreed.
-    profile: Option<Profile>,
     substreams: Substreams,
     handshake: Handshake,
     streams: Streams,
-    records: Option<Box<dyn Records>>,
-    rejected_records: u32,
-    /// The node wants to know whether the peer still answers.
-    is_probing: bool,
-    ending: Ending,
+    probe: Probe,
     out: Outputs,
-}
-
-/// What a node knows about a session that it makes.
-pub(crate) struct SessionParams {
-    pub(crate) config: Arc<Config>,
-    pub(crate) aead: Arc<dyn Aead>,
-    pub(crate) identity: Arc<Identity>,
-    pub(crate) peer: PublicKey,
-    pub(crate) id: SessionId,
-    pub(crate) direction: Direction,
-    pub(crate) naming: Naming,
-    pub(crate) seed: Seed,
 }
 
 impl Session {
     pub(crate) fn new(now: Instant, params: SessionParams) -> Self {
         let mut session = Self {
-            config: params.config,
-            aead: params.aead,
-            identity: params.identity,
-            peer: params.peer,
-            id: params.id,
-            direction: params.direction,
-            naming: params.naming,
-            seed: params.seed,
+            params,
             now,
             state: State::waiting(),
-            profile: None,
             substreams: Substreams::default(),
             handshake: Handshake::default(),
             streams: Streams::default(),
-            records: None,
-            rejected_records: 0,
-            is_probing: false,
-            ending: Ending::default(),
+            probe: Probe::default(),
             out: Outputs::default(),
         };
-        if session.direction == Direction::Outbound {
+        if session.params.direction == Direction::Outbound {
             session.open_handshake();
         }
         session
@@ -151,22 +120,22 @@ impl Session {
 
     /// Returns the peer's key, which the transport has authenticated.
     pub const fn peer(&self) -> PublicKey {
-        self.peer
+        self.params.peer
     }
 
     /// Returns the id under which the node knows this session.
     pub const fn id(&self) -> SessionId {
-        self.id
+        self.params.id
     }
 
     /// Returns which side dialled the connection.
     pub const fn direction(&self) -> Direction {
-        self.direction
+        self.params.direction
     }
 
     /// Returns the wire profile, once a handshake substream is agreed.
     pub const fn profile(&self) -> Option<Profile> {
-        self.profile
+        self.handshake.profile()
     }
 
     /// Returns the streams that are prepared, by this session or by one that it has taken over from.
@@ -193,7 +162,8 @@ impl Session {
     /// first of its next session, because it cannot be part of this one: the peer's side of this one
     /// is over then. Only where connections outlive sessions can that happen.
     pub fn is_succeeded_by(&self, profile: Profile) -> bool {
-        self.state.handshake_is_over() || self.has_had_handshake(profile)
+        self.state.handshake_is_over()
+            || self.handshake.is_spent(profile, |id| self.substreams.is_writable(id))
     }
 
     /// Returns the protocols that a substream of the peer may be agreed on now: the handshake's
@@ -204,14 +174,15 @@ impl Session {
         if self.state.is_closed() {
             return protocols;
         }
+        let profiles = self.profiles();
         if !self.state.handshake_is_over() {
-            let profiles = self.profile.as_ref().map_or(&self.config.profiles[..], from_ref);
             protocols.extend(profiles.iter().map(|profile| profile.handshake_id()));
         }
-        let configured = self.config.streams.iter();
-        let others = self.streams.names().filter(|name| !self.config.streams.contains(name));
-        let wanted = configured.chain(others).filter(|name| self.is_wanted(name));
-        protocols.extend(wanted.map(|name| Profile::V1.stream_id(name.clone())));
+        let configured = self.params.config.streams.iter();
+        let others = self.streams.names().filter(|it| !self.params.config.streams.contains(it));
+        for name in configured.chain(others).filter(|name| self.is_wanted(name)) {
+            protocols.extend(Profile::stream_ids(profiles, name));
+        }
         protocols
     }
 
@@ -242,7 +213,7 @@ impl Session {
     #[must_use = "the substream is known by this name from now on"]
     pub fn handle_accepted(&mut self, now: Instant, protocol: Option<ProtocolId>) -> SubstreamId {
         self.handle_timeout(now);
-        self.heard();
+        self.peer_answered();
         self.accepted(protocol)
     }
 
@@ -255,8 +226,8 @@ impl Session {
         buf: &mut BytesMut,
     ) -> Ingest {
         self.handle_timeout(now);
-        if !self.is_probe(substream) {
-            self.heard();
+        if !self.probe.is_on(substream, &self.substreams) {
+            self.peer_answered();
         }
         self.ingest(substream, buf)
     }
@@ -299,10 +270,10 @@ impl Session {
         match message.0 {
             FromNode::Grant(carry) => self.grant(carry),
             FromNode::Yield => self.yield_to_another(),
-            FromNode::Probe => self.probe(),
+            FromNode::Probe => self.start_probe(),
             // The node has not heard yet that it is over.
             FromNode::Close { reason: CloseReason::HandshakeTimeout, .. }
-                if self.state.handshake_is_over() && !self.config.has(Bug::TimerRunsOn) => {}
+                if self.state.handshake_is_over() && !self.params.config.has(Bug::TimerRunsOn) => {}
             FromNode::Close { reason, drain } => self.begin_close(reason, drain),
         }
     }
@@ -317,12 +288,16 @@ impl Session {
     /// count of unsent messages, but the owner's of the queue to add.
     pub fn handle_queued(&mut self, now: Instant, stream: &StreamName) {
         self.handle_timeout(now);
-        self.queued_elsewhere(stream);
+        // Before Established nothing is carried; once the session drains, nothing new is accepted.
+        if self.state.is_established() {
+            let (_, streams, mut lent) = self.parts();
+            streams.note_lent(stream, &mut lent);
+        }
     }
 
     /// Does what is due. Early and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if now <= self.now && !self.config.breaks(Fault::C7) {
+        if now <= self.now && !self.params.config.breaks(Fault::C7) {
             // Whatever waits, waits for a later time (rule C8).
             return;
         }
@@ -330,17 +305,14 @@ impl Session {
         if self.state.is_closed() {
             return;
         }
-        for substream in self.substreams.overdue(self.now) {
-            self.give_up(substream);
-        }
-        self.retry_streams();
-        self.settle_streams();
-        if self.handshake.lost_at.is_some_and(|at| at <= self.now) {
-            self.finish_close(CloseReason::HandshakeLost);
-        }
-        if self.ending.deadline.is_some_and(|at| at <= self.now) {
-            self.finish_draining();
-        }
+        self.fire_timers();
+    }
+
+    /// Takes note that the peer has accepted a probe, the session's own or one of an adapter that
+    /// looks for silence: its connection lives, and carries no session on its side.
+    pub fn handle_probe_accepted(&mut self, now: Instant) {
+        self.handle_timeout(now);
+        self.probe_accepted();
     }
 
     // ---- commands -----------------------------------------------------------------------------
@@ -355,7 +327,9 @@ impl Session {
     /// [`max_handshake_size`](Config::max_handshake_size) bytes are unanswered.
     pub fn send_handshake(&mut self, now: Instant, message: Bytes) -> Result<(), SendError> {
         self.handle_timeout(now);
-        self.say(message)
+        self.state.check_send_handshake()?;
+        let (handshake, _, mut lent) = self.parts();
+        handshake.send(message, &mut lent)
     }
 
     /// Derives the keys, after checking that `key` is the peer's, and gets ready to receive on the
@@ -407,7 +381,9 @@ impl Session {
         message: Bytes,
     ) -> Result<(), SendError> {
         self.handle_timeout(now);
-        self.enqueue(stream, message)
+        self.state.check_send()?;
+        let (_, streams, mut lent) = self.parts();
+        streams.send(stream, message, &mut lent)
     }
 
     /// Ends the session: what was queued is still sent, for at most
@@ -466,12 +442,16 @@ impl Session {
             return 0;
         };
         let stage = found.stage.clone();
-        self.write_preamble(substream, out);
-        match stage {
-            Stage::Bound(Purpose::Stream(name)) => {
-                self.write_stream(substream, &name, out, budget, source);
+        self.substreams.write_preamble(substream, out);
+        if let Stage::Bound(Purpose::Stream(name)) = stage {
+            // There are keys, because only streams that are prepared have bound substreams.
+            if let Some((streams, mut lent)) = self.lend_keys() {
+                let full = out.len().saturating_add(budget);
+                streams.write(substream, &name, &mut lent, &mut WriteTo { out, full, source });
             }
-            _ => self.write_handshake(substream, out, budget),
+        } else {
+            let (handshake, _, lent) = self.parts();
+            handshake.write(substream, out, budget, &lent);
         }
         let written = out.len() - before;
         if written == 0 && budget > 0 {
@@ -487,12 +467,14 @@ impl Session {
 
     /// Returns the next handshake message of the peer.
     pub fn poll_handshake_message(&mut self) -> Option<Bytes> {
-        self.take_handshake_message()
+        let (handshake, _, mut lent) = self.parts();
+        handshake.take_message(&mut lent)
     }
 
     /// Returns the next message that was received on a stream.
     pub fn poll_message(&mut self, stream: &StreamName) -> Option<Bytes> {
-        self.take_message(stream)
+        let (_, streams, mut lent) = self.parts();
+        streams.get_mut(stream)?.take_message(&mut lent)
     }
 
     /// Returns how many messages, and bytes of them, the stream holds that the transport has not
@@ -504,16 +486,34 @@ impl Session {
     /// Returns when to call [`handle_timeout`](Self::handle_timeout): strictly later than the
     /// latest `now`, or never.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.state.is_closed() {
-            return None;
-        }
-        let deadlines = [
-            self.substreams.next_deadline(),
-            self.streams.next_deadline(),
-            self.handshake.lost_at,
-            self.ending.deadline,
-        ];
-        let next = deadlines.into_iter().fold(None, earliest);
-        if self.config.breaks(Fault::C8) { next.map(|_| self.now) } else { next }
+        self.next_timer().map(|(at, _)| at)
+    }
+
+    // ---- parts --------------------------------------------------------------------------------
+
+    /// Returns the parts that have work to do, and what they are lent for it.
+    fn parts(&mut self) -> (&mut Handshake, &mut Streams, Lent<'_>) {
+        let lent = Lent {
+            params: &self.params,
+            now: self.now,
+            state: &self.state,
+            substreams: &mut self.substreams,
+            out: &mut self.out,
+        };
+        (&mut self.handshake, &mut self.streams, lent)
+    }
+
+    /// Returns the streams and what they are lent to read or write, once there are keys.
+    fn lend_keys(&mut self) -> Option<(&mut Streams, LentKeys<'_>)> {
+        let is_draining = self.state.is_draining();
+        let lent = LentKeys {
+            params: &self.params,
+            now: self.now,
+            is_draining,
+            keys: self.state.keys_mut()?,
+            substreams: &self.substreams,
+            out: &mut self.out,
+        };
+        Some((&mut self.streams, lent))
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
-use super::action::{Action, ResetCode};
+use super::action::{Action, Ingest, ResetCode};
 use super::outputs::Outputs;
+use super::timers::Timer;
 use crate::id::{Counter, SubstreamId};
 use crate::time::Instant;
 use crate::wire::{ProtocolId, StreamName};
@@ -129,6 +130,32 @@ impl Substreams {
         self.table.iter().map(|(id, substream)| (*id, &**substream))
     }
 
+    pub(super) fn is_opened_by(&self, id: SubstreamId, opener: Opener) -> bool {
+        self.get(id).is_some_and(|substream| substream.opener == opener)
+    }
+
+    /// True if this side may still write messages on a substream.
+    pub(super) fn is_writable(&self, id: SubstreamId) -> bool {
+        self.get(id).is_some_and(Substream::is_writable)
+    }
+
+    /// Returns the substreams that wait for their stream to be prepared.
+    pub(super) fn parked(&self) -> Vec<(SubstreamId, StreamName)> {
+        let parked = self.iter().filter_map(|(id, substream)| match &substream.stage {
+            Stage::Parked(name) => Some((id, name.clone())),
+            _ => None,
+        });
+        parked.collect()
+    }
+
+    /// A substream serves a purpose, or waits for it without a deadline of its own.
+    pub(super) fn move_to(&mut self, id: SubstreamId, stage: Stage) {
+        if let Some(substream) = self.get_mut(id) {
+            substream.stage = stage;
+            substream.deadline = None;
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.table.clear();
     }
@@ -136,7 +163,7 @@ impl Substreams {
     /// Forgets a substream and has the adapter reset it.
     pub(super) fn reset(&mut self, id: SubstreamId, code: ResetCode, out: &mut Outputs) {
         if self.table.remove(&id).is_some() {
-            out.act(Action::Reset { substream: id, code });
+            out.push_action(Action::Reset { substream: id, code });
         }
     }
 
@@ -157,7 +184,7 @@ impl Substreams {
             && !substream.write_wanted
         {
             substream.write_wanted = true;
-            out.act(Action::WantWrite(id));
+            out.push_action(Action::WantWrite(id));
         }
     }
 
@@ -167,7 +194,7 @@ impl Substreams {
             && substream.write == WriteHalf::Open
         {
             substream.write = WriteHalf::Finishing;
-            out.act(Action::Finish(id));
+            out.push_action(Action::Finish(id));
         }
     }
 
@@ -181,14 +208,57 @@ impl Substreams {
         }
     }
 
+    /// Reads on, on all substreams of named streams.
+    pub(super) fn resume_streams(&mut self, out: &mut Outputs) {
+        let is_bound = |it: &Substream| matches!(it.stage, Stage::Bound(Purpose::Stream(_)));
+        let bound: Vec<SubstreamId> =
+            self.iter().filter(|(_, it)| is_bound(it)).map(|(id, _)| id).collect();
+        for id in bound {
+            self.resume(id, out);
+        }
+    }
+
     /// Lets the adapter read again, if it was told not to.
     pub(super) fn resume(&mut self, id: SubstreamId, out: &mut Outputs) {
         if let Some(substream) = self.table.get_mut(&id)
             && substream.paused
         {
             substream.paused = false;
-            out.act(Action::ResumeRead(id));
+            out.push_action(Action::ResumeRead(id));
         }
+    }
+
+    /// Remembers that the adapter was told not to read.
+    pub(super) fn note_ingest(&mut self, id: SubstreamId, ingest: Ingest) {
+        if ingest == Ingest::Paused
+            && let Some(substream) = self.get_mut(id)
+        {
+            substream.paused = true;
+        }
+    }
+
+    /// The peer's half has ended.
+    pub(super) fn read_ended(&mut self, id: SubstreamId) {
+        if let Some(substream) = self.get_mut(id) {
+            substream.read_ended = true;
+        }
+    }
+
+    /// This side's half broke.
+    pub(super) fn write_ended(&mut self, id: SubstreamId) {
+        if let Some(substream) = self.get_mut(id) {
+            substream.write = WriteHalf::Ended;
+        }
+    }
+
+    /// The peer's transport has all of this side's half, and its end. Returns the stage, unless
+    /// the half was not to end, or has done so before.
+    pub(super) fn acknowledged(&mut self, id: SubstreamId) -> Option<Stage> {
+        let is_ending =
+            |it: &&mut Substream| matches!(it.write, WriteHalf::Finishing | WriteHalf::Finished);
+        let substream = self.get_mut(id).filter(is_ending)?;
+        substream.write = WriteHalf::Ended;
+        Some(substream.stage.clone())
     }
 
     /// Returns the substreams whose time is up.
@@ -197,8 +267,8 @@ impl Substreams {
         self.iter().filter(|(_, substream)| is_due(substream)).map(|(id, _)| id).collect()
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.table.values().filter_map(|substream| substream.deadline).min()
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Timer)> {
+        self.table.iter().filter_map(|(id, it)| it.deadline.map(|at| (at, Timer::Negotiation(*id))))
     }
 }
 
