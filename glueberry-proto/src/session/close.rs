@@ -67,7 +67,7 @@ impl Session {
         }
         self.state.move_to_closed();
         let (mut unsent, mut in_doubt) = self.streams.end();
-        unsent += self.handshake.unsent();
+        unsent += self.handshake.queue.waiting();
         if self.params.config.has(Bug::ForgetsUnsent) {
             unsent = 0;
             self.streams.forget_unsent();
@@ -90,7 +90,7 @@ impl Session {
     }
 }
 
-/// Returns the number that the peer may see; it is told what it did, not what we know.
+/// Returns the number that the peer may see. It shows what the peer did, not what we know.
 const fn close_code(reason: &CloseReason) -> u64 {
     match reason {
         CloseReason::Disconnected | CloseReason::ConnectionLost(_) | CloseReason::Pruned => 0,

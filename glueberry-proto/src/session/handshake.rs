@@ -1,14 +1,15 @@
-//! The handshake substreams and the messages on them: what is said is the application's, where and
-//! when is decided here.
-
-use std::collections::VecDeque;
+//! The handshake substreams and the messages on them. What is in a message is the application's;
+//! where and when it goes is decided here.
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::action::{Ingest, OpenError, ResetCode};
 use super::event::Event;
+use super::handshake_queue::HandshakeQueue;
+use super::inbox::Inbox;
 use super::lent::Lent;
 use super::receive;
+use super::state::State;
 use super::substreams::{Purpose, Stage};
 use crate::bug::Bug;
 use crate::config::Config;
@@ -32,18 +33,9 @@ pub(super) struct Handshake {
     peers: Option<SubstreamId>,
     /// Where this side's messages go.
     target: Option<SubstreamId>,
-    queue: VecDeque<Bytes>,
-    /// Written to `target`, and nothing was received on it since.
-    unanswered: VecDeque<Bytes>,
-    /// How many of the messages that were handed on to another session were written to `target`.
-    handed_on: usize,
-    /// Bytes in `queue` and `unanswered`.
-    held: usize,
-    inbox: VecDeque<Bytes>,
-    inbox_bytes: usize,
+    pub(super) queue: HandshakeQueue,
+    inbox: Inbox,
     has_received: bool,
-    /// The application was told that there is something, and has not emptied the inbox since.
-    readable_reported: bool,
     /// When the session ends, because no handshake substream is left.
     lost_at: Option<Instant>,
 }
@@ -54,8 +46,9 @@ impl Handshake {
         self.profile
     }
 
-    pub(super) const fn profile_ref(&self) -> Option<&Profile> {
-        self.profile.as_ref()
+    /// Returns the profiles that the session may still have.
+    pub(super) fn profiles<'a>(&'a self, config: &'a Config) -> &'a [Profile] {
+        self.profile.as_ref().map_or(&config.profiles, std::slice::from_ref)
     }
 
     /// Returns when the session ends, because no handshake substream is left.
@@ -65,17 +58,12 @@ impl Handshake {
 
     /// True if messages are on their way to the peer.
     pub(super) fn has_pending(&self) -> bool {
-        self.target.is_some() && !(self.queue.is_empty() && self.unanswered.is_empty())
+        self.target.is_some() && !self.queue.is_empty()
     }
 
     /// True if the peer has sent a message in this session.
     pub(super) const fn has_received(&self) -> bool {
         self.has_received
-    }
-
-    /// Returns how many messages are not written yet.
-    pub(super) fn unsent(&self) -> usize {
-        self.queue.len()
     }
 
     // ---- substreams ---------------------------------------------------------------------------
@@ -88,7 +76,7 @@ impl Handshake {
         lent: &mut Lent<'_>,
     ) -> Result<(), PeerMisbehaved> {
         if lent.state.handshake_is_over() {
-            // It was agreed too late to be of use.
+            // It was agreed too late: nothing more is sent or read in the handshake.
             lent.substreams.reset(id, ResetCode::Refused, lent.out);
             return Ok(());
         }
@@ -147,10 +135,7 @@ impl Handshake {
             return;
         }
         self.target = None;
-        self.handed_on = 0;
-        while let Some(message) = self.unanswered.pop_back() {
-            self.queue.push_front(message);
-        }
+        self.queue.write_again();
         self.choose_target(lent);
         if lent.state.handshake_is_over() {
             self.finish(lent);
@@ -163,7 +148,7 @@ impl Handshake {
     /// The peer's transport has all that was written on a substream, and its end.
     pub(super) fn delivered(&mut self, id: SubstreamId, lent: &mut Lent<'_>) {
         if self.target == Some(id) {
-            self.forget_unanswered();
+            self.queue.answered();
             self.target = None;
             self.finish(lent);
         }
@@ -216,32 +201,13 @@ impl Handshake {
         }
         if let Some(target) = self.target {
             self.lost_at = None;
-            if !self.queue.is_empty() {
+            if self.queue.waiting() > 0 {
                 lent.substreams.want_write(target, lent.out);
             }
         }
     }
 
-    // ---- between two sessions of a peer -------------------------------------------------------
-
-    /// Takes over the messages that another session was given to send. Its own come back if
-    /// nothing has come of handing them on: some of them were written here already.
-    pub(super) fn take_over(&mut self, messages: Vec<Bytes>) {
-        let written = std::mem::take(&mut self.handed_on);
-        self.held += messages.iter().map(Bytes::len).sum::<usize>();
-        let mut messages = messages.into_iter();
-        self.unanswered.extend(messages.by_ref().take(written));
-        self.queue.extend(messages);
-    }
-
-    /// Removes and returns all messages that the peer has not answered, for another session.
-    pub(super) fn hand_on(&mut self) -> Vec<Bytes> {
-        self.handed_on = self.unanswered.len();
-        let mut messages: Vec<Bytes> = self.unanswered.drain(..).collect();
-        messages.extend(self.queue.drain(..));
-        self.held = 0;
-        messages
-    }
+    // ---- messages -----------------------------------------------------------------------------
 
     /// Messages flow from now on: writes what waits, and reads what was left unread.
     pub(super) fn start(&mut self, lent: &mut Lent<'_>) {
@@ -249,20 +215,8 @@ impl Handshake {
         self.resume(lent);
     }
 
-    // ---- messages -----------------------------------------------------------------------------
-
     pub(super) fn send(&mut self, message: Bytes, lent: &mut Lent<'_>) -> Result<(), SendError> {
-        let (size, limit) = (message.len(), lent.config().max_handshake_size);
-        if size > limit {
-            return Err(SendError::TooLarge { size, limit });
-        }
-        let messages = self.queue.len() + self.unanswered.len();
-        // One always fits.
-        if messages > 0 && (self.held + size > limit || messages >= MAX_HELD_MESSAGES) {
-            return Err(SendError::Backpressure);
-        }
-        self.held += size;
-        self.queue.push_back(message);
+        self.queue.push(message, lent.config().max_handshake_size)?;
         self.choose_target(lent);
         Ok(())
     }
@@ -271,22 +225,16 @@ impl Handshake {
         &mut self,
         id: SubstreamId,
         out: &mut BytesMut,
-        budget: usize,
-        lent: &Lent<'_>,
+        full: usize,
+        state: &State,
     ) {
         // Before the node has granted the session, another may be kept in its stead.
-        let may_send = !lent.state.is_waiting() && !lent.state.is_closed();
-        let is_target = self.target == Some(id);
-        let Some(profile) = self.profile.filter(|_| may_send && is_target) else {
-            return;
-        };
-        let full = out.len().saturating_add(budget);
-        while out.len() < full
-            && let Some(message) = self.queue.pop_front()
+        let may_send = !state.is_waiting() && !state.is_closed();
+        if may_send
+            && self.target == Some(id)
+            && let Some(profile) = self.profile
         {
-            profile.framing().emit_header(message.len(), out);
-            out.extend_from_slice(&message);
-            self.unanswered.push_back(message);
+            self.queue.write(profile.framing(), out, full);
         }
     }
 
@@ -297,7 +245,7 @@ impl Handshake {
         lent: &mut Lent<'_>,
     ) -> Result<Ingest, PeerMisbehaved> {
         let (Some(profile), false) = (self.profile, lent.state.is_waiting()) else {
-            // What the peer says before the session is granted may belong to another session.
+            // If the node keeps another session, the peer repeats there what it sends here.
             return Ok(Ingest::Paused);
         };
         let config = lent.config();
@@ -328,12 +276,7 @@ impl Handshake {
 
     /// Removes and returns the next message of the peer.
     pub(super) fn take_message(&mut self, lent: &mut Lent<'_>) -> Option<Bytes> {
-        let message = self.inbox.pop_front();
-        if self.inbox.is_empty() {
-            self.readable_reported = false;
-        }
-        let message = message?;
-        self.inbox_bytes -= message.len();
+        let message = self.inbox.pop()?;
         self.resume(lent);
         Some(message)
     }
@@ -346,27 +289,21 @@ impl Handshake {
 
     fn has_room(&self, config: &Config) -> bool {
         self.inbox.is_empty()
-            || (self.inbox_bytes < config.max_handshake_size
+            || (self.inbox.bytes() < config.max_handshake_size
                 && self.inbox.len() < MAX_HELD_MESSAGES)
     }
 
     /// A message of the peer: where it came shows that what we wrote there has arrived.
     fn receive(&mut self, id: SubstreamId, message: Bytes, lent: &mut Lent<'_>) {
         if self.target == Some(id) {
-            self.forget_unanswered();
+            self.queue.answered();
         }
         self.has_received = true;
-        self.inbox_bytes += message.len();
-        self.inbox.push_back(message);
-        if !self.readable_reported {
-            self.readable_reported = true;
+        let cost = message.len();
+        self.inbox.push(message, cost);
+        if self.inbox.becomes_readable() {
             lent.out.emit(Event::HandshakeReadable);
         }
-    }
-
-    fn forget_unanswered(&mut self) {
-        let answered: usize = self.unanswered.drain(..).map(|message| message.len()).sum();
-        self.held -= answered;
     }
 }
 

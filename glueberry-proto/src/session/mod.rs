@@ -5,6 +5,9 @@ mod close;
 mod commands;
 mod event;
 mod handshake;
+mod handshake_queue;
+mod inbox;
+mod inputs;
 mod lent;
 mod negotiation;
 mod nonces;
@@ -13,7 +16,6 @@ mod probe;
 mod profile;
 mod receive;
 mod records;
-mod route;
 mod send;
 mod state;
 mod stream;
@@ -39,7 +41,7 @@ use self::substreams::{Purpose, Stage, Substream, Substreams, WriteHalf};
 pub use self::timers::Timer;
 use crate::bug::Bug;
 use crate::crypto::PublicKey;
-use crate::error::{CloseReason, ConnectionLost, FinalizeError, PrepareError, SendError};
+use crate::error::{CloseReason, ConnectionLost};
 use crate::fault::Fault;
 use crate::id::{SessionId, SubstreamId};
 use crate::message::{FromNode, ToSession};
@@ -53,9 +55,9 @@ use crate::wire::{Profile, ProtocolId, StreamName};
 /// [`Node`](crate::Node) makes it, and the adapter moves it into the task that owns the
 /// connection, so that cryptography runs in parallel and without a lock. It does no I/O itself:
 ///
-/// - **inputs** (`handle_*`) tell it what happened; they never fail;
+/// - **inputs** (`handle_*`) report what happened; they never fail;
 /// - **commands** (plain verbs) return an error or are accepted;
-/// - **outputs** (`poll_*`) say what it wants: actions at once, bytes when the transport can take
+/// - **outputs** (`poll_*`) are what it wants: actions at once, bytes when the transport can take
 ///   them, events and messages when the application gets to it, and when to call
 ///   [`handle_timeout`](Self::handle_timeout).
 ///
@@ -73,7 +75,7 @@ use crate::wire::{Profile, ProtocolId, StreamName};
 /// let (mut session, now) = (*session, Instant::ZERO);
 /// // The peer opens a substream, on which its transport negotiated the handshake.
 /// let handshake = session.handle_accepted(now, Some(Profile::V1.handshake_id()));
-/// // Its word goes to the node, and the node's answer back: the session is Connected.
+/// // Its message goes to the node, and the node's answer back: the session is Connected.
 /// while let Some(action) = session.poll_action() {
 ///     if let Action::Forward(message) = action {
 ///         node.handle_session_message(now, session.id(), message);
@@ -82,7 +84,7 @@ use crate::wire::{Profile, ProtocolId, StreamName};
 /// while let Some(NodeAction::Forward { message, .. }) = node.poll_action() {
 ///     session.handle_node_message(now, message);
 /// }
-/// // What the peer says there: a frame of three bytes.
+/// // What the peer sends there: a frame of three bytes.
 /// let mut bytes = bytes::BytesMut::from(&b"\0\0\0\x03hey"[..]);
 /// _ = session.handle_data(now, handshake, &mut bytes);
 /// assert_eq!(session.poll_handshake_message().unwrap(), "hey");
@@ -143,24 +145,24 @@ impl Session {
         self.streams.names()
     }
 
-    /// Returns whether named streams carry messages.
+    /// True if named streams carry messages.
     pub fn is_established(&self) -> bool {
         self.state.is_established()
     }
 
-    /// Returns whether the session is over. What was received can still be taken.
+    /// True if the session is over. What was received can still be taken.
     pub fn is_closed(&self) -> bool {
         self.state.is_closed()
     }
 
-    /// Returns whether nothing more is said in the handshake.
+    /// True if no more handshake messages are sent or delivered.
     pub fn handshake_is_over(&self) -> bool {
         self.state.handshake_is_over()
     }
 
-    /// Returns whether a handshake substream that the peer opens now on the same connection is the
-    /// first of its next session, because it cannot be part of this one: the peer's side of this one
-    /// is over then. Only where connections outlive sessions can that happen.
+    /// True if a handshake substream that the peer opens now on the same connection is the first of
+    /// its next session, because it cannot be part of this one: the peer's side of this one is over
+    /// then. Only where connections outlive sessions can that happen.
     pub fn is_succeeded_by(&self, profile: Profile) -> bool {
         self.state.handshake_is_over()
             || self.handshake.is_spent(profile, |id| self.substreams.is_writable(id))
@@ -174,7 +176,7 @@ impl Session {
         if self.state.is_closed() {
             return protocols;
         }
-        let profiles = self.profiles();
+        let profiles = self.handshake.profiles(&self.params.config);
         if !self.state.handshake_is_over() {
             protocols.extend(profiles.iter().map(|profile| profile.handshake_id()));
         }
@@ -188,80 +190,13 @@ impl Session {
 
     // ---- inputs -------------------------------------------------------------------------------
 
-    /// Takes note that a substream of [`Action::OpenSubstream`] is open, on the given one of the
-    /// proposed protocols if the transport negotiates names.
-    pub fn handle_opened(
-        &mut self,
-        now: Instant,
-        substream: SubstreamId,
-        protocol: Option<ProtocolId>,
-    ) {
-        self.handle_timeout(now);
-        self.opened(substream, protocol);
-    }
-
-    /// Takes note that a substream of [`Action::OpenSubstream`] could not be opened.
-    pub fn handle_open_failed(&mut self, now: Instant, substream: SubstreamId, error: OpenError) {
-        self.handle_timeout(now);
-        self.open_failed(substream, error);
-    }
-
-    /// Takes note that the peer has opened a substream, agreed on the given one of
-    /// [`protocols`](Self::protocols) if the transport negotiates names, and names it.
-    ///
-    /// A substream that is not wanted is answered with [`Action::Reset`].
-    #[must_use = "the substream is known by this name from now on"]
-    pub fn handle_accepted(&mut self, now: Instant, protocol: Option<ProtocolId>) -> SubstreamId {
-        self.handle_timeout(now);
-        self.peer_answered();
-        self.accepted(protocol)
-    }
-
-    /// Takes bytes that arrived on a substream from the front of `buf`, opening records where
-    /// they lie. What is not taken stays in `buf` and must be handed in again with what follows.
-    pub fn handle_data(
-        &mut self,
-        now: Instant,
-        substream: SubstreamId,
-        buf: &mut BytesMut,
-    ) -> Ingest {
-        self.handle_timeout(now);
-        if !self.probe.is_on(substream, &self.substreams) {
-            self.peer_answered();
-        }
-        self.ingest(substream, buf)
-    }
-
-    /// Takes note that a half of a substream has ended; `unread` is what
-    /// [`handle_data`](Self::handle_data) has left in the buffer.
-    ///
-    /// While the substream is paused, [`SubstreamEnd::Finished`] must wait until it is resumed and
-    /// the buffer was handed in.
-    pub fn handle_substream_end(
-        &mut self,
-        now: Instant,
-        substream: SubstreamId,
-        end: SubstreamEnd,
-        unread: &[u8],
-    ) {
-        self.handle_timeout(now);
-        self.substream_ended(substream, end, unread);
-    }
-
-    /// Takes note that the peer's transport has all that was written on a substream, and its end,
-    /// after [`Action::Finish`]. An adapter that can't know says so once it was flushed.
-    pub fn handle_acknowledged(&mut self, now: Instant, substream: SubstreamId) {
-        self.handle_timeout(now);
-        self.acknowledged(substream);
-    }
-
     /// Takes note that the connection is gone, and ends the session.
     pub fn handle_connection_lost(&mut self, now: Instant, why: ConnectionLost) {
         self.handle_timeout(now);
         self.connection_lost(why);
     }
 
-    /// Takes a word from the node.
+    /// Takes a message from the node.
     pub fn handle_node_message(&mut self, now: Instant, message: ToSession) {
         self.handle_timeout(now);
         if self.state.is_closed() {
@@ -270,8 +205,13 @@ impl Session {
         match message.0 {
             FromNode::Grant(carry) => self.grant(carry),
             FromNode::Yield => self.yield_to_another(),
-            FromNode::Probe => self.start_probe(),
-            // The node has not heard yet that it is over.
+            FromNode::Probe if self.probe.start() => {
+                let (_, _, mut lent) = self.parts();
+                lent.open(Purpose::Probe, vec![ProtocolId::Probe]);
+            }
+            // One is on its way.
+            FromNode::Probe => {}
+            // The node has not learned yet that it is over.
             FromNode::Close { reason: CloseReason::HandshakeTimeout, .. }
                 if self.state.handshake_is_over() && !self.params.config.has(Bug::TimerRunsOn) => {}
             FromNode::Close { reason, drain } => self.begin_close(reason, drain),
@@ -315,93 +255,6 @@ impl Session {
         self.probe_accepted();
     }
 
-    // ---- commands -----------------------------------------------------------------------------
-
-    /// Says something in the handshake.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError::NotEstablished`] before the session is Connected,
-    /// [`SendError::HandshakeOver`] after [`finalize_handshake`](Self::finalize_handshake), and
-    /// [`SendError::Backpressure`] while more than
-    /// [`max_handshake_size`](Config::max_handshake_size) bytes are unanswered.
-    pub fn send_handshake(&mut self, now: Instant, message: Bytes) -> Result<(), SendError> {
-        self.handle_timeout(now);
-        self.state.check_send_handshake()?;
-        let (handshake, _, mut lent) = self.parts();
-        handshake.send(message, &mut lent)
-    }
-
-    /// Derives the keys, after checking that `key` is the peer's, and gets ready to receive on the
-    /// named streams. More streams may be named by another call.
-    ///
-    /// # Errors
-    ///
-    /// See [`PrepareError`]; the session is then as it was.
-    pub fn prepare_streams(
-        &mut self,
-        now: Instant,
-        key: PublicKey,
-        names: &[StreamName],
-    ) -> Result<(), PrepareError> {
-        self.handle_timeout(now);
-        self.prepare(key, names)
-    }
-
-    /// Records this side's consent: the session is Established as soon as the profile allows, in
-    /// v1 at once, and told so by [`Event::Established`].
-    ///
-    /// # Errors
-    ///
-    /// See [`FinalizeError`]; the session is then as it was.
-    pub fn finalize_handshake(&mut self, now: Instant) -> Result<(), FinalizeError> {
-        self.handle_timeout(now);
-        self.finalize()
-    }
-
-    /// Ends the session because the application does not want this peer; the node leaves the peer
-    /// alone for a while. Does nothing once the handshake is over.
-    pub fn reject_handshake(&mut self, now: Instant, reason: &str) {
-        self.handle_timeout(now);
-        if self.state.in_handshake() {
-            self.finish_close(CloseReason::Rejected(reason.to_owned()));
-        }
-    }
-
-    /// Queues a message on a named stream. Only a reference to `message` is kept; it is sealed
-    /// when the transport can take it.
-    ///
-    /// # Errors
-    ///
-    /// See [`SendError`]; nothing of the message is then kept.
-    pub fn send(
-        &mut self,
-        now: Instant,
-        stream: &StreamName,
-        message: Bytes,
-    ) -> Result<(), SendError> {
-        self.handle_timeout(now);
-        self.state.check_send()?;
-        let (_, streams, mut lent) = self.parts();
-        streams.send(stream, message, &mut lent)
-    }
-
-    /// Ends the session: what was queued is still sent, for at most
-    /// [`drain_timeout`](Config::drain_timeout), and nothing new is accepted.
-    pub fn close(&mut self, now: Instant) {
-        self.handle_timeout(now);
-        if !self.state.is_closed() {
-            self.begin_close(CloseReason::Disconnected, true);
-        }
-    }
-
-    /// Removes and returns the messages of a stream that were never handed to the transport. Use
-    /// it after [`Event::StreamRefused`] or [`Event::Closed`]; before, there are none. A second
-    /// refusal of the same stream replaces those of the first.
-    pub fn take_unsent(&mut self, stream: &StreamName) -> Vec<Bytes> {
-        self.streams.take_unsent(stream)
-    }
-
     // ---- outputs ------------------------------------------------------------------------------
 
     /// Returns the next thing to do at once.
@@ -439,19 +292,19 @@ impl Session {
         let before = out.len();
         let is_unfinished = |it: &&Substream| it.write != WriteHalf::Finished;
         let Some(found) = self.substreams.get(substream).filter(is_unfinished) else {
+            // Reset, or its end was handed out, and the adapter has not come to it yet.
             return 0;
         };
         let stage = found.stage.clone();
         self.substreams.write_preamble(substream, out);
+        let full = out.len().saturating_add(budget);
         if let Stage::Bound(Purpose::Stream(name)) = stage {
             // There are keys, because only streams that are prepared have bound substreams.
             if let Some((streams, mut lent)) = self.lend_keys() {
-                let full = out.len().saturating_add(budget);
                 streams.write(substream, &name, &mut lent, &mut WriteTo { out, full, source });
             }
         } else {
-            let (handshake, _, lent) = self.parts();
-            handshake.write(substream, out, budget, &lent);
+            self.handshake.write(substream, out, full, &self.state);
         }
         let written = out.len() - before;
         if written == 0 && budget > 0 {

@@ -91,49 +91,6 @@ impl Substreams {
         Some(purpose)
     }
 
-    /// Reads the peer's answer to the first of `proposals`. If it refuses, the next is proposed on
-    /// another substream, because a preamble names one.
-    pub(super) fn read_answer(
-        id: SubstreamId,
-        purpose: Purpose,
-        mut proposals: Vec<ProtocolId>,
-        buf: &mut BytesMut,
-    ) -> Progress {
-        let Some(protocol) = proposals.first().cloned() else {
-            debug_assert!(false, "{id}: nothing was proposed");
-            return Progress::Refused;
-        };
-        match parse_answer(buf, &protocol) {
-            Ok(None) => Progress::Pending,
-            Ok(Some((Answer::Accepted, len))) => {
-                buf.advance(len);
-                Progress::Agreed { purpose, protocol }
-            }
-            Ok(Some((Answer::Refused, _))) => {
-                proposals.remove(0);
-                if proposals.is_empty() {
-                    Progress::Refused
-                } else {
-                    Progress::Next { purpose, proposals }
-                }
-            }
-            Err(_) => Progress::Failed,
-        }
-    }
-
-    /// Reads the protocol that the peer proposes on a substream of its own.
-    pub(super) fn read_proposal(buf: &mut BytesMut) -> Proposed {
-        match parse_proposal(buf) {
-            Ok(None) => Proposed::Incomplete,
-            Ok(Some((Proposal::Known(protocol), len))) => {
-                buf.advance(len);
-                Proposed::Known(protocol)
-            }
-            Ok(Some((Proposal::Unknown(_), _))) => Proposed::Unknown,
-            Err(_) => Proposed::Malformed,
-        }
-    }
-
     /// Accepts the protocol that the peer has proposed on a substream.
     pub(super) fn accept(&mut self, id: SubstreamId, protocol: &ProtocolId, out: &mut Outputs) {
         if let Some(substream) = self.get_mut(id) {
@@ -189,5 +146,48 @@ impl Substreams {
             self.reset(id, ResetCode::Refused, out);
         }
         Ingest::Discard
+    }
+}
+
+/// Reads the peer's answer to the first of `proposals`. If it refuses, the next is proposed on
+/// another substream, because a preamble names one.
+pub(super) fn read_answer(
+    id: SubstreamId,
+    purpose: Purpose,
+    mut proposals: Vec<ProtocolId>,
+    buf: &mut BytesMut,
+) -> Progress {
+    let Some(protocol) = proposals.first().cloned() else {
+        debug_assert!(false, "{id}: nothing was proposed");
+        return Progress::Refused;
+    };
+    match parse_answer(buf, &protocol) {
+        Ok(None) => Progress::Pending,
+        Ok(Some((Answer::Accepted, len))) => {
+            buf.advance(len);
+            Progress::Agreed { purpose, protocol }
+        }
+        Ok(Some((Answer::Refused, _))) => {
+            proposals.remove(0);
+            if proposals.is_empty() {
+                Progress::Refused
+            } else {
+                Progress::Next { purpose, proposals }
+            }
+        }
+        Err(_) => Progress::Failed,
+    }
+}
+
+/// Reads the protocol that the peer proposes on a substream of its own.
+pub(super) fn read_proposal(buf: &mut BytesMut) -> Proposed {
+    match parse_proposal(buf) {
+        Ok(None) => Proposed::Incomplete,
+        Ok(Some((Proposal::Known(protocol), len))) => {
+            buf.advance(len);
+            Proposed::Known(protocol)
+        }
+        Ok(Some((Proposal::Unknown(_), _))) => Proposed::Unknown,
+        Err(_) => Proposed::Malformed,
     }
 }

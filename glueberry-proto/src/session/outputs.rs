@@ -33,7 +33,7 @@ impl Outputs {
     }
 
     /// Adds to an event that still waits, where a peer could cause any number of the kind, or
-    /// leaves it at one that says the same.
+    /// leaves it at one that is the same.
     fn merge(&mut self, event: &Event) -> bool {
         self.events.iter_mut().any(|waiting| match (waiting, event) {
             (

@@ -1,7 +1,7 @@
 //! What differs between profiles in a session, besides the wire format.
 //!
 //! This and [`Profile`]'s own methods (ids of protocols, names, framing) are the only places where a
-//! session asks which profile it speaks.
+//! session asks which profile it has.
 
 use super::lent::SessionParams;
 use super::records::{Records, V1Records};
@@ -61,7 +61,7 @@ impl Profile {
         }
     }
 
-    /// Returns the protocols under which a peer may open a stream, if it speaks one of `profiles`.
+    /// Returns the protocols under which a peer may open a stream, if its profile is one of `profiles`.
     pub(super) fn stream_ids(profiles: &[Self], name: &StreamName) -> Vec<ProtocolId> {
         let mut ids: Vec<ProtocolId> = Vec::with_capacity(1);
         for profile in profiles {

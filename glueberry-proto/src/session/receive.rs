@@ -1,13 +1,13 @@
 //! The receive half of a named stream: frames gathered, records opened where they lie, a queue that
 //! pauses its substream when it is full.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::action::Ingest;
 use super::event::Event;
+use super::inbox::Inbox;
 use super::lent::LentKeys;
 use super::substreams::{Purpose, Stage};
 use super::v1_go::RepeatFilter;
@@ -21,12 +21,7 @@ use crate::wire::{FrameError, FrameHeader, Parsed, Profile, StreamName};
 /// One direction of a stream: from the peer to this side.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    /// Messages with what each occupies, which for a view into a larger buffer is more than its
-    /// length.
-    inbox: VecDeque<(Bytes, usize)>,
-    inbox_bytes: usize,
-    /// The application was told that there is something, and has not emptied the inbox since.
-    readable_reported: bool,
+    pub(super) inbox: Inbox,
     /// The substream that carries the direction now; others wait for its end.
     current: Option<SubstreamId>,
     repeat_filter: Option<Box<RepeatFilter>>,
@@ -34,13 +29,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     pub(super) fn new(profile: Profile) -> Self {
-        Self {
-            inbox: VecDeque::new(),
-            inbox_bytes: 0,
-            readable_reported: false,
-            current: None,
-            repeat_filter: profile.repeat_filter(),
-        }
+        Self { inbox: Inbox::default(), current: None, repeat_filter: profile.repeat_filter() }
     }
 
     // ---- the substream that carries the direction ---------------------------------------------
@@ -67,43 +56,17 @@ impl Receiver {
 
     // ---- messages -----------------------------------------------------------------------------
 
-    /// Removes and returns the next message.
-    pub(super) fn pop(&mut self) -> Option<Bytes> {
-        let popped = self.inbox.pop_front();
-        if self.inbox.is_empty() {
-            self.readable_reported = false;
-            if self.inbox.capacity() > IDLE_CAPACITY {
-                self.inbox = VecDeque::new();
-            }
-        }
-        let (message, cost) = popped?;
-        self.inbox_bytes = self.inbox_bytes.saturating_sub(cost);
-        Some(message)
-    }
-
     /// True if there is so much room that it is worth reading on.
     pub(super) fn has_room(&self, config: &Config) -> bool {
         2 * self.inbox.len() <= config.receive_queue
-            && 2 * self.inbox_bytes <= config.receive_queue_bytes
-    }
-
-    /// True, once, if there are messages of which the application was not told.
-    pub(super) fn becomes_readable(&mut self) -> bool {
-        let becomes = !self.inbox.is_empty() && !self.readable_reported;
-        self.readable_reported |= becomes;
-        becomes
-    }
-
-    fn push(&mut self, message: Bytes, cost: usize) {
-        self.inbox_bytes = self.inbox_bytes.saturating_add(cost);
-        self.inbox.push_back((message, cost));
+            && 2 * self.inbox.bytes() <= config.receive_queue_bytes
     }
 
     /// True if a message of `len` bytes may be gathered; one always fits an empty queue.
     fn admits(&self, len: usize, config: &Config) -> bool {
         self.inbox.is_empty()
             || (self.inbox.len() < config.receive_queue
-                && self.inbox_bytes.saturating_add(len) <= config.receive_queue_bytes)
+                && self.inbox.bytes().saturating_add(len) <= config.receive_queue_bytes)
             || config.breaks(Fault::C10)
     }
 
@@ -146,7 +109,7 @@ impl Receiver {
             }
             match cursor.take(&header, |record| lent.keys.records.open(record)) {
                 Ok(_) if config.breaks(Fault::C6) && !self.admits(0, config) => {}
-                Ok((message, cost)) => self.push(message, cost),
+                Ok((message, cost)) => self.inbox.push(message, cost),
                 Err(error) => reject(name, error, lent)?,
             }
         }
@@ -265,6 +228,3 @@ impl Drop for Cursor<'_> {
         self.buf.advance(self.at);
     }
 }
-
-/// What a queue keeps when it runs empty.
-const IDLE_CAPACITY: usize = 64;

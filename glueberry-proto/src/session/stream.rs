@@ -176,7 +176,7 @@ impl Stream {
         self.receiver.release(id);
         // Nothing is answered on a substream whose reader is gone. But one that was reset while it
         // carries this direction may be the one that a Go node gives up: the reset of this half is
-        // to follow, and says that what was written goes out again.
+        // to follow, and then what was written goes out again.
         if is_finished || !self.sender.is_bound_to(id) {
             lent.substreams.finish(id, lent.out);
         }
@@ -246,7 +246,7 @@ impl Stream {
             self.sender.forget_retained();
         }
         let gathered = self.receiver.gather(id, name, lent, buf);
-        if self.receiver.becomes_readable() {
+        if self.receiver.inbox.becomes_readable() {
             lent.out.emit(Event::Readable { stream: name.clone() });
         }
         gathered
@@ -254,7 +254,7 @@ impl Stream {
 
     /// Removes and returns the next message; reads on once half of the room is free.
     pub(super) fn take_message(&mut self, lent: &mut Lent<'_>) -> Option<Bytes> {
-        let message = self.receiver.pop()?;
+        let message = self.receiver.inbox.pop()?;
         let config = lent.config();
         let resumes = self.receiver.has_room(config) && !config.has(Bug::NeverResumes);
         if resumes && !lent.state.is_closed() {

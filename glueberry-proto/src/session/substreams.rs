@@ -28,9 +28,9 @@ pub(super) struct Substream {
     pub(super) preamble: BytesMut,
     pub(super) read_ended: bool,
     pub(super) write: WriteHalf,
-    /// The adapter was told not to read.
+    /// The adapter is not to read.
     pub(super) paused: bool,
-    /// The adapter was told to write and has not yet been given "nothing more".
+    /// The adapter was asked to write and has not yet been given "nothing more".
     pub(super) write_wanted: bool,
     /// When it is given up, unless it gets beyond its stage.
     pub(super) deadline: Option<Instant>,
@@ -218,7 +218,7 @@ impl Substreams {
         }
     }
 
-    /// Lets the adapter read again, if it was told not to.
+    /// Lets the adapter read again, if it was not to.
     pub(super) fn resume(&mut self, id: SubstreamId, out: &mut Outputs) {
         if let Some(substream) = self.table.get_mut(&id)
             && substream.paused
@@ -228,7 +228,7 @@ impl Substreams {
         }
     }
 
-    /// Remembers that the adapter was told not to read.
+    /// Remembers that the adapter is not to read.
     pub(super) fn note_ingest(&mut self, id: SubstreamId, ingest: Ingest) {
         if ingest == Ingest::Paused
             && let Some(substream) = self.get_mut(id)

@@ -1,8 +1,7 @@
 //! The timers of a session, each with a name.
 
 use super::Session;
-use super::streams::Streams;
-use super::substreams::Substreams;
+use crate::error::CloseReason;
 use crate::fault::Fault;
 use crate::id::SubstreamId;
 use crate::time::Instant;
@@ -30,8 +29,8 @@ impl Session {
         if self.state.is_closed() {
             return None;
         }
-        let negotiation = Substreams::deadlines(&self.substreams);
-        let streams = Streams::deadlines(&self.streams);
+        let negotiation = self.substreams.deadlines();
+        let streams = self.streams.deadlines();
         let lost = self.handshake.lost_at().map(|at| (at, Timer::HandshakeLost));
         let drain = self.state.drain_deadline().map(|at| (at, Timer::Drain));
         let timers = negotiation.chain(streams).chain(lost).chain(drain);
@@ -51,7 +50,7 @@ impl Session {
         streams.retry_due(&mut lent);
         streams.settle_due(lent.now);
         if self.handshake.lost_at().is_some_and(|at| at <= self.now) {
-            self.finish_close(crate::error::CloseReason::HandshakeLost);
+            self.finish_close(CloseReason::HandshakeLost);
         }
         if self.state.drain_deadline().is_some_and(|at| at <= self.now) {
             self.finish_draining();

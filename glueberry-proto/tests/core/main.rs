@@ -14,3 +14,4 @@ mod sessions;
 mod states;
 mod substreams;
 mod support;
+mod timers;

@@ -3,31 +3,192 @@
 use bytes::BytesMut;
 
 use super::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode, SubstreamEnd};
-use super::negotiation::{Progress, Proposed};
-use super::substreams::{Opener, Purpose, Stage, Substreams};
+use super::negotiation::{self, Progress, Proposed};
+use super::substreams::{Opener, Purpose, Stage};
 use super::{Session, receive};
 use crate::bug::Bug;
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
+use crate::time::Instant;
 use crate::wire::{Profile, ProtocolId, StreamName};
 
 impl Session {
+    // ---- inputs -------------------------------------------------------------------------------
+
+    /// Takes note that a substream of [`Action::OpenSubstream`] is open, on the given one of the
+    /// proposed protocols if the transport negotiates names.
+    pub fn handle_opened(
+        &mut self,
+        now: Instant,
+        substream: SubstreamId,
+        protocol: Option<ProtocolId>,
+    ) {
+        self.handle_timeout(now);
+        match self.substreams.opened(substream, protocol, self.params.naming, &mut self.out) {
+            Progress::Agreed { purpose, protocol } => {
+                self.bind_opened(substream, purpose, &protocol)
+            }
+            Progress::Failed => self.open_failed(substream, OpenError::Failed),
+            Progress::Pending | Progress::Next { .. } | Progress::Refused => {}
+        }
+    }
+
+    /// Takes note that a substream of [`Action::OpenSubstream`] could not be opened.
+    pub fn handle_open_failed(&mut self, now: Instant, substream: SubstreamId, error: OpenError) {
+        self.handle_timeout(now);
+        self.open_failed(substream, error);
+    }
+
+    /// Takes note that the peer has opened a substream, agreed on the given one of
+    /// [`protocols`](Self::protocols) if the transport negotiates names. Returns its id.
+    ///
+    /// A substream that is not wanted is answered with [`Action::Reset`].
+    #[must_use = "the substream is known by this id from now on"]
+    pub fn handle_accepted(&mut self, now: Instant, protocol: Option<ProtocolId>) -> SubstreamId {
+        self.handle_timeout(now);
+        self.peer_answered();
+        if self.state.is_closed() {
+            return self.substreams.allocate();
+        }
+        if self.substreams.opened_by(Opener::Peer) >= self.params.config.max_substreams {
+            // It is not kept, so that a flood of them costs an action each and nothing more.
+            let id = self.substreams.allocate();
+            let code = ResetCode::LimitReached;
+            self.out.push_action(Action::Reset { substream: id, code });
+            return id;
+        }
+        let (_, _, lent) = self.parts();
+        let deadline = Some(lent.negotiation_deadline());
+        let id = lent.substreams.insert(Opener::Peer, Stage::Answering, deadline);
+        if self.params.naming == Naming::Negotiated {
+            let is_wanted = protocol.is_some_and(|protocol| self.bind_accepted(id, &protocol));
+            if !is_wanted {
+                self.substreams.reset(id, ResetCode::Refused, &mut self.out);
+            }
+        }
+        id
+    }
+
+    /// Takes bytes that arrived on a substream from the front of `buf`, opening records where
+    /// they lie. What is not taken stays in `buf` and must be handed in again with what follows.
+    pub fn handle_data(
+        &mut self,
+        now: Instant,
+        substream: SubstreamId,
+        buf: &mut BytesMut,
+    ) -> Ingest {
+        self.handle_timeout(now);
+        if !self.probe.is_on(substream, &self.substreams) {
+            self.peer_answered();
+        }
+        // The stage may change on the way: behind a preamble follows what the substream is for.
+        loop {
+            let Some(found) = self.substreams.get(substream) else {
+                // Reset by us, and the peer didn't know yet when it wrote.
+                buf.clear();
+                return Ingest::Discard;
+            };
+            if found.paused {
+                return Ingest::Paused;
+            }
+            let step = match found.stage.clone() {
+                // Nothing can have arrived on the one, and the other waits for `prepare_streams`.
+                Stage::Opening { .. } | Stage::Parked(_) => Ok(Some(Ingest::Paused)),
+                Stage::Proposing { purpose, proposals } => {
+                    self.ingest_answer(substream, purpose, proposals, buf)
+                }
+                Stage::Answering => self.ingest_proposal(substream, buf),
+                Stage::Bound(Purpose::Handshake) => {
+                    let (handshake, _, mut lent) = self.parts();
+                    handshake.ingest(substream, buf, &mut lent).map(Some)
+                }
+                Stage::Bound(Purpose::Stream(name)) => {
+                    self.ingest_stream(substream, &name, buf).map(Some)
+                }
+                Stage::Bound(Purpose::Probe) => Ok(Some(Ingest::Discard)),
+                Stage::Discarding { .. } => {
+                    let limit = self.params.config.max_handshake_size;
+                    Ok(Some(self.substreams.discard(substream, buf, limit, &mut self.out)))
+                }
+            };
+            match step {
+                Ok(None) => {}
+                Ok(Some(ingest)) => {
+                    self.substreams.note_ingest(substream, ingest);
+                    return ingest;
+                }
+                Err(how) => {
+                    self.misbehaved(how);
+                    return Ingest::Discard;
+                }
+            }
+        }
+    }
+
+    /// Takes note that a half of a substream has ended; `unread` is what
+    /// [`handle_data`](Self::handle_data) has left in the buffer.
+    ///
+    /// While the substream is paused, [`SubstreamEnd::Finished`] must wait until it is resumed and
+    /// the buffer was handed in.
+    pub fn handle_substream_end(
+        &mut self,
+        now: Instant,
+        substream: SubstreamId,
+        end: SubstreamEnd,
+        unread: &[u8],
+    ) {
+        self.handle_timeout(now);
+        // Reset by us, and the peer's end has crossed that.
+        let Some(found) = self.substreams.get(substream) else {
+            return;
+        };
+        let stage = found.stage.clone();
+        if matches!(stage, Stage::Opening { .. } | Stage::Proposing { .. }) {
+            return self.open_failed(substream, OpenError::Failed);
+        }
+        let is_finished = end == SubstreamEnd::Finished;
+        if is_finished
+            && !self.params.config.has(Bug::TruncationUnseen)
+            && let Err(how) = receive::check_end(self.profile(), &stage, unread)
+        {
+            return self.misbehaved(how);
+        }
+        if end != SubstreamEnd::Stopped {
+            self.read_ended(substream, &stage, is_finished);
+        }
+        if matches!(end, SubstreamEnd::Stopped | SubstreamEnd::Aborted) {
+            self.write_broken(substream, &stage);
+        }
+        self.substreams.forget_if_over(substream);
+        self.finish_if_drained();
+    }
+
+    /// Takes note that the peer's transport has all that was written on a substream, and its end,
+    /// after [`Action::Finish`]. An adapter that can't know reports it once all was flushed.
+    pub fn handle_acknowledged(&mut self, now: Instant, substream: SubstreamId) {
+        self.handle_timeout(now);
+        let stage = self.substreams.acknowledged(substream);
+        let (handshake, streams, mut lent) = self.parts();
+        match stage {
+            Some(Stage::Bound(Purpose::Stream(name))) => {
+                streams.delivered(substream, &name, &mut lent);
+            }
+            Some(_) => handshake.delivered(substream, &mut lent),
+            // Reset by us, or it broke, and the acknowledgement has crossed that.
+            None => return,
+        }
+        self.substreams.forget_if_over(substream);
+        self.finish_if_drained();
+    }
+
     // ---- substreams of our own ----------------------------------------------------------------
 
-    /// Opens the handshake substream, proposing every profile that this node speaks.
+    /// Opens the handshake substream, proposing every profile that is configured.
     pub(super) fn open_handshake(&mut self) {
-        let profiles = self.profiles().to_vec();
+        let profiles = self.handshake.profiles(&self.params.config).to_vec();
         let proposals = profiles.into_iter().map(Profile::handshake_id).collect();
         let (_, _, mut lent) = self.parts();
         lent.open(Purpose::Handshake, proposals);
-    }
-
-    pub(super) fn opened(&mut self, id: SubstreamId, protocol: Option<ProtocolId>) {
-        match self.substreams.opened(id, protocol, self.params.naming, &mut self.out) {
-            Progress::Agreed { purpose, protocol } => self.bind_opened(id, purpose, &protocol),
-            Progress::Failed => self.open_failed(id, OpenError::Failed),
-            Progress::Pending | Progress::Next { .. } | Progress::Refused => {}
-        }
     }
 
     /// A substream of ours could not be opened, or not be agreed.
@@ -93,28 +254,6 @@ impl Session {
 
     // ---- substreams of the peer ---------------------------------------------------------------
 
-    pub(super) fn accepted(&mut self, protocol: Option<ProtocolId>) -> SubstreamId {
-        if self.state.is_closed() {
-            return self.substreams.allocate();
-        }
-        if self.substreams.opened_by(Opener::Peer) >= self.params.config.max_substreams {
-            let id = self.substreams.allocate();
-            let code = ResetCode::LimitReached;
-            self.out.push_action(Action::Reset { substream: id, code });
-            return id;
-        }
-        let (_, _, lent) = self.parts();
-        let deadline = Some(lent.negotiation_deadline());
-        let id = lent.substreams.insert(Opener::Peer, Stage::Answering, deadline);
-        if self.params.naming == Naming::Negotiated {
-            let is_wanted = protocol.is_some_and(|protocol| self.bind_accepted(id, &protocol));
-            if !is_wanted {
-                self.substreams.reset(id, ResetCode::Refused, &mut self.out);
-            }
-        }
-        id
-    }
-
     /// Puts a substream of the peer to its purpose. Returns whether it has one.
     fn bind_accepted(&mut self, id: SubstreamId, protocol: &ProtocolId) -> bool {
         match protocol {
@@ -126,7 +265,8 @@ impl Session {
                 })
             }
             ProtocolId::Stream { name, .. } => {
-                let is_spoken = Profile::stream_ids(self.profiles(), name).contains(protocol);
+                let profiles = self.handshake.profiles(&self.params.config);
+                let is_spoken = Profile::stream_ids(profiles, name).contains(protocol);
                 let is_wanted = is_spoken && self.is_wanted(name);
                 if is_wanted {
                     self.open_missing_handshake();
@@ -135,15 +275,8 @@ impl Session {
                 }
                 is_wanted
             }
+            // A probe, or a protocol of a later version: a refusal answers both.
             _ => false,
-        }
-    }
-
-    /// Returns the profiles that the session may still speak.
-    pub(super) fn profiles(&self) -> &[Profile] {
-        match self.handshake.profile_ref() {
-            Some(profile) => std::slice::from_ref(profile),
-            None => &self.params.config.profiles,
         }
     }
 
@@ -176,49 +309,6 @@ impl Session {
 
     // ---- bytes --------------------------------------------------------------------------------
 
-    /// Takes bytes by the stage of their substream, which may change on the way: behind a preamble
-    /// follows what the substream is for.
-    pub(super) fn ingest(&mut self, id: SubstreamId, buf: &mut BytesMut) -> Ingest {
-        loop {
-            let Some(substream) = self.substreams.get(id) else {
-                // Reset by us, and the peer didn't know yet when it wrote.
-                buf.clear();
-                return Ingest::Discard;
-            };
-            if substream.paused {
-                return Ingest::Paused;
-            }
-            let step = match substream.stage.clone() {
-                Stage::Opening { .. } | Stage::Parked(_) => Ok(Some(Ingest::Paused)),
-                Stage::Proposing { purpose, proposals } => {
-                    self.ingest_answer(id, purpose, proposals, buf)
-                }
-                Stage::Answering => self.ingest_proposal(id, buf),
-                Stage::Bound(Purpose::Handshake) => {
-                    let (handshake, _, mut lent) = self.parts();
-                    handshake.ingest(id, buf, &mut lent).map(Some)
-                }
-                Stage::Bound(Purpose::Stream(name)) => self.ingest_stream(id, &name, buf).map(Some),
-                Stage::Bound(Purpose::Probe) => Ok(Some(Ingest::Discard)),
-                Stage::Discarding { .. } => {
-                    let limit = self.params.config.max_handshake_size;
-                    Ok(Some(self.substreams.discard(id, buf, limit, &mut self.out)))
-                }
-            };
-            match step {
-                Ok(None) => {}
-                Ok(Some(ingest)) => {
-                    self.substreams.note_ingest(id, ingest);
-                    return ingest;
-                }
-                Err(how) => {
-                    self.misbehaved(how);
-                    return Ingest::Discard;
-                }
-            }
-        }
-    }
-
     fn ingest_answer(
         &mut self,
         id: SubstreamId,
@@ -226,7 +316,7 @@ impl Session {
         proposals: Vec<ProtocolId>,
         buf: &mut BytesMut,
     ) -> Result<Option<Ingest>, PeerMisbehaved> {
-        match Substreams::read_answer(id, purpose, proposals, buf) {
+        match negotiation::read_answer(id, purpose, proposals, buf) {
             Progress::Pending => return Ok(Some(Ingest::More { missing: 1 })),
             Progress::Agreed { purpose, protocol } => {
                 self.bind_opened(id, purpose, &protocol);
@@ -248,7 +338,7 @@ impl Session {
         id: SubstreamId,
         buf: &mut BytesMut,
     ) -> Result<Option<Ingest>, PeerMisbehaved> {
-        let protocol = match Substreams::read_proposal(buf) {
+        let protocol = match negotiation::read_proposal(buf) {
             Proposed::Incomplete => return Ok(Some(Ingest::More { missing: 1 })),
             Proposed::Malformed => return Err(PeerMisbehaved::BadPreamble),
             Proposed::Known(protocol) => Some(protocol),
@@ -280,45 +370,6 @@ impl Session {
     }
 
     // ---- ends ---------------------------------------------------------------------------------
-
-    pub(super) fn substream_ended(&mut self, id: SubstreamId, end: SubstreamEnd, unread: &[u8]) {
-        // Reset by us, and the peer's end has crossed that.
-        let Some(substream) = self.substreams.get(id) else {
-            return;
-        };
-        let stage = substream.stage.clone();
-        if matches!(stage, Stage::Opening { .. } | Stage::Proposing { .. }) {
-            return self.open_failed(id, OpenError::Failed);
-        }
-        let is_finished = end == SubstreamEnd::Finished;
-        if is_finished
-            && !self.params.config.has(Bug::TruncationUnseen)
-            && let Err(how) = receive::check_end(self.profile(), &stage, unread)
-        {
-            return self.misbehaved(how);
-        }
-        if end != SubstreamEnd::Stopped {
-            self.read_ended(id, &stage, is_finished);
-        }
-        if matches!(end, SubstreamEnd::Stopped | SubstreamEnd::Aborted) {
-            self.write_broken(id, &stage);
-        }
-        self.substreams.forget_if_over(id);
-        self.finish_if_drained();
-    }
-
-    pub(super) fn acknowledged(&mut self, id: SubstreamId) {
-        let Some(stage) = self.substreams.acknowledged(id) else {
-            return;
-        };
-        let (handshake, streams, mut lent) = self.parts();
-        match stage {
-            Stage::Bound(Purpose::Stream(name)) => streams.delivered(id, &name, &mut lent),
-            _ => handshake.delivered(id, &mut lent),
-        }
-        self.substreams.forget_if_over(id);
-        self.finish_if_drained();
-    }
 
     fn read_ended(&mut self, id: SubstreamId, stage: &Stage, is_finished: bool) {
         self.substreams.read_ended(id);
