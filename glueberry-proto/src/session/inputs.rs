@@ -114,7 +114,11 @@ impl Session {
             match step {
                 Ok(None) => {}
                 Ok(Some(ingest)) => {
-                    self.substreams.note_ingest(substream, ingest);
+                    if ingest == Ingest::Paused
+                        && let Some(found) = self.substreams.get_mut(substream)
+                    {
+                        found.pause();
+                    }
                     return ingest;
                 }
                 Err(how) => {
@@ -153,6 +157,8 @@ impl Session {
         {
             return self.misbehaved(how);
         }
+        // The peer's half first: whether messages go out again depends on which of its substreams
+        // are left.
         if end != SubstreamEnd::Stopped {
             self.read_ended(substream, &stage, is_finished);
         }
@@ -167,15 +173,17 @@ impl Session {
     /// after [`Action::Finish`]. An adapter that can't know reports it once all was flushed.
     pub fn handle_acknowledged(&mut self, now: Instant, substream: SubstreamId) {
         self.handle_timeout(now);
-        let stage = self.substreams.acknowledged(substream);
         let (handshake, streams, mut lent) = self.parts();
-        match stage {
-            Some(Stage::Bound(Purpose::Stream(name))) => {
-                streams.delivered(substream, &name, &mut lent);
-            }
-            Some(_) => handshake.delivered(substream, &mut lent),
-            // Reset by us, or it broke, and the acknowledgement has crossed that.
-            None => return,
+        // Reset by us, or it broke, and the acknowledgement has crossed that.
+        let Some(found) = lent.substreams.get_mut(substream) else {
+            return;
+        };
+        if !found.acknowledge() {
+            return;
+        }
+        match found.stage.clone() {
+            Stage::Bound(Purpose::Stream(name)) => streams.delivered(substream, &name, &mut lent),
+            _ => handshake.delivered(substream, &mut lent),
         }
         self.substreams.forget_if_over(substream);
         self.finish_if_drained();
@@ -212,18 +220,6 @@ impl Session {
             Some(Purpose::Probe) if error == OpenError::Refused => self.peer_answered(),
             // The adapter reports it twice, or after it was given up.
             Some(Purpose::Probe) | None => {}
-        }
-    }
-
-    /// A substream did not get beyond its stage in time.
-    pub(super) fn give_up(&mut self, id: SubstreamId) {
-        match self.substreams.get(id).map(|substream| &substream.stage) {
-            Some(Stage::Opening { .. } | Stage::Proposing { .. }) => {
-                self.open_failed(id, OpenError::Failed);
-            }
-            Some(_) => self.substreams.reset(id, ResetCode::Refused, &mut self.out),
-            // One that was overdue at the same time has ended the session.
-            None => {}
         }
     }
 
@@ -372,8 +368,10 @@ impl Session {
     // ---- ends ---------------------------------------------------------------------------------
 
     fn read_ended(&mut self, id: SubstreamId, stage: &Stage, is_finished: bool) {
-        self.substreams.read_ended(id);
         let (_, streams, mut lent) = self.parts();
+        if let Some(substream) = lent.substreams.get_mut(id) {
+            substream.end_read();
+        }
         match stage {
             Stage::Bound(Purpose::Stream(name)) => {
                 if let Some(stream) = streams.get_mut(name) {
@@ -387,8 +385,10 @@ impl Session {
     }
 
     fn write_broken(&mut self, id: SubstreamId, stage: &Stage) {
-        self.substreams.write_ended(id);
         let (handshake, streams, mut lent) = self.parts();
+        if let Some(substream) = lent.substreams.get_mut(id) {
+            substream.end_write();
+        }
         match stage {
             Stage::Bound(Purpose::Stream(name)) => streams.write_broken(id, name, &mut lent),
             _ => handshake.write_broken(id, &mut lent),

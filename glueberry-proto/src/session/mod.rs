@@ -42,7 +42,6 @@ pub use self::timers::Timer;
 use crate::bug::Bug;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectionLost};
-use crate::fault::Fault;
 use crate::id::{SessionId, SubstreamId};
 use crate::message::{FromNode, ToSession};
 use crate::send_queue::MessageSource;
@@ -235,19 +234,6 @@ impl Session {
         }
     }
 
-    /// Does what is due. Early and spurious calls are harmless.
-    pub fn handle_timeout(&mut self, now: Instant) {
-        if now <= self.now && !self.params.config.breaks(Fault::C7) {
-            // Whatever waits, waits for a later time (rule C8).
-            return;
-        }
-        self.now = now;
-        if self.state.is_closed() {
-            return;
-        }
-        self.fire_timers();
-    }
-
     /// Takes note that the peer has accepted a probe, the session's own or one of an adapter that
     /// looks for silence: its connection lives, and carries no session on its side.
     pub fn handle_probe_accepted(&mut self, now: Instant) {
@@ -290,13 +276,13 @@ impl Session {
         source: &mut dyn MessageSource,
     ) -> usize {
         let before = out.len();
-        let is_unfinished = |it: &&Substream| it.write != WriteHalf::Finished;
-        let Some(found) = self.substreams.get(substream).filter(is_unfinished) else {
+        let is_unfinished = |it: &&mut Substream| it.write != WriteHalf::Finished;
+        let Some(found) = self.substreams.get_mut(substream).filter(is_unfinished) else {
             // Reset, or its end was handed out, and the adapter has not come to it yet.
             return 0;
         };
+        found.write_preamble(out);
         let stage = found.stage.clone();
-        self.substreams.write_preamble(substream, out);
         let full = out.len().saturating_add(budget);
         if let Stage::Bound(Purpose::Stream(name)) = stage {
             // There are keys, because only streams that are prepared have bound substreams.
@@ -334,12 +320,6 @@ impl Session {
     /// taken yet. What waits in a lent queue is not among them.
     pub fn queued(&self, stream: &StreamName) -> (usize, usize) {
         self.streams.queued(stream)
-    }
-
-    /// Returns when to call [`handle_timeout`](Self::handle_timeout): strictly later than the
-    /// latest `now`, or never.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_timer().map(|(at, _)| at)
     }
 
     // ---- parts --------------------------------------------------------------------------------

@@ -110,15 +110,6 @@ impl Substreams {
         }
     }
 
-    pub(super) fn write_preamble(&mut self, id: SubstreamId, out: &mut BytesMut) {
-        if let Some(substream) = self.get_mut(id)
-            && !substream.preamble.is_empty()
-        {
-            out.extend_from_slice(&substream.preamble);
-            substream.preamble = BytesMut::new();
-        }
-    }
-
     /// Drops what arrives on a substream from now on. What this side still writes goes out.
     pub(super) fn discard_from_now_on(&mut self, id: SubstreamId, out: &mut Outputs) {
         self.resume(id, out);

@@ -217,7 +217,8 @@ impl Stream {
         if !self.sender.is_bound_to(id) {
             return;
         }
-        let is_own = lent.substreams.is_opened_by(id, Opener::Local);
+        let substream = lent.substreams.get(id);
+        let is_own = substream.is_some_and(|substream| substream.opener == Opener::Local);
         let reopened = self.sender.write(name, is_own, lent, to);
         if reopened && !lent.params.config.has(Bug::NeverWritable) {
             lent.out.emit(Event::Writable { stream: name.clone() });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
-use super::action::{Action, Ingest, ResetCode};
+use super::action::{Action, ResetCode};
 use super::outputs::Outputs;
 use super::timers::Timer;
 use crate::id::{Counter, SubstreamId};
@@ -130,10 +130,6 @@ impl Substreams {
         self.table.iter().map(|(id, substream)| (*id, &**substream))
     }
 
-    pub(super) fn is_opened_by(&self, id: SubstreamId, opener: Opener) -> bool {
-        self.get(id).is_some_and(|substream| substream.opener == opener)
-    }
-
     /// True if this side may still write messages on a substream.
     pub(super) fn is_writable(&self, id: SubstreamId) -> bool {
         self.get(id).is_some_and(Substream::is_writable)
@@ -228,39 +224,6 @@ impl Substreams {
         }
     }
 
-    /// Remembers that the adapter is not to read.
-    pub(super) fn note_ingest(&mut self, id: SubstreamId, ingest: Ingest) {
-        if ingest == Ingest::Paused
-            && let Some(substream) = self.get_mut(id)
-        {
-            substream.paused = true;
-        }
-    }
-
-    /// The peer's half has ended.
-    pub(super) fn read_ended(&mut self, id: SubstreamId) {
-        if let Some(substream) = self.get_mut(id) {
-            substream.read_ended = true;
-        }
-    }
-
-    /// This side's half broke.
-    pub(super) fn write_ended(&mut self, id: SubstreamId) {
-        if let Some(substream) = self.get_mut(id) {
-            substream.write = WriteHalf::Ended;
-        }
-    }
-
-    /// The peer's transport has all of this side's half, and its end. Returns the stage, unless
-    /// the half was not to end, or has done so before.
-    pub(super) fn acknowledged(&mut self, id: SubstreamId) -> Option<Stage> {
-        let is_ending =
-            |it: &&mut Substream| matches!(it.write, WriteHalf::Finishing | WriteHalf::Finished);
-        let substream = self.get_mut(id).filter(is_ending)?;
-        substream.write = WriteHalf::Ended;
-        Some(substream.stage.clone())
-    }
-
     /// Returns the substreams whose time is up.
     pub(super) fn overdue(&self, now: Instant) -> Vec<SubstreamId> {
         let is_due = |substream: &Substream| substream.deadline.is_some_and(|at| at <= now);
@@ -273,8 +236,41 @@ impl Substreams {
 }
 
 impl Substream {
-    /// Returns whether this side may still write messages on it.
+    /// True if this side may still write messages on it.
     pub(super) fn is_writable(&self) -> bool {
         self.write == WriteHalf::Open
+    }
+
+    /// Writes the name preamble, which goes out ahead of everything else.
+    pub(super) fn write_preamble(&mut self, out: &mut BytesMut) {
+        if !self.preamble.is_empty() {
+            out.extend_from_slice(&self.preamble);
+            self.preamble = BytesMut::new();
+        }
+    }
+
+    /// The adapter is not to read until it is resumed.
+    pub(super) const fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// The peer's half has ended.
+    pub(super) const fn end_read(&mut self) {
+        self.read_ended = true;
+    }
+
+    /// This side's half broke.
+    pub(super) const fn end_write(&mut self) {
+        self.write = WriteHalf::Ended;
+    }
+
+    /// The peer's transport has all of this side's half, and its end. Returns false if the half
+    /// was not to end, or has ended before.
+    pub(super) const fn acknowledge(&mut self) -> bool {
+        let was_ending = matches!(self.write, WriteHalf::Finishing | WriteHalf::Finished);
+        if was_ending {
+            self.write = WriteHalf::Ended;
+        }
+        was_ending
     }
 }
