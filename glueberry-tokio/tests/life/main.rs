@@ -13,4 +13,5 @@ mod processes;
 mod races;
 mod reconnect;
 mod sockets;
+mod strangers;
 mod support;
