@@ -15,11 +15,14 @@ mod plan;
 mod queue;
 mod report;
 mod rng;
+mod run;
+mod script;
 mod shrink;
 mod simulation;
 mod situation;
 mod trace;
 mod trick;
+mod wake;
 mod watch;
 mod world;
 

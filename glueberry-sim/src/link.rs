@@ -11,10 +11,8 @@ use glueberry_proto::{
 use crate::model::Lane;
 use crate::plan::MAX_STREAMS;
 use crate::rng::{Rng, u64_of, usize_of};
-use crate::world::Rogue;
-
-/// One of the two ends of a connection: 0 is the one that dialled.
-pub(crate) type Side = usize;
+use crate::script::Script;
+use crate::wake::Side;
 
 /// A connection.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ pub(crate) struct Link {
     /// Since when nothing passes in one of the directions.
     pub(crate) blocked_since: Option<u64>,
     /// Who has no session at his end.
-    pub(crate) rogue: Option<Rogue>,
+    pub(crate) rogue: Option<Script>,
     /// It has no state any more, and nothing comes of it.
     pub(crate) is_over: bool,
 }

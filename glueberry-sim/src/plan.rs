@@ -348,6 +348,17 @@ impl Plan {
             + 16 * round_trip
     }
 
+    /// Returns how long after a shutdown nothing may be left, in microseconds.
+    pub(crate) fn time_to_stop(&self) -> u64 {
+        let limits = &self.limits;
+        let net = &self.net;
+        limits.drain_timeout
+            + limits.cooldown.max(limits.refusal)
+            + net.idle
+            + 8 * self.longest_delay()
+            + 1_000_000
+    }
+
     /// Returns a delay that practically none exceeds, in microseconds.
     pub(crate) fn longest_delay(&self) -> u64 {
         self.net.delay + 20 * self.net.jitter + self.net.word_delay

@@ -4,11 +4,11 @@ use bytes::{BufMut, Bytes};
 use glueberry_proto::Profile;
 use glueberry_proto::wire::{MAX_TRAILING_LEN, varint};
 
-use super::Purpose;
+use super::Adversary;
 use super::speech::{By, Ending, Speech};
-use crate::link::Side;
+use crate::script::Purpose;
 use crate::trick::Trick;
-use crate::world::World;
+use crate::wake::Side;
 
 /// Returns whether a trick breaks frames.
 pub(super) const fn is_about(trick: Trick) -> bool {
@@ -94,15 +94,15 @@ pub(super) fn speech_around(trick: Trick, profile: Profile, limit: usize, record
     speech
 }
 
-impl World {
+impl Adversary<'_> {
     /// Sends one more byte of a frame that never ends.
     pub(super) fn creep(&mut self, link: usize, side: Side) {
-        let rogue = self.links[link].rogue.as_ref();
+        let rogue = self.net.links[link].rogue.as_ref();
         let stream = rogue.and_then(|rogue| {
             rogue.opened.iter().find(|(_, what)| *what == Purpose::Stream).map(|(pipe, _)| *pipe)
         });
         if let Some(at) = stream {
-            self.put(link, at, side, Bytes::from_static(&[7]));
+            self.net.put(self.run, link, at, side, Bytes::from_static(&[7]));
         }
     }
 }

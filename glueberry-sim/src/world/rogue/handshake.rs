@@ -4,6 +4,7 @@ use bytes::BufMut;
 use glueberry_proto::Profile;
 
 use super::speech::{By, Ending, HANDSHAKE_LIMIT, Speech};
+
 use crate::trick::Trick;
 use crate::world::app::{HELLO, READY};
 

@@ -3,7 +3,6 @@
 //! What each of them does, `trick.rs` says in a line. Here is when it does it; the other files have
 //! what it says and how it opens, ends and drops things, by what of the protocol it abuses.
 
-mod blame;
 mod connections;
 mod frames;
 mod handshake;
@@ -14,79 +13,62 @@ mod substreams;
 
 use glueberry_proto::{Profile, ProtocolId};
 
-use self::blame::Offence;
-use super::{Wake, World};
+use super::hosts::Hosts;
+use super::network::Network;
 use crate::host::Flow;
-use crate::link::{Side, Standing};
+use crate::link::Standing;
 use crate::plan::Wires;
+use crate::run::Run;
+use crate::script::{Offence, Purpose, Script};
 use crate::trick::{PASSIVE, Trick};
-
-/// What a script knows of its connection.
-#[derive(Clone, Debug)]
-pub(crate) struct Rogue {
-    pub(crate) trick: Trick,
-    profile: Profile,
-    /// Of each substream that it has opened: what for.
-    opened: Vec<(usize, Purpose)>,
-    /// Substreams whose name is settled.
-    named: Vec<usize>,
-    /// Where the protocol is broken for all to see, once that is written.
-    offence: Option<Offence>,
-    /// Messages that it has sealed as it should, and that may be delivered once each.
-    sealed: u64,
-    delivered: u64,
-    /// It has done its trick, which was counted.
-    is_done: bool,
-    /// It is a part of the trick on another connection.
-    is_second: bool,
-    /// It does on the handshake substream what it could do on a stream, or beside it.
-    spoils_handshake: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    Handshake,
-    Stream,
-    /// Another stream than the first.
-    OtherStream,
-    Junk,
-}
+use crate::wake::{Side, Wake};
+use crate::world::World;
 
 impl World {
     pub(in crate::world) fn rogue_arrives(&mut self, link: usize, side: Side) {
-        let [by, victim] = [side, 1 - side].map(|side| self.links[link].ends[side].host);
-        if self.links[link].rogue.is_none() {
+        let [by, victim] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
+        if self.net.links[link].rogue.is_none() {
             // Somebody has dialled it.
-            let trick = self.mood(by, victim);
-            let trick = trick.unwrap_or_else(|| self.links[link].rng.pick(PASSIVE));
-            self.be_rogue(link, victim, trick, false);
+            let trick = self.adversary().mood(by, victim);
+            let trick = trick.unwrap_or_else(|| self.net.links[link].rng.pick(PASSIVE));
+            self.adversary().be_rogue(link, victim, trick, false);
         }
-        self.links[link].ends[side].standing = Standing::Open;
-        let Some(rogue) = &self.links[link].rogue else {
+        self.net.links[link].ends[side].standing = Standing::Open;
+        let Some(rogue) = &self.net.links[link].rogue else {
             return;
         };
         let (trick, hello) = (rogue.trick, ProtocolId::Handshake(rogue.profile));
         if side == 0 && shakes_hands(trick) {
-            self.rogue_open(link, side, hello, Purpose::Handshake);
+            self.adversary().rogue_open(link, side, hello, Purpose::Handshake);
         }
         if is_talked_to(trick) {
             let (to, left, size, is_parked) = (by, 2, 400, false);
             let flow =
                 Flow { to, stream: 0, count: 10, burst: 2, left, size, every: 100_000, is_parked };
-            self.begin_flow(victim, flow);
+            self.apps().begin_flow(victim, flow);
         }
-        self.rogue_connected(link, side, trick);
-        let soon = self.now + 10 * self.plan.net.delay + 100_000;
-        self.queue.push(soon, Wake::Rogue(link, side, SOON));
-        self.queue.push(self.now + AFTER_HANDSHAKE, Wake::Rogue(link, side, ESTABLISHED));
-        self.queue.push(self.now + ENOUGH, Wake::Rogue(link, side, OVER));
+        self.adversary().rogue_connected(link, side, trick);
+        let soon = self.run.now + 10 * self.run.plan.net.delay + 100_000;
+        self.run.push(soon, Wake::Rogue(link, side, SOON));
+        self.run.push(self.run.now + AFTER_HANDSHAKE, Wake::Rogue(link, side, ESTABLISHED));
+        self.run.push(self.run.now + ENOUGH, Wake::Rogue(link, side, OVER));
     }
+}
 
+/// Scripts that break the protocol: they have no node, and write what they like to the network.
+#[derive(Debug)]
+pub(crate) struct Adversary<'a> {
+    pub(super) run: &'a mut Run,
+    pub(super) net: &'a mut Network,
+    pub(super) hosts: &'a Hosts,
+}
+
+impl Adversary<'_> {
     /// The end of a connection belongs to a rogue from now on.
     fn be_rogue(&mut self, link: usize, victim: usize, trick: Trick, is_second: bool) {
         let profile = self.profile_for(victim, trick);
-        let spoils_handshake = self.links[link].rng.chance(400);
-        self.links[link].rogue = Some(Rogue {
+        let spoils_handshake = self.net.links[link].rng.chance(400);
+        self.net.links[link].rogue = Some(Script {
             trick,
             profile,
             opened: Vec::new(),
@@ -102,7 +84,7 @@ impl World {
 
     /// Returns a profile that a host speaks, and in which a trick can be done if there is one.
     fn profile_for(&self, host: usize, trick: Trick) -> Profile {
-        match self.plan.hosts[host].wires {
+        match self.run.plan.hosts[host].wires {
             Wires::Document => Profile::V1,
             Wires::Both if trick.is_possible(Profile::V1) => Profile::V1,
             Wires::Both | Wires::Go | Wires::BothGoFirst => Profile::V1Go,
@@ -111,11 +93,11 @@ impl World {
 
     /// The next act: at once, after the handshake, some more of it, at the end.
     pub(in crate::world) fn rogue_goes_on(&mut self, link: usize, side: Side, act: u64) {
-        let Some(rogue) = &self.links[link].rogue else {
+        let Some(rogue) = &self.net.links[link].rogue else {
             return;
         };
         let (trick, is_second) = (rogue.trick, rogue.is_second);
-        if self.links[link].ends[side].standing != Standing::Open {
+        if self.net.links[link].ends[side].standing != Standing::Open {
             return;
         }
         match act {
@@ -138,7 +120,7 @@ impl World {
                 for _ in 0..70 {
                     self.rogue_open(link, side, stream.clone(), Purpose::Junk);
                 }
-                self.deed(link);
+                self.net.deed(self.run, link);
             }
             Trick::Early | Trick::Hasty | Trick::NoHandshake => {
                 self.rogue_open(link, side, stream, Purpose::Stream);
@@ -149,15 +131,15 @@ impl World {
                     _ => Profile::V1,
                 };
                 self.rogue_open(link, side, ProtocolId::Handshake(other), Purpose::Junk);
-                self.deed(link);
+                self.net.deed(self.run, link);
             }
             Trick::SecondHandshake => {
                 self.rogue_open(link, side, ProtocolId::Handshake(profile), Purpose::Junk);
-                self.deed(link);
+                self.net.deed(self.run, link);
             }
             Trick::FutureProtocol => {
                 self.rogue_open(link, side, ProtocolId::HandshakeV2, Purpose::Junk);
-                self.deed(link);
+                self.net.deed(self.run, link);
             }
             Trick::UnknownStreams
             | Trick::LongStreamName
@@ -178,16 +160,16 @@ impl World {
         match trick {
             Trick::LateHandshake => {
                 self.rogue_open(link, side, ProtocolId::Handshake(profile), Purpose::Junk);
-                self.deed(link);
+                self.net.deed(self.run, link);
             }
             Trick::TalksOn => self.talk_on(link, side),
-            Trick::Quiet => self.deed(link),
+            Trick::Quiet => self.net.deed(self.run, link),
             Trick::Churn | Trick::AbortedSubstreams => {
                 self.rogue_again(link, side, trick, rounds(trick));
             }
             Trick::MuteProbes | Trick::FalseProbes => self.connect_beside(link, side, trick),
             Trick::Rejoiner => {
-                self.deed(link);
+                self.net.deed(self.run, link);
                 self.rogue_leaves(link, side);
             }
             _ if speech::is_on_stream(trick) && !self.spoils_handshake(link, trick) => {
@@ -211,12 +193,12 @@ impl World {
                 for _ in 0..10 {
                     self.rogue_open(link, side, ProtocolId::Probe, Purpose::Junk);
                 }
-                self.deed(link);
+                self.net.deed(self.run, link);
             }
             Trick::Churn | Trick::AbortedSubstreams => self.churn(link, side, trick),
             _ => return,
         }
-        if left > 1 && !self.is_calm {
+        if left > 1 && !self.run.is_calm {
             self.rogue_again(link, side, trick, left - 1);
         }
     }
@@ -227,35 +209,27 @@ impl World {
             Trick::CreepingNames | Trick::CreepingFrame => 1_000_000,
             _ => 200_000,
         };
-        self.queue.push(self.now + pause, Wake::Rogue(link, side, ROUNDS + left));
+        self.run.push(self.run.now + pause, Wake::Rogue(link, side, ROUNDS + left));
     }
 
-    // ---- what all scripts need ----------------------------------------------------------------
-
-    /// The trick is done: it is counted, once per connection.
-    fn deed(&mut self, link: usize) {
-        if let Some(rogue) = &mut self.links[link].rogue
-            && !std::mem::replace(&mut rogue.is_done, true)
-        {
-            self.faults.fire(rogue.trick.name());
+    /// The protocol is broken for all to see.
+    pub(super) fn offend(&mut self, link: usize, offence: Offence) {
+        if let Some(rogue) = &mut self.net.links[link].rogue {
+            rogue.offence = Some(offence);
         }
     }
 
     fn stream_id(&self, stream: usize) -> ProtocolId {
-        Profile::V1.stream_id(self.streams[stream].clone())
+        Profile::V1.stream_id(self.run.streams[stream].clone())
     }
 
     fn rogue_profile(&self, link: usize) -> Profile {
-        self.links[link].rogue.as_ref().map_or(Profile::V1, |rogue| rogue.profile)
-    }
-
-    fn trick(&self, link: usize) -> Option<Trick> {
-        self.links[link].rogue.as_ref().map(|rogue| rogue.trick)
+        self.net.links[link].rogue.as_ref().map_or(Profile::V1, |rogue| rogue.profile)
     }
 
     /// Returns the substream that the rogue has opened for the handshake.
     fn rogue_handshake(&self, link: usize) -> Option<usize> {
-        let rogue = self.links[link].rogue.as_ref()?;
+        let rogue = self.net.links[link].rogue.as_ref()?;
         let own = rogue.opened.iter().find(|(_, purpose)| *purpose == Purpose::Handshake);
         own.map(|(pipe, _)| *pipe).filter(|pipe| rogue.named.contains(pipe))
     }
@@ -263,7 +237,7 @@ impl World {
     /// Returns whether it is the handshake substream on which this trick is done.
     fn spoils_handshake(&self, link: usize, trick: Trick) -> bool {
         let is_either = frames::can_be_in_handshake(trick) || trick == Trick::TwoProtocols;
-        is_either && self.links[link].rogue.as_ref().is_some_and(|rogue| rogue.spoils_handshake)
+        is_either && self.net.links[link].rogue.as_ref().is_some_and(|rogue| rogue.spoils_handshake)
     }
 }
 

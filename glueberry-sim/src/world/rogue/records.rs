@@ -2,11 +2,12 @@
 
 use glueberry_proto::crypto::{Aead, Identity, SharedKey, default_aead};
 
+use super::Adversary;
 use super::speech::{By, Speech};
 use crate::cipher::FastAead;
-use crate::link::Side;
 use crate::trick::Trick;
-use crate::world::{World, identities};
+use crate::wake::Side;
+use crate::world::identities;
 
 /// Returns whether a trick is one with records, after the handshake.
 pub(super) const fn is_about(trick: Trick) -> bool {
@@ -25,7 +26,7 @@ pub(super) const fn is_about(trick: Trick) -> bool {
     )
 }
 
-impl World {
+impl Adversary<'_> {
     /// Returns the records that a rogue sends on a named stream.
     pub(super) fn records(&mut self, link: usize, side: Side, trick: Trick) -> Speech {
         let profile = self.rogue_profile(link);
@@ -44,8 +45,8 @@ impl World {
             Trick::TinyRecord => say(&[9; 27]),
             Trick::FlippedRecord => {
                 let mut record = self.seal(link, side, Key::Right, 1);
-                let at = self.links[link].rng.index(record.len());
-                record[at] ^= 1 << self.links[link].rng.below(8);
+                let at = self.net.links[link].rng.index(record.len());
+                record[at] ^= 1 << self.net.links[link].rng.below(8);
                 say(&record);
             }
             Trick::ForeignRecord => say(&self.seal(link, side, Key::Foreign, 1)),
@@ -73,19 +74,19 @@ impl World {
 
     /// Seals a message as an honest peer would, which may then be delivered.
     pub(super) fn good_record(&mut self, link: usize, side: Side) -> Vec<u8> {
-        let rogue = self.links[link].rogue.as_mut();
+        let rogue = self.net.links[link].rogue.as_mut();
         let number = rogue.map_or(0, |rogue| {
             rogue.sealed += 1;
             rogue.sealed
         });
         let mut nonce = [0; 12];
-        nonce[..8].copy_from_slice(&self.links[link].rng.next().to_le_bytes());
+        nonce[..8].copy_from_slice(&self.net.links[link].rng.next().to_le_bytes());
         self.seal_with(link, side, Key::Right, (nonce, number))
     }
 
     /// Takes note of how many messages may be delivered, whatever is sealed.
     fn expect(&mut self, link: usize, most: u64) {
-        if let Some(rogue) = &mut self.links[link].rogue {
+        if let Some(rogue) = &mut self.net.links[link].rogue {
             rogue.sealed = most;
         }
     }
@@ -102,10 +103,10 @@ impl World {
         key: Key,
         (nonce, number): ([u8; 12], u64),
     ) -> Vec<u8> {
-        let ends = &self.links[link].ends;
+        let ends = &self.net.links[link].ends;
         let (own, peer) = (ends[side].host, self.hosts[ends[1 - side].host].key);
         let all = identities();
-        let mut own = usize::from(self.plan.hosts[own].identity) % all.len();
+        let mut own = usize::from(self.run.plan.hosts[own].identity) % all.len();
         if key == Key::Foreign {
             let is_other = |one: &usize| *one != own && all[*one].1 != peer;
             own = (0..all.len()).find(is_other).unwrap_or(own);
@@ -119,7 +120,7 @@ impl World {
             return Vec::new();
         };
         let key =
-            if self.plan.is_real { default_aead().key(&shared) } else { FastAead.key(&shared) };
+            if self.run.plan.is_real { default_aead().key(&shared) } else { FastAead.key(&shared) };
         let mut record = nonce.to_vec();
         record.extend_from_slice(&u64::MAX.to_le_bytes());
         record.extend_from_slice(&number.to_le_bytes());

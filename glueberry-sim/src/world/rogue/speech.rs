@@ -3,11 +3,11 @@
 use bytes::{Bytes, BytesMut};
 use glueberry_proto::{Naming, Profile};
 
-use super::blame::Offence;
-use super::{Purpose, frames, handshake, records};
-use crate::link::Side;
+use super::Adversary;
+use super::{frames, handshake, records};
+use crate::script::{Offence, Purpose};
 use crate::trick::Trick;
-use crate::world::World;
+use crate::wake::Side;
 
 /// All that is said at once.
 #[derive(Debug, Default)]
@@ -40,16 +40,16 @@ impl Speech {
     }
 }
 
-impl World {
+impl Adversary<'_> {
     /// Says what belongs on a substream that the rogue has opened, and that is agreed.
     pub(super) fn rogue_opened(&mut self, link: usize, at: usize, side: Side) {
-        let Some(rogue) = &mut self.links[link].rogue else {
+        let Some(rogue) = &mut self.net.links[link].rogue else {
             return;
         };
         rogue.named.push(at);
         let (trick, profile) = (rogue.trick, rogue.profile);
         let purpose = rogue.opened.iter().find(|(pipe, _)| *pipe == at).map(|(_, what)| *what);
-        let limit = self.plan.limits.max_message_size;
+        let limit = self.run.plan.limits.max_message_size;
         let spoils = self.spoils_handshake(link, trick);
         let speech = match purpose {
             // Beside the first, another handshake would be one too many anyway.
@@ -67,10 +67,10 @@ impl World {
         };
         let is_done = match purpose {
             Some(Purpose::Handshake) => spoils || handshake::is_about(trick),
-            _ => trick != Trick::Hasty || self.links[link].naming == Naming::Preamble,
+            _ => trick != Trick::Hasty || self.net.links[link].naming == Naming::Preamble,
         };
         if is_done {
-            self.deed(link);
+            self.net.deed(self.run, link);
         }
         self.speak(link, at, side, (purpose == Some(Purpose::Handshake), speech));
         match (purpose, trick) {
@@ -93,21 +93,21 @@ impl World {
         if let Some(by) = offends {
             self.offend(link, Offence { pipe: at, by_end: by == By::End, in_handshake });
         }
-        let trick = self.trick(link);
+        let trick = self.net.trick(link);
         if trick == Some(Trick::TalksAfterClose) && !in_handshake {
-            self.hang_up(link, side, 0);
+            self.net.hang_up(self.run, link, side, 0);
         }
         if trick == Some(Trick::Slow) {
             for byte in bytes.iter() {
-                self.put(link, at, side, Bytes::copy_from_slice(&[*byte]));
+                self.net.put(self.run, link, at, side, Bytes::copy_from_slice(&[*byte]));
             }
         } else if !bytes.is_empty() {
-            self.put(link, at, side, bytes.freeze());
+            self.net.put(self.run, link, at, side, bytes.freeze());
         }
         match ending {
             Ending::None => {}
             Ending::Finish => self.rogue_ends(link, at, side),
-            Ending::Reset => self.reset(link, at, side),
+            Ending::Reset => self.net.reset(self.run, link, at, side),
         }
     }
 
@@ -119,7 +119,7 @@ impl World {
             for _ in 0..100 {
                 speech.frame(profile, &[b'x'; 1000]);
             }
-            self.deed(link);
+            self.net.deed(self.run, link);
             self.speak(link, at, side, (true, speech));
         }
     }

@@ -4,15 +4,14 @@ use bytes::BytesMut;
 use glueberry_proto::wire::emit_proposal;
 use glueberry_proto::{Naming, ProtocolId};
 
-use super::Purpose;
+use super::Adversary;
 use super::names::{Answer, wrong_name};
-use crate::link::{Pipe, Side, Stage, Standing};
+use crate::link::{Pipe, Stage, Standing};
+use crate::script::Purpose;
 use crate::trick::Trick;
-use crate::world::{Wake, World};
+use crate::wake::{Side, Wake};
 
-impl World {
-    // ---- opening ------------------------------------------------------------------------------
-
+impl Adversary<'_> {
     pub(super) fn rogue_open(
         &mut self,
         link: usize,
@@ -20,20 +19,20 @@ impl World {
         id: ProtocolId,
         purpose: Purpose,
     ) -> usize {
-        let at = self.links[link].pipes.len();
-        self.links[link].pipes.push(Pipe::new(side, None, vec![id.clone()]));
-        if let Some(rogue) = &mut self.links[link].rogue {
+        let at = self.net.links[link].pipes.len();
+        self.net.links[link].pipes.push(Pipe::new(side, None, vec![id.clone()]));
+        if let Some(rogue) = &mut self.net.links[link].rogue {
             rogue.opened.push((at, purpose));
         }
-        if self.links[link].naming == Naming::Preamble {
+        if self.net.links[link].naming == Naming::Preamble {
             let mut preamble = BytesMut::new();
             emit_proposal(&id, &mut preamble);
-            self.put(link, at, side, preamble.freeze());
-            if matches!(self.trick(link), Some(Trick::Garbage | Trick::Hasty)) {
+            self.net.put(self.run, link, at, side, preamble.freeze());
+            if matches!(self.net.trick(link), Some(Trick::Garbage | Trick::Hasty)) {
                 self.rogue_opened(link, at, side);
             }
         } else {
-            self.send(link, Wake::Offer(link, at));
+            self.net.send(self.run, link, Wake::Offer(link, at));
         }
         at
     }
@@ -46,20 +45,20 @@ impl World {
         side: Side,
         is_yes: bool,
     ) {
-        let is_here = self.links[link].ends[side].standing == Standing::Open;
-        if is_here && is_yes && self.links[link].pipes[at].stage == Stage::Accepted {
-            self.links[link].pipes[at].stage = Stage::Open;
+        let is_here = self.net.links[link].ends[side].standing == Standing::Open;
+        if is_here && is_yes && self.net.links[link].pipes[at].stage == Stage::Accepted {
+            self.net.links[link].pipes[at].stage = Stage::Open;
             self.rogue_opened(link, at, side);
-            self.read_later(link, at, side, self.now);
+            self.net.read_later(self.run, link, at, side, self.run.now);
         }
     }
 
     /// A substream of the peer reaches the rogue, where the transport negotiates names.
     pub(in crate::world) fn rogue_offered(&mut self, link: usize, at: usize) {
-        let (Some(trick), profile) = (self.trick(link), self.rogue_profile(link)) else {
+        let (Some(trick), profile) = (self.net.trick(link), self.rogue_profile(link)) else {
             return;
         };
-        let Some(pipe) = self.links[link].pipes.get(at) else {
+        let Some(pipe) = self.net.links[link].pipes.get(at) else {
             return;
         };
         let own = ProtocolId::Handshake(profile);
@@ -71,13 +70,13 @@ impl World {
             return;
         }
         let is_yes = answer != Answer::No;
-        let pipe = &mut self.links[link].pipes[at];
+        let pipe = &mut self.net.links[link].pipes[at];
         pipe.agreed = if answer == Answer::Wrong { Some(wrong_name()) } else { proposal };
         pipe.stage = if is_yes { Stage::Accepted } else { Stage::Dead };
-        if let Some(rogue) = &mut self.links[link].rogue {
+        if let Some(rogue) = &mut self.net.links[link].rogue {
             rogue.named.push(at);
         }
-        self.send(link, Wake::Answer(link, at, is_yes));
+        self.net.send(self.run, link, Wake::Answer(link, at, is_yes));
         if answer == Answer::Yes {
             self.rogue_agreed(link, at, acceptor, trick);
         }
@@ -86,34 +85,32 @@ impl World {
     /// The rogue has agreed on a substream of the peer.
     pub(super) fn rogue_agreed(&mut self, link: usize, at: usize, side: Side, trick: Trick) {
         match trick {
-            Trick::Resetter => self.reset(link, at, side),
+            Trick::Resetter => self.net.reset(self.run, link, at, side),
             Trick::Stopper => self.rogue_stops(link, at, side),
             Trick::HalfCloser => self.rogue_ends(link, at, side),
             Trick::LeavesOnGrant => self.rogue_leaves(link, side),
             Trick::Silent => {}
             _ => return,
         }
-        self.deed(link);
+        self.net.deed(self.run, link);
     }
-
-    // ---- ending -------------------------------------------------------------------------------
 
     /// The rogue ends its half of a substream, behind what it has said.
     pub(super) fn rogue_ends(&mut self, link: usize, at: usize, side: Side) {
-        let end = self.arrival(link, side, 0);
-        let half = &mut self.links[link].pipes[at].halves[1 - side];
+        let end = self.net.arrival(self.run, link, side, 0);
+        let half = &mut self.net.links[link].pipes[at].halves[1 - side];
         let end = half.last.max(end);
         half.fin = Some(end);
         half.is_shut = true;
-        self.read_later(link, at, 1 - side, end);
+        self.net.read_later(self.run, link, at, 1 - side, end);
     }
 
     /// The rogue refuses to read a substream, and keeps its own half open.
     fn rogue_stops(&mut self, link: usize, at: usize, side: Side) {
-        let half = &mut self.links[link].pipes[at].halves[side];
+        let half = &mut self.net.links[link].pipes[at].halves[side];
         half.is_over = true;
         half.drop_all();
-        self.refuse_half(link, at, 1 - side);
+        self.net.refuse_half(self.run, link, at, 1 - side);
     }
 
     /// Opens a stream several times, and ends it at once or as soon as it is agreed.
@@ -123,45 +120,43 @@ impl World {
             if number % 2 == 0 {
                 match trick {
                     Trick::Churn => self.rogue_ends(link, at, side),
-                    _ => self.reset(link, at, side),
+                    _ => self.net.reset(self.run, link, at, side),
                 }
             }
         }
-        self.deed(link);
+        self.net.deed(self.run, link);
     }
-
-    // ---- reading ------------------------------------------------------------------------------
 
     /// Reads what the peer has written, and answers in the rogue's way.
     pub(in crate::world) fn rogue_reads(&mut self, link: usize, at: usize, side: Side) {
-        let now = self.now;
-        if self.links[link].ends[side].standing != Standing::Open {
+        let now = self.run.now;
+        if self.net.links[link].ends[side].standing != Standing::Open {
             return;
         }
-        let Some(trick) = self.trick(link) else {
+        let Some(trick) = self.net.trick(link) else {
             return;
         };
-        let pipe = &self.links[link].pipes[at];
-        let is_negotiated = self.links[link].naming == Naming::Negotiated;
+        let pipe = &self.net.links[link].pipes[at];
+        let is_negotiated = self.net.links[link].naming == Naming::Negotiated;
         if is_negotiated && pipe.opener == side && pipe.stage != Stage::Open {
             // The answer comes first.
             return;
         }
         if trick == Trick::Deaf && self.is_named(link, at) {
-            return self.deed(link);
+            return self.net.deed(self.run, link);
         }
         let mut bytes = BytesMut::new();
-        while let Some(piece) = self.links[link].pipes[at].halves[side].take(now) {
+        while let Some(piece) = self.net.links[link].pipes[at].halves[side].take(now) {
             bytes.extend_from_slice(&piece);
         }
         if !self.is_named(link, at) && !bytes.is_empty() {
             self.rogue_names(link, at, side, &mut bytes, trick);
         }
         if trick == Trick::Reflect && self.is_stream(link, at) && !bytes.is_empty() {
-            self.deed(link);
-            self.put(link, at, side, bytes.freeze());
+            self.net.deed(self.run, link);
+            self.net.put(self.run, link, at, side, bytes.freeze());
         }
-        let Some(pipe) = self.links[link].pipes.get_mut(at) else {
+        let Some(pipe) = self.net.links[link].pipes.get_mut(at) else {
             return;
         };
         let half = &mut pipe.halves[side];
@@ -169,23 +164,23 @@ impl World {
         if is_ended && !half.is_acknowledged {
             half.is_acknowledged = true;
             half.is_over = true;
-            self.send(link, Wake::Acknowledge(link, at, 1 - side));
+            self.net.send(self.run, link, Wake::Acknowledge(link, at, 1 - side));
         } else if is_wanted && !half.is_shut && !std::mem::replace(&mut half.write_is_due, true) {
-            self.send(link, Wake::Write(link, at, 1 - side));
+            self.net.send(self.run, link, Wake::Write(link, at, 1 - side));
         }
-        let half = &self.links[link].pipes[at].halves[side];
+        let half = &self.net.links[link].pipes[at].halves[side];
         if let Some(next) = half.next().filter(|next| *next > now) {
-            self.read_later(link, at, side, next);
+            self.net.read_later(self.run, link, at, side, next);
         }
     }
 
     fn is_named(&self, link: usize, at: usize) -> bool {
-        self.links[link].rogue.as_ref().is_some_and(|rogue| rogue.named.contains(&at))
+        self.net.links[link].rogue.as_ref().is_some_and(|rogue| rogue.named.contains(&at))
     }
 
     /// Returns whether the peer has opened a substream for a named stream.
     fn is_stream(&self, link: usize, at: usize) -> bool {
-        let proposals = &self.links[link].pipes[at].proposals;
+        let proposals = &self.net.links[link].pipes[at].proposals;
         matches!(proposals.first(), Some(ProtocolId::Stream { .. }))
     }
 }
