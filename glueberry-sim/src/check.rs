@@ -56,7 +56,7 @@ invariants! {
     Returns "A machine that is given an input comes back.",
     Answer "A command is accepted or refused as the state of things says.",
     Blame "Who keeps to the protocol is not said to have broken it.",
-    RogueBlamed "Who breaks the protocol is found out.",
+    AdversaryBlamed "Who breaks the protocol is found out.",
     RefusedForReason "A connection is refused only for a reason that holds.",
     Passing "No peer stays in a passing state beyond its time.",
     Converges "After the last fault every wanted pair becomes Established in time.",

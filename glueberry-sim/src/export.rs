@@ -78,7 +78,10 @@ fn connection(note: &Note) -> Value {
 
 /// Leaves out what would only blur the picture.
 fn is_shown(note: &Note) -> bool {
-    !matches!(note.what, Kind::Word | Kind::NodeWord | Kind::NodeTimer | Kind::SessionTimer)
+    !matches!(
+        note.what,
+        Kind::SessionMessage | Kind::NodeMessage | Kind::NodeTimer | Kind::SessionTimer
+    )
 }
 
 /// What went wrong, with its time and how long it lasted.

@@ -73,16 +73,16 @@ fn hosts(rng: &mut Rng, count: usize, mix: Mix) -> Vec<HostPlan> {
                 rng.pick(&[common, Wires::Both, Wires::BothGoFirst])
             },
             manners: rng.pick(&manners),
-            is_rogue: false,
+            is_adversary: false,
         })
         .collect();
-    let rogues = match mix {
+    let adversaries = match mix {
         Mix::Hostile => count.div_ceil(4),
         Mix::Default if rng.chance(300) => 1,
         _ => 0,
     };
-    for host in hosts.iter_mut().rev().take(rogues) {
-        host.is_rogue = true;
+    for host in hosts.iter_mut().rev().take(adversaries) {
+        host.is_adversary = true;
     }
     hosts
 }
@@ -110,7 +110,7 @@ fn net(rng: &mut Rng, mix: Mix) -> Net {
         },
         idle: rng.range(5 * SECOND, 30 * SECOND),
         acknowledges_reads: rng.chance(700),
-        word_delay: rng.pick(&[0, 0, 50, 5_000]),
+        message_delay: rng.pick(&[0, 0, 50, 5_000]),
     }
 }
 
@@ -149,7 +149,7 @@ fn wishes(plan: &mut Plan, rng: &mut Rng) {
                 1 => (by + 1) % count,
                 _ => rng.index(count),
             };
-            if of == by || plan.hosts[by].is_rogue || plan.hosts[of].is_rogue {
+            if of == by || plan.hosts[by].is_adversary || plan.hosts[of].is_adversary {
                 continue;
             }
             let at = rng.below(5 * SECOND);
@@ -196,11 +196,11 @@ fn traffic(plan: &mut Plan, rng: &mut Rng) {
         let count = messages.div_ceil(burst);
         let (at, lasts) = (rng.below(end / 2), rng.range(end / 8, end / 2));
         let (stream, every) = (rng.index(STREAMS.len()), lasts / count.max(1));
-        plan.step(at, What::Talk { from, to, stream, count, burst, size, every });
+        plan.step(at, What::Send { from, to, stream, count, burst, size, every });
         if rng.chance(300) {
             // Both begin at once.
             let (from, to) = (to, from);
-            plan.step(at, What::Talk { from, to, stream, count, burst, size, every });
+            plan.step(at, What::Send { from, to, stream, count, burst, size, every });
         }
     }
 }
@@ -218,11 +218,11 @@ fn faults(plan: &mut Plan, rng: &mut Rng) {
             fault(plan, rng, kind);
         }
     }
-    let rogues: Vec<usize> =
-        (0..plan.hosts.len()).filter(|host| plan.hosts[*host].is_rogue).collect();
+    let adversaries: Vec<usize> =
+        (0..plan.hosts.len()).filter(|host| plan.hosts[*host].is_adversary).collect();
     let honest: Vec<usize> =
-        (0..plan.hosts.len()).filter(|host| !plan.hosts[*host].is_rogue).collect();
-    for by in rogues {
+        (0..plan.hosts.len()).filter(|host| !plan.hosts[*host].is_adversary).collect();
+    for by in adversaries {
         for _ in 0..rng.range(8, 30) {
             let (to, trick) = (rng.pick(&honest), rng.pick(Trick::ALL));
             let at = rng.below(plan.calm_from);
@@ -281,7 +281,7 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
         15 => What::Refuse { host: a, lasts },
         16 => What::Ban { by: a, of: b, by_clock: rng.chance(500), lasts },
         17 => What::FullDisk { host, lasts },
-        _ => What::Part { by: a, of: b },
+        _ => What::Disconnect { by: a, of: b },
     };
     let at = rng.below(end);
     plan.step(at, what);
@@ -298,8 +298,9 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
         let stream = rng.index(STREAMS.len());
         let count = rng.range(1, 20);
         for (from, to) in [(a, b), (b, a)] {
-            let talk = What::Talk { from, to, stream, count, burst: 1, size: 100, every: SECOND };
-            plan.step(at + 1, talk);
+            let progress =
+                What::Send { from, to, stream, count, burst: 1, size: 100, every: SECOND };
+            plan.step(at + 1, progress);
         }
     }
     if kind == 15 || kind == 13 {

@@ -15,22 +15,22 @@ use crate::wake::Side;
 pub(crate) struct Host {
     pub(crate) key: PublicKey,
     /// The trick that it does to a host if that dials it before then.
-    pub(crate) mood: Option<(usize, Trick, u64)>,
+    pub(crate) planned_trick: Option<(usize, Trick, u64)>,
     /// Counts the times that it was started.
     pub(crate) life: u64,
-    /// Nobody, while it is down or a rogue.
+    /// None, while it is down or an adversary.
     pub(crate) node: Option<Node>,
     pub(crate) rng: Rng,
     /// The end of a connection that each session has.
     pub(crate) links: BTreeMap<SessionId, (usize, Side)>,
     pub(crate) dials: BTreeMap<DialId, Dialled>,
-    /// Words of sessions on their way.
-    pub(crate) mail: VecDeque<(SessionId, ToNode)>,
-    pub(crate) mail_is_due: bool,
+    /// Messages of sessions to the node that are on their way.
+    pub(crate) inbox: VecDeque<(SessionId, ToNode)>,
+    pub(crate) inbox_is_due: bool,
     /// When the node's next wake is in the queue.
     pub(crate) timer: Option<u64>,
-    /// When the node was last told the time.
-    pub(crate) told_at: u64,
+    /// When the node last had an input.
+    pub(crate) last_input: u64,
     pub(crate) idle_wakes: u32,
     pub(crate) paused_until: u64,
     pub(crate) is_stopping: bool,
@@ -129,16 +129,16 @@ impl Host {
     pub(crate) fn new(key: PublicKey, peers: usize, rng: Rng) -> Self {
         Self {
             key,
-            mood: None,
+            planned_trick: None,
             life: 0,
             node: None,
             rng,
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
-            mail: VecDeque::new(),
-            mail_is_due: false,
+            inbox: VecDeque::new(),
+            inbox_is_due: false,
             timer: None,
-            told_at: 0,
+            last_input: 0,
             idle_wakes: 0,
             paused_until: 0,
             is_stopping: false,
@@ -159,15 +159,15 @@ impl Host {
         self.node = None;
         self.links.clear();
         self.dials.clear();
-        self.mail.clear();
-        self.mail_is_due = false;
+        self.inbox.clear();
+        self.inbox_is_due = false;
         self.timer = None;
         self.idle_wakes = 0;
     }
 
     /// Draws how long a message between the node and a session takes.
-    pub(crate) fn word_delay(&mut self, net: &Net) -> u64 {
-        match net.word_delay {
+    pub(crate) fn message_delay(&mut self, net: &Net) -> u64 {
+        match net.message_delay {
             0 => 0,
             most => self.rng.below(most),
         }

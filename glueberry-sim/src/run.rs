@@ -78,8 +78,8 @@ impl Run {
     }
 
     /// Returns whether a host runs a script that breaks the protocol, and no node.
-    pub(crate) fn is_rogue(&self, host: usize) -> bool {
-        self.plan.hosts[host].is_rogue
+    pub(crate) fn is_adversary(&self, host: usize) -> bool {
+        self.plan.hosts[host].is_adversary
     }
 
     // ---- what is due --------------------------------------------------------------------------

@@ -47,7 +47,7 @@ fn a_plan_that_cannot_be_run_is_refused() {
         ("host that", |plan| plan.hosts.truncate(4)),
         ("stream", |plan| {
             for step in &mut plan.steps {
-                if let crate::plan::What::Talk { stream, .. } = &mut step.what {
+                if let crate::plan::What::Send { stream, .. } = &mut step.what {
                     *stream = 99;
                 }
             }
@@ -118,7 +118,7 @@ fn every_bug_of_the_past_is_found() {
         (Bug::LeaksSession, Invariant::Freed),
         (Bug::BanSparesSession, Invariant::BanHolds),
         (Bug::UnboundedHandshake, Invariant::Memory),
-        (Bug::ReplayTaken, Invariant::RogueBlamed),
+        (Bug::ReplayTaken, Invariant::AdversaryBlamed),
     ];
     for bug in Bug::ALL {
         let by = expected.iter().find(|(one, _)| one == bug).map(|(_, invariant)| *invariant);

@@ -28,7 +28,7 @@ pub(crate) enum Wake {
     Program(usize, u64, u64),
     Failed(usize, u64),
     // One end of a connection.
-    Words(usize, Side),
+    SessionInbox(usize, Side),
     Session(usize, Side),
     Take(usize, Side),
     /// The application goes on with the handshake.
@@ -45,10 +45,10 @@ pub(crate) enum Wake {
     Read(usize, usize, Side),
     Stopped(usize, usize, Side),
     Acknowledge(usize, usize, Side),
-    /// A rogue goes on with its trick.
-    Rogue(usize, Side, u64),
-    /// A rogue goes on with a trick that takes several connections, so many times more.
-    Ruse(usize, usize, Trick, u64),
+    /// An adversary goes on with its trick.
+    Script(usize, Side, u64),
+    /// An adversary goes on with a trick that takes several connections, so many times more.
+    TrickAgain(usize, usize, Trick, u64),
 }
 
 /// A machine that was given an input.

@@ -13,12 +13,9 @@ use super::program::Runtime;
 use super::session::Sessions;
 use crate::check::Invariant;
 use crate::host::{App, Flow};
-use crate::link::Standing;
 use crate::model::{Fate, Model};
-use crate::plan::Manners;
 use crate::rng::u64_of;
 use crate::run::Run;
-use crate::situation::way;
 use crate::trace::Kind;
 use crate::wake::{Side, Wake};
 
@@ -62,12 +59,12 @@ impl Application<'_> {
 
     pub(super) fn want(&mut self, by: usize, of: usize) {
         self.hosts[by].wants[of] = true;
-        self.learn(by, of);
+        self.add_peer(by, of);
         self.connect(by, of);
     }
 
     /// Disconnects, and connects again later if the peer is wanted.
-    pub(super) fn part(&mut self, by: usize, of: usize) {
+    pub(super) fn disconnect(&mut self, by: usize, of: usize) {
         let (now, key) = (self.run.at(), self.hosts[of].key);
         let Some(node) = self.hosts[by].node.as_mut() else {
             return;
@@ -92,7 +89,7 @@ impl Application<'_> {
     pub(super) fn begin_app(&mut self, host: usize) {
         for peer in 0..self.hosts.len() {
             if self.hosts[host].wants[peer] {
-                self.learn(host, peer);
+                self.add_peer(host, peer);
                 self.retry_soon(host, peer);
             }
         }
@@ -151,9 +148,9 @@ impl Application<'_> {
         match event.state {
             ConnectionState::Connected => {
                 if let Some((link, side)) = self.hosts.current_end(host, peer) {
-                    self.net.links[link].ends[side].talk.is_connected = true;
+                    self.net.links[link].ends[side].progress.is_connected = true;
                     self.run.touch_session(link, side);
-                    self.hello(link, side);
+                    self.send_hello(link, side);
                 }
             }
             ConnectionState::Disconnected | ConnectionState::Cooldown => {
@@ -161,140 +158,6 @@ impl Application<'_> {
             }
             _ => {}
         }
-    }
-
-    fn manners(&self, link: usize, side: Side) -> Manners {
-        self.run.plan.hosts[self.net.links[link].ends[side].host].manners
-    }
-
-    /// The word that the session is granted may still be on its way: then this comes again.
-    fn hello(&mut self, link: usize, side: Side) {
-        if !self.say(link, side, HELLO) {
-            let soon = self.run.now + self.run.plan.net.word_delay + 1;
-            return self.run.push(soon, Wake::Greet(link, side));
-        }
-        if self.manners(link, side) == Manners::Prompt {
-            self.prepare(link, side);
-            self.finalize(link, side);
-        }
-    }
-
-    /// Goes on with the handshake, after a while or because something was not possible before.
-    pub(super) fn greet(&mut self, link: usize, side: Side) {
-        let end = &self.net.links[link].ends[side];
-        let talk = end.talk;
-        let is_over = end.session.is_none() || talk.is_closed || talk.is_finalized;
-        if is_over || end.standing != Standing::Open {
-            return;
-        }
-        let peer = self.net.links[link].ends[1 - side].host;
-        if self.hosts.current_end(end.host, peer) != Some((link, side)) {
-            return;
-        }
-        if talk.said == 0 {
-            return self.hello(link, side);
-        }
-        if talk.has_heard_hello && !talk.is_prepared {
-            self.prepare(link, side);
-        }
-        if talk.has_heard_ready {
-            self.finalize(link, side);
-        }
-    }
-
-    pub(super) fn hear(&mut self, link: usize, side: Side) {
-        loop {
-            let end = &mut self.net.links[link].ends[side];
-            let (host, profile) = (end.host, end.session.as_ref().and_then(|s| s.profile()));
-            let Some(message) = end.session.as_mut().and_then(|s| s.poll_handshake_message())
-            else {
-                break;
-            };
-            let header = profile.map_or(0, |one| one.framing().header_len(message.len()));
-            end.held = end.held.saturating_sub(u64_of(message.len() + header));
-            let word = message.first().copied().unwrap_or(0);
-            match word {
-                HELLO => end.talk.has_heard_hello = true,
-                READY => {
-                    // Who is ready has greeted, though on a session that came to nothing perhaps.
-                    end.talk.has_heard_hello = true;
-                    end.talk.has_heard_ready = true;
-                }
-                _ => {}
-            }
-            let other = self.net.links[link].ends[1 - side].host;
-            let is_known = matches!(word, HELLO | READY) || self.run.is_rogue(other);
-            self.run.note(host, link, Kind::Heard, (u64::from(word), u64_of(message.len())));
-            self.run.checks.hold(Invariant::NoGhost, (self.run.now, host), is_known, || {
-                ("applications say two words only".into(), format!("heard {message:?}"))
-            });
-        }
-        self.run.touch_session(link, side);
-        match self.manners(link, side) {
-            Manners::Slow(after) => self.run.push(self.run.now + after, Wake::Greet(link, side)),
-            _ => self.greet(link, side),
-        }
-    }
-
-    fn say(&mut self, link: usize, side: Side, word: u8) -> bool {
-        let message = Bytes::from(vec![word; 24]);
-        let said =
-            self.sessions().with_session((link, side), Kind::Command, (0, u64::from(word)), {
-                |session, now| session.send_handshake(now, message).is_ok()
-            });
-        let is_said = said.unwrap_or(false);
-        self.net.links[link].ends[side].talk.said += usize::from(is_said);
-        is_said
-    }
-
-    fn prepare(&mut self, link: usize, side: Side) {
-        let peer = self.hosts[self.net.links[link].ends[1 - side].host].key;
-        let names = self.run.streams.clone();
-        let prepared =
-            self.sessions().with_session((link, side), Kind::Command, (1, 0), |session, now| {
-                session.prepare_streams(now, peer, &names)
-            });
-        let host = self.net.links[link].ends[side].host;
-        if let Some(Err(error)) = &prepared {
-            // Another session may have been chosen meanwhile.
-            let is_moved = matches!(
-                error,
-                glueberry_proto::PrepareError::NotConnected | glueberry_proto::PrepareError::Closed
-            );
-            self.run.checks.hold(Invariant::Answer, (self.run.now, host), is_moved, || {
-                ("a Connected session was prepared".into(), format!("{error:?}"))
-            });
-            return;
-        }
-        if prepared.is_some() {
-            self.net.links[link].ends[side].talk.is_prepared = true;
-            self.say(link, side, READY);
-        }
-    }
-
-    pub(super) fn finalize(&mut self, link: usize, side: Side) {
-        let done =
-            self.sessions().with_session((link, side), Kind::Command, (2, 0), |session, now| {
-                session.finalize_handshake(now).is_ok()
-            });
-        if done == Some(true) {
-            self.net.links[link].ends[side].talk.is_finalized = true;
-        }
-    }
-
-    /// The session tells that named streams carry messages.
-    pub(super) fn established(&mut self, link: usize, side: Side) {
-        let end = &mut self.net.links[link].ends[side];
-        end.talk.is_established = true;
-        let (host, is_finalized) = (end.host, end.talk.is_finalized);
-        self.run.checks.hold(Invariant::Gate, (self.run.now, host), is_finalized, || {
-            ("the session is Established".into(), "nobody has finalized its handshake".into())
-        });
-        let profile =
-            self.net.links[link].ends[side].session.as_ref().and_then(|one| one.profile());
-        let naming = self.net.links[link].naming;
-        self.run.reach(profile.and_then(|profile| way(naming, profile)));
-        self.unpark(link, side);
     }
 
     pub(super) fn begin_flow(&mut self, host: usize, flow: Flow) {
@@ -314,7 +177,7 @@ impl Application<'_> {
         let end = self
             .hosts
             .current_end(host, flow.to)
-            .filter(|(link, side)| self.net.links[*link].ends[*side].talk.is_established);
+            .filter(|(link, side)| self.net.links[*link].ends[*side].progress.is_established);
         let Some((link, side)) = end else {
             self.scripts[host].flows[at].is_parked = true;
             return;
@@ -339,7 +202,7 @@ impl Application<'_> {
     }
 
     /// Lets what a host has to say to a peer go on.
-    pub(super) fn unpark(&mut self, link: usize, side: Side) {
+    pub(super) fn resume_flows(&mut self, link: usize, side: Side) {
         let host = self.net.links[link].ends[side].host;
         let peer = self.net.links[link].ends[1 - side].host;
         for at in 0..self.scripts[host].flows.len() {
@@ -382,14 +245,14 @@ impl Application<'_> {
 
     pub(super) fn readable(&mut self, link: usize, side: Side, stream: &StreamName) {
         if let Some(at) = self.run.streams.iter().position(|name| name == stream) {
-            self.net.links[link].ends[side].talk.readable[at] = true;
+            self.net.links[link].ends[side].progress.readable[at] = true;
         }
         self.take(link, side);
     }
 
     /// Takes messages, at the application's pace.
     pub(super) fn take(&mut self, link: usize, side: Side) {
-        self.net.links[link].ends[side].talk.read_is_due = false;
+        self.net.links[link].ends[side].progress.read_is_due = false;
         let host = self.net.links[link].ends[side].host;
         let (pace, deaf_until) = {
             let app = &self.scripts[host];
@@ -400,14 +263,14 @@ impl Application<'_> {
         }
         let most = if pace == 0 { usize::MAX } else { 1 };
         self.take_some(link, side, most);
-        let is_left = self.net.links[link].ends[side].talk.readable.iter().any(|left| *left);
+        let is_left = self.net.links[link].ends[side].progress.readable.iter().any(|left| *left);
         if is_left {
             self.take_later(link, side, self.run.now + pace.max(1));
         }
     }
 
     fn take_later(&mut self, link: usize, side: Side, at: u64) {
-        if !std::mem::replace(&mut self.net.links[link].ends[side].talk.read_is_due, true) {
+        if !std::mem::replace(&mut self.net.links[link].ends[side].progress.read_is_due, true) {
             self.run.push(at, Wake::Take(link, side));
         }
     }
@@ -427,13 +290,13 @@ impl Application<'_> {
     fn take_some(&mut self, link: usize, side: Side, most: usize) {
         for stream in 0..self.run.streams.len() {
             let mut count = 0;
-            while count < most && self.net.links[link].ends[side].talk.readable[stream] {
+            while count < most && self.net.links[link].ends[side].progress.readable[stream] {
                 count += 1;
                 let end = &mut self.net.links[link].ends[side];
                 let name = &self.run.streams[stream];
                 match end.session.as_mut().and_then(|session| session.poll_message(name)) {
                     Some(message) => self.receive(link, side, stream, &message),
-                    None => end.talk.readable[stream] = false,
+                    None => end.progress.readable[stream] = false,
                 }
             }
         }
@@ -451,13 +314,13 @@ impl Application<'_> {
             let len = record + profile.framing().header_len(record);
             end.held = end.held.saturating_sub(u64_of(len));
         }
-        let is_open = end.talk.is_finalized;
+        let is_open = end.progress.is_finalized;
         self.run.checks.hold(Invariant::Gate, (now, host), is_open, || {
             ("nobody has finalized the handshake".into(), "a message was delivered".into())
         });
-        if self.run.is_rogue(other) {
+        if self.run.is_adversary(other) {
             self.run.note(host, link, Kind::Received, (u64::MAX, u64_of(text.len())));
-            return self.check_rogue_message(link, side, text);
+            return self.check_adversary_message(link, side, text);
         }
         if self.runs_programs() {
             return self.program_receives((link, side), stream, text);
@@ -507,7 +370,7 @@ impl Application<'_> {
     }
 
     /// Learns where a peer is.
-    pub(super) fn learn(&mut self, host: usize, peer: usize) {
+    pub(super) fn add_peer(&mut self, host: usize, peer: usize) {
         let (now, key) = (self.run.at(), self.hosts[peer].key);
         let address = address_of(peer);
         if let Some(node) = self.hosts[host].node.as_mut() {
@@ -525,9 +388,5 @@ impl Application<'_> {
     }
 }
 
-/// The first word of a handshake.
-pub(super) const HELLO: u8 = b'h';
-/// The word of who has prepared.
-pub(super) const READY: u8 = b'r';
 /// Nonce and tag of a record.
 const RECORD: usize = 28;

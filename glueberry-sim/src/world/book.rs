@@ -58,7 +58,7 @@ impl Nodes<'_> {
 
     /// Gives a node that starts what its disk has.
     pub(super) fn load_book(&mut self, host: usize) {
-        self.tell_wall_clock(host);
+        self.set_wall_time(host);
         let left = if self.hosts[host].life == 1 { Disk::Lost } else { self.run.disk_after(host) };
         let disk = &self.hosts[host].disk;
         let stored = match left {
@@ -159,9 +159,9 @@ impl Nodes<'_> {
         self.hosts[host].wall = self.hosts[host].wall.saturating_add(by) % FAR;
         if self.hosts[host].node.is_some() {
             self.run.fire("clock jump");
-            self.tell_wall_clock(host);
+            self.set_wall_time(host);
         }
-        // What was told while it had ended was no offence against one that holds again.
+        // What was reported while it had ended was no offence against one that holds again.
         for peer in 0..self.hosts.len() {
             if self.hosts[host].banned[peer].is_some_and(|ban| ban.has_ended)
                 && self.hosts.ban_holds(self.run, host, peer)
@@ -172,7 +172,7 @@ impl Nodes<'_> {
         }
     }
 
-    fn tell_wall_clock(&mut self, host: usize) {
+    fn set_wall_time(&mut self, host: usize) {
         let (now, wall) = (self.run.at(), wall_time(self.hosts.wall_micros(self.run, host)));
         if let Some(node) = self.hosts[host].node.as_mut() {
             node.set_wall_time(now, wall);

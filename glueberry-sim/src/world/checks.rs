@@ -21,7 +21,7 @@ use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established
 pub(super) struct Grounds {
     is_ours: bool,
     /// The end of a session is on its way to the node, which still counts it.
-    has_unheard: bool,
+    has_pending: bool,
     /// The peer says that it has the node's own key.
     pub(super) claims_own_key: bool,
     sessions: usize,
@@ -63,25 +63,25 @@ impl Checker<'_> {
         if state.absent_until > now {
             return;
         }
-        for (peer, (told, since)) in self.expected[host].told.iter().enumerate() {
-            let is = match told {
+        for (peer, (reported, since)) in self.expected[host].reported.iter().enumerate() {
+            let is = match reported {
                 // Most peers of most nodes.
                 Disconnected if !state.wants[peer] && *since == 0 => Disconnected,
                 _ => node.state(self.hosts[peer].key),
             };
-            self.run.checks.hold(Invariant::History, at, is == *told, || {
-                (format!("peer {peer} was told to be {told}"), format!("it is {is}"))
+            self.run.checks.hold(Invariant::History, at, is == *reported, || {
+                (format!("peer {peer} was told to be {reported}"), format!("it is {is}"))
             });
-            let is_free = matches!(told, Disconnected | Cooldown)
+            let is_free = matches!(reported, Disconnected | Cooldown)
                 || !self.hosts.ban_holds(self.run, host, peer);
             self.run.checks.hold(Invariant::BanHolds, at, is_free, || {
-                (format!("{peer} is banned"), format!("it is {told}"))
+                (format!("{peer} is banned"), format!("it is {reported}"))
             });
-            let most = self.longest(*told);
+            let most = self.longest(*reported);
             let passed = now.saturating_sub(*since);
             self.run.checks.hold(Invariant::Passing, at, passed <= most, || {
                 (
-                    format!("peer {peer} may be {told} for {most} µs"),
+                    format!("peer {peer} may be {reported} for {most} µs"),
                     format!("it is for {passed} µs"),
                 )
             });
@@ -90,7 +90,7 @@ impl Checker<'_> {
 
     fn living_sessions(&self, host: usize) -> usize {
         let is_living =
-            |(link, side): &&(usize, Side)| !self.net.links[*link].ends[*side].talk.is_closed;
+            |(link, side): &&(usize, Side)| !self.net.links[*link].ends[*side].progress.is_closed;
         self.hosts[host].links.values().filter(is_living).count()
     }
 
@@ -111,7 +111,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn check_event(&mut self, host: usize, peer: usize, event: &ConnectionEvent) {
-        let (from, to) = (self.expected[host].told[peer].0, event.state);
+        let (from, to) = (self.expected[host].reported[peer].0, event.state);
         let legal = transition(from, to);
         self.run.reach(legal);
         let at = (self.run.now, host);
@@ -147,12 +147,12 @@ impl Checker<'_> {
         from: ConnectionState,
         event: &ConnectionEvent,
     ) {
-        let (at, since) = (event.at.as_micros(), self.expected[host].told_of[peer]);
+        let (at, since) = (event.at.as_micros(), self.expected[host].changed_at[peer]);
         if at < self.run.now {
             // The application was absent: what it has asked for since, the event doesn't know.
             self.expected[host].attempts[peer] = UNKNOWN;
             self.expected[host].asked[peer] = false;
-            self.expected[host].told_of[peer] = at;
+            self.expected[host].changed_at[peer] = at;
             return;
         }
         let has_lasted = from == Established && at >= since + LASTED;
@@ -200,7 +200,7 @@ impl Checker<'_> {
             }
             _ => {}
         }
-        self.expected[host].told_of[peer] = at;
+        self.expected[host].changed_at[peer] = at;
     }
 
     /// Returns whether nothing keeps a host from doing what is due.
@@ -234,7 +234,7 @@ impl Checker<'_> {
         let state = &self.hosts[host];
         Grounds {
             is_ours: matches!(origin, Origin::Dialled(_)),
-            has_unheard: !state.mail.is_empty(),
+            has_pending: !state.inbox.is_empty(),
             claims_own_key: false,
             sessions: state.links.len(),
             sessions_of_pair: self.net.links_between(host, other).len(),
@@ -263,10 +263,10 @@ impl Checker<'_> {
             }
             RefuseReason::DialCancelled => grounds.is_ours,
             RefuseReason::LimitReached("max_sessions") => {
-                grounds.has_unheard || grounds.sessions >= limits.max_sessions
+                grounds.has_pending || grounds.sessions >= limits.max_sessions
             }
             RefuseReason::LimitReached("max_sessions_per_peer") => {
-                grounds.has_unheard || grounds.sessions_of_pair > 4
+                grounds.has_pending || grounds.sessions_of_pair > 4
             }
             RefuseReason::LimitReached("event_queue") => state.absent_until > self.run.now,
             RefuseReason::Blacklisted => state.banned[other].is_some(),

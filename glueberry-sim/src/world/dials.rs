@@ -3,7 +3,7 @@
 use glueberry_proto::{DialError, DialId, Origin};
 
 use super::node::Nodes;
-use crate::link::Standing;
+use crate::link::EndState;
 use crate::situation::DIAL_REFUSED;
 use crate::trace::Kind;
 use crate::wake::Wake;
@@ -62,7 +62,7 @@ impl Nodes<'_> {
         self.net.touch_link(link);
         let end = &mut self.net.links[link].ends[side];
         end.session = None;
-        end.standing = Standing::Gone;
+        end.state = EndState::Gone;
         self.hosts[host].links.remove(&id);
         self.net.hang_up(self.run, link, side, 0);
         let now = self.run.at();

@@ -1,4 +1,4 @@
-//! What sessions tell their applications.
+//! What sessions report to their applications.
 
 use glueberry_proto::handler::Notice;
 use glueberry_proto::{Closed, Event, PublicKey};
@@ -15,19 +15,19 @@ use crate::wake::Side;
 impl Application<'_> {
     pub(super) fn session_event(&mut self, link: usize, side: Side, event: Event) {
         let end = &self.net.links[link].ends[side];
-        let (host, was_closed) = (end.host, end.talk.is_closed);
+        let (host, was_closed) = (end.host, end.progress.is_closed);
         self.run.note(host, link, Kind::Event, (event_number(&event), 0));
         self.run.checks.hold(Invariant::OneClosed, (self.run.now, host), !was_closed, || {
             ("the session has told its end".into(), format!("then it told {event:?}"))
         });
         match event {
             Event::Closed(closed) => self.session_closed(link, side, &closed),
-            Event::HandshakeReadable => self.hear(link, side),
+            Event::HandshakeReadable => self.read_handshake(link, side),
             Event::Established => self.established(link, side),
             Event::Readable { stream } => self.readable(link, side, &stream),
             Event::Writable { stream } => {
-                self.unpark(link, side);
-                self.tell_session((link, side), |peer| Notice::Writable { peer, stream });
+                self.resume_flows(link, side);
+                self.notify_program_of((link, side), |peer| Notice::Writable { peer, stream });
             }
             Event::RecordRejected { stream, error } => {
                 self.sessions().check_rejected(link, side, &stream, error);
@@ -37,8 +37,8 @@ impl Application<'_> {
                 self.sessions().check_untouched(link, side, &|| {
                     format!("stream {stream} was interrupted with {in_doubt} messages in doubt")
                 });
-                self.unpark(link, side);
-                self.tell_session((link, side), |peer| Notice::Interrupted {
+                self.resume_flows(link, side);
+                self.notify_program_of((link, side), |peer| Notice::Interrupted {
                     peer,
                     stream,
                     in_doubt,
@@ -52,7 +52,7 @@ impl Application<'_> {
                 let count = self.take_unsent(link, side);
                 let (now, taken) = (self.run.now, &mut self.net.links[link].ends[side].taken_back);
                 *taken = (now, if taken.0 == now { taken.1 + count } else { count });
-                self.unpark(link, side);
+                self.resume_flows(link, side);
             }
             Event::StreamNotPrepared { stream } => {
                 self.sessions()
@@ -62,8 +62,8 @@ impl Application<'_> {
         }
     }
 
-    /// Tells the program of a host something about one of its sessions.
-    fn tell_session(
+    /// Reports to the program of a host something about one of its sessions.
+    fn notify_program_of(
         &mut self,
         (link, side): (usize, Side),
         notice: impl FnOnce(PublicKey) -> Notice,
@@ -71,7 +71,7 @@ impl Application<'_> {
         if self.runs_programs() {
             let ends = &self.net.links[link].ends;
             let (host, peer) = (ends[side].host, self.hosts[ends[1 - side].host].key);
-            self.tell_program(host, notice(peer));
+            self.notify_program(host, notice(peer));
         }
     }
 
@@ -87,20 +87,23 @@ impl Application<'_> {
             given_back += before;
         }
         let end = &mut self.net.links[link].ends[side];
-        end.talk.is_closed = true;
+        end.progress.is_closed = true;
         end.closed = Some((closed.unsent, closed.in_doubt));
-        let said = end.talk.said;
+        let handshakes_sent = end.progress.handshakes_sent;
         // Some were perhaps said on another session first, and carried over.
-        let is_counted = (given_back..=given_back + said + CARRIED).contains(&closed.unsent);
+        let is_counted =
+            (given_back..=given_back + handshakes_sent + CARRIED).contains(&closed.unsent);
         self.run.checks.hold(Invariant::Accounted, (self.run.now, host), is_counted, || {
             (
                 format!("the end tells of {} unsent messages", closed.unsent),
-                format!("{given_back} were given back, and {said} were said in the handshake"),
+                format!(
+                    "{given_back} were given back, and {handshakes_sent} were said in the handshake"
+                ),
             )
         });
         self.sessions().check_close_reason(link, side, &closed.reason);
         let closed = closed.clone();
-        self.tell_session((link, side), |peer| Notice::Closed { peer, closed });
+        self.notify_program_of((link, side), |peer| Notice::Closed { peer, closed });
         self.sessions().retire_later(link, side);
     }
 
@@ -139,8 +142,8 @@ impl Application<'_> {
         count
     }
 
-    /// A session delivers what a rogue has sealed: once, and nothing that somebody else has.
-    pub(super) fn check_rogue_message(&mut self, link: usize, side: Side, text: &[u8]) {
+    /// A session delivers what an adversary has sealed: once, and nothing that somebody else has.
+    pub(super) fn check_adversary_message(&mut self, link: usize, side: Side, text: &[u8]) {
         let end = &self.net.links[link].ends[side];
         let (host, own) = (end.host, self.model.find(text).map(|(_, sent)| sent));
         // In version 1 a session knows its own records by their nonces, and remembers so many: what
@@ -151,18 +154,21 @@ impl Application<'_> {
         });
         let is_right = own.is_none() || is_forgotten;
         self.run.checks.hold(Invariant::NoGhost, (self.run.now, host), is_right, || {
-            ("a rogue has sent this back".into(), "it is delivered as if he had sealed it".into())
+            (
+                "an adversary has sent this back".into(),
+                "it is delivered as if it had sealed it".into(),
+            )
         });
         if is_forgotten {
             return;
         }
-        let Some(rogue) = &mut self.net.links[link].rogue else {
+        let Some(script) = &mut self.net.links[link].script else {
             return;
         };
-        rogue.delivered += 1;
-        let (delivered, sealed, trick) = (rogue.delivered, rogue.sealed, rogue.trick);
+        script.delivered += 1;
+        let (delivered, sealed, trick) = (script.delivered, script.sealed, script.trick);
         let holds = delivered <= sealed;
-        self.run.checks.hold(Invariant::RogueBlamed, (self.run.now, host), holds, || {
+        self.run.checks.hold(Invariant::AdversaryBlamed, (self.run.now, host), holds, || {
             (
                 format!("of the records of this peer, {sealed} may be opened ({})", trick.name()),
                 format!("{delivered} were delivered"),

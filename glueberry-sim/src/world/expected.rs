@@ -6,11 +6,11 @@ use glueberry_proto::ConnectionState;
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     /// The state that was reported last, and when.
-    pub(super) told: Vec<(ConnectionState, u64)>,
+    pub(super) reported: Vec<(ConnectionState, u64)>,
     /// Attempts to get it back since a session has lasted.
     pub(super) attempts: Vec<u32>,
     /// When its state last changed, as the event says.
-    pub(super) told_of: Vec<u64>,
+    pub(super) changed_at: Vec<u64>,
     /// Whether the application has asked for it since.
     pub(super) asked: Vec<bool>,
     /// When it was disconnected here.
@@ -20,9 +20,9 @@ pub(crate) struct Expected {
 impl Expected {
     pub(super) fn new(peers: usize) -> Self {
         Self {
-            told: vec![(ConnectionState::Disconnected, 0); peers],
+            reported: vec![(ConnectionState::Disconnected, 0); peers],
             attempts: vec![0; peers],
-            told_of: vec![0; peers],
+            changed_at: vec![0; peers],
             asked: vec![false; peers],
             parted: vec![0; peers],
         }
@@ -32,12 +32,12 @@ impl Expected {
     pub(super) fn forget(&mut self) {
         self.attempts.fill(0);
         self.asked.fill(false);
-        self.told.fill((ConnectionState::Disconnected, 0));
+        self.reported.fill((ConnectionState::Disconnected, 0));
     }
 
     /// No time passes for the host, for so long.
     pub(super) fn pause(&mut self, lasts: u64) {
-        for (_, since) in &mut self.told {
+        for (_, since) in &mut self.reported {
             *since += lasts;
         }
     }

@@ -3,9 +3,9 @@
 use glueberry_proto::ConnectionLost;
 
 use super::World;
-use super::rogue::OVER;
+use super::adversary::OVER;
 use crate::host::Flow;
-use crate::link::Standing;
+use crate::link::EndState;
 use crate::plan::What;
 use crate::rng::usize_of;
 use crate::run::Kill;
@@ -22,8 +22,8 @@ impl World {
         }
         match what {
             What::Want { by, of } => self.apps().want(by, of),
-            What::Part { by, of } => self.apps().part(by, of),
-            What::Talk { from, to, stream, count, burst, size, every } => {
+            What::Disconnect { by, of } => self.apps().disconnect(by, of),
+            What::Send { from, to, stream, count, burst, size, every } => {
                 let size = usize_of(size).min(self.run.plan.limits.max_message_size);
                 let (left, is_parked) = (burst, false);
                 let flow = Flow { to, stream, count, burst, left, size, every, is_parked };
@@ -59,7 +59,7 @@ impl World {
                 }
                 self.net.faults.stall(from, to, self.run.now + lasts);
             }
-            What::Crash { host, inputs, down, .. } => self.doom(host, inputs, down),
+            What::Crash { host, inputs, down, .. } => self.schedule_kill(host, inputs, down),
             What::Pause { host, lasts } => self.pause(host, self.run.now + lasts),
             What::Clock { host, by } => self.nodes().set_wall_clock(host, by),
             What::Sluggish { host, every, lasts } => {
@@ -124,7 +124,7 @@ impl World {
         !self.hosts[host].links.is_empty()
     }
 
-    fn doom(&mut self, host: usize, inputs: u64, down: u64) {
+    fn schedule_kill(&mut self, host: usize, inputs: u64, down: u64) {
         if self.hosts[host].node.is_none() || self.run.kills[host].left.is_some() {
             return;
         }
@@ -158,11 +158,11 @@ impl World {
                 }
                 self.net.touch_link(link);
                 let end = &mut self.net.links[link].ends[side];
-                end.standing = Standing::Gone;
+                end.state = EndState::Gone;
                 end.session = None;
                 end.origin = None;
                 let other = &mut self.net.links[link].ends[1 - side];
-                if other.standing != Standing::Gone && other.standing != Standing::Lost {
+                if other.state != EndState::Gone && other.state != EndState::Lost {
                     other.loss = Some(ConnectionLost::TimedOut);
                     self.run.push(self.run.now + idle, Wake::Lose(link, 1 - side));
                 }
@@ -181,9 +181,9 @@ impl World {
             for side in [0, 1] {
                 let [end, other] = [side, 1 - side].map(|side| &self.net.links[link].ends[side]);
                 let is_orphan = end.host == host
-                    && end.standing == Standing::Gone
+                    && end.state == EndState::Gone
                     && other.loss == Some(ConnectionLost::TimedOut)
-                    && matches!(other.standing, Standing::Open | Standing::Closing);
+                    && matches!(other.state, EndState::Open | EndState::Closing);
                 if is_orphan && self.net.links[link].rng.chance(700) {
                     self.net.links[link].ends[1 - side].loss = Some(ConnectionLost::Reset);
                     self.net.send(&mut self.run, link, Wake::Lose(link, 1 - side));
@@ -220,8 +220,8 @@ impl World {
         self.net.release_held(&mut self.run);
         for link in 0..self.net.links.len() {
             for side in [0, 1] {
-                if self.run.is_rogue(self.net.links[link].ends[side].host) {
-                    self.adversary().rogue_goes_on(link, side, OVER);
+                if self.run.is_adversary(self.net.links[link].ends[side].host) {
+                    self.adversary().act(link, side, OVER);
                 }
             }
         }

@@ -32,7 +32,7 @@ impl Hosts {
 
     /// Returns whether a host runs a node or a script.
     pub(super) fn is_up(&self, run: &Run, host: usize) -> bool {
-        self.list[host].node.is_some() || run.is_rogue(host)
+        self.list[host].node.is_some() || run.is_adversary(host)
     }
 
     pub(super) fn state(&self, host: usize, peer: usize) -> ConnectionState {
@@ -40,7 +40,7 @@ impl Hosts {
         self.list[host].node.as_ref().map_or(ConnectionState::Disconnected, |node| node.state(key))
     }
 
-    /// Returns the connection of the session that speaks for a peer.
+    /// Returns the connection of the session that is the current one of a peer.
     pub(super) fn current_link(&self, host: usize, peer: usize) -> Option<usize> {
         self.current_end(host, peer).map(|(link, _)| link)
     }

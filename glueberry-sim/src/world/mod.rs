@@ -8,21 +8,22 @@
 //! [`Adversary`] writes to the network, [`Checker`] only looks. The [`World`] itself routes: what
 //! is due to who does it, and outputs to where they go.
 
+mod adversary;
 mod app;
 mod book;
 mod checks;
-mod checks_session;
 mod dials;
 mod events;
 mod expected;
 mod faults;
+mod handshake;
 mod hosts;
 mod network;
 mod node;
 mod outputs;
 mod program;
-mod rogue;
 mod session;
+mod session_checks;
 mod settle;
 mod storm;
 mod substreams;
@@ -32,6 +33,7 @@ use std::sync::{Arc, OnceLock};
 
 use glueberry_proto::{Identity, PublicKey};
 
+use self::adversary::Adversary;
 use self::app::Application;
 use self::checks::Checker;
 use self::expected::Expected;
@@ -40,7 +42,6 @@ use self::network::Network;
 pub(crate) use self::node::{Nodes, address_of, state_name};
 use self::program::Runtime;
 pub(crate) use self::program::{Look, Programs};
-use self::rogue::Adversary;
 pub(crate) use self::session::{Sessions, event_name};
 use crate::check::Violation;
 use crate::fault::Fired;
@@ -235,7 +236,7 @@ impl World {
             Wake::Again(step, left) => self.net.again(&mut self.run, step, left),
             Wake::Restart(host) => self.restart(host),
             Wake::Node(host, life) => self.nodes().node_timer(host, life),
-            Wake::Mail(host, life) => self.nodes().read_mail(host, life),
+            Wake::Mail(host, life) => self.nodes().read_node_inbox(host, life),
             Wake::Events(host, life) => self.nodes().read_events(host, life),
             Wake::Retry(host, life, peer) => self.apps().retry(host, life, peer),
             Wake::Flow(host, flow) => self.apps().flow(host, flow),
@@ -243,10 +244,10 @@ impl World {
             Wake::Saved(host, life) => self.nodes().saved(host, life),
             Wake::Program(host, life, timer) => self.apps().program_timer(host, life, timer),
             Wake::Failed(host, life) => self.apps().program_failed(host, life),
-            Wake::Words(link, side) => self.sessions().read_words(link, side),
+            Wake::SessionInbox(link, side) => self.sessions().read_session_inbox(link, side),
             Wake::Session(link, side) => self.sessions().session_timer(link, side),
             Wake::Take(link, side) => self.apps().take(link, side),
-            Wake::Greet(link, side) => self.apps().greet(link, side),
+            Wake::Greet(link, side) => self.apps().continue_handshake(link, side),
             Wake::Arrive(link, side) => self.arrive(link, side),
             Wake::Lose(link, side) => self.sessions().lose(link, side),
             Wake::Retire(link, side) => self.retire(link, side),
@@ -257,12 +258,12 @@ impl World {
             Wake::Read(link, pipe, side) => self.read(link, pipe, side),
             Wake::Stopped(link, pipe, side) => self.sessions().stopped(link, pipe, side),
             Wake::Acknowledge(link, pipe, side) => self.sessions().acknowledge(link, pipe, side),
-            Wake::Rogue(link, side, act) => self.adversary().rogue_goes_on(link, side, act),
-            Wake::Ruse(by, to, trick, left) => self.ruse(by, to, trick, left),
+            Wake::Script(link, side, act) => self.adversary().act(link, side, act),
+            Wake::TrickAgain(by, to, trick, left) => self.repeat_trick(by, to, trick, left),
         }
     }
 
-    /// Keeps back what can't happen now, and says so.
+    /// Keeps back what can't happen now, and returns whether it did.
     fn is_held_up(&mut self, wake: Wake) -> bool {
         let Some(host) = self.net.host_of(wake) else {
             return false;

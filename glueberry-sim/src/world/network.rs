@@ -5,7 +5,7 @@ use glueberry_proto::{ConnectionLost, Naming, Origin};
 use super::hosts::Hosts;
 use crate::check::Invariant;
 use crate::fault::Faults;
-use crate::link::{End, Link, Standing};
+use crate::link::{End, EndState, Link};
 use crate::plan::{Family, NamingMode, What};
 use crate::rng::{Rng, u64_of};
 use crate::run::Run;
@@ -26,9 +26,9 @@ impl Network {
         Self { links: Vec::new(), meetings: vec![0; hosts * hosts], faults: Faults::new(hosts) }
     }
 
-    /// Frees a connection that has nobody at either end.
+    /// Frees a connection that has nothing at either end.
     pub(super) fn link_over(&mut self, run: &mut Run, link: usize) {
-        let is_over = self.links[link].ends.iter().all(|end| end.standing == Standing::Gone);
+        let is_over = self.links[link].ends.iter().all(|end| end.state == EndState::Gone);
         if is_over && !self.links[link].is_over {
             self.check_accounts(run, link);
             self.links[link].clear();
@@ -108,37 +108,42 @@ impl Network {
             let received: u64 = other.lanes.iter().map(|lane| lane.received).sum();
             let in_doubt = end.closed.map_or(0, |(_, in_doubt)| in_doubt);
             let host = end.host;
-            let is_rogue = run.is_rogue(host) || run.is_rogue(other.host);
+            let is_adversary = run.is_adversary(host) || run.is_adversary(other.host);
             let certain = accepted.saturating_sub(unsent).saturating_sub(in_doubt);
             let is_within = received + unsent <= accepted
                 && (received >= certain || !run.plan.net.acknowledges_reads);
-            run.checks.hold(Invariant::Accounted, (run.now, host), is_rogue || is_within, || {
-                (
-                    format!("{accepted} accepted, {unsent} unsent, {in_doubt} in doubt"),
-                    format!("{received} were delivered on connection {link}"),
-                )
-            });
+            run.checks.hold(
+                Invariant::Accounted,
+                (run.now, host),
+                is_adversary || is_within,
+                || {
+                    (
+                        format!("{accepted} accepted, {unsent} unsent, {in_doubt} in doubt"),
+                        format!("{received} were delivered on connection {link}"),
+                    )
+                },
+            );
         }
     }
 
     /// The trick is done: it is counted, once per connection.
-    pub(super) fn deed(&mut self, run: &mut Run, link: usize) {
-        if let Some(rogue) = &mut self.links[link].rogue
-            && !std::mem::replace(&mut rogue.is_done, true)
+    pub(super) fn count_trick(&mut self, run: &mut Run, link: usize) {
+        if let Some(script) = &mut self.links[link].script
+            && !std::mem::replace(&mut script.is_done, true)
         {
-            run.fire(rogue.trick.name());
+            run.fire(script.trick.name());
         }
     }
 
     pub(super) fn trick(&self, link: usize) -> Option<Trick> {
-        self.links[link].rogue.as_ref().map(|rogue| rogue.trick)
+        self.links[link].script.as_ref().map(|script| script.trick)
     }
 
     /// Returns whether the other end of a connection claims to have the key of the host itself.
     pub(super) fn is_lookalike(&mut self, run: &mut Run, link: usize) -> bool {
         let is_it = self.trick(link) == Some(Trick::Lookalike);
         if is_it {
-            self.deed(run, link);
+            self.count_trick(run, link);
         }
         is_it
     }
@@ -168,7 +173,7 @@ impl Network {
     pub(super) fn host_of(&self, wake: Wake) -> Option<usize> {
         match wake {
             Wake::Step(_) | Wake::Heal(_) | Wake::Again(..) | Wake::Restart(_) => None,
-            Wake::Idle(..) | Wake::Ruse(..) => None,
+            Wake::Idle(..) | Wake::TrickAgain(..) => None,
             Wake::Node(host, _)
             | Wake::Mail(host, _)
             | Wake::Events(host, _)
@@ -178,7 +183,7 @@ impl Network {
             | Wake::Program(host, ..)
             | Wake::Failed(host, _)
             | Wake::Dial(host, ..) => Some(host),
-            Wake::Words(link, side)
+            Wake::SessionInbox(link, side)
             | Wake::Session(link, side)
             | Wake::Take(link, side)
             | Wake::Greet(link, side)
@@ -189,7 +194,7 @@ impl Network {
             | Wake::Read(link, _, side)
             | Wake::Stopped(link, _, side)
             | Wake::Acknowledge(link, _, side)
-            | Wake::Rogue(link, side, _) => Some(self.links[link].ends[side].host),
+            | Wake::Script(link, side, _) => Some(self.links[link].ends[side].host),
             Wake::Offer(link, pipe) => {
                 let opener = self.links[link].pipes.get(pipe)?.opener;
                 Some(self.links[link].ends[1 - opener].host)
@@ -266,7 +271,7 @@ impl Network {
         for side in [0, 1] {
             let later = self.links[link].rng.below(UNEVEN);
             let end = &mut self.links[link].ends[side];
-            if !matches!(end.standing, Standing::Gone | Standing::Lost) {
+            if !matches!(end.state, EndState::Gone | EndState::Lost) {
                 end.loss = Some(why.clone());
                 run.push(run.now + later, Wake::Lose(link, side));
             }
@@ -302,21 +307,21 @@ impl Network {
         let link = self.links.len();
         self.links.push(Link::new(ends, naming, rng));
         let is_slow = self.faults.slowness(run.now, a, b) > 1;
-        let has_rogue = run.is_rogue(a) || run.is_rogue(b);
-        self.links[link].is_touched = is_slow || has_rogue;
+        let has_adversary = run.is_adversary(a) || run.is_adversary(b);
+        self.links[link].is_touched = is_slow || has_adversary;
         let there = self.delay(run, link);
         let back = self.delay(run, link);
         run.push(run.now + there, Wake::Arrive(link, 1));
-        // The dialler hears of it when the answer is back, or a little before the other does.
+        // The dialler learns of it when the answer is back, or a little before the other does.
         let heard = if self.links[link].rng.chance(800) { there + back } else { there };
         run.push(run.now + heard, Wake::Arrive(link, 0));
         link
     }
 
-    /// A side closes a connection: the other hears of it later.
+    /// A side closes a connection: the other learns of it later.
     pub(super) fn hang_up(&mut self, run: &mut Run, link: usize, side: Side, code: u64) {
         let other = &mut self.links[link].ends[1 - side];
-        if matches!(other.standing, Standing::Open | Standing::Arriving) && other.loss.is_none() {
+        if matches!(other.state, EndState::Open | EndState::Arriving) && other.loss.is_none() {
             other.loss = Some(ConnectionLost::ClosedByPeer { code });
             self.send(run, link, Wake::Lose(link, 1 - side));
         }

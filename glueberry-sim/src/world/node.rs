@@ -9,7 +9,7 @@ use super::expected::Expected;
 use super::hosts::Hosts;
 use super::network::Network;
 use crate::check::Invariant;
-use crate::link::Standing;
+use crate::link::EndState;
 use crate::rng::u64_of;
 use crate::run::Run;
 use crate::situation::SUPERFLUOUS;
@@ -33,7 +33,7 @@ impl Nodes<'_> {
 
     /// Counts and notes an input to a node, whose outputs are looked at then.
     pub(super) fn input_of_node(&mut self, host: usize, what: Kind, numbers: (u64, u64)) {
-        self.hosts[host].told_at = self.run.now;
+        self.hosts[host].last_input = self.run.now;
         self.run.input(host, NOWHERE, what, numbers);
         self.run.touch_node(host);
     }
@@ -60,9 +60,12 @@ impl Nodes<'_> {
         let Some(next) = self.hosts[host].node.as_ref().and_then(Node::poll_timeout) else {
             return;
         };
-        let (now, told, next) = (self.run.now, self.hosts[host].told_at, next.as_micros());
-        self.run.checks.hold(Invariant::TimerAhead, (now, host), next > told, || {
-            (format!("the node was told that it is {told}"), format!("it wants to wake at {next}"))
+        let (now, reported, next) = (self.run.now, self.hosts[host].last_input, next.as_micros());
+        self.run.checks.hold(Invariant::TimerAhead, (now, host), next > reported, || {
+            (
+                format!("the node was told that it is {reported}"),
+                format!("it wants to wake at {next}"),
+            )
         });
         let at = next.max(now);
         if self.hosts[host].timer.is_none_or(|timer| at < timer) {
@@ -95,21 +98,21 @@ impl Nodes<'_> {
         self.input_of_node(host, Kind::NodeTimer, (0, 0));
     }
 
-    /// Hands the node the words of its sessions that are there.
-    pub(super) fn read_mail(&mut self, host: usize, life: u64) {
+    /// Hands the node the messages of its sessions that have arrived.
+    pub(super) fn read_node_inbox(&mut self, host: usize, life: u64) {
         if self.hosts[host].life != life {
             return;
         }
-        self.hosts[host].mail_is_due = false;
+        self.hosts[host].inbox_is_due = false;
         let now = self.run.at();
-        while let Some((connection, word)) = self.hosts[host].mail.pop_front() {
+        while let Some((connection, word)) = self.hosts[host].inbox.pop_front() {
             let link = self.hosts[host].links.get(&connection).map_or(NOWHERE, |(link, _)| *link);
             let Some(node) = self.hosts[host].node.as_mut() else {
                 return;
             };
             node.handle_session_message(now, connection, word);
             let numbers = (connection.as_u64(), u64_of(link));
-            self.input_of_node(host, Kind::Word, numbers);
+            self.input_of_node(host, Kind::SessionMessage, numbers);
             if self.run.kills[host].is_due {
                 return;
             }
@@ -122,7 +125,7 @@ impl Nodes<'_> {
         }
     }
 
-    /// Tells the node of a connection, and puts the session where it belongs.
+    /// Reports to the node of a connection, and puts the session where it belongs.
     pub(super) fn arrive(&mut self, link: usize, side: Side) {
         let end = &mut self.net.links[link].ends[side];
         let (host, life) = (end.host, end.life);
@@ -130,7 +133,7 @@ impl Nodes<'_> {
             return;
         };
         if self.hosts[host].life != life || self.hosts[host].node.is_none() {
-            self.net.links[link].ends[side].standing = Standing::Gone;
+            self.net.links[link].ends[side].state = EndState::Gone;
             return self.net.hang_up(self.run, link, side, 0);
         }
         let other = self.net.links[link].ends[1 - side].host;
@@ -164,7 +167,7 @@ impl Nodes<'_> {
                     (format!("{id} is in use"), "it was given to another session".into())
                 });
                 let end = &mut self.net.links[link].ends[side];
-                end.standing = Standing::Open;
+                end.state = EndState::Open;
                 end.id = Some(id);
                 end.session = Some(session);
                 self.run.touch_session(link, side);
@@ -172,7 +175,7 @@ impl Nodes<'_> {
             Admission::Refuse(reason) => {
                 self.checker().check_refusal(host, other, (before, expected), reason);
                 self.run.reach(Some(SUPERFLUOUS));
-                self.net.links[link].ends[side].standing = Standing::Gone;
+                self.net.links[link].ends[side].state = EndState::Gone;
                 self.net.hang_up(self.run, link, side, REFUSED);
             }
             _ => {}

@@ -9,7 +9,7 @@ use super::node::state_number;
 use super::{World, identities};
 use crate::check::Invariant;
 use crate::host::Dialled;
-use crate::link::{Stage, Standing};
+use crate::link::{EndState, Stage};
 use crate::rng::{Rng, u64_of};
 use crate::situation::DIAL_UNANSWERED;
 use crate::trace::{Kind, NOWHERE};
@@ -22,7 +22,7 @@ impl World {
         self.hosts[host].life += 1;
         let life = self.hosts[host].life;
         self.run.note(host, NOWHERE, Kind::Start, (life, 0));
-        if planned.is_rogue {
+        if planned.is_adversary {
             return;
         }
         let identity =
@@ -40,7 +40,7 @@ impl World {
             Ok(node) => self.hosts[host].node = Some(node),
             Err(error) => self.run.fail(Invariant::Answer, host, "a valid configuration", &error),
         }
-        self.hosts[host].told_at = self.run.now;
+        self.hosts[host].last_input = self.run.now;
         self.run.inputs += 1;
         self.nodes().load_book(host);
         self.apps().begin_app(host);
@@ -85,11 +85,11 @@ impl World {
             }
             NodeAction::Forward { session, message } => {
                 if let Some((link, side)) = self.hosts[host].links.get(&session).copied() {
-                    let delay = self.hosts[host].word_delay(&self.run.plan.net);
+                    let delay = self.hosts[host].message_delay(&self.run.plan.net);
                     let end = &mut self.net.links[link].ends[side];
-                    end.mail.push_back(message);
-                    if !std::mem::replace(&mut end.mail_is_due, true) {
-                        self.run.push(self.run.now + delay, Wake::Words(link, side));
+                    end.inbox.push_back(message);
+                    if !std::mem::replace(&mut end.inbox_is_due, true) {
+                        self.run.push(self.run.now + delay, Wake::SessionInbox(link, side));
                     }
                 }
             }
@@ -103,11 +103,11 @@ impl World {
         };
         self.run.note(host, NOWHERE, Kind::State, (u64_of(peer), state_number(event.state)));
         self.checker().check_event(host, peer, &event);
-        self.expected[host].told[peer] = (event.state, self.run.now);
+        self.expected[host].reported[peer] = (event.state, self.run.now);
         self.apps().app_event(host, peer, &event);
         if self.apps().runs_programs() {
             let ConnectionEvent { peer, state, direction, reason, .. } = event;
-            self.apps().tell_program(host, Notice::State { peer, state, direction, reason });
+            self.apps().notify_program(host, Notice::State { peer, state, direction, reason });
         }
     }
 
@@ -128,7 +128,7 @@ impl World {
             }
         }
         let end = &self.net.links[link].ends[side];
-        let (host, is_told) = (end.host, end.talk.is_closed);
+        let (host, is_told) = (end.host, end.progress.is_closed);
         let is_over = end.session.as_ref().is_some_and(|session| session.is_closed());
         self.run.checks.hold(
             Invariant::OneClosed,
@@ -142,11 +142,11 @@ impl World {
 
     pub(super) fn retire(&mut self, link: usize, side: Side) {
         let end = &self.net.links[link].ends[side];
-        if matches!(end.standing, Standing::Gone | Standing::Arriving) {
+        if matches!(end.state, EndState::Gone | EndState::Arriving) {
             return;
         }
-        if !self.run.is_rogue(end.host) {
-            if end.standing == Standing::Open {
+        if !self.run.is_adversary(end.host) {
+            if end.state == EndState::Open {
                 return;
             }
             self.apps().take_all(link, side);
@@ -156,10 +156,10 @@ impl World {
 
     /// A connection reaches a host.
     pub(super) fn arrive(&mut self, link: usize, side: Side) {
-        if !self.run.is_rogue(self.net.links[link].ends[side].host) {
+        if !self.run.is_adversary(self.net.links[link].ends[side].host) {
             self.nodes().arrive(link, side);
         } else if self.net.links[link].ends[side].origin.take().is_some() {
-            self.rogue_arrives(link, side);
+            self.adversary_arrives(link, side);
         }
     }
 
@@ -172,8 +172,8 @@ impl World {
         if pipe.stage != Stage::Offered {
             return;
         }
-        if self.run.is_rogue(self.net.links[link].ends[acceptor].host) {
-            self.adversary().rogue_offered(link, at);
+        if self.run.is_adversary(self.net.links[link].ends[acceptor].host) {
+            self.adversary().offered(link, at);
         } else {
             self.sessions().offer(link, at);
         }
@@ -184,8 +184,8 @@ impl World {
         let Some(opener) = self.net.links[link].pipes.get(at).map(|pipe| pipe.opener) else {
             return;
         };
-        if self.run.is_rogue(self.net.links[link].ends[opener].host) {
-            self.adversary().rogue_answered(link, at, opener, is_yes);
+        if self.run.is_adversary(self.net.links[link].ends[opener].host) {
+            self.adversary().answered(link, at, opener, is_yes);
         } else {
             self.sessions().answer(link, at, is_yes);
         }
@@ -203,8 +203,8 @@ impl World {
         {
             return self.net.read_later(&mut self.run, link, at, side, until);
         }
-        match self.run.is_rogue(host) {
-            true => self.adversary().rogue_reads(link, at, side),
+        match self.run.is_adversary(host) {
+            true => self.adversary().read(link, at, side),
             false => self.sessions().read(link, at, side),
         }
     }

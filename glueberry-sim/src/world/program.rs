@@ -139,16 +139,16 @@ impl Application<'_> {
         }
     }
 
-    pub(super) fn tell_program(&mut self, host: usize, notice: Notice) {
+    pub(super) fn notify_program(&mut self, host: usize, notice: Notice) {
         self.call_program(host, |program, hand| program.on_event(hand, notice));
     }
 
-    /// Tells a program what could not be done a moment ago.
+    /// Reports to a program what could not be done a moment ago.
     pub(super) fn program_failed(&mut self, host: usize, life: u64) {
         if self.hosts[host].life == life
             && let Some(notice) = self.programs.failures[host].pop_front()
         {
-            self.tell_program(host, notice);
+            self.notify_program(host, notice);
         }
     }
 
@@ -200,7 +200,7 @@ impl Application<'_> {
 }
 
 impl Hand<'_> {
-    /// Tells the program later that something could not be done.
+    /// Reports to the program later that something could not be done.
     fn report(&mut self, peer: PublicKey, done: Result<(), impl std::fmt::Display>) {
         if let Err(error) = done {
             let failures = &mut self.app.programs.failures[self.host];
@@ -304,5 +304,5 @@ impl Context for Hand<'_> {
     }
 }
 
-/// Microseconds after which a program hears that something could not be done.
+/// Microseconds after which a program learns that something could not be done.
 const SOON: u64 = 100;

@@ -7,7 +7,7 @@ use glueberry_proto::{
 use super::hosts::Hosts;
 use super::network::Network;
 use crate::check::Invariant;
-use crate::link::{Pipe, Stage, Standing};
+use crate::link::{EndState, Pipe, Stage};
 use crate::rng::u64_of;
 use crate::run::Run;
 use crate::situation::TWO_SUBSTREAMS;
@@ -32,7 +32,7 @@ impl Sessions<'_> {
         numbers: (u64, u64),
     ) {
         let end = &mut self.net.links[link].ends[side];
-        end.told_at = self.run.now;
+        end.last_input = self.run.now;
         let host = end.host;
         self.run.input(host, link, what, numbers);
         self.run.touch_session(link, side);
@@ -59,24 +59,24 @@ impl Sessions<'_> {
         match action {
             Action::Forward(word) => {
                 if let Some(id) = end.id {
-                    let delay = self.hosts[host].word_delay(&self.run.plan.net);
+                    let delay = self.hosts[host].message_delay(&self.run.plan.net);
                     let to = &mut self.hosts[host];
-                    to.mail.push_back((id, word));
-                    if !std::mem::replace(&mut to.mail_is_due, true) {
+                    to.inbox.push_back((id, word));
+                    if !std::mem::replace(&mut to.inbox_is_due, true) {
                         self.run.push(self.run.now + delay, Wake::Mail(host, life));
                     }
                 }
             }
             Action::CloseConnection { code } => {
                 self.run.note(host, link, Kind::Close, (code, 0));
-                if self.net.links[link].ends[side].standing == Standing::Open {
-                    self.net.links[link].ends[side].standing = Standing::Closing;
+                if self.net.links[link].ends[side].state == EndState::Open {
+                    self.net.links[link].ends[side].state = EndState::Closing;
                     self.net.hang_up(self.run, link, side, code);
                 }
                 self.retire_later(link, side);
             }
             // Nothing goes out on a connection that is closed or lost.
-            _ if end.standing != Standing::Open => {}
+            _ if end.state != EndState::Open => {}
             Action::OpenSubstream { substream, protocols } => {
                 self.run.note(host, link, Kind::Open, (substream.as_u64(), 0));
                 let pipe = self.net.links[link].pipes.len();
@@ -147,10 +147,10 @@ impl Sessions<'_> {
         let Some(next) = end.session.as_ref().and_then(|session| session.poll_timeout()) else {
             return;
         };
-        let (now, told, next) = (self.run.now, end.told_at, next.as_micros());
-        self.run.checks.hold(Invariant::TimerAhead, (now, host), next > told, || {
+        let (now, reported, next) = (self.run.now, end.last_input, next.as_micros());
+        self.run.checks.hold(Invariant::TimerAhead, (now, host), next > reported, || {
             (
-                format!("the session was told that it is {told}"),
+                format!("the session was told that it is {reported}"),
                 format!("it wants to wake at {next}"),
             )
         });
@@ -185,35 +185,36 @@ impl Sessions<'_> {
         self.input_of_session((link, side), Kind::SessionTimer, (0, 0));
     }
 
-    /// Hands a session the words of its node that are there.
-    pub(super) fn read_words(&mut self, link: usize, side: Side) {
-        self.net.links[link].ends[side].mail_is_due = false;
-        while let Some(word) = self.net.links[link].ends[side].mail.pop_front() {
-            let given = self.with_session((link, side), Kind::NodeWord, (0, 0), |session, now| {
-                session.handle_node_message(now, word);
-            });
+    /// Hands a session the messages of its node that have arrived.
+    pub(super) fn read_session_inbox(&mut self, link: usize, side: Side) {
+        self.net.links[link].ends[side].inbox_is_due = false;
+        while let Some(word) = self.net.links[link].ends[side].inbox.pop_front() {
+            let given =
+                self.with_session((link, side), Kind::NodeMessage, (0, 0), |session, now| {
+                    session.handle_node_message(now, word);
+                });
             if given.is_none() {
                 return;
             }
         }
     }
 
-    /// Tells a session that its connection is gone.
+    /// Reports to a session that its connection is gone.
     pub(super) fn lose(&mut self, link: usize, side: Side) {
         let end = &mut self.net.links[link].ends[side];
         let host = end.host;
-        match end.standing {
-            Standing::Arriving if end.origin.is_some() => {
+        match end.state {
+            EndState::Arriving if end.origin.is_some() => {
                 // It arrives first.
                 return self.run.push(self.run.now + ARRIVES_SOON, Wake::Lose(link, side));
             }
-            Standing::Arriving | Standing::Gone | Standing::Lost => return,
-            Standing::Open | Standing::Closing => {}
+            EndState::Arriving | EndState::Gone | EndState::Lost => return,
+            EndState::Open | EndState::Closing => {}
         }
         let why = end.loss.take().unwrap_or(ConnectionLost::TimedOut);
-        let is_closing = end.standing == Standing::Closing;
-        end.standing = Standing::Lost;
-        if self.run.is_rogue(host) {
+        let is_closing = end.state == EndState::Closing;
+        end.state = EndState::Lost;
+        if self.run.is_adversary(host) {
             return self.drop_end(link, side);
         }
         self.with_session((link, side), Kind::Lost, (0, 0), |session, now| {
@@ -232,18 +233,18 @@ impl Sessions<'_> {
     /// Drops a session that is over once nothing more can come of it.
     pub(super) fn retire_later(&mut self, link: usize, side: Side) {
         let end = &self.net.links[link].ends[side];
-        if end.talk.is_closed && end.standing != Standing::Gone {
+        if end.progress.is_closed && end.state != EndState::Gone {
             let linger = self.net.links[link].rng.below(4 * self.run.plan.net.delay + 1);
             self.run.push(self.run.now + linger, Wake::Retire(link, side));
         }
     }
 
-    /// Nobody is at an end of a connection any more.
+    /// Nothing is at an end of a connection any more.
     pub(super) fn drop_end(&mut self, link: usize, side: Side) {
         let end = &mut self.net.links[link].ends[side];
-        end.standing = Standing::Gone;
+        end.state = EndState::Gone;
         end.session = None;
-        end.mail.clear();
+        end.inbox.clear();
         if let Some(id) = end.id {
             let host = end.host;
             self.hosts[host].links.remove(&id);

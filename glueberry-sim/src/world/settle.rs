@@ -16,7 +16,7 @@ impl Checker<'_> {
         let wanted: Vec<(usize, usize)> = (0..self.hosts.len())
             .flat_map(|by| (0..self.hosts.len()).map(move |of| (by, of)))
             .filter(|(by, of)| self.hosts[*by].wants[*of])
-            .filter(|(by, of)| !self.run.is_rogue(*by) && !self.run.is_rogue(*of))
+            .filter(|(by, of)| !self.run.is_adversary(*by) && !self.run.is_adversary(*of))
             .collect();
         for (by, of) in wanted {
             let states = [self.hosts.state(by, of), self.hosts.state(of, by)];
@@ -65,7 +65,7 @@ impl Application<'_> {
                     continue;
                 };
                 let ends = &self.net.links[link].ends;
-                if ends[side].talk.is_established && ends[1 - side].talk.is_established {
+                if ends[side].progress.is_established && ends[1 - side].progress.is_established {
                     let given = ends[1 - side].lanes[flow.stream].received;
                     stuck.push((host, at, u64_of(link), given));
                 }

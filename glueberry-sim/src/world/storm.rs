@@ -30,16 +30,16 @@ impl Application<'_> {
         let end = self.hosts.current_end(host, peer);
         match (rng.below(20), end) {
             (_, Some((link, side)))
-                if !self.net.links[link].ends[side].talk.is_finalized && rng.chance(300) =>
+                if !self.net.links[link].ends[side].progress.is_finalized && rng.chance(300) =>
             {
                 self.prepare_with_wrong_key((link, side), peer);
             }
-            (0, _) => self.part(host, peer),
+            (0, _) => self.disconnect(host, peer),
             (1..=4, _) => {
-                self.learn(host, peer);
+                self.add_peer(host, peer);
                 self.connect(host, peer);
             }
-            (5, _) => self.learn(host, peer),
+            (5, _) => self.add_peer(host, peer),
             (6, Some(end)) => self.prepare_with_wrong_key(end, peer),
             (7, Some(end)) => self.finalize_early(end),
             (8, Some(end)) => self.send_too_much(end, rng),
@@ -105,7 +105,7 @@ impl Application<'_> {
         };
         let holds = after == expected && !is_known;
         self.answered(host, holds, &format!("the peer was {before}"), &(after, removed));
-        self.learn(host, peer);
+        self.add_peer(host, peer);
         if self.hosts[host].wants[peer] {
             self.retry_soon(host, peer);
         }
@@ -161,9 +161,9 @@ impl Application<'_> {
     }
 
     fn finalize_early(&mut self, (link, side): (usize, Side)) {
-        let talk = self.net.links[link].ends[side].talk;
+        let progress = self.net.links[link].ends[side].progress;
         let host = self.net.links[link].ends[side].host;
-        if talk.is_prepared && !talk.is_finalized {
+        if progress.is_prepared && !progress.is_finalized {
             return;
         }
         let done =
@@ -172,15 +172,15 @@ impl Application<'_> {
             });
         // What another session had prepared counts.
         let holds = match done {
-            Some(Ok(())) => !talk.is_finalized,
-            Some(Err(FinalizeError::AlreadyFinalized)) => talk.is_finalized,
-            Some(Err(FinalizeError::NotPrepared)) => !talk.is_prepared,
+            Some(Ok(())) => !progress.is_finalized,
+            Some(Err(FinalizeError::AlreadyFinalized)) => progress.is_finalized,
+            Some(Err(FinalizeError::NotPrepared)) => !progress.is_prepared,
             _ => true,
         };
         if done == Some(Ok(())) {
-            self.net.links[link].ends[side].talk.is_finalized = true;
+            self.net.links[link].ends[side].progress.is_finalized = true;
         }
-        self.answered(host, holds, &format!("{talk:?}"), &done);
+        self.answered(host, holds, &format!("{progress:?}"), &done);
     }
 
     fn send_too_much(&mut self, (link, side): (usize, Side), rng: &mut Rng) {
@@ -216,7 +216,7 @@ impl Application<'_> {
     }
 
     fn reject(&mut self, (link, side): (usize, Side)) {
-        let is_early = !self.net.links[link].ends[side].talk.is_finalized;
+        let is_early = !self.net.links[link].ends[side].progress.is_finalized;
         if is_early {
             self.net.touch_link(link);
         }

@@ -3,7 +3,7 @@
 use glueberry_proto::{Naming, OpenError, SubstreamEnd};
 
 use super::session::Sessions;
-use crate::link::{Stage, Standing};
+use crate::link::{EndState, Stage};
 use crate::rng::{u64_of, usize_of};
 use crate::situation::{HALF_CLOSED, LATE};
 use crate::trace::{Kind, digest};
@@ -15,7 +15,7 @@ impl Sessions<'_> {
         let opener = self.net.links[link].pipes[at].opener;
         match self.net.links[link].naming {
             Naming::Preamble => {
-                // The peer hears of it with the first byte.
+                // The peer learns of it with the first byte.
                 let name = self.net.links[link].pipes[at].buffers[opener].as_ref();
                 let Some(id) = name.map(|buffer| buffer.substream()) else {
                     return;
@@ -39,11 +39,11 @@ impl Sessions<'_> {
             return;
         }
         let end = &self.net.links[link].ends[acceptor];
-        match end.standing {
-            Standing::Arriving => {
+        match end.state {
+            EndState::Arriving => {
                 return self.run.push(self.run.now + NOT_YET, Wake::Offer(link, at));
             }
-            Standing::Open => {}
+            EndState::Open => {}
             _ => return,
         }
         let Some(session) = end.session.as_ref() else {
@@ -71,7 +71,7 @@ impl Sessions<'_> {
         let Some(id) = pipe.buffers[opener].as_ref().map(|buffer| buffer.substream()) else {
             return;
         };
-        if self.net.links[link].ends[opener].standing != Standing::Open {
+        if self.net.links[link].ends[opener].state != EndState::Open {
             return;
         }
         let end = (link, opener);
@@ -94,7 +94,7 @@ impl Sessions<'_> {
         if let Some(pipe) = self.net.links[link].pipes.get_mut(at) {
             pipe.halves[1 - side].write_is_due = false;
         }
-        if self.run.is_rogue(host) {
+        if self.run.is_adversary(host) {
             return;
         }
         loop {
@@ -104,7 +104,7 @@ impl Sessions<'_> {
             };
             let half = &mut pipe.halves[1 - side];
             let room = self.run.plan.net.window.saturating_sub(half.in_flight);
-            if end.standing != Standing::Open || half.is_shut || room == 0 {
+            if end.state != EndState::Open || half.is_shut || room == 0 {
                 break;
             }
             let (Some(buffer), Some(session)) = (pipe.buffers[side].as_mut(), end.session.as_mut())
@@ -181,13 +181,13 @@ impl Sessions<'_> {
     fn is_readable(&mut self, link: usize, at: usize, side: Side) -> bool {
         let state = &self.net.links[link];
         let pipe = &state.pipes[at];
-        match state.ends[side].standing {
-            Standing::Arriving => {
+        match state.ends[side].state {
+            EndState::Arriving => {
                 self.net.read_later(self.run, link, at, side, self.run.now + NOT_YET);
                 return false;
             }
-            Standing::Open | Standing::Closing => {}
-            Standing::Lost | Standing::Gone => return false,
+            EndState::Open | EndState::Closing => {}
+            EndState::Lost | EndState::Gone => return false,
         }
         match pipe.stage {
             Stage::Dead => false,
@@ -239,7 +239,7 @@ impl Sessions<'_> {
             let id = buffer.substream().as_u64();
             buffer.append(session, now, &bytes);
             buffer.received(session, now);
-            let (host, is_late) = (end.host, end.standing == Standing::Closing);
+            let (host, is_late) = (end.host, end.state == EndState::Closing);
             let is_half_closed = pipe.halves[1 - side].fin.is_some();
             self.run.reach(is_late.then_some(LATE));
             self.run.reach(is_half_closed.then_some(HALF_CLOSED));
@@ -251,7 +251,7 @@ impl Sessions<'_> {
         }
     }
 
-    /// Tells a session the end of the peer's half, once it is there.
+    /// Reports to a session the end of the peer's half, once it is there.
     fn end_reading(&mut self, link: usize, at: usize, side: Side) {
         let (now, moment) = (self.run.at(), self.run.now);
         let state = &mut self.net.links[link];
@@ -283,7 +283,7 @@ impl Sessions<'_> {
         let Some(id) = pipe.buffers[writer].as_ref().map(|buffer| buffer.substream()) else {
             return;
         };
-        if self.net.links[link].ends[writer].standing != Standing::Open {
+        if self.net.links[link].ends[writer].state != EndState::Open {
             return;
         }
         let end = (link, writer);
@@ -292,14 +292,14 @@ impl Sessions<'_> {
         });
     }
 
-    /// A writer hears that the peer refuses to read.
+    /// A writer learns that the peer refuses to read.
     pub(super) fn stopped(&mut self, link: usize, at: usize, writer: Side) {
         let now = self.run.at();
         let state = &mut self.net.links[link];
         let (Some(pipe), end) = (state.pipes.get_mut(at), &mut state.ends[writer]) else {
             return;
         };
-        if end.standing != Standing::Open || self.run.is_rogue(end.host) {
+        if end.state != EndState::Open || self.run.is_adversary(end.host) {
             return;
         }
         pipe.halves[1 - writer].is_shut = true;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::network::Network;
-use crate::link::{Half, Stage, Standing};
+use crate::link::{EndState, Half, Stage};
 use crate::plan::Cuts;
 use crate::rng::{u64_of, usize_of};
 use crate::run::Run;
@@ -36,7 +36,7 @@ impl Network {
         }
     }
 
-    /// Breaks a substream after so many bytes, if that is due; says whether it did.
+    /// Breaks a substream after so many bytes, if that is due; returns whether it did.
     pub(super) fn break_off(
         &mut self,
         run: &mut Run,
@@ -114,7 +114,7 @@ impl Network {
     /// Lets the writer know that its reader has it all, if that is so.
     pub(super) fn try_acknowledge(&mut self, run: &mut Run, link: usize, at: usize, reader: Side) {
         let state = &mut self.links[link];
-        let is_open = state.ends[reader].standing == Standing::Open;
+        let is_open = state.ends[reader].state == EndState::Open;
         let Some(pipe) = state.pipes.get_mut(at) else {
             return;
         };
@@ -135,7 +135,7 @@ impl Network {
             return;
         };
         if pipe.stage == Stage::Offered {
-            // Nobody has heard of it yet, or will learn that it is of no use.
+            // Nobody has learned of it yet, or will learn that it is discarded.
             let was_silent = pipe.halves[1 - side].segments.is_empty();
             if was_silent {
                 pipe.stage = Stage::Dead;

@@ -1,4 +1,4 @@
-//! What a rogue says on a substream once it is agreed, and how it ends it.
+//! What an adversary says on a substream once it is agreed, and how it ends it.
 
 use bytes::{Bytes, BytesMut};
 use glueberry_proto::{Naming, Profile};
@@ -11,15 +11,15 @@ use crate::wake::Side;
 
 /// All that is said at once.
 #[derive(Debug, Default)]
-pub(super) struct Speech {
+pub(super) struct Payload {
     pub(super) bytes: BytesMut,
-    pub(super) ending: Ending,
+    pub(super) close: CloseMode,
     /// It breaks the protocol for all to see: its bytes, or that it ends where it does.
-    pub(super) offends: Option<By>,
+    pub(super) offence: Option<OffenceAt>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum CloseMode {
     #[default]
     None,
     Finish,
@@ -27,12 +27,12 @@ pub(super) enum Ending {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(super) enum OffenceAt {
     Bytes,
     End,
 }
 
-impl Speech {
+impl Payload {
     /// Says something in a frame.
     pub(super) fn frame(&mut self, profile: Profile, body: &[u8]) {
         profile.framing().emit_header(body.len(), &mut self.bytes);
@@ -41,23 +41,23 @@ impl Speech {
 }
 
 impl Adversary<'_> {
-    /// Says what belongs on a substream that the rogue has opened, and that is agreed.
-    pub(super) fn rogue_opened(&mut self, link: usize, at: usize, side: Side) {
-        let Some(rogue) = &mut self.net.links[link].rogue else {
+    /// Says what belongs on a substream that the adversary has opened, and that is agreed.
+    pub(super) fn opened(&mut self, link: usize, at: usize, side: Side) {
+        let Some(script) = &mut self.net.links[link].script else {
             return;
         };
-        rogue.named.push(at);
-        let (trick, profile) = (rogue.trick, rogue.profile);
-        let purpose = rogue.opened.iter().find(|(pipe, _)| *pipe == at).map(|(_, what)| *what);
+        script.named.push(at);
+        let (trick, profile) = (script.trick, script.profile);
+        let purpose = script.opened.iter().find(|(pipe, _)| *pipe == at).map(|(_, what)| *what);
         let limit = self.run.plan.limits.max_message_size;
         let spoils = self.spoils_handshake(link, trick);
-        let speech = match purpose {
+        let payload = match purpose {
             // Beside the first, another handshake would be one too many anyway.
             Some(Purpose::Handshake) if spoils && trick == Trick::TwoProtocols => {
-                Speech { ending: Ending::Reset, ..Speech::default() }
+                Payload { close: CloseMode::Reset, ..Payload::default() }
             }
-            Some(Purpose::Handshake) if spoils => frames::speech(trick, profile, HANDSHAKE_LIMIT),
-            Some(Purpose::Handshake) => handshake::speech(trick, profile),
+            Some(Purpose::Handshake) if spoils => frames::payload(trick, profile, HANDSHAKE_LIMIT),
+            Some(Purpose::Handshake) => handshake::payload(trick, profile),
             Some(Purpose::Stream) if frames::is_about(trick) => {
                 let record = self.good_record(link, side);
                 frames::speech_around(trick, profile, limit, &record)
@@ -70,28 +70,28 @@ impl Adversary<'_> {
             _ => trick != Trick::Hasty || self.net.links[link].naming == Naming::Preamble,
         };
         if is_done {
-            self.net.deed(self.run, link);
+            self.net.count_trick(self.run, link);
         }
-        self.speak(link, at, side, (purpose == Some(Purpose::Handshake), speech));
+        self.write_payload(link, at, side, (purpose == Some(Purpose::Handshake), payload));
         match (purpose, trick) {
-            (Some(Purpose::Handshake), Trick::LeavesOnGrant) => self.rogue_leaves(link, side),
+            (Some(Purpose::Handshake), Trick::LeavesOnGrant) => self.leave(link, side),
             (Some(Purpose::Stream), Trick::CreepingFrame) => {
-                self.rogue_again(link, side, trick, super::rounds(trick));
+                self.again(link, side, trick, super::rounds(trick));
             }
             _ => {}
         }
     }
 
-    fn speak(
+    fn write_payload(
         &mut self,
         link: usize,
         at: usize,
         side: Side,
-        (in_handshake, speech): (bool, Speech),
+        (in_handshake, payload): (bool, Payload),
     ) {
-        let Speech { bytes, ending, offends } = speech;
-        if let Some(by) = offends {
-            self.offend(link, Offence { pipe: at, by_end: by == By::End, in_handshake });
+        let Payload { bytes, close, offence } = payload;
+        if let Some(by) = offence {
+            self.offend(link, Offence { pipe: at, by_end: by == OffenceAt::End, in_handshake });
         }
         let trick = self.net.trick(link);
         if trick == Some(Trick::TalksAfterClose) && !in_handshake {
@@ -104,23 +104,23 @@ impl Adversary<'_> {
         } else if !bytes.is_empty() {
             self.net.put(self.run, link, at, side, bytes.freeze());
         }
-        match ending {
-            Ending::None => {}
-            Ending::Finish => self.rogue_ends(link, at, side),
-            Ending::Reset => self.net.reset(self.run, link, at, side),
+        match close {
+            CloseMode::None => {}
+            CloseMode::Finish => self.finish(link, at, side),
+            CloseMode::Reset => self.net.reset(self.run, link, at, side),
         }
     }
 
     /// Says something more on the handshake substream.
-    pub(super) fn talk_on(&mut self, link: usize, side: Side) {
-        let profile = self.rogue_profile(link);
-        if let Some(at) = self.rogue_handshake(link) {
-            let mut speech = Speech::default();
+    pub(super) fn keep_talking_in_handshake(&mut self, link: usize, side: Side) {
+        let profile = self.profile(link);
+        if let Some(at) = self.handshake_pipe(link) {
+            let mut payload = Payload::default();
             for _ in 0..100 {
-                speech.frame(profile, &[b'x'; 1000]);
+                payload.frame(profile, &[b'x'; 1000]);
             }
-            self.net.deed(self.run, link);
-            self.speak(link, at, side, (true, speech));
+            self.net.count_trick(self.run, link);
+            self.write_payload(link, at, side, (true, payload));
         }
     }
 }

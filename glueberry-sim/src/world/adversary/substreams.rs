@@ -1,4 +1,4 @@
-//! The substreams of a rogue: how they are opened, read and ended.
+//! The substreams of an adversary: how they are opened, read and ended.
 
 use bytes::BytesMut;
 use glueberry_proto::wire::emit_proposal;
@@ -6,13 +6,13 @@ use glueberry_proto::{Naming, ProtocolId};
 
 use super::Adversary;
 use super::names::{Answer, wrong_name};
-use crate::link::{Pipe, Stage, Standing};
+use crate::link::{EndState, Pipe, Stage};
 use crate::script::Purpose;
 use crate::trick::Trick;
 use crate::wake::{Side, Wake};
 
 impl Adversary<'_> {
-    pub(super) fn rogue_open(
+    pub(super) fn open(
         &mut self,
         link: usize,
         side: Side,
@@ -21,15 +21,15 @@ impl Adversary<'_> {
     ) -> usize {
         let at = self.net.links[link].pipes.len();
         self.net.links[link].pipes.push(Pipe::new(side, None, vec![id.clone()]));
-        if let Some(rogue) = &mut self.net.links[link].rogue {
-            rogue.opened.push((at, purpose));
+        if let Some(script) = &mut self.net.links[link].script {
+            script.opened.push((at, purpose));
         }
         if self.net.links[link].naming == Naming::Preamble {
             let mut preamble = BytesMut::new();
             emit_proposal(&id, &mut preamble);
             self.net.put(self.run, link, at, side, preamble.freeze());
             if matches!(self.net.trick(link), Some(Trick::Garbage | Trick::Hasty)) {
-                self.rogue_opened(link, at, side);
+                self.opened(link, at, side);
             }
         } else {
             self.net.send(self.run, link, Wake::Offer(link, at));
@@ -37,25 +37,19 @@ impl Adversary<'_> {
         at
     }
 
-    /// A substream that the rogue has opened is agreed, or not.
-    pub(in crate::world) fn rogue_answered(
-        &mut self,
-        link: usize,
-        at: usize,
-        side: Side,
-        is_yes: bool,
-    ) {
-        let is_here = self.net.links[link].ends[side].standing == Standing::Open;
+    /// A substream that the adversary has opened is agreed, or not.
+    pub(in crate::world) fn answered(&mut self, link: usize, at: usize, side: Side, is_yes: bool) {
+        let is_here = self.net.links[link].ends[side].state == EndState::Open;
         if is_here && is_yes && self.net.links[link].pipes[at].stage == Stage::Accepted {
             self.net.links[link].pipes[at].stage = Stage::Open;
-            self.rogue_opened(link, at, side);
+            self.opened(link, at, side);
             self.net.read_later(self.run, link, at, side, self.run.now);
         }
     }
 
-    /// A substream of the peer reaches the rogue, where the transport negotiates names.
-    pub(in crate::world) fn rogue_offered(&mut self, link: usize, at: usize) {
-        let (Some(trick), profile) = (self.net.trick(link), self.rogue_profile(link)) else {
+    /// A substream of the peer reaches the adversary, where the transport negotiates names.
+    pub(in crate::world) fn offered(&mut self, link: usize, at: usize) {
+        let (Some(trick), profile) = (self.net.trick(link), self.profile(link)) else {
             return;
         };
         let Some(pipe) = self.net.links[link].pipes.get(at) else {
@@ -65,7 +59,7 @@ impl Adversary<'_> {
         let proposal =
             pipe.proposals.iter().find(|one| **one == own).or_else(|| pipe.proposals.first());
         let (acceptor, proposal) = (1 - pipe.opener, proposal.cloned());
-        let answer = self.rogue_answer(link, proposal.as_ref());
+        let answer = self.answer(link, proposal.as_ref());
         if answer == Answer::Silence {
             return;
         }
@@ -73,30 +67,30 @@ impl Adversary<'_> {
         let pipe = &mut self.net.links[link].pipes[at];
         pipe.agreed = if answer == Answer::Wrong { Some(wrong_name()) } else { proposal };
         pipe.stage = if is_yes { Stage::Accepted } else { Stage::Dead };
-        if let Some(rogue) = &mut self.net.links[link].rogue {
-            rogue.named.push(at);
+        if let Some(script) = &mut self.net.links[link].script {
+            script.named.push(at);
         }
         self.net.send(self.run, link, Wake::Answer(link, at, is_yes));
         if answer == Answer::Yes {
-            self.rogue_agreed(link, at, acceptor, trick);
+            self.agreed(link, at, acceptor, trick);
         }
     }
 
-    /// The rogue has agreed on a substream of the peer.
-    pub(super) fn rogue_agreed(&mut self, link: usize, at: usize, side: Side, trick: Trick) {
+    /// The adversary has agreed on a substream of the peer.
+    pub(super) fn agreed(&mut self, link: usize, at: usize, side: Side, trick: Trick) {
         match trick {
             Trick::Resetter => self.net.reset(self.run, link, at, side),
-            Trick::Stopper => self.rogue_stops(link, at, side),
-            Trick::HalfCloser => self.rogue_ends(link, at, side),
-            Trick::LeavesOnGrant => self.rogue_leaves(link, side),
+            Trick::Stopper => self.stop_reading(link, at, side),
+            Trick::HalfCloser => self.finish(link, at, side),
+            Trick::LeavesOnGrant => self.leave(link, side),
             Trick::Silent => {}
             _ => return,
         }
-        self.net.deed(self.run, link);
+        self.net.count_trick(self.run, link);
     }
 
-    /// The rogue ends its half of a substream, behind what it has said.
-    pub(super) fn rogue_ends(&mut self, link: usize, at: usize, side: Side) {
+    /// The adversary ends its half of a substream, behind what it has said.
+    pub(super) fn finish(&mut self, link: usize, at: usize, side: Side) {
         let end = self.net.arrival(self.run, link, side, 0);
         let half = &mut self.net.links[link].pipes[at].halves[1 - side];
         let end = half.last.max(end);
@@ -105,8 +99,8 @@ impl Adversary<'_> {
         self.net.read_later(self.run, link, at, 1 - side, end);
     }
 
-    /// The rogue refuses to read a substream, and keeps its own half open.
-    fn rogue_stops(&mut self, link: usize, at: usize, side: Side) {
+    /// The adversary refuses to read a substream, and keeps its own half open.
+    fn stop_reading(&mut self, link: usize, at: usize, side: Side) {
         let half = &mut self.net.links[link].pipes[at].halves[side];
         half.is_over = true;
         half.drop_all();
@@ -116,21 +110,21 @@ impl Adversary<'_> {
     /// Opens a stream several times, and ends it at once or as soon as it is agreed.
     pub(super) fn churn(&mut self, link: usize, side: Side, trick: Trick) {
         for number in 0..4 {
-            let at = self.rogue_open(link, side, self.stream_id(0), Purpose::Stream);
+            let at = self.open(link, side, self.stream_id(0), Purpose::Stream);
             if number % 2 == 0 {
                 match trick {
-                    Trick::Churn => self.rogue_ends(link, at, side),
+                    Trick::Churn => self.finish(link, at, side),
                     _ => self.net.reset(self.run, link, at, side),
                 }
             }
         }
-        self.net.deed(self.run, link);
+        self.net.count_trick(self.run, link);
     }
 
-    /// Reads what the peer has written, and answers in the rogue's way.
-    pub(in crate::world) fn rogue_reads(&mut self, link: usize, at: usize, side: Side) {
+    /// Reads what the peer has written, and answers in the adversary's way.
+    pub(in crate::world) fn read(&mut self, link: usize, at: usize, side: Side) {
         let now = self.run.now;
-        if self.net.links[link].ends[side].standing != Standing::Open {
+        if self.net.links[link].ends[side].state != EndState::Open {
             return;
         }
         let Some(trick) = self.net.trick(link) else {
@@ -143,17 +137,17 @@ impl Adversary<'_> {
             return;
         }
         if trick == Trick::Deaf && self.is_named(link, at) {
-            return self.net.deed(self.run, link);
+            return self.net.count_trick(self.run, link);
         }
         let mut bytes = BytesMut::new();
         while let Some(piece) = self.net.links[link].pipes[at].halves[side].take(now) {
             bytes.extend_from_slice(&piece);
         }
         if !self.is_named(link, at) && !bytes.is_empty() {
-            self.rogue_names(link, at, side, &mut bytes, trick);
+            self.read_name(link, at, side, &mut bytes, trick);
         }
         if trick == Trick::Reflect && self.is_stream(link, at) && !bytes.is_empty() {
-            self.net.deed(self.run, link);
+            self.net.count_trick(self.run, link);
             self.net.put(self.run, link, at, side, bytes.freeze());
         }
         let Some(pipe) = self.net.links[link].pipes.get_mut(at) else {
@@ -175,7 +169,7 @@ impl Adversary<'_> {
     }
 
     fn is_named(&self, link: usize, at: usize) -> bool {
-        self.net.links[link].rogue.as_ref().is_some_and(|rogue| rogue.named.contains(&at))
+        self.net.links[link].script.as_ref().is_some_and(|script| script.named.contains(&at))
     }
 
     /// Returns whether the peer has opened a substream for a named stream.

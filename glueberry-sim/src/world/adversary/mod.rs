@@ -7,8 +7,8 @@ mod connections;
 mod frames;
 mod handshake;
 mod names;
+mod payload;
 mod records;
-mod speech;
 mod substreams;
 
 use glueberry_proto::{Profile, ProtocolId};
@@ -16,7 +16,7 @@ use glueberry_proto::{Profile, ProtocolId};
 use super::hosts::Hosts;
 use super::network::Network;
 use crate::host::Flow;
-use crate::link::Standing;
+use crate::link::EndState;
 use crate::plan::Wires;
 use crate::run::Run;
 use crate::script::{Offence, Purpose, Script};
@@ -25,21 +25,21 @@ use crate::wake::{Side, Wake};
 use crate::world::World;
 
 impl World {
-    pub(in crate::world) fn rogue_arrives(&mut self, link: usize, side: Side) {
+    pub(in crate::world) fn adversary_arrives(&mut self, link: usize, side: Side) {
         let [by, victim] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
-        if self.net.links[link].rogue.is_none() {
+        if self.net.links[link].script.is_none() {
             // Somebody has dialled it.
-            let trick = self.adversary().mood(by, victim);
+            let trick = self.adversary().planned_trick(by, victim);
             let trick = trick.unwrap_or_else(|| self.net.links[link].rng.pick(PASSIVE));
-            self.adversary().be_rogue(link, victim, trick, false);
+            self.adversary().run_script(link, victim, trick, false);
         }
-        self.net.links[link].ends[side].standing = Standing::Open;
-        let Some(rogue) = &self.net.links[link].rogue else {
+        self.net.links[link].ends[side].state = EndState::Open;
+        let Some(script) = &self.net.links[link].script else {
             return;
         };
-        let (trick, hello) = (rogue.trick, ProtocolId::Handshake(rogue.profile));
+        let (trick, send_hello) = (script.trick, ProtocolId::Handshake(script.profile));
         if side == 0 && shakes_hands(trick) {
-            self.adversary().rogue_open(link, side, hello, Purpose::Handshake);
+            self.adversary().open(link, side, send_hello, Purpose::Handshake);
         }
         if is_talked_to(trick) {
             let (to, left, size, is_parked) = (by, 2, 400, false);
@@ -47,11 +47,11 @@ impl World {
                 Flow { to, stream: 0, count: 10, burst: 2, left, size, every: 100_000, is_parked };
             self.apps().begin_flow(victim, flow);
         }
-        self.adversary().rogue_connected(link, side, trick);
+        self.adversary().connected(link, side, trick);
         let soon = self.run.now + 10 * self.run.plan.net.delay + 100_000;
-        self.run.push(soon, Wake::Rogue(link, side, SOON));
-        self.run.push(self.run.now + AFTER_HANDSHAKE, Wake::Rogue(link, side, ESTABLISHED));
-        self.run.push(self.run.now + ENOUGH, Wake::Rogue(link, side, OVER));
+        self.run.push(soon, Wake::Script(link, side, SOON));
+        self.run.push(self.run.now + AFTER_HANDSHAKE, Wake::Script(link, side, ESTABLISHED));
+        self.run.push(self.run.now + ENOUGH, Wake::Script(link, side, OVER));
     }
 }
 
@@ -64,11 +64,11 @@ pub(crate) struct Adversary<'a> {
 }
 
 impl Adversary<'_> {
-    /// The end of a connection belongs to a rogue from now on.
-    fn be_rogue(&mut self, link: usize, victim: usize, trick: Trick, is_second: bool) {
+    /// The end of a connection belongs to an adversary from now on.
+    fn run_script(&mut self, link: usize, victim: usize, trick: Trick, is_second: bool) {
         let profile = self.profile_for(victim, trick);
         let spoils_handshake = self.net.links[link].rng.chance(400);
-        self.net.links[link].rogue = Some(Script {
+        self.net.links[link].script = Some(Script {
             trick,
             profile,
             opened: Vec::new(),
@@ -92,54 +92,54 @@ impl Adversary<'_> {
     }
 
     /// The next act: at once, after the handshake, some more of it, at the end.
-    pub(in crate::world) fn rogue_goes_on(&mut self, link: usize, side: Side, act: u64) {
-        let Some(rogue) = &self.net.links[link].rogue else {
+    pub(in crate::world) fn act(&mut self, link: usize, side: Side, act: u64) {
+        let Some(script) = &self.net.links[link].script else {
             return;
         };
-        let (trick, is_second) = (rogue.trick, rogue.is_second);
-        if self.net.links[link].ends[side].standing != Standing::Open {
+        let (trick, is_second) = (script.trick, script.is_second);
+        if self.net.links[link].ends[side].state != EndState::Open {
             return;
         }
         match act {
-            OVER => self.rogue_leaves(link, side),
+            OVER => self.leave(link, side),
             SOON => {
-                self.rogue_begins(link, side, trick);
-                self.rogue_drops(link, side, trick);
+                self.during_handshake(link, side, trick);
+                self.after_connecting(link, side, trick);
             }
             ESTABLISHED if is_second => {}
-            ESTABLISHED => self.rogue_is_settled(link, side, trick),
-            round => self.rogue_round(link, side, trick, round - ROUNDS),
+            ESTABLISHED => self.after_handshake(link, side, trick),
+            round => self.round(link, side, trick, round - ROUNDS),
         }
     }
 
     /// While the handshake is held.
-    fn rogue_begins(&mut self, link: usize, side: Side, trick: Trick) {
-        let (stream, profile) = (self.stream_id(0), self.rogue_profile(link));
+    fn during_handshake(&mut self, link: usize, side: Side, trick: Trick) {
+        let (stream, profile) = (self.stream_id(0), self.profile(link));
         match trick {
             Trick::ManySubstreams => {
                 for _ in 0..70 {
-                    self.rogue_open(link, side, stream.clone(), Purpose::Junk);
+                    self.open(link, side, stream.clone(), Purpose::Junk);
                 }
-                self.net.deed(self.run, link);
+                self.net.count_trick(self.run, link);
             }
             Trick::Early | Trick::Hasty | Trick::NoHandshake => {
-                self.rogue_open(link, side, stream, Purpose::Stream);
+                self.open(link, side, stream, Purpose::Stream);
             }
             Trick::TwoProtocols => {
                 let other = match profile {
                     Profile::V1 => Profile::V1Go,
                     _ => Profile::V1,
                 };
-                self.rogue_open(link, side, ProtocolId::Handshake(other), Purpose::Junk);
-                self.net.deed(self.run, link);
+                self.open(link, side, ProtocolId::Handshake(other), Purpose::Junk);
+                self.net.count_trick(self.run, link);
             }
             Trick::SecondHandshake => {
-                self.rogue_open(link, side, ProtocolId::Handshake(profile), Purpose::Junk);
-                self.net.deed(self.run, link);
+                self.open(link, side, ProtocolId::Handshake(profile), Purpose::Junk);
+                self.net.count_trick(self.run, link);
             }
             Trick::FutureProtocol => {
-                self.rogue_open(link, side, ProtocolId::HandshakeV2, Purpose::Junk);
-                self.net.deed(self.run, link);
+                self.open(link, side, ProtocolId::HandshakeV2, Purpose::Junk);
+                self.net.count_trick(self.run, link);
             }
             Trick::UnknownStreams
             | Trick::LongStreamName
@@ -148,42 +148,42 @@ impl Adversary<'_> {
             | Trick::BinaryName
             | Trick::HalfName => self.name_badly(link, side, trick),
             Trick::NameBomb | Trick::CreepingNames | Trick::ProbeFlood => {
-                self.rogue_again(link, side, trick, rounds(trick));
+                self.again(link, side, trick, rounds(trick));
             }
             _ => {}
         }
     }
 
     /// Once the handshake is over, unless the peer takes its time.
-    fn rogue_is_settled(&mut self, link: usize, side: Side, trick: Trick) {
-        let profile = self.rogue_profile(link);
+    fn after_handshake(&mut self, link: usize, side: Side, trick: Trick) {
+        let profile = self.profile(link);
         match trick {
             Trick::LateHandshake => {
-                self.rogue_open(link, side, ProtocolId::Handshake(profile), Purpose::Junk);
-                self.net.deed(self.run, link);
+                self.open(link, side, ProtocolId::Handshake(profile), Purpose::Junk);
+                self.net.count_trick(self.run, link);
             }
-            Trick::TalksOn => self.talk_on(link, side),
-            Trick::Quiet => self.net.deed(self.run, link),
+            Trick::TalksOn => self.keep_talking_in_handshake(link, side),
+            Trick::Quiet => self.net.count_trick(self.run, link),
             Trick::Churn | Trick::AbortedSubstreams => {
-                self.rogue_again(link, side, trick, rounds(trick));
+                self.again(link, side, trick, rounds(trick));
             }
             Trick::MuteProbes | Trick::FalseProbes => self.connect_beside(link, side, trick),
             Trick::Rejoiner => {
-                self.net.deed(self.run, link);
-                self.rogue_leaves(link, side);
+                self.net.count_trick(self.run, link);
+                self.leave(link, side);
             }
-            _ if speech::is_on_stream(trick) && !self.spoils_handshake(link, trick) => {
-                self.rogue_open(link, side, self.stream_id(0), Purpose::Stream);
+            _ if payload::is_on_stream(trick) && !self.spoils_handshake(link, trick) => {
+                self.open(link, side, self.stream_id(0), Purpose::Stream);
             }
             _ => {}
         }
         if trick == Trick::ReplayElsewhere {
-            self.rogue_open(link, side, self.stream_id(1), Purpose::OtherStream);
+            self.open(link, side, self.stream_id(1), Purpose::OtherStream);
         }
     }
 
     /// A trick that is done bit by bit goes on, so many times more.
-    fn rogue_round(&mut self, link: usize, side: Side, trick: Trick, left: u64) {
+    fn round(&mut self, link: usize, side: Side, trick: Trick, left: u64) {
         let done = rounds(trick).saturating_sub(left);
         match trick {
             Trick::NameBomb => self.bomb_names(link, side, done),
@@ -191,31 +191,31 @@ impl Adversary<'_> {
             Trick::CreepingFrame => self.creep(link, side),
             Trick::ProbeFlood => {
                 for _ in 0..10 {
-                    self.rogue_open(link, side, ProtocolId::Probe, Purpose::Junk);
+                    self.open(link, side, ProtocolId::Probe, Purpose::Junk);
                 }
-                self.net.deed(self.run, link);
+                self.net.count_trick(self.run, link);
             }
             Trick::Churn | Trick::AbortedSubstreams => self.churn(link, side, trick),
             _ => return,
         }
         if left > 1 && !self.run.is_calm {
-            self.rogue_again(link, side, trick, left - 1);
+            self.again(link, side, trick, left - 1);
         }
     }
 
     /// Has another round come, of so many.
-    fn rogue_again(&mut self, link: usize, side: Side, trick: Trick, left: u64) {
+    fn again(&mut self, link: usize, side: Side, trick: Trick, left: u64) {
         let pause = match trick {
             Trick::CreepingNames | Trick::CreepingFrame => 1_000_000,
             _ => 200_000,
         };
-        self.run.push(self.run.now + pause, Wake::Rogue(link, side, ROUNDS + left));
+        self.run.push(self.run.now + pause, Wake::Script(link, side, ROUNDS + left));
     }
 
     /// The protocol is broken for all to see.
     pub(super) fn offend(&mut self, link: usize, offence: Offence) {
-        if let Some(rogue) = &mut self.net.links[link].rogue {
-            rogue.offence = Some(offence);
+        if let Some(script) = &mut self.net.links[link].script {
+            script.offence = Some(offence);
         }
     }
 
@@ -223,25 +223,26 @@ impl Adversary<'_> {
         Profile::V1.stream_id(self.run.streams[stream].clone())
     }
 
-    fn rogue_profile(&self, link: usize) -> Profile {
-        self.net.links[link].rogue.as_ref().map_or(Profile::V1, |rogue| rogue.profile)
+    fn profile(&self, link: usize) -> Profile {
+        self.net.links[link].script.as_ref().map_or(Profile::V1, |script| script.profile)
     }
 
-    /// Returns the substream that the rogue has opened for the handshake.
-    fn rogue_handshake(&self, link: usize) -> Option<usize> {
-        let rogue = self.net.links[link].rogue.as_ref()?;
-        let own = rogue.opened.iter().find(|(_, purpose)| *purpose == Purpose::Handshake);
-        own.map(|(pipe, _)| *pipe).filter(|pipe| rogue.named.contains(pipe))
+    /// Returns the substream that the adversary has opened for the handshake.
+    fn handshake_pipe(&self, link: usize) -> Option<usize> {
+        let script = self.net.links[link].script.as_ref()?;
+        let own = script.opened.iter().find(|(_, purpose)| *purpose == Purpose::Handshake);
+        own.map(|(pipe, _)| *pipe).filter(|pipe| script.named.contains(pipe))
     }
 
     /// Returns whether it is the handshake substream on which this trick is done.
     fn spoils_handshake(&self, link: usize, trick: Trick) -> bool {
         let is_either = frames::can_be_in_handshake(trick) || trick == Trick::TwoProtocols;
-        is_either && self.net.links[link].rogue.as_ref().is_some_and(|rogue| rogue.spoils_handshake)
+        is_either
+            && self.net.links[link].script.as_ref().is_some_and(|script| script.spoils_handshake)
     }
 }
 
-/// Returns whether a rogue that dials opens a handshake.
+/// Returns whether an adversary that dials opens a handshake.
 const fn shakes_hands(trick: Trick) -> bool {
     !matches!(
         trick,
@@ -253,7 +254,7 @@ const fn shakes_hands(trick: Trick) -> bool {
     )
 }
 
-/// Returns whether the peer has something to say to a rogue, or the trick would be none.
+/// Returns whether the peer has something to say to an adversary, or the trick would be none.
 const fn is_talked_to(trick: Trick) -> bool {
     matches!(
         trick,
@@ -284,5 +285,5 @@ const ROUNDS: u64 = 10;
 
 /// Microseconds after which the handshake is over with all but the slowest applications.
 const AFTER_HANDSHAKE: u64 = 8_000_000;
-/// Microseconds after which a rogue hangs up.
+/// Microseconds after which an adversary hangs up.
 const ENOUGH: u64 = 40_000_000;

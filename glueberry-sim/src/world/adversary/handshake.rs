@@ -3,60 +3,60 @@
 use bytes::BufMut;
 use glueberry_proto::Profile;
 
-use super::speech::{By, Ending, HANDSHAKE_LIMIT, Speech};
+use super::payload::{CloseMode, HANDSHAKE_LIMIT, OffenceAt, Payload};
 
 use crate::trick::Trick;
-use crate::world::app::{HELLO, READY};
+use crate::world::handshake::{HELLO, READY};
 
-/// Returns what a rogue says on the handshake substream.
-pub(super) fn speech(trick: Trick, profile: Profile) -> Speech {
-    let mut speech = Speech::default();
-    let out = &mut speech.bytes;
+/// Returns what an adversary says on the handshake substream.
+pub(super) fn payload(trick: Trick, profile: Profile) -> Payload {
+    let mut payload = Payload::default();
+    let out = &mut payload.bytes;
     match trick {
         Trick::Garbage => {
-            speech.offends = Some(By::Bytes);
+            payload.offence = Some(OffenceAt::Bytes);
             out.put_bytes(0xff, 64);
         }
         Trick::HugeHandshake => {
-            speech.offends = Some(By::Bytes);
+            payload.offence = Some(OffenceAt::Bytes);
             profile.framing().emit_header(60 << 20, out);
             out.put_bytes(7, 3 << 20);
         }
         Trick::LongHandshake => {
-            speech.offends = Some(By::Bytes);
+            payload.offence = Some(OffenceAt::Bytes);
             profile.framing().emit_header(HANDSHAKE_LIMIT + 1, out);
             out.put_bytes(7, HANDSHAKE_LIMIT - 10);
         }
         Trick::HalfHandshake | Trick::BrokenHandshake => {
             let is_clean = trick == Trick::HalfHandshake;
-            speech.offends = is_clean.then_some(By::End);
-            speech.ending = if is_clean { Ending::Finish } else { Ending::Reset };
-            speech.frame(profile, &[HELLO; 24]);
-            profile.framing().emit_header(100, &mut speech.bytes);
-            speech.bytes.put_bytes(READY, 50);
+            payload.offence = is_clean.then_some(OffenceAt::End);
+            payload.close = if is_clean { CloseMode::Finish } else { CloseMode::Reset };
+            payload.frame(profile, &[HELLO; 24]);
+            profile.framing().emit_header(100, &mut payload.bytes);
+            payload.bytes.put_bytes(READY, 50);
         }
-        Trick::EmptyHandshake => speech.ending = Ending::Finish,
+        Trick::EmptyHandshake => payload.close = CloseMode::Finish,
         Trick::Silent | Trick::Early => {}
         Trick::Chatter => {
             for word in 0..600_u16 {
                 let text = [b'x'; 100];
-                speech.frame(profile, &text[..text.len() - usize::from(word % 90)]);
+                payload.frame(profile, &text[..text.len() - usize::from(word % 90)]);
             }
         }
         Trick::EmptyWords => {
             for _ in 0..3000 {
-                speech.frame(profile, &[]);
+                payload.frame(profile, &[]);
             }
-            greet(&mut speech, profile);
+            continue_handshake(&mut payload, profile);
         }
-        Trick::Slow | Trick::Unready => speech.frame(profile, &[HELLO; 24]),
+        Trick::Slow | Trick::Unready => payload.frame(profile, &[HELLO; 24]),
         Trick::HalfCloser => {
-            greet(&mut speech, profile);
-            speech.ending = Ending::Finish;
+            continue_handshake(&mut payload, profile);
+            payload.close = CloseMode::Finish;
         }
-        _ => greet(&mut speech, profile),
+        _ => continue_handshake(&mut payload, profile),
     }
-    speech
+    payload
 }
 
 /// Returns whether a trick is done as soon as that is said.
@@ -80,7 +80,7 @@ pub(super) const fn is_about(trick: Trick) -> bool {
 }
 
 /// Says what an honest peer would.
-fn greet(speech: &mut Speech, profile: Profile) {
-    speech.frame(profile, &[HELLO; 24]);
-    speech.frame(profile, &[READY; 24]);
+fn continue_handshake(payload: &mut Payload, profile: Profile) {
+    payload.frame(profile, &[HELLO; 24]);
+    payload.frame(profile, &[READY; 24]);
 }

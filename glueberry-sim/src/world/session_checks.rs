@@ -8,7 +8,7 @@ use glueberry_proto::{
 
 use super::session::Sessions;
 use crate::check::Invariant;
-use crate::link::Standing;
+use crate::link::EndState;
 use crate::rng::u64_of;
 use crate::situation::BACKPRESSURE;
 use crate::wake::{Side, Touch};
@@ -20,11 +20,11 @@ impl Sessions<'_> {
         let (Some(session), Some(id)) = (end.session.as_ref(), end.id) else {
             return;
         };
-        // Words on their way may still tell otherwise.
-        let is_unheard = !end.mail.is_empty()
-            || !self.hosts[host].mail.is_empty()
+        // Messages on their way may still say otherwise.
+        let is_pending = !end.inbox.is_empty()
+            || !self.hosts[host].inbox.is_empty()
             || self.run.touched.contains(&Touch::Node(host));
-        if !session.is_established() || is_unheard {
+        if !session.is_established() || is_pending {
             return;
         }
         let Some(node) = &self.hosts[host].node else {
@@ -34,11 +34,11 @@ impl Sessions<'_> {
         let (speaks, state) = (node.session_of(peer), node.state(peer));
         let holds = speaks == Some(id) && state == ConnectionState::Established;
         self.run.checks.hold(Invariant::OneSession, (self.run.now, host), holds, || {
-            (format!("{id} is Established"), format!("{speaks:?} speaks for the peer, {state}"))
+            (format!("{id} is Established"), format!("{speaks:?} is current for the peer, {state}"))
         });
     }
 
-    /// Who is not a rogue, on a connection that nothing has happened to, loses nothing.
+    /// Who is not an adversary, on a connection that nothing has happened to, loses nothing.
     pub(super) fn check_untouched(&mut self, link: usize, side: Side, fact: &dyn Fn() -> String) {
         let host = self.net.links[link].ends[side].host;
         let is_touched = self.net.links[link].is_touched;
@@ -59,7 +59,7 @@ impl Sessions<'_> {
         self.run.checks.hold(
             Invariant::Blame,
             (self.run.now, host),
-            self.run.is_rogue(other),
+            self.run.is_adversary(other),
             || (format!("{other} seals as it should"), format!("on {stream}: {error}")),
         );
     }
@@ -69,11 +69,11 @@ impl Sessions<'_> {
         let other = self.net.links[link].ends[1 - side].host;
         let is_blamed = matches!(reason, CloseReason::Misbehaved(_));
         let is_bug = matches!(reason, CloseReason::Internal(_));
-        let holds = !is_bug && (!is_blamed || self.run.is_rogue(other));
+        let holds = !is_bug && (!is_blamed || self.run.is_adversary(other));
         self.run.checks.hold(Invariant::Blame, (self.run.now, host), holds, || {
             (format!("{other} keeps to the protocol"), format!("the session ended: {reason:?}"))
         });
-        self.rogue_blamed(link, side, reason);
+        self.check_blame(link, side, reason);
     }
 
     /// What a session holds of what it was handed.
@@ -83,9 +83,9 @@ impl Sessions<'_> {
         let (host, held) = (end.host, if is_closed { 0 } else { end.held });
         let pipes = u64_of(self.net.links[link].pipes.len());
         let chunk = u64_of(READ_CHUNK);
-        let said = u64_of(DEFAULTS.max_handshake_size) + 100;
-        let mut most = 4 * said + pipes * (chunk + 200);
-        if end.talk.is_finalized {
+        let handshakes_sent = u64_of(DEFAULTS.max_handshake_size) + 100;
+        let mut most = 4 * handshakes_sent + pipes * (chunk + 200);
+        if end.progress.is_finalized {
             let limits = &self.run.plan.limits;
             let message = u64_of(limits.max_message_size) + 100;
             let per_stream = u64_of(limits.receive_queue_bytes) + 2 * (message + chunk);
@@ -120,8 +120,8 @@ impl Sessions<'_> {
         let is_established = end.session.as_ref().is_some_and(|session| session.is_established());
         let queued = end.session.as_ref().map(|session| session.queued(&self.run.streams[stream]));
         let holds = match sent {
-            Ok(()) => end.talk.is_finalized && is_established,
-            Err(SendError::NotEstablished) => !end.talk.is_finalized,
+            Ok(()) => end.progress.is_finalized && is_established,
+            Err(SendError::NotEstablished) => !end.progress.is_finalized,
             Err(SendError::Closed) => !is_established,
             Err(SendError::Backpressure) => is_established,
             Err(_) => false,
@@ -142,15 +142,15 @@ impl Sessions<'_> {
         }
     }
 
-    /// A session has taken what a rogue has sent: an offence in it must have ended the session.
+    /// A session has taken what an adversary has sent: an offence in it must have ended the session.
     pub(super) fn check_offence(&mut self, link: usize, at: usize, side: Side) {
-        let Some(rogue) = &self.net.links[link].rogue else {
+        let Some(script) = &self.net.links[link].script else {
             return;
         };
-        let Some(offence) = rogue.offence.filter(|offence| offence.pipe == at) else {
+        let Some(offence) = script.offence.filter(|offence| offence.pipe == at) else {
             return;
         };
-        let trick = rogue.trick;
+        let trick = script.trick;
         let pipe = &self.net.links[link].pipes[at];
         let half = &pipe.halves[side];
         let Some(buffer) = &pipe.buffers[side] else {
@@ -170,26 +170,26 @@ impl Sessions<'_> {
         let Some(session) = end.session.as_ref() else {
             return;
         };
-        if !is_taken || is_paused || is_given_up || end.standing != Standing::Open {
+        if !is_taken || is_paused || is_given_up || end.state != EndState::Open {
             return;
         }
-        if offence.in_handshake && end.talk.is_finalized {
+        if offence.in_handshake && end.progress.is_finalized {
             return;
         }
         let (host, is_closed) = (end.host, session.is_closed());
-        self.run.checks.hold(Invariant::RogueBlamed, (self.run.now, host), is_closed, || {
+        self.run.checks.hold(Invariant::AdversaryBlamed, (self.run.now, host), is_closed, || {
             (format!("the peer has done this: {}", trick.name()), "its session goes on".into())
         });
     }
 
-    /// A session with a rogue has ended: not by a bug of ours, and blaming him for what he has done
+    /// A session with an adversary has ended: not by a bug of ours, and blaming him for what he has done
     /// and for nothing else.
-    pub(super) fn rogue_blamed(&mut self, link: usize, side: Side, reason: &CloseReason) {
+    pub(super) fn check_blame(&mut self, link: usize, side: Side, reason: &CloseReason) {
         let host = self.net.links[link].ends[side].host;
-        let Some(rogue) = &self.net.links[link].rogue else {
+        let Some(script) = &self.net.links[link].script else {
             return;
         };
-        let trick = rogue.trick;
+        let trick = script.trick;
         let holds = match reason {
             CloseReason::Misbehaved(how) => trick.is_blamed_for(how),
             _ => true,

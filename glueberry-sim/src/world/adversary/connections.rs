@@ -4,48 +4,50 @@ use glueberry_proto::{ConnectionState, Origin};
 
 use super::Adversary;
 use super::{AFTER_HANDSHAKE, ENOUGH};
-use crate::link::Standing;
+use crate::link::EndState;
 use crate::trick::Trick;
 use crate::wake::{Side, Wake};
 use crate::world::World;
 
 impl World {
-    /// A rogue begins a trick on somebody.
+    /// An adversary begins a trick on somebody.
     pub(in crate::world) fn begin_trick(&mut self, by: usize, to: usize, trick: Trick) {
-        if !self.hosts.is_up(&self.run, to) || self.run.is_rogue(to) || by == to {
+        if !self.hosts.is_up(&self.run, to) || self.run.is_adversary(to) || by == to {
             return;
         }
         if !trick.is_possible(self.adversary().profile_for(to, trick)) {
             return;
         }
         match trick {
-            _ if trick.is_done_to_dialler() => self.lure(by, to, trick),
-            _ if trick.is_passive() && self.hosts[by].rng.chance(400) => self.lure(by, to, trick),
+            _ if trick.is_done_to_dialler() => self.wait_for_dial(by, to, trick),
+            _ if trick.is_passive() && self.hosts[by].rng.chance(400) => {
+                self.wait_for_dial(by, to, trick)
+            }
             Trick::Duplicates | Trick::IdleDuplicates => {
                 for _ in 0..self.hosts[by].rng.range(2, 8) {
-                    self.adversary().rogue_dials(by, to, trick, false);
+                    self.adversary().dial(by, to, trick, false);
                 }
             }
             Trick::BanEvader => {
                 self.ban(to, by, None);
-                self.ruse(by, to, trick, REDIALS);
+                self.repeat_trick(by, to, trick, REDIALS);
             }
-            Trick::Redialler => self.ruse(by, to, trick, REDIALS),
-            Trick::Rejoiner => self.ruse(by, to, trick, REJOINS),
-            _ => self.adversary().rogue_dials(by, to, trick, false),
+            Trick::Redialler => self.repeat_trick(by, to, trick, REDIALS),
+            Trick::Rejoiner => self.repeat_trick(by, to, trick, REJOINS),
+            _ => self.adversary().dial(by, to, trick, false),
         }
     }
 
-    /// Brings somebody to dial the rogue, which then does its trick to him.
-    fn lure(&mut self, by: usize, to: usize, trick: Trick) {
-        self.hosts[by].mood = Some((to, trick, self.run.now + ENOUGH));
-        self.apps().learn(to, by);
+    /// Brings somebody to dial the adversary, which then does its trick to him.
+    fn wait_for_dial(&mut self, by: usize, to: usize, trick: Trick) {
+        self.hosts[by].planned_trick = Some((to, trick, self.run.now + ENOUGH));
+        self.apps().add_peer(to, by);
         self.apps().connect(to, by);
-        self.run.push(self.run.now + ENOUGH, Wake::Ruse(by, to, trick, 0));
+        self.run.push(self.run.now + ENOUGH, Wake::TrickAgain(by, to, trick, 0));
     }
 
     /// A trick of several connections goes on, and ends when none is left.
-    pub(in crate::world) fn ruse(&mut self, by: usize, to: usize, trick: Trick, left: u64) {
+    pub(in crate::world) fn repeat_trick(&mut self, by: usize, to: usize, trick: Trick, left: u64) {
         match (trick, left) {
             (Trick::HeldBack, 1) => return self.apps().cancel_reconnection(to, by),
             (Trick::BanEvader, 0) if self.hosts[to].banned[by].is_some() => {
@@ -56,67 +58,67 @@ impl World {
                 // Whoever was lured has had enough of it.
                 if !self.hosts[to].is_stopping {
                     self.apps().cancel_reconnection(to, by);
-                    self.apps().part(to, by);
+                    self.apps().disconnect(to, by);
                 }
                 return;
             }
             _ => {}
         }
         if self.hosts.is_up(&self.run, to) && !self.run.is_calm {
-            self.adversary().rogue_dials(by, to, trick, false);
+            self.adversary().dial(by, to, trick, false);
         }
         let pause = if trick == Trick::Rejoiner { AFTER_HANDSHAKE + 1_000_000 } else { 300_000 };
-        self.run.push(self.run.now + pause, Wake::Ruse(by, to, trick, left - 1));
+        self.run.push(self.run.now + pause, Wake::TrickAgain(by, to, trick, left - 1));
     }
 }
 
 impl Adversary<'_> {
-    /// Returns what a rogue has in mind for who dials it.
-    pub(super) fn mood(&self, by: usize, who: usize) -> Option<Trick> {
-        let (whom, trick, until) = self.hosts[by].mood?;
+    /// Returns what an adversary has in mind for who dials it.
+    pub(super) fn planned_trick(&self, by: usize, who: usize) -> Option<Trick> {
+        let (whom, trick, until) = self.hosts[by].planned_trick?;
         (whom == who && until > self.run.now).then_some(trick)
     }
 
-    fn rogue_dials(&mut self, by: usize, to: usize, trick: Trick, is_second: bool) {
+    fn dial(&mut self, by: usize, to: usize, trick: Trick, is_second: bool) {
         let link = self.net.connect_hosts(self.run, self.hosts, (by, to), Origin::Accepted);
-        self.be_rogue(link, to, trick, is_second);
+        self.run_script(link, to, trick, is_second);
     }
 
-    /// A connection of a rogue has come about.
-    pub(super) fn rogue_connected(&mut self, link: usize, side: Side, trick: Trick) {
+    /// A connection of an adversary has come about.
+    pub(super) fn connected(&mut self, link: usize, side: Side, trick: Trick) {
         let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
         match trick {
             Trick::PendingDial | Trick::HeldBack if side == 1 => {
-                self.rogue_dials(by, to, trick, true);
+                self.dial(by, to, trick, true);
             }
             Trick::BanEvader if !self.hosts.ban_holds(self.run, to, by) => {}
             Trick::Duplicates | Trick::IdleDuplicates | Trick::BanEvader => {
-                self.net.deed(self.run, link)
+                self.net.count_trick(self.run, link)
             }
             _ => {}
         }
     }
 
-    /// Soon after a connection has come about, the rogue gives it up.
-    pub(super) fn rogue_drops(&mut self, link: usize, side: Side, trick: Trick) {
+    /// Soon after a connection has come about, the adversary gives it up.
+    pub(super) fn after_connecting(&mut self, link: usize, side: Side, trick: Trick) {
         match trick {
             Trick::Hangup | Trick::Redialler => {
-                self.net.deed(self.run, link);
-                self.rogue_leaves(link, side);
+                self.net.count_trick(self.run, link);
+                self.leave(link, side);
             }
             Trick::PendingDial if side == 1 && self.is_held_back(link, side) => {
-                self.net.deed(self.run, link)
+                self.net.count_trick(self.run, link)
             }
             Trick::HeldBack if side == 1 => self.drop_held_back(link, side),
             _ => {}
         }
     }
 
-    /// Returns whether the session of who has dialled the rogue waits for the rogue's own dial.
+    /// Returns whether the session of who has dialled the adversary waits for the adversary's own dial.
     fn is_held_back(&self, link: usize, side: Side) -> bool {
         let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
         let is_agreed =
-            self.net.links[link].rogue.as_ref().is_some_and(|one| !one.named.is_empty());
+            self.net.links[link].script.as_ref().is_some_and(|one| !one.named.is_empty());
         let is_kept = self.hosts[by].key < self.hosts[to].key;
         let is_waiting = self.hosts.state(to, by) == ConnectionState::Connecting;
         is_agreed && is_kept && is_waiting && self.net.links_between(by, to).len() > 1
@@ -126,35 +128,35 @@ impl Adversary<'_> {
     fn drop_held_back(&mut self, link: usize, side: Side) {
         let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
         if self.is_held_back(link, side) {
-            self.net.deed(self.run, link);
+            self.net.count_trick(self.run, link);
         }
         for other in self.net.links_between(by, to) {
             let ends = &self.net.links[other].ends;
             let side = usize::from(ends[1].host == by);
-            if ends[side].standing == Standing::Open {
-                self.rogue_leaves(other, side);
+            if ends[side].state == EndState::Open {
+                self.leave(other, side);
             }
         }
         let heard = self.run.now + 2 * self.run.plan.longest_delay() + 10_000;
         if self.net.links[link].rng.chance(700) {
-            self.run.push(heard, Wake::Ruse(by, to, Trick::HeldBack, 1));
+            self.run.push(heard, Wake::TrickAgain(by, to, Trick::HeldBack, 1));
         }
     }
 
     /// Connects once more beside a session, which is probed then.
     pub(super) fn connect_beside(&mut self, link: usize, side: Side, trick: Trick) {
         let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
-        self.rogue_dials(by, to, trick, true);
+        self.dial(by, to, trick, true);
     }
 
-    /// The rogue closes a connection, and hears nothing more of it.
-    pub(super) fn rogue_leaves(&mut self, link: usize, side: Side) {
-        self.net.links[link].ends[side].standing = Standing::Gone;
+    /// The adversary closes a connection, and hears nothing more of it.
+    pub(super) fn leave(&mut self, link: usize, side: Side) {
+        self.net.links[link].ends[side].state = EndState::Gone;
         self.net.hang_up(self.run, link, side, 0);
     }
 }
 
-/// How often a rogue dials again.
+/// How often an adversary dials again.
 const REDIALS: u64 = 12;
-/// How often a rogue comes back to a session.
+/// How often an adversary comes back to a session.
 const REJOINS: u64 = 4;

@@ -3,7 +3,7 @@
 use glueberry_proto::crypto::{Aead, Identity, SharedKey, default_aead};
 
 use super::Adversary;
-use super::speech::{By, Speech};
+use super::payload::{OffenceAt, Payload};
 use crate::cipher::FastAead;
 use crate::trick::Trick;
 use crate::wake::Side;
@@ -27,57 +27,57 @@ pub(super) const fn is_about(trick: Trick) -> bool {
 }
 
 impl Adversary<'_> {
-    /// Returns the records that a rogue sends on a named stream.
-    pub(super) fn records(&mut self, link: usize, side: Side, trick: Trick) -> Speech {
-        let profile = self.rogue_profile(link);
-        let mut speech = Speech::default();
-        let mut say = |record: &[u8]| speech.frame(profile, record);
+    /// Returns the records that an adversary sends on a named stream.
+    pub(super) fn records(&mut self, link: usize, side: Side, trick: Trick) -> Payload {
+        let profile = self.profile(link);
+        let mut payload = Payload::default();
+        let mut send_handshake = |record: &[u8]| payload.frame(profile, record);
         match trick {
             Trick::BadRecords => {
-                (0..FORGIVEN + 4).for_each(|_| say(&[9; 60]));
-                speech.offends = Some(By::Bytes);
+                (0..FORGIVEN + 4).for_each(|_| send_handshake(&[9; 60]));
+                payload.offence = Some(OffenceAt::Bytes);
             }
             Trick::ForgivenRecords => {
-                (0..FORGIVEN).for_each(|number| say(&[number; 60]));
-                say(&self.good_record(link, side));
+                (0..FORGIVEN).for_each(|number| send_handshake(&[number; 60]));
+                send_handshake(&self.good_record(link, side));
             }
-            Trick::ShortRecord => say(&[]),
-            Trick::TinyRecord => say(&[9; 27]),
+            Trick::ShortRecord => send_handshake(&[]),
+            Trick::TinyRecord => send_handshake(&[9; 27]),
             Trick::FlippedRecord => {
                 let mut record = self.seal(link, side, Key::Right, 1);
                 let at = self.net.links[link].rng.index(record.len());
                 record[at] ^= 1 << self.net.links[link].rng.below(8);
-                say(&record);
+                send_handshake(&record);
             }
-            Trick::ForeignRecord => say(&self.seal(link, side, Key::Foreign, 1)),
-            Trick::ZeroKeyRecord => say(&self.seal(link, side, Key::Zero, 1)),
+            Trick::ForeignRecord => send_handshake(&self.seal(link, side, Key::Foreign, 1)),
+            Trick::ZeroKeyRecord => send_handshake(&self.seal(link, side, Key::Zero, 1)),
             Trick::Replay | Trick::Early => {
                 let record = self.good_record(link, side);
-                (0..3).for_each(|_| say(&record));
+                (0..3).for_each(|_| send_handshake(&record));
             }
             Trick::ReplayElsewhere => {
                 // The same on each stream, as the nonce is.
                 self.expect(link, 1);
-                say(&self.seal(link, side, Key::Right, 1));
+                send_handshake(&self.seal(link, side, Key::Right, 1));
             }
             Trick::NonceTwice => {
                 self.expect(link, 1);
-                say(&self.seal(link, side, Key::Right, 1));
-                say(&self.seal(link, side, Key::Right, 2));
+                send_handshake(&self.seal(link, side, Key::Right, 1));
+                send_handshake(&self.seal(link, side, Key::Right, 2));
             }
-            Trick::Churn => speech.ending = super::speech::Ending::Finish,
-            Trick::AbortedSubstreams => speech.ending = super::speech::Ending::Reset,
-            _ => say(&self.good_record(link, side)),
+            Trick::Churn => payload.close = super::payload::CloseMode::Finish,
+            Trick::AbortedSubstreams => payload.close = super::payload::CloseMode::Reset,
+            _ => send_handshake(&self.good_record(link, side)),
         }
-        speech
+        payload
     }
 
     /// Seals a message as an honest peer would, which may then be delivered.
     pub(super) fn good_record(&mut self, link: usize, side: Side) -> Vec<u8> {
-        let rogue = self.net.links[link].rogue.as_mut();
-        let number = rogue.map_or(0, |rogue| {
-            rogue.sealed += 1;
-            rogue.sealed
+        let script = self.net.links[link].script.as_mut();
+        let number = script.map_or(0, |script| {
+            script.sealed += 1;
+            script.sealed
         });
         let mut nonce = [0; 12];
         nonce[..8].copy_from_slice(&self.net.links[link].rng.next().to_le_bytes());
@@ -86,12 +86,12 @@ impl Adversary<'_> {
 
     /// Takes note of how many messages may be delivered, whatever is sealed.
     fn expect(&mut self, link: usize, most: u64) {
-        if let Some(rogue) = &mut self.net.links[link].rogue {
-            rogue.sealed = most;
+        if let Some(script) = &mut self.net.links[link].script {
+            script.sealed = most;
         }
     }
 
-    /// Seals a message with the nonce that a rogue uses for everything.
+    /// Seals a message with the nonce that an adversary uses for everything.
     fn seal(&self, link: usize, side: Side, key: Key, number: u64) -> Vec<u8> {
         self.seal_with(link, side, key, ([0x5a; 12], number))
     }

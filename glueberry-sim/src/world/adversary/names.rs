@@ -12,7 +12,7 @@ use crate::script::{Offence, Purpose};
 use crate::trick::Trick;
 use crate::wake::{Side, Wake};
 
-/// What a rogue says to a name.
+/// What an adversary says to a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Yes,
@@ -23,7 +23,7 @@ pub(super) enum Answer {
 }
 
 impl Trick {
-    /// Returns what a rogue says to a name that its peer proposes.
+    /// Returns what an adversary says to a name that its peer proposes.
     const fn answer(self, proposal: Option<&ProtocolId>) -> Answer {
         match (self, proposal) {
             (_, None) => Answer::No,
@@ -56,8 +56,8 @@ impl Adversary<'_> {
     pub(super) fn open_as(&mut self, link: usize, side: Side, name: &[u8]) -> usize {
         let at = self.net.links[link].pipes.len();
         self.net.links[link].pipes.push(Pipe::new(side, None, Vec::new()));
-        if let Some(rogue) = &mut self.net.links[link].rogue {
-            rogue.opened.push((at, Purpose::Junk));
+        if let Some(script) = &mut self.net.links[link].script {
+            script.opened.push((at, Purpose::Junk));
         }
         if self.net.links[link].naming == Naming::Preamble {
             self.net.put(self.run, link, at, side, Bytes::copy_from_slice(name));
@@ -73,17 +73,17 @@ impl Adversary<'_> {
             Trick::UnknownStreams => {
                 for name in ["nobody", "knows", "these"] {
                     if let Ok(name) = StreamName::new(name) {
-                        self.rogue_open(link, side, Profile::V1.stream_id(name), Purpose::Stream);
+                        self.open(link, side, Profile::V1.stream_id(name), Purpose::Stream);
                     }
                 }
-                return self.net.deed(self.run, link);
+                return self.net.count_trick(self.run, link);
             }
             Trick::LongStreamName => {
                 let long = "x".repeat(90);
                 for name in [&long, "not allowed", "", "a/b", "handshake/handshake"] {
                     self.open_as(link, side, &prefixed(&format!("/glueberry/stream/{name}/1.0.0")));
                 }
-                return self.net.deed(self.run, link);
+                return self.net.count_trick(self.run, link);
             }
             _ if !says_names => return,
             _ => {}
@@ -96,10 +96,10 @@ impl Adversary<'_> {
         };
         let pipe = self.open_as(link, side, name);
         match trick {
-            Trick::HalfName => self.rogue_ends(link, pipe, side),
+            Trick::HalfName => self.finish(link, pipe, side),
             _ => self.offend(link, Offence { pipe, by_end: false, in_handshake: false }),
         }
-        self.net.deed(self.run, link);
+        self.net.count_trick(self.run, link);
     }
 
     /// Opens a lot of substreams, each by a name of its own.
@@ -108,7 +108,7 @@ impl Adversary<'_> {
             let name = format!("/glueberry/stream/bomb-{round}-{number}/1.0.0");
             self.open_as(link, side, &prefixed(&name));
         }
-        self.net.deed(self.run, link);
+        self.net.count_trick(self.run, link);
     }
 
     /// Writes one more byte of each of a lot of names.
@@ -120,33 +120,33 @@ impl Adversary<'_> {
         if self.net.links[link].naming != Naming::Preamble {
             return;
         }
-        self.net.deed(self.run, link);
+        self.net.count_trick(self.run, link);
         if round == 0 {
             for _ in 0..60 {
                 self.open_as(link, side, &[byte]);
             }
             return;
         }
-        let opened = self.net.links[link].rogue.as_ref().map(|rogue| rogue.opened.clone());
+        let opened = self.net.links[link].script.as_ref().map(|script| script.opened.clone());
         for (at, _) in opened.unwrap_or_default().iter().filter(|(_, what)| *what == Purpose::Junk)
         {
             self.net.put(self.run, link, *at, side, Bytes::copy_from_slice(&[byte]));
         }
     }
 
-    /// Returns what the rogue of a connection says to a name, and counts it if that is the trick.
-    pub(super) fn rogue_answer(&mut self, link: usize, proposal: Option<&ProtocolId>) -> Answer {
+    /// Returns what the adversary of a connection says to a name, and counts it if that is the trick.
+    pub(super) fn answer(&mut self, link: usize, proposal: Option<&ProtocolId>) -> Answer {
         let Some(trick) = self.net.trick(link) else {
             return Answer::No;
         };
         let answer = trick.answer(proposal);
         if trick.is_done_by(answer, proposal) {
-            self.net.deed(self.run, link);
+            self.net.count_trick(self.run, link);
         }
         match proposal {
             // A second handshake protocol is another trick.
             Some(ProtocolId::Handshake(profile))
-                if answer == Answer::Yes && *profile != self.rogue_profile(link) =>
+                if answer == Answer::Yes && *profile != self.profile(link) =>
             {
                 Answer::No
             }
@@ -155,7 +155,7 @@ impl Adversary<'_> {
     }
 
     /// Settles the name of a substream where the bytes say it.
-    pub(super) fn rogue_names(
+    pub(super) fn read_name(
         &mut self,
         link: usize,
         at: usize,
@@ -168,9 +168,9 @@ impl Adversary<'_> {
             let is_yes = bytes.first() != Some(&0);
             bytes.clear();
             if is_yes {
-                self.rogue_opened(link, at, side);
-            } else if let Some(rogue) = &mut self.net.links[link].rogue {
-                rogue.named.push(at);
+                self.opened(link, at, side);
+            } else if let Some(script) = &mut self.net.links[link].script {
+                script.named.push(at);
             }
             return;
         }
@@ -183,12 +183,12 @@ impl Adversary<'_> {
             Proposal::Known(id) => Some(id),
             _ => None,
         };
-        let answer = self.rogue_answer(link, proposal.as_ref());
+        let answer = self.answer(link, proposal.as_ref());
         if answer == Answer::Silence {
             return;
         }
-        if let Some(rogue) = &mut self.net.links[link].rogue {
-            rogue.named.push(at);
+        if let Some(script) = &mut self.net.links[link].script {
+            script.named.push(at);
         }
         let mut out = BytesMut::new();
         match (answer, &proposal) {
@@ -203,7 +203,7 @@ impl Adversary<'_> {
         self.net.links[link].pipes[at].stage = Stage::Open;
         self.net.put(self.run, link, at, side, out.freeze());
         if answer == Answer::Yes {
-            self.rogue_agreed(link, at, side, trick);
+            self.agreed(link, at, side, trick);
         }
     }
 }
