@@ -44,6 +44,7 @@ invariants! {
     Backoff "A peer is dialled again after the wait that belongs to the number of attempts.",
     BanHolds "A banned peer is not dialled, connected or Established, not even after a restart.",
     BookSurvives "A book that was stored whole is read back whole.",
+    Stored "What is to be stored at once is on the disk in time, and after shutdown all of it is.",
     DeadIsNoticed "A session whose connection is lost is over.",
     NonceOnce "No nonce is used twice with one key.",
     RealKey "Nothing is sealed with a key that was not agreed on.",

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use glueberry_proto::book::Book;
 use glueberry_proto::{DialId, Node, PublicKey, SessionId, ToNode};
 
+use crate::disk::BookFile;
 use crate::plan::Net;
 use crate::rng::Rng;
 use crate::trick::Trick;
@@ -36,7 +36,7 @@ pub(crate) struct Host {
     pub(crate) is_stopping: bool,
     /// Of each peer: the ban that the application has laid on it.
     pub(crate) banned: Vec<Option<Ban>>,
-    pub(crate) disk: Stored,
+    pub(crate) disk: BookFile,
     /// By how many microseconds the wall clock is wrong.
     pub(crate) wall: i64,
     /// Of each peer: whether its application wants to be connected to it.
@@ -56,17 +56,6 @@ pub(crate) struct Dialled {
     pub(crate) to: usize,
     pub(crate) tries: u64,
     pub(crate) since: u64,
-}
-
-/// What is on a disk.
-#[derive(Debug, Default)]
-pub(crate) struct Stored {
-    pub(crate) current: Option<Book>,
-    pub(crate) previous: Option<Book>,
-    /// Being written.
-    pub(crate) pending: Option<Book>,
-    /// What it held was damaged before.
-    pub(crate) was_damaged: bool,
 }
 
 /// A ban, as the application knows it.
@@ -143,7 +132,7 @@ impl Host {
             paused_until: 0,
             is_stopping: false,
             banned: vec![None; peers],
-            disk: Stored::default(),
+            disk: BookFile::default(),
             wall: 0,
             wants: vec![false; peers],
             absent_until: 0,

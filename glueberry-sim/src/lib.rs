@@ -3,6 +3,7 @@
 mod check;
 mod cipher;
 mod cli;
+mod disk;
 mod export;
 mod fault;
 mod generate;

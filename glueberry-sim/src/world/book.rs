@@ -23,7 +23,7 @@ impl Nodes<'_> {
         let Some(node) = &state.node else {
             return;
         };
-        state.disk.pending = Some(node.book().clone());
+        state.disk.begin_save(state.life, node.book().clone());
         for ban in state.banned.iter_mut().flatten() {
             ban.is_written = true;
         }
@@ -35,9 +35,7 @@ impl Nodes<'_> {
         let now = self.run.at();
         let is_full = self.hosts[host].disk_full_until > self.run.now;
         let state = &mut self.hosts[host];
-        let (true, Some(book), Some(node)) =
-            (state.life == life, state.disk.pending.take(), state.node.as_mut())
-        else {
+        let (Some(book), Some(node)) = (state.disk.end_save(life), state.node.as_mut()) else {
             return;
         };
         if is_full {
@@ -51,7 +49,9 @@ impl Nodes<'_> {
             for ban in state.banned.iter_mut().flatten() {
                 ban.is_durable |= ban.is_written;
             }
-            state.disk.previous = state.disk.current.replace(book);
+            state.disk.store(book);
+            // What has changed while the book was being written is stored by the next save.
+            self.expected[host].unsaved_since = None;
         }
         self.input_of_node(host, Kind::Saved, (u64::from(!is_full), 0));
     }
@@ -60,15 +60,10 @@ impl Nodes<'_> {
     pub(super) fn load_book(&mut self, host: usize) {
         self.set_wall_time(host);
         let left = if self.hosts[host].life == 1 { Disk::Lost } else { self.run.disk_after(host) };
-        let disk = &self.hosts[host].disk;
-        let stored = match left {
-            Disk::Lost => None,
-            Disk::Stale => disk.previous.as_ref(),
-            Disk::Intact | Disk::Torn | Disk::Flipped => disk.current.as_ref(),
-        };
-        let Some(stored) = stored.cloned() else {
-            let is_lost = left == Disk::Lost && disk.current.is_some();
-            self.run.fire_if(is_lost, "disk: lost");
+        let disk = &mut self.hosts[host].disk;
+        let had_any = disk.current().is_some();
+        let Some(stored) = disk.after_crash(left) else {
+            self.run.fire_if(left == Disk::Lost && had_any, "disk: lost");
             return self.forget_bans(host, left);
         };
         let mut bytes = stored.emit();
@@ -90,9 +85,7 @@ impl Nodes<'_> {
         }
         let parsed = Book::parse(&bytes, stored.limits(), |_| true);
         // What was damaged once stays in the file as it is.
-        let disk = &mut self.hosts[host].disk;
-        disk.was_damaged |= matches!(left, Disk::Torn | Disk::Flipped);
-        let is_whole = !disk.was_damaged;
+        let is_whole = !self.hosts[host].disk.was_damaged;
         let is_same = match &parsed {
             Ok((book, rejected)) => rejected.is_empty() && book.emit() == bytes,
             Err(_) => false,
@@ -182,16 +175,6 @@ impl Nodes<'_> {
 }
 
 impl World {
-    /// A process is killed: what it was about to store is there, or not.
-    pub(super) fn cut_disk(&mut self, host: usize) {
-        let state = &mut self.hosts[host];
-        if let Some(book) = state.disk.pending.take()
-            && state.rng.chance(500)
-        {
-            state.disk.previous = state.disk.current.replace(book);
-        }
-    }
-
     /// Bans a peer, for ever or by the wall clock for so many microseconds.
     pub(super) fn ban(&mut self, by: usize, of: usize, lasts: Option<u64>) {
         let now = self.run.at();
@@ -233,6 +216,6 @@ fn wall_time(micros: i64) -> WallTime {
 }
 
 /// Most microseconds that it takes to store a book.
-const DISK_DELAY: u64 = 50_000;
+pub(super) const DISK_DELAY: u64 = 50_000;
 /// Wall clocks are wrong by less than about ten years.
 const FAR: i64 = 300_000_000_000_000;

@@ -1,10 +1,14 @@
 //! The reference: what may be after each event, said independently of how the core does it.
 
+use std::time::Duration;
+
+use glueberry_proto::book::Unsaved;
 use glueberry_proto::{
     CloseReason, ConnectError, ConnectionEvent, ConnectionState, Origin, PublicKey, RefuseReason,
     StateReason,
 };
 
+use super::book::DISK_DELAY;
 use super::expected::Expected;
 use super::hosts::Hosts;
 use super::network::Network;
@@ -60,6 +64,7 @@ impl Checker<'_> {
         self.run.checks.hold(Invariant::FewSessions, at, is_within, || {
             (format!("{most} sessions are allowed"), format!("there are {sessions}"))
         });
+        self.check_book(host);
         if state.absent_until > now {
             return;
         }
@@ -86,6 +91,49 @@ impl Checker<'_> {
                 )
             });
         }
+    }
+
+    /// What the application has said of peers is stored soon, unless the disk is full: then it is
+    /// tried again at the next flush.
+    fn check_book(&mut self, host: usize) {
+        let (now, state) = (self.run.now, &self.hosts[host]);
+        let Some(node) = &state.node else {
+            return;
+        };
+        let since = &mut self.expected[host].unsaved_since;
+        if node.book().unsaved() != Unsaved::Critical {
+            *since = None;
+            return;
+        }
+        let since = *since.get_or_insert(now);
+        let flush = match state.disk_full_until {
+            0 => 0,
+            until => until + u64::try_from(FLUSH.as_micros()).unwrap_or(0),
+        };
+        let from = since.max(flush).max(state.paused_until);
+        // A save that was under way comes first.
+        let holds = now <= from + 2 * DISK_DELAY;
+        self.run.checks.hold(Invariant::Stored, (now, host), holds, || {
+            ("the book must be stored at once".into(), format!("it is not since {since} µs"))
+        });
+    }
+
+    /// After shutdown the disk has what is in memory.
+    pub(super) fn check_book_at_end(&mut self, host: usize) {
+        let state = &self.hosts[host];
+        let Some(node) = &state.node else {
+            return;
+        };
+        let book = node.book();
+        let is_same = state.disk.was_damaged
+            || state.disk.current().is_none_or(|stored| stored.emit() == book.emit());
+        let holds = is_same && book.unsaved() == Unsaved::Nothing;
+        self.run.checks.hold(Invariant::Stored, (self.run.now, host), holds, || {
+            (
+                format!("shut down, with {:?} left to be stored", book.unsaved()),
+                format!("the disk has what is in memory: {is_same}"),
+            )
+        });
     }
 
     fn living_sessions(&self, host: usize) -> usize {
@@ -312,3 +360,5 @@ impl Checker<'_> {
 const LASTED: u64 = 60_000_000;
 /// Attempts of a peer that nobody has counted.
 const UNKNOWN: u32 = u32::MAX / 2;
+/// After a save that failed, a book is stored again with what can wait: the default.
+const FLUSH: Duration = Duration::from_secs(30);

@@ -15,6 +15,9 @@ pub(crate) struct Expected {
     pub(super) asked: Vec<bool>,
     /// When it was disconnected here.
     pub(super) parted: Vec<u64>,
+    /// Since when the book of the host has something in it that is to be stored at once, and no save
+    /// has ended.
+    pub(super) unsaved_since: Option<u64>,
 }
 
 impl Expected {
@@ -25,11 +28,13 @@ impl Expected {
             changed_at: vec![0; peers],
             asked: vec![false; peers],
             parted: vec![0; peers],
+            unsaved_since: None,
         }
     }
 
     /// The host's process is killed.
     pub(super) fn forget(&mut self) {
+        self.unsaved_since = None;
         self.attempts.fill(0);
         self.asked.fill(false);
         self.reported.fill((ConnectionState::Disconnected, 0));

@@ -141,7 +141,8 @@ impl World {
             return;
         };
         self.run.note(host, NOWHERE, Kind::Crash, (0, 0));
-        self.cut_disk(host);
+        let state = &mut self.hosts[host];
+        state.disk.cut(&mut state.rng);
         self.hosts[host].forget();
         self.expected[host].forget();
         self.scripts[host].retry_is_due.fill(false);
@@ -230,8 +231,8 @@ impl World {
             self.run.kills[host].left = None;
             (self.scripts[host].pace, self.scripts[host].deaf_until) = (0, 0);
             let state = &mut self.hosts[host];
-            (state.absent_until, state.dials_fail_until) = (0, 0);
-            (state.disk_full_until, state.misled) = (0, None);
+            (state.absent_until, state.dials_fail_until, state.misled) = (0, 0, None);
+            state.disk_full_until = state.disk_full_until.min(self.run.now);
             // Its book may have bans, which are lifted as well.
             if !self.hosts.is_up(&self.run, host) {
                 self.restart(host);

@@ -34,6 +34,7 @@ impl Checker<'_> {
 
     pub(super) fn check_over(&mut self) {
         for host in 0..self.hosts.len() {
+            self.check_book_at_end(host);
             let Some(node) = &self.hosts[host].node else {
                 continue;
             };
