@@ -2,8 +2,8 @@
 //! are as likely as common ones.
 
 use crate::plan::{
-    Cuts, Disk, Family, HostPlan, Limits, MAX_HOSTS, Manners, Mix, NamingMode, Net, Plan, STREAMS,
-    Step, What, Wires,
+    Cuts, Disk, Family, HostPlan, Limits, MAX_HOSTS, Manners, Mix, MoreLimits, NamingMode, Net,
+    Plan, STREAMS, Step, What, Wires,
 };
 use crate::rng::{Rng, u64_of};
 use crate::trick::Trick;
@@ -35,7 +35,7 @@ pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
         profile: mix,
         hosts: hosts(&mut rng, count.clamp(2, MAX_HOSTS), mix),
         net: net(&mut rng, mix),
-        limits: limits(&mut rng, mix, count),
+        limits: limits(&mut rng, seed, mix, count),
         calm_from: time,
         is_real: seed.is_multiple_of(10),
         bug: None,
@@ -114,7 +114,7 @@ fn net(rng: &mut Rng, mix: Mix) -> Net {
     }
 }
 
-fn limits(rng: &mut Rng, mix: Mix, count: usize) -> Limits {
+fn limits(rng: &mut Rng, seed: u64, mix: Mix, count: usize) -> Limits {
     let is_tight = mix != Mix::Lifecycle && rng.chance(600);
     Limits {
         high_watermark: if is_tight { rng.range(2, 40) } else { 1000 }.try_into().unwrap_or(1000),
@@ -133,6 +133,20 @@ fn limits(rng: &mut Rng, mix: Mix, count: usize) -> Limits {
         backoff: rng.range(SECOND, 40 * SECOND),
         attempts: if rng.chance(300) { 3 } else { 0 },
         autoconnect: rng.chance(200),
+        more: more_limits(&mut Rng::derive(seed, MORE, 0)),
+    }
+}
+
+fn more_limits(rng: &mut Rng) -> MoreLimits {
+    let default = MoreLimits::default();
+    MoreLimits {
+        high_watermark_bytes: rng.pick(&[20_000, 100_000, default.high_watermark_bytes]),
+        max_handshake_size: rng.pick(&[2 << 10, default.max_handshake_size]),
+        max_substreams: rng.pick(&[16, 24, default.max_substreams]),
+        stream_attempts: rng.pick(&[3, default.stream_attempts]),
+        settle_time: rng.pick(&[50_000, default.settle_time, 4 * SECOND]),
+        probe_timeout: rng.pick(&[SECOND, default.probe_timeout, 8 * SECOND]),
+        stable_after: rng.pick(&[5 * SECOND, default.stable_after]),
     }
 }
 
@@ -329,6 +343,7 @@ const KINDS: u64 = 19;
 const MAX_MESSAGE: usize = 20_000;
 
 const PLAN: u64 = 1;
+const MORE: u64 = 4;
 pub(crate) const SECOND: u64 = 1_000_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;

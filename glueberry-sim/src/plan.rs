@@ -151,6 +151,37 @@ pub(crate) struct Limits {
     pub(crate) attempts: u32,
     /// A node connects to all that it knows.
     pub(crate) autoconnect: bool,
+    /// Limits that plans stored earlier leave at their defaults.
+    #[serde(default)]
+    pub(crate) more: MoreLimits,
+}
+
+/// Limits of every node that were not varied at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MoreLimits {
+    pub(crate) high_watermark_bytes: usize,
+    pub(crate) max_handshake_size: usize,
+    pub(crate) max_substreams: usize,
+    pub(crate) stream_attempts: u32,
+    /// In microseconds, as all that follow.
+    pub(crate) settle_time: u64,
+    pub(crate) probe_timeout: u64,
+    /// A session that has lasted so long makes the count of attempts begin anew.
+    pub(crate) stable_after: u64,
+}
+
+impl Default for MoreLimits {
+    fn default() -> Self {
+        Self {
+            high_watermark_bytes: 8 << 20,
+            max_handshake_size: 64 << 10,
+            max_substreams: 64,
+            stream_attempts: 10,
+            settle_time: 1_000_000,
+            probe_timeout: 3_000_000,
+            stable_after: 60_000_000,
+        }
+    }
 }
 
 /// Something that happens at a time.
@@ -323,6 +354,16 @@ impl Plan {
         config.reconnect.max_backoff = Duration::from_micros(limits.backoff);
         config.reconnect.max_attempts = Some(limits.attempts).filter(|most| *most > 0);
         config.autoconnect = limits.autoconnect;
+        let more = &limits.more;
+        config.high_watermark_bytes = more.high_watermark_bytes;
+        config.low_watermark_bytes = more.high_watermark_bytes / 2;
+        config.max_handshake_size = more.max_handshake_size;
+        config.max_substreams = more.max_substreams;
+        config.max_streams = config.max_streams.min(more.max_substreams / 2);
+        config.max_stream_attempts = more.stream_attempts;
+        config.settle_time = Duration::from_micros(more.settle_time);
+        config.probe_timeout = Duration::from_micros(more.probe_timeout);
+        config.stable_after = Duration::from_micros(more.stable_after);
         config.bug = self.bug.as_deref().and_then(Bug::from_name);
         config
     }
@@ -345,6 +386,7 @@ impl Plan {
             + limits.cooldown
             + limits.refusal
             + limits.drain_timeout
+            + 2 * limits.more.probe_timeout
             + 16 * round_trip
     }
 

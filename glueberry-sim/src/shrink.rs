@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::check::{Invariant, Violation};
-use crate::plan::{Cuts, Family, Manners, Plan, Step, What};
+use crate::plan::{Cuts, Family, Manners, MoreLimits, Plan, Step, What};
 use crate::world::World;
 
 /// A failure that was made small.
@@ -105,6 +105,7 @@ impl Search {
         self.attempt(|plan| plan.net.message_delay = 0);
         self.attempt(|plan| plan.net.window = 1 << 20);
         self.attempt(|plan| plan.limits.autoconnect = false);
+        self.attempt(|plan| plan.limits.more = MoreLimits::default());
         self.attempt(|plan| plan.is_real = false);
         for host in 0..self.best.as_ref().map_or(0, |best| best.plan.hosts.len()) {
             self.attempt(|plan| plan.hosts[host].manners = Manners::Prompt);

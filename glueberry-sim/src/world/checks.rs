@@ -203,7 +203,8 @@ impl Checker<'_> {
             self.expected[host].changed_at[peer] = at;
             return;
         }
-        let has_lasted = from == Established && at >= since + LASTED;
+        let has_lasted =
+            from == Established && at >= since + self.run.plan.limits.more.stable_after;
         if has_lasted {
             self.expected[host].attempts[peer] = 0;
         }
@@ -254,7 +255,8 @@ impl Checker<'_> {
     /// Returns whether nothing keeps a host from doing what is due.
     fn is_prompt(&self, host: usize) -> bool {
         let state = &self.hosts[host];
-        state.paused_until + LASTED < self.run.now && state.absent_until + LASTED < self.run.now
+        state.paused_until + CAUGHT_UP < self.run.now
+            && state.absent_until + CAUGHT_UP < self.run.now
     }
 
     pub(super) fn check_dialled(&mut self, host: usize, peer: PublicKey, to: usize) {
@@ -356,8 +358,8 @@ impl Checker<'_> {
     }
 }
 
-/// Microseconds after which a session has lasted.
-const LASTED: u64 = 60_000_000;
+/// Microseconds after which a host that stood still has caught up with what was due.
+const CAUGHT_UP: u64 = 60_000_000;
 /// Attempts of a peer that nobody has counted.
 const UNKNOWN: u32 = u32::MAX / 2;
 /// After a save that failed, a book is stored again with what can wait: the default.

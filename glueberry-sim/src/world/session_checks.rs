@@ -1,9 +1,7 @@
 //! What must hold for sessions.
 
-use std::sync::LazyLock;
-
 use glueberry_proto::{
-    CloseReason, Config, ConnectionState, READ_CHUNK, RecordError, SendError, StreamName,
+    CloseReason, ConnectionState, READ_CHUNK, RecordError, SendError, StreamName,
 };
 
 use super::session::Sessions;
@@ -83,7 +81,7 @@ impl Sessions<'_> {
         let (host, held) = (end.host, if is_closed { 0 } else { end.held });
         let pipes = u64_of(self.net.links[link].pipes.len());
         let chunk = u64_of(READ_CHUNK);
-        let handshakes_sent = u64_of(DEFAULTS.max_handshake_size) + 100;
+        let handshakes_sent = u64_of(self.run.plan.limits.more.max_handshake_size) + 100;
         let mut most = 4 * handshakes_sent + pipes * (chunk + 200);
         if end.progress.is_finalized {
             let limits = &self.run.plan.limits;
@@ -132,7 +130,7 @@ impl Sessions<'_> {
         // As many again may have been written already, and wait to go out once more.
         let limits = &self.run.plan.limits;
         let (count, bytes) = queued.unwrap_or_default();
-        let (most, least) = (2 * limits.high_watermark, DEFAULTS.high_watermark_bytes);
+        let (most, least) = (2 * limits.high_watermark, limits.more.high_watermark_bytes);
         let is_within = count <= most && bytes <= 2 * (least + limits.max_message_size);
         self.run.checks.hold(Invariant::Memory, (self.run.now, host), is_within, || {
             (format!("{most} messages may be queued"), format!("{count} are, of {bytes} bytes"))
@@ -199,6 +197,3 @@ impl Sessions<'_> {
         });
     }
 }
-
-/// What plans leave as it is.
-static DEFAULTS: LazyLock<Config> = LazyLock::new(Config::default);

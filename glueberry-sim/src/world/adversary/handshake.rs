@@ -3,13 +3,13 @@
 use bytes::BufMut;
 use glueberry_proto::Profile;
 
-use super::payload::{CloseMode, HANDSHAKE_LIMIT, OffenceAt, Payload};
+use super::payload::{CloseMode, OffenceAt, Payload};
 
 use crate::trick::Trick;
 use crate::world::handshake::{HELLO, READY};
 
 /// Returns what an adversary says on the handshake substream.
-pub(super) fn payload(trick: Trick, profile: Profile) -> Payload {
+pub(super) fn payload(trick: Trick, profile: Profile, limit: usize) -> Payload {
     let mut payload = Payload::default();
     let out = &mut payload.bytes;
     match trick {
@@ -24,8 +24,8 @@ pub(super) fn payload(trick: Trick, profile: Profile) -> Payload {
         }
         Trick::LongHandshake => {
             payload.offence = Some(OffenceAt::Bytes);
-            profile.framing().emit_header(HANDSHAKE_LIMIT + 1, out);
-            out.put_bytes(7, HANDSHAKE_LIMIT - 10);
+            profile.framing().emit_header(limit + 1, out);
+            out.put_bytes(7, limit - 10);
         }
         Trick::HalfHandshake | Trick::BrokenHandshake => {
             let is_clean = trick == Trick::HalfHandshake;

@@ -50,14 +50,15 @@ impl Adversary<'_> {
         let (trick, profile) = (script.trick, script.profile);
         let purpose = script.opened.iter().find(|(pipe, _)| *pipe == at).map(|(_, what)| *what);
         let limit = self.run.plan.limits.max_message_size;
+        let handshake_limit = self.run.plan.limits.more.max_handshake_size;
         let spoils = self.spoils_handshake(link, trick);
         let payload = match purpose {
             // Beside the first, another handshake would be one too many anyway.
             Some(Purpose::Handshake) if spoils && trick == Trick::TwoProtocols => {
                 Payload { close: CloseMode::Reset, ..Payload::default() }
             }
-            Some(Purpose::Handshake) if spoils => frames::payload(trick, profile, HANDSHAKE_LIMIT),
-            Some(Purpose::Handshake) => handshake::payload(trick, profile),
+            Some(Purpose::Handshake) if spoils => frames::payload(trick, profile, handshake_limit),
+            Some(Purpose::Handshake) => handshake::payload(trick, profile, handshake_limit),
             Some(Purpose::Stream) if frames::is_about(trick) => {
                 let record = self.good_record(link, side);
                 frames::speech_around(trick, profile, limit, &record)
@@ -129,6 +130,3 @@ impl Adversary<'_> {
 pub(super) fn is_on_stream(trick: Trick) -> bool {
     frames::is_about(trick) || records::is_about(trick) || trick == Trick::TalksAfterClose
 }
-
-/// Largest handshake message.
-pub(super) const HANDSHAKE_LIMIT: usize = 64 << 10;
