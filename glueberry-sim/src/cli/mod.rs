@@ -102,13 +102,13 @@ pub fn main() -> ExitCode {
             single::trace(&source, jsonl.as_deref(), html.as_deref())
         }
         Command::Hashes => {
-            say(&hashes());
+            send_handshake(&hashes());
             Ok(ExitCode::SUCCESS)
         }
         Command::Hunt { bugs } => hunt_all(&bugs),
     };
     done.unwrap_or_else(|error| {
-        say(&format!("{error}\n"));
+        send_handshake(&format!("{error}\n"));
         ExitCode::FAILURE
     })
 }
@@ -121,7 +121,7 @@ fn hunt_all(names: &[String]) -> Result<ExitCode, CliError> {
     let is_meant = |bug: &&Bug| names.is_empty() || names.iter().any(|name| name == bug.name());
     for bug in Bug::ALL.iter().filter(is_meant) {
         let hunted = hunt(*bug);
-        say(&hunted.line());
+        send_handshake(&hunted.line());
         if hunted.found.is_none() {
             code = ExitCode::FAILURE;
         }
@@ -174,7 +174,7 @@ fn known_bug(name: &str) -> Result<String, CliError> {
 }
 
 /// Says something on the standard output, whether or not anybody listens.
-fn say(text: &str) {
+fn send_handshake(text: &str) {
     let mut out = std::io::stdout().lock();
     drop(out.write_all(text.as_bytes()));
     drop(out.flush());
