@@ -15,6 +15,7 @@ mod plan;
 mod queue;
 mod report;
 mod rng;
+mod search;
 mod shrink;
 mod simulation;
 mod situation;
