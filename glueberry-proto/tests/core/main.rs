@@ -9,6 +9,7 @@ mod living;
 mod repeats;
 mod rules;
 mod sessions;
+mod sizes;
 mod states;
 mod substreams;
 mod support;
