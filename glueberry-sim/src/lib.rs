@@ -18,6 +18,7 @@ mod report;
 mod rng;
 mod run;
 mod script;
+mod search;
 mod shrink;
 mod simulation;
 mod situation;

@@ -123,7 +123,7 @@ fn every_bug_of_the_past_is_found() {
     for bug in Bug::ALL {
         let by = expected.iter().find(|(one, _)| one == bug).map(|(_, invariant)| *invariant);
         let hunted = hunt_by(*bug, by);
-        assert!(hunted.found.is_some(), "by {by:?}: {}", hunted.line());
+        assert!(hunted.search.found.is_some(), "by {by:?}: {}", hunted.line());
     }
 }
 

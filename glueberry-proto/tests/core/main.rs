@@ -15,6 +15,7 @@ mod rules;
 mod send_queue;
 mod session_timers;
 mod sessions;
+mod sizes;
 mod states;
 mod substreams;
 mod support;
