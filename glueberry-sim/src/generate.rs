@@ -38,7 +38,6 @@ pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
         limits: limits(&mut rng, seed, mix, count),
         calm_from: time,
         is_real: seed.is_multiple_of(10),
-        bug: None,
         steps: Vec::new(),
     };
     wishes(&mut plan, &mut rng);
