@@ -14,13 +14,13 @@ use multiaddr::Multiaddr;
 
 use crate::builder::start;
 use crate::config::Config;
-use crate::driver::Letter;
 use crate::error::Error;
 pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
 use crate::metrics::Metrics;
 use crate::node::Node;
 pub use crate::node::Shared;
+use crate::node_task::NodeCommand;
 use crate::runtime::Runtime;
 pub use crate::session::SessionDriver;
 pub use crate::transport::{Carrier, Transport};
@@ -73,23 +73,23 @@ impl fmt::Debug for Parts {
 impl Shared {
     /// Offers a connection to the node. A node that has stopped drops the carrier.
     pub fn offer(&self, connection: NewConnection, carrier: Box<dyn Carrier>) {
-        drop(self.mailbox.put(Letter::Connection(connection, carrier)));
+        drop(self.mailbox.put(NodeCommand::Connection(connection, carrier)));
     }
 
     /// Reports a dial that failed.
     pub fn dial_failed(&self, dial: DialId, error: DialError) {
-        drop(self.mailbox.put(Letter::DialFailed(dial, error)));
+        drop(self.mailbox.put(NodeCommand::DialFailed(dial, error)));
     }
 
     /// Returns whether the peer is banned.
     pub fn is_banned(&self, peer: PublicKey) -> bool {
-        self.refusals.is_banned(peer)
+        self.views.is_banned(peer)
     }
 
     /// Returns whether the peer would be refused if it dialled now. The node's own answer, which
     /// comes later, is the one that counts.
     pub fn is_refused(&self, peer: PublicKey) -> bool {
-        self.refusals.is_refused(peer, self.now())
+        self.views.is_refused(peer, self.now())
     }
 
     /// Returns the first moment at which the core's instant has come, or `None` if it never does.

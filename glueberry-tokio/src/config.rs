@@ -5,7 +5,7 @@ use std::time::Duration;
 use glueberry_proto::{ConfigError, Problem, duration};
 use serde::{Deserialize, Serialize};
 
-use crate::port::Limits;
+use crate::session_handle::Limits;
 
 /// What a node may do and hold: the core's limits and those of the async side.
 ///

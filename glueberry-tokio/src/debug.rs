@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::driver::Examination;
+use crate::node_task::Examination;
 
 /// What a node is and does at one moment; see [`Node::debug_state`](crate::Node::debug_state).
 ///

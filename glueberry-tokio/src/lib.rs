@@ -44,37 +44,37 @@
 
 #[doc(hidden)]
 pub mod adapter;
+mod book_storage;
 mod builder;
 mod clock;
 mod config;
 mod debug;
-mod desk;
-mod driver;
 mod error;
 mod events;
 mod handler;
 mod health;
 mod inbox;
-mod keeper;
 mod mailbox;
 mod message;
 mod metrics;
 mod node;
+mod node_task;
 mod peers;
-mod port;
 #[cfg(feature = "quic")]
 mod quic;
-mod refusals;
-mod routes;
+mod readers;
 pub mod runtime;
 mod session;
+mod session_handle;
 mod stats;
 pub mod store;
+mod store_thread;
 mod stream;
 mod telemetry;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod transport;
+mod views;
 
 pub use builder::Builder;
 pub use config::{Config, Delivery};

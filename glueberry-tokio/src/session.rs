@@ -1,4 +1,4 @@
-//! A session on the async side: the core's machine with its port, its readers and the node.
+//! A session on the async side: the core's machine between its handle, its readers and the node.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,33 +13,41 @@ use glueberry_proto::{
 use tracing::{Span, debug, debug_span, trace, warn};
 
 use crate::config::Delivery;
-use crate::driver::Letter;
+use crate::error::{Error, ErrorCode};
 use crate::events::Event;
 use crate::inbox::Inbox;
-use crate::mailbox::answer;
 use crate::message::{HANDSHAKE, Source};
-use crate::node::Shared;
-use crate::port::{Command, Port};
+use crate::node::{Shared, on_stream};
+use crate::node_task::{Answer, HandshakeRequest, NodeCommand, Returned};
+use crate::session_handle::{HandshakeCommand, SessionCommand, SessionHandle};
 use crate::stats::Tally;
 use crate::telemetry::Telemetry;
 
-/// Drives one [`Session`] between its handles and an adapter that moves its bytes.
+/// Drives one [`Session`] between the node, its handles and an adapter that moves its bytes.
 #[derive(Debug)]
 pub struct SessionDriver {
     session: Session,
-    port: Arc<Port>,
+    handle: Arc<SessionHandle>,
     shared: Arc<Shared>,
     readers: Vec<Reader>,
     readers_version: u64,
     handshake_is_readable: bool,
     handshake_tally: Tally,
-    /// Whether the streams were counted as open.
-    is_established: bool,
+    stage: Stage,
     /// Messages that the core would not take at once.
     stalled: VecDeque<(StreamName, VecDeque<Bytes>)>,
-    is_over: bool,
-    /// How the session ended, to be told behind its last word to the node.
-    closed: Option<Closed>,
+    /// What the node's task gets behind the session's own messages.
+    to_node: Vec<NodeCommand>,
+}
+
+/// What was reported of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Handshake,
+    /// Its streams were counted as open.
+    Established,
+    /// Its end was reported.
+    Ended,
 }
 
 /// One stream and who reads it.
@@ -54,19 +62,18 @@ struct Reader {
 }
 
 impl SessionDriver {
-    pub(crate) fn new(session: Session, port: Arc<Port>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(session: Session, handle: Arc<SessionHandle>, shared: Arc<Shared>) -> Self {
         Self {
             session,
-            port,
+            handle,
             shared,
             readers: Vec::new(),
             readers_version: 0,
             handshake_is_readable: false,
             handshake_tally: Tally::default(),
-            is_established: false,
+            stage: Stage::Handshake,
             stalled: VecDeque::new(),
-            is_over: false,
-            closed: None,
+            to_node: Vec::new(),
         }
     }
 
@@ -75,10 +82,10 @@ impl SessionDriver {
         &mut self.session
     }
 
-    /// Gives the core what handles have left for it.
+    /// Passes what was queued for the session to the core.
     pub fn take_commands(&mut self, now: Instant, cx: &Context<'_>) {
         let stalled = &mut self.stalled;
-        let commands = self.port.take(cx, |stream, messages| {
+        let commands = self.handle.take(cx, |stream, messages| {
             stalled.push_back((stream.clone(), messages));
         });
         // Messages first: they were accepted before a command that ends the session.
@@ -88,17 +95,17 @@ impl SessionDriver {
         }
     }
 
-    /// Returns the next thing for the adapter to do; words to the node are carried on the way.
+    /// Returns the next action for the adapter. Messages to the node are sent on the way.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let connection = self.session.id();
+        let id = self.session.id();
         while let Some(action) = self.session.poll_action() {
             match action {
-                Action::Forward(message) => self.write(Letter::FromSession(connection, message)),
+                Action::Forward(message) => self.send(NodeCommand::FromSession(id, message)),
                 action => return Some(action),
             }
         }
-        if let Some(closed) = self.closed.take() {
-            self.write(Letter::SessionClosed(self.port.peer, closed));
+        for command in std::mem::take(&mut self.to_node) {
+            self.send(command);
         }
         None
     }
@@ -116,9 +123,9 @@ impl SessionDriver {
     /// Tells handles what the transport has taken.
     pub fn report(&mut self) {
         self.count();
-        if !self.is_over {
+        if self.stage != Stage::Ended {
             let (session, stalled) = (&self.session, &self.stalled);
-            self.port.update(|stream| {
+            self.handle.update(|stream| {
                 let (messages, bytes) = session.queued(stream);
                 let waiting = stalled.iter().filter(|(name, _)| name == stream);
                 waiting
@@ -130,40 +137,14 @@ impl SessionDriver {
 
     /// Returns whether the session has ended and nothing is left to hand out.
     pub fn is_done(&self) -> bool {
-        self.is_over
+        self.stage == Stage::Ended
             && !self.handshake_is_readable
             && !self.readers.iter().any(|reader| reader.is_readable)
     }
 
-    fn command(&mut self, now: Instant, command: Command) {
+    fn command(&mut self, now: Instant, command: SessionCommand) {
         match command {
-            Command::Say(message, answer_to) => {
-                let bytes = message.len();
-                let result = self.session.send_handshake(now, message);
-                if result.is_ok() {
-                    self.handshake_tally.sent(bytes);
-                    self.telemetry().metrics.message_sent(HANDSHAKE, bytes);
-                }
-                answer(answer_to, result);
-            }
-            Command::Prepare(key, names, answer_to) => {
-                let result = self.session.prepare_streams(now, key, &names);
-                match &result {
-                    Ok(()) => self.prepared(&names),
-                    Err(PrepareError::Agreement(_)) => self.telemetry().metrics.encryption_error(),
-                    Err(_) => {}
-                }
-                answer(answer_to, result);
-            }
-            Command::Finalize(answer_to) => {
-                let result = self.session.finalize_handshake(now);
-                if self.session.is_established() {
-                    self.established();
-                }
-                answer(answer_to, result);
-            }
-            Command::Reject(reason) => self.session.reject_handshake(now, &reason),
-            Command::FromNode(message) => {
+            SessionCommand::FromNode(message) => {
                 self.session.handle_node_message(now, message);
                 // It may have taken over what another session was prepared for.
                 let names: Vec<StreamName> = self.session.streams().cloned().collect();
@@ -171,18 +152,100 @@ impl SessionDriver {
                     self.prepared(&names);
                 }
             }
+            SessionCommand::Handshake(command) => self.handshake(now, command),
+        }
+    }
+
+    fn handshake(&mut self, now: Instant, command: HandshakeCommand) {
+        let peer = self.handle.peer;
+        match command {
+            HandshakeCommand::Send(message, answer_to) => {
+                match self.session.send_handshake(now, message.clone()) {
+                    Ok(()) => {
+                        self.handshake_tally.sent(message.len());
+                        self.telemetry().metrics.message_sent(HANDSHAKE, message.len());
+                        self.done(answer_to, Ok(()));
+                    }
+                    Err(error @ (SendError::NotEstablished | SendError::Closed)) => {
+                        let is_over = error == SendError::Closed;
+                        let command = HandshakeCommand::Send(message, answer_to);
+                        self.give_back(command, is_over, on_stream(error, peer, HANDSHAKE));
+                    }
+                    Err(error) => self.done(answer_to, Err(on_stream(error, peer, HANDSHAKE))),
+                }
+            }
+            HandshakeCommand::Prepare(key, names, answer_to) => {
+                match self.session.prepare_streams(now, key, &names) {
+                    Ok(()) => {
+                        self.prepared(&names);
+                        self.done(answer_to, Ok(()));
+                    }
+                    Err(error @ (PrepareError::NotConnected | PrepareError::Closed)) => {
+                        let is_over = error == PrepareError::Closed;
+                        let command = HandshakeCommand::Prepare(key, names, answer_to);
+                        self.give_back(command, is_over, Error::from(error).of_peer(peer));
+                    }
+                    Err(error) => {
+                        if matches!(error, PrepareError::Agreement(_)) {
+                            self.telemetry().metrics.encryption_error();
+                        }
+                        self.done(answer_to, Err(Error::from(error).of_peer(peer)));
+                    }
+                }
+            }
+            HandshakeCommand::Finalize(answer_to) => match self.session.finalize_handshake(now) {
+                Ok(()) => {
+                    if self.session.is_established() {
+                        self.established();
+                    }
+                    self.done(answer_to, Ok(()));
+                }
+                Err(error @ (FinalizeError::NotConnected | FinalizeError::Closed)) => {
+                    let is_over = error == FinalizeError::Closed;
+                    let command = HandshakeCommand::Finalize(answer_to);
+                    self.give_back(command, is_over, Error::from(error).of_peer(peer));
+                }
+                Err(error) => self.done(answer_to, Err(Error::from(error).of_peer(peer))),
+            },
+            HandshakeCommand::Reject(reason) => self.session.reject_handshake(now, &reason),
+        }
+    }
+
+    /// Answers a handshake command by way of the node's task, so that the caller finds its effect
+    /// published.
+    fn done(&mut self, answer_to: Answer<()>, result: Result<(), Error>) {
+        self.to_node.push(NodeCommand::HandshakeDone(answer_to, result));
+    }
+
+    /// Returns a handshake command that this session can't do, but another of the peer perhaps can.
+    fn give_back(&mut self, command: HandshakeCommand, is_over: bool, error: Error) {
+        let from = self.session.id();
+        let returned = Some(Returned { from, is_over, error });
+        let peer = self.session.peer();
+        self.to_node.push(NodeCommand::Handshake(HandshakeRequest { peer, command, returned }));
+    }
+
+    /// Returns the commands that came too late.
+    fn give_back_all(&mut self, commands: VecDeque<SessionCommand>) {
+        for command in commands {
+            if let SessionCommand::Handshake(command) = command {
+                let error = Error::new(ErrorCode::NotConnected).of_peer(self.handle.peer);
+                self.give_back(command, true, error);
+            }
         }
     }
 
     fn established(&mut self) {
-        self.port.established();
-        if !std::mem::replace(&mut self.is_established, true) {
-            let (peer, telemetry) = (self.port.peer, &self.shared.telemetry);
-            for reader in &mut self.readers {
-                telemetry.metrics.stream_opened(reader.stream.as_str());
-                reader.span = debug_span!("stream", %peer, stream = %reader.stream);
-                debug!(parent: &reader.span, "stream opened");
-            }
+        if self.stage != Stage::Handshake {
+            return;
+        }
+        self.stage = Stage::Established;
+        self.handle.established();
+        let (peer, telemetry) = (self.handle.peer, &self.shared.telemetry);
+        for reader in &mut self.readers {
+            telemetry.metrics.stream_opened(reader.stream.as_str());
+            reader.span = debug_span!("stream", %peer, stream = %reader.stream);
+            debug!(parent: &reader.span, "stream opened");
         }
     }
 
@@ -190,10 +253,10 @@ impl SessionDriver {
         if self.readers.is_empty() {
             self.telemetry().metrics.key_derivation(false);
         }
-        self.port.prepared(names);
+        self.handle.prepared(names);
         for stream in names {
             if !self.readers.iter().any(|reader| reader.stream == *stream) {
-                let inbox = self.shared.routes.reader(self.port.peer, Some(stream));
+                let inbox = self.shared.readers.inbox(self.handle.peer, stream);
                 let (stream, tally) = (stream.clone(), Tally::default());
                 let span = Span::none();
                 self.readers.push(Reader { span, stream, inbox, is_readable: false, tally });
@@ -223,8 +286,8 @@ impl SessionDriver {
     }
 
     fn event(&mut self, event: SessionEvent) {
-        let peer = self.port.peer;
-        let told = match event {
+        let peer = self.handle.peer;
+        let event = match event {
             SessionEvent::HandshakeReadable => {
                 self.handshake_is_readable = true;
                 return;
@@ -259,41 +322,39 @@ impl SessionDriver {
                 return;
             }
         };
-        self.telemetry().events.publish(&told);
+        self.telemetry().events.publish(&event);
     }
 
     fn closed(&mut self, mut closed: Closed) {
-        self.is_over = true;
-        if self.is_established {
+        if std::mem::replace(&mut self.stage, Stage::Ended) == Stage::Established {
             for reader in &mut self.readers {
                 self.shared.telemetry.metrics.stream_closed(reader.stream.as_str());
                 debug!(parent: &reader.span, "stream closed");
                 reader.span = Span::none();
             }
         }
-        let (commands, left) = self.port.close();
-        for command in commands {
-            refuse(command);
-        }
+        let (commands, left) = self.handle.close();
         let stalled: usize = self.stalled.iter().map(|(_, messages)| messages.len()).sum();
         closed.unsent += left + stalled;
         self.stalled = VecDeque::new();
-        let peer = self.port.peer;
+        let peer = self.handle.peer;
         debug!(%peer, reason = %closed.reason, closed.unsent, closed.in_doubt, "session closed");
-        self.closed = Some(closed);
+        self.to_node.push(NodeCommand::SessionClosed(self.session.id(), closed));
+        self.give_back_all(commands);
     }
 
-    /// Puts a word to the node; one that is gone needs to hear nothing.
-    fn write(&self, letter: Letter) {
-        drop(self.shared.mailbox.put(letter));
+    /// Sends a command to the node's task. One that is gone drops it, and with it the answers.
+    fn send(&self, command: NodeCommand) {
+        drop(self.shared.mailbox.put(command));
     }
 
     fn deliver_handshake(&mut self, cx: &Context<'_>) {
         if !self.handshake_is_readable {
             return;
         }
-        let source = Source { peer: self.port.peer, stream: None, received_at: SystemTime::now() };
-        let inbox = self.shared.routes.reader(source.peer, None);
+        let source =
+            Source { peer: self.handle.peer, stream: None, received_at: SystemTime::now() };
+        let inbox = self.shared.readers.main().clone();
         let (session, is_readable) = (&mut self.session, &mut self.handshake_is_readable);
         let (tally, telemetry) = (&mut self.handshake_tally, &self.shared.telemetry);
         // What is said in the handshake is never dropped: it is little, and needed.
@@ -315,7 +376,7 @@ impl SessionDriver {
             return;
         }
         self.refresh_readers();
-        let (peer, session) = (self.port.peer, &mut self.session);
+        let (peer, session) = (self.handle.peer, &mut self.session);
         let received_at = SystemTime::now();
         let telemetry = &self.shared.telemetry;
         for reader in self.readers.iter_mut().filter(|reader| reader.is_readable) {
@@ -345,7 +406,7 @@ impl SessionDriver {
 
     /// Adds to the statistics what was counted since the last time.
     fn count(&mut self) {
-        let (peer, stats) = (self.port.peer, &self.shared.telemetry.stats);
+        let (peer, stats) = (self.handle.peer, &self.shared.telemetry.stats);
         let handshake = Some((HANDSHAKE, &mut self.handshake_tally));
         let streams =
             self.readers.iter_mut().map(|reader| (reader.stream.as_str(), &mut reader.tally));
@@ -361,36 +422,29 @@ impl SessionDriver {
     }
 
     fn refresh_readers(&mut self) {
-        let version = self.shared.routes.version();
+        let version = self.shared.readers.version();
         if version != self.readers_version {
             self.readers_version = version;
             for reader in &mut self.readers {
-                reader.inbox = self.shared.routes.reader(self.port.peer, Some(&reader.stream));
+                reader.inbox = self.shared.readers.inbox(self.handle.peer, &reader.stream);
             }
         }
     }
 }
 
-/// The session is gone with its task, one way or another: nobody may wait for it.
+/// The task is gone, in the order of things or with its runtime.
 impl Drop for SessionDriver {
     fn drop(&mut self) {
         self.count();
-        let (commands, _) = self.port.close();
-        for command in commands {
-            refuse(command);
+        // What the session has to say to the node, and answers behind it.
+        while self.poll_action().is_some() {}
+        let (commands, _) = self.handle.close();
+        if self.stage != Stage::Ended {
+            self.send(NodeCommand::SessionGone(self.session.id()));
         }
-        if !self.is_over {
-            self.write(Letter::SessionGone(self.session.id()));
+        self.give_back_all(commands);
+        for command in std::mem::take(&mut self.to_node) {
+            self.send(command);
         }
-    }
-}
-
-/// Answers a command that came too late.
-fn refuse(command: Command) {
-    match command {
-        Command::Say(_, answer_to) => answer(answer_to, Err(SendError::Closed)),
-        Command::Prepare(_, _, answer_to) => answer(answer_to, Err(PrepareError::Closed)),
-        Command::Finalize(answer_to) => answer(answer_to, Err(FinalizeError::Closed)),
-        Command::Reject(_) | Command::FromNode(_) => {}
     }
 }

@@ -12,8 +12,8 @@ use libp2p_identity::PeerId;
 
 use crate::error::Error;
 use crate::inbox::{Inbox, InboxReader};
-use crate::node::{Node, on_stream, send_on};
-use crate::port::Port;
+use crate::node::{Node, on_stream, queue_on};
+use crate::session_handle::SessionHandle;
 
 /// One named stream of one peer: a [`Stream`] of received messages and a [`Sink`] for those to
 /// send.
@@ -47,14 +47,14 @@ pub struct StreamHandle {
     name: StreamName,
     reader: InboxReader,
     /// The session that was last sent on.
-    port: Option<Arc<Port>>,
+    session: Option<Arc<SessionHandle>>,
     /// A message that the sink has accepted and the queue has not.
     pending: Option<Bytes>,
 }
 
 impl StreamHandle {
     pub(crate) const fn new(node: Node, peer: PeerId, name: StreamName, inbox: Arc<Inbox>) -> Self {
-        Self { node, peer, name, reader: InboxReader::new(inbox), port: None, pending: None }
+        Self { node, peer, name, reader: InboxReader::new(inbox), session: None, pending: None }
     }
 
     /// Returns the peer.
@@ -82,8 +82,14 @@ impl StreamHandle {
     ///
     /// Those of [`Node::send`].
     pub async fn send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        let port = current(&mut self.port, &self.node, self.peer)?;
-        send_on(port, self.name.as_str(), &message.into()).await
+        let message = message.into();
+        loop {
+            let session = self.session()?;
+            match queue_on(&session, self.name.as_str(), &message).await {
+                Err(SendError::Closed) if self.is_succeeded(&session)? => {}
+                result => return result.map_err(|error| self.error(error)),
+            }
+        }
     }
 
     /// Sends a message if the queue has room.
@@ -92,25 +98,52 @@ impl StreamHandle {
     ///
     /// Those of [`Node::try_send`].
     pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        let port = current(&mut self.port, &self.node, self.peer)?;
-        port.send(self.name.as_str(), &message.into(), None)
-            .map_err(|error| on_stream(error, self.peer, self.name.as_str()))
+        let message = message.into();
+        loop {
+            let session = self.session()?;
+            match session.send(self.name.as_str(), &message, None) {
+                Err(SendError::Closed) if self.is_succeeded(&session)? => {}
+                result => return result.map_err(|error| self.error(error)),
+            }
+        }
     }
 
     fn poll_pending(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         let Some(message) = self.pending.take() else {
             return Poll::Ready(Ok(()));
         };
-        let port = current(&mut self.port, &self.node, self.peer)?;
-        match port.send(self.name.as_str(), &message, Some(cx)) {
-            Err(SendError::Backpressure) => {
-                self.pending = Some(message);
-                Poll::Pending
-            }
-            result => {
-                Poll::Ready(result.map_err(|error| on_stream(error, self.peer, self.name.as_str())))
+        loop {
+            let session = self.session()?;
+            match session.send(self.name.as_str(), &message, Some(cx)) {
+                Err(SendError::Backpressure) => {
+                    self.pending = Some(message);
+                    return Poll::Pending;
+                }
+                Err(SendError::Closed) if self.is_succeeded(&session)? => {}
+                result => return Poll::Ready(result.map_err(|error| self.error(error))),
             }
         }
+    }
+
+    /// Returns the session that was last sent on, or else the current one.
+    fn session(&mut self) -> Result<Arc<SessionHandle>, Error> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.node.session(self.peer)?,
+        };
+        Ok(self.session.insert(session).clone())
+    }
+
+    /// Looks up the session to send on in place of one that has ended. Returns false if it is still
+    /// the current one, because the node's task does not know yet.
+    fn is_succeeded(&mut self, ended: &SessionHandle) -> Result<bool, Error> {
+        self.session = None;
+        let current = self.session()?;
+        Ok(current.id != ended.id)
+    }
+
+    fn error(&self, error: SendError) -> Error {
+        on_stream(error, self.peer, self.name.as_str())
     }
 }
 
@@ -145,8 +178,8 @@ impl Sink<Bytes> for StreamHandle {
             Poll::Ready(Ok(())) => {}
             other => return other,
         }
-        match &self.port {
-            Some(port) if !port.is_flushed(self.name.as_str(), cx) => Poll::Pending,
+        match &self.session {
+            Some(session) if !session.is_flushed(self.name.as_str(), cx) => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -160,17 +193,4 @@ impl Drop for StreamHandle {
     fn drop(&mut self) {
         self.node.release(self.peer, &self.name);
     }
-}
-
-/// Returns the session to send on, looked up again once the last one is over.
-fn current<'a>(
-    port: &'a mut Option<Arc<Port>>,
-    node: &Node,
-    peer: PeerId,
-) -> Result<&'a Port, Error> {
-    let live = match port.take() {
-        Some(port) if !port.is_closed() => port,
-        _ => node.port(peer)?,
-    };
-    Ok(port.insert(live))
 }

@@ -20,7 +20,6 @@ use tracing::debug;
 use super::connection::ConnectionTask;
 use super::{DialError as QuicDialError, Endpoint, EndpointError, Incoming, QuicAddr, QuicConfig};
 use crate::config::Config;
-use crate::driver::Letter;
 use crate::error::{Error, ErrorCode};
 use crate::node::Shared;
 use crate::runtime::Runtime;
@@ -97,7 +96,7 @@ impl Transport for QuicTransport {
             match result.await {
                 None => {}
                 Some(Ok(connection)) => offer(&shared, connection, peer, Origin::Dialled(dial)),
-                Some(Err(error)) => drop(shared.mailbox.put(Letter::DialFailed(dial, error))),
+                Some(Err(error)) => shared.dial_failed(dial, error),
             }
         }));
     }
@@ -205,7 +204,7 @@ fn offer(shared: &Arc<Shared>, connection: quinn::Connection, peer: PeerId, orig
     let offered = NewConnection { peer: key, origin, naming: Naming::Negotiated };
     let carrier = QuicCarrier { connection, shared: shared.clone() };
     // A node that has stopped closes its connections with the endpoint.
-    drop(shared.mailbox.put(Letter::Connection(offered, Box::new(carrier))));
+    shared.offer(offered, Box::new(carrier));
 }
 
 struct QuicCarrier {

@@ -14,7 +14,6 @@ use multiaddr::Multiaddr;
 
 use super::link::{Link, MemoryCarrier};
 use crate::adapter::{Fabric, Parts};
-use crate::driver::Letter;
 use crate::error::{Error, ErrorCode};
 use crate::mailbox::lock;
 use crate::node::{Node, Shared};
@@ -154,7 +153,7 @@ impl Transport for MemoryTransport {
         };
         let listener = match self.network.dial(self.key, to, &addresses) {
             Ok(listener) => listener,
-            Err(error) => return drop(self.shared.mailbox.put(Letter::DialFailed(dial, error))),
+            Err(error) => return self.shared.dial_failed(dial, error),
         };
         let link = Link::start(&self.shared, &listener);
         {
@@ -168,7 +167,7 @@ impl Transport for MemoryTransport {
             let connection = NewConnection { peer, origin, naming: Naming::Preamble };
             let carrier = MemoryCarrier::new(link.clone(), side);
             // A node that has stopped drops the carrier, which closes the connection.
-            drop(shared.mailbox.put(Letter::Connection(connection, Box::new(carrier))));
+            shared.offer(connection, Box::new(carrier));
         }
     }
 

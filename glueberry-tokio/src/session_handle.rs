@@ -1,34 +1,30 @@
-//! Where the handles of a node and the task of one session meet.
+//! Where handles, the node's task and the task of one session meet.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures_channel::oneshot;
-use glueberry_proto::{
-    FinalizeError, PrepareError, PublicKey, SendError, SessionId, StreamName, ToSession,
-};
+use glueberry_proto::{PublicKey, SendError, SessionId, StreamName, ToSession};
 use libp2p_identity::PeerId;
 
 use crate::debug::DebugQueue;
-use crate::mailbox::{lock, remember};
+use crate::error::Error;
+use crate::mailbox::{answer, lock, remember};
+use crate::node_task::Answer;
 use crate::telemetry::Telemetry;
 
-/// The shared side of one session: what handles leave for its task.
+/// The shared side of one session: commands and messages on their way to its task.
 ///
 /// Messages are queued here by reference and taken by the task all at once; no lock is held while
 /// anything is sealed. The watermarks count what waits here and in the core.
 #[derive(Debug)]
-pub(crate) struct Port {
+pub(crate) struct SessionHandle {
     pub(crate) peer: PeerId,
-    pub(crate) connection: SessionId,
+    pub(crate) id: SessionId,
     limits: Limits,
     telemetry: Arc<Telemetry>,
-    /// What `phase` says, for those who ask often, or while the state is locked.
-    is_closed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -42,20 +38,27 @@ pub(crate) struct Limits {
     pub(crate) low_bytes: usize,
 }
 
-/// A command to the session, with the way to answer it.
+/// What the node's task gives to a session, in this order.
 #[derive(Debug)]
-pub(crate) enum Command {
-    Say(Bytes, oneshot::Sender<Result<(), SendError>>),
-    Prepare(PublicKey, Vec<StreamName>, oneshot::Sender<Result<(), PrepareError>>),
-    Finalize(oneshot::Sender<Result<(), FinalizeError>>),
-    Reject(String),
+pub(crate) enum SessionCommand {
+    /// A message of the core's node to the core's session.
     FromNode(ToSession),
+    Handshake(HandshakeCommand),
+}
+
+/// What the application does in a handshake, with the way to answer it.
+#[derive(Debug)]
+pub(crate) enum HandshakeCommand {
+    Send(Bytes, Answer<()>),
+    Prepare(PublicKey, Vec<StreamName>, Answer<()>),
+    Finalize(Answer<()>),
+    Reject(String),
 }
 
 #[derive(Debug, Default)]
 struct State {
     task: Option<Waker>,
-    commands: VecDeque<Command>,
+    commands: VecDeque<SessionCommand>,
     phase: Phase,
     outboxes: Vec<Outbox>,
     /// The task was woken and has not looked yet.
@@ -84,29 +87,17 @@ struct Outbox {
     waiting: Vec<Waker>,
 }
 
-impl Port {
+impl SessionHandle {
     pub(crate) fn new(
         peer: PeerId,
-        connection: SessionId,
+        id: SessionId,
         limits: Limits,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        let (is_closed, state) = (AtomicBool::new(false), Mutex::default());
-        Self { peer, connection, limits, telemetry, is_closed, state }
+        Self { peer, id, limits, telemetry, state: Mutex::default() }
     }
 
     // ---- for handles --------------------------------------------------------------------------
-
-    /// Leaves a command for the session; gives it back if the session is over.
-    pub(crate) fn command(&self, command: Command) -> Result<(), Command> {
-        let mut state = lock(&self.state);
-        if state.phase == Phase::Closed {
-            return Err(command);
-        }
-        state.commands.push_back(command);
-        wake(state);
-        Ok(())
-    }
 
     /// Queues a message, or says why not. With `cx`, the caller is woken once a full stream
     /// accepts again.
@@ -159,11 +150,6 @@ impl Port {
         self.telemetry.metrics.backpressure_wait(stream, waited);
     }
 
-    /// Returns whether the session is over.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
-    }
-
     /// Returns whether all that was accepted on the stream was taken by the transport.
     pub(crate) fn is_flushed(&self, stream: &str, cx: &Context<'_>) -> bool {
         let mut guard = lock(&self.state);
@@ -190,20 +176,17 @@ impl Port {
         state.outboxes.iter().map(queue).collect()
     }
 
-    // ---- for the node -------------------------------------------------------------------------
+    // ---- for the node's task ------------------------------------------------------------------
 
-    /// Leaves a word of the node. Neither a handle nor the session's task gets at the port before
-    /// `what` is done too. A session that is over has told so, or will.
-    pub(crate) fn tell(&self, message: ToSession, what: impl FnOnce()) {
+    /// Queues a command; gives it back if the session is over.
+    pub(crate) fn command(&self, command: SessionCommand) -> Result<(), SessionCommand> {
         let mut state = lock(&self.state);
-        let is_over = state.phase == Phase::Closed;
-        if !is_over {
-            state.commands.push_back(Command::FromNode(message));
+        if state.phase == Phase::Closed {
+            return Err(command);
         }
-        what();
-        if !is_over {
-            wake(state);
-        }
+        state.commands.push_back(command);
+        wake(state);
+        Ok(())
     }
 
     // ---- for the session's task ---------------------------------------------------------------
@@ -213,7 +196,7 @@ impl Port {
         &self,
         cx: &Context<'_>,
         mut each: impl FnMut(&StreamName, VecDeque<Bytes>),
-    ) -> VecDeque<Command> {
+    ) -> VecDeque<SessionCommand> {
         let mut state = lock(&self.state);
         state.is_woken = false;
         remember(&mut state.task, cx);
@@ -256,10 +239,9 @@ impl Port {
 
     /// Refuses everything from now on; returns the commands that nobody will answer, and the
     /// messages that the core has not got.
-    pub(crate) fn close(&self) -> (VecDeque<Command>, usize) {
+    pub(crate) fn close(&self) -> (VecDeque<SessionCommand>, usize) {
         let mut state = lock(&self.state);
         state.phase = Phase::Closed;
-        self.is_closed.store(true, Ordering::Release);
         let mut left = 0;
         for outbox in &mut state.outboxes {
             left += outbox.queue.len();
@@ -334,5 +316,17 @@ fn wake(mut state: std::sync::MutexGuard<'_, State>) {
     drop(state);
     if let Some(task) = task {
         task.wake();
+    }
+}
+
+impl HandshakeCommand {
+    /// Answers that it was not done.
+    pub(crate) fn fail(self, error: Error) {
+        match self {
+            Self::Send(_, to) | Self::Prepare(_, _, to) | Self::Finalize(to) => {
+                answer(to, Err(error));
+            }
+            Self::Reject(_) => {}
+        }
     }
 }
