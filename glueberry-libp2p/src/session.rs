@@ -157,7 +157,6 @@ impl SwarmSession {
                 }
             }
         }
-        self.driver.report();
         if !is_at_rest && want.is_none() {
             // Others have their turn.
             cx.waker().wake_by_ref();
@@ -171,16 +170,16 @@ impl SwarmSession {
             return Round::Want(want);
         }
         let mut has_more = false;
-        let session = self.driver.session();
+        let driver = &mut self.driver;
         let (scratch, silence) = (&mut self.scratch, &mut self.silence);
         self.substreams.retain(|_, substream| {
-            let moved = substream.poll(cx, session, now, scratch);
+            let moved = substream.poll(cx, driver, now, scratch);
             has_more |= moved.has_more;
             if moved.has_heard {
                 silence.heard(now);
             }
             if substream.unproven().is_some_and(|sent_at| silence.proves(sent_at)) {
-                substream.proven(session, now);
+                substream.proven(driver.session(), now);
             }
             !substream.is_over()
         });

@@ -10,6 +10,7 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 use glueberry_proto::{
     Instant, ProtocolId, READ_CHUNK, Session, SubstreamBuffer, SubstreamEnd, SubstreamId,
 };
+use glueberry_tokio::adapter::SessionDriver;
 use libp2p::swarm::Stream;
 
 use crate::upgrade::Negotiated;
@@ -131,12 +132,13 @@ impl Substream {
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        session: &mut Session,
+        driver: &mut SessionDriver,
         now: Instant,
         scratch: &mut Scratch,
     ) -> Moved {
         let was_over = self.reading_is_over;
-        let wrote = self.poll_write(cx, session, now);
+        let wrote = self.poll_write(cx, driver, now);
+        let session = driver.session();
         let mut moved = Moved::default();
         moved.has_more = (0..READS_PER_POLL).all(|_| {
             let read = self.poll_read(cx, session, now, scratch);
@@ -147,25 +149,30 @@ impl Substream {
         moved
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, session: &mut Session, now: Instant) -> bool {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        driver: &mut SessionDriver,
+        now: Instant,
+    ) -> bool {
         if self.is_write_blocked {
             return false;
         }
         match self.writing {
-            Writing::Open if self.wants_write => self.write(cx, session, now),
+            Writing::Open if self.wants_write => self.write(cx, driver, now),
             Writing::Open if self.wants_flush => self.flush(cx),
             Writing::Open if self.may_be_refused => match self.is_refused(cx) {
-                true => self.write_failed(session, now),
+                true => self.write_failed(driver.session(), now),
                 false => false,
             },
-            Writing::Closing => self.close(cx, session, now),
+            Writing::Closing => self.close(cx, driver.session(), now),
             _ => false,
         }
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, session: &mut Session, now: Instant) -> bool {
+    fn write(&mut self, cx: &mut Context<'_>, driver: &mut SessionDriver, now: Instant) -> bool {
         for _ in 0..WRITES_PER_POLL {
-            let Some(chunk) = self.buffer.chunk(session) else {
+            let Some(chunk) = driver.chunk(&mut self.buffer) else {
                 self.wants_write = false;
                 if self.buffer.is_finishing() {
                     self.writing = Writing::Closing;
@@ -182,7 +189,7 @@ impl Substream {
                     self.buffer.wrote(count);
                     self.wants_flush = true;
                 }
-                Poll::Ready(Ok(_) | Err(_)) => return self.write_failed(session, now),
+                Poll::Ready(Ok(_) | Err(_)) => return self.write_failed(driver.session(), now),
             }
         }
         true

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use glueberry_proto::{Identity, Seed};
+use glueberry_proto::{Identity, Seed, SendLimits};
 use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
 use tracing::{info, warn};
@@ -233,7 +233,7 @@ fn shared(
         telemetry: Arc::new(Telemetry::new(events, metrics, stats, runtime.clone())),
         addrs: addrs.into(),
         clock: Clock::starting_at(runtime.now()),
-        limits: config.limits(),
+        limits: SendLimits::from(&config.core()),
         delivery: config.delivery,
         stats_retention: config.stats_retention,
         message_buffer: config.message_buffer,

@@ -75,6 +75,7 @@ mod telemetry;
 pub mod test_util;
 mod transport;
 mod views;
+mod waiters;
 
 pub use builder::Builder;
 pub use config::{Config, Delivery};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use glueberry_proto::{
     Address, ConnectionState, Direction, Instant, Node as CoreNode, ProtocolVersion, PublicKey,
-    ReconnectPolicy, SendError, StreamName,
+    ReconnectPolicy, SendError, SendLimits, StreamName,
 };
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
@@ -26,7 +26,7 @@ use crate::mailbox::{Mailbox, answer, lock};
 use crate::node_task::{Answer, HandshakeRequest, NodeCommand};
 use crate::readers::Readers;
 use crate::runtime::Runtime;
-use crate::session_handle::{HandshakeCommand, Limits, SessionHandle};
+use crate::session_handle::{HandshakeCommand, SessionHandle};
 use crate::telemetry::Telemetry;
 use crate::views::PeerViews;
 
@@ -78,7 +78,7 @@ pub struct Shared {
     pub(crate) stats_retention: Duration,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: Clock,
-    pub(crate) limits: Limits,
+    pub(crate) limits: SendLimits,
     pub(crate) message_buffer: usize,
     pub(crate) max_substreams: usize,
     pub(crate) max_incoming: usize,

@@ -7,15 +7,15 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use glueberry_proto::{
-    Action, Closed, Event as SessionEvent, FinalizeError, Instant, PrepareError, SendError,
-    Session, StreamName,
+    Action, Closed, Event as SessionEvent, FinalizeError, Instant, MessageSource, PrepareError,
+    SendError, Session, StreamName, SubstreamBuffer,
 };
 use tracing::{Span, debug, debug_span, trace, warn};
 
 use crate::config::Delivery;
 use crate::error::{Error, ErrorCode};
 use crate::events::Event;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, InboxWriter};
 use crate::message::{HANDSHAKE, Source};
 use crate::node::{Shared, on_stream};
 use crate::node_task::{Answer, HandshakeRequest, NodeCommand, Returned};
@@ -29,13 +29,10 @@ pub struct SessionDriver {
     session: Session,
     handle: Arc<SessionHandle>,
     shared: Arc<Shared>,
-    readers: Vec<Reader>,
+    handshake: Inbound,
+    streams: Vec<Stream>,
     readers_version: u64,
-    handshake_is_readable: bool,
-    handshake_tally: Tally,
     stage: Stage,
-    /// Messages that the core would not take at once.
-    stalled: VecDeque<(StreamName, VecDeque<Bytes>)>,
     /// What the node's task gets behind the session's own messages.
     to_node: Vec<NodeCommand>,
 }
@@ -50,15 +47,22 @@ enum Stage {
     Ended,
 }
 
-/// One stream and who reads it.
+/// Messages of the peer on their way to a reader, and what was counted in both directions.
 #[derive(Debug)]
-struct Reader {
-    /// What the stream is in a trace, from Established to the session's end.
-    span: Span,
-    stream: StreamName,
-    inbox: Arc<Inbox>,
+struct Inbound {
+    writer: InboxWriter,
+    /// The core has messages for it.
     is_readable: bool,
     tally: Tally,
+}
+
+/// A named stream.
+#[derive(Debug)]
+struct Stream {
+    name: StreamName,
+    inbound: Inbound,
+    /// What the stream is in a trace, from Established to the session's end.
+    span: Span,
 }
 
 impl SessionDriver {
@@ -66,13 +70,11 @@ impl SessionDriver {
         Self {
             session,
             handle,
+            handshake: Inbound::new(shared.readers.main().clone()),
             shared,
-            readers: Vec::new(),
+            streams: Vec::new(),
             readers_version: 0,
-            handshake_is_readable: false,
-            handshake_tally: Tally::default(),
             stage: Stage::Handshake,
-            stalled: VecDeque::new(),
             to_node: Vec::new(),
         }
     }
@@ -82,17 +84,21 @@ impl SessionDriver {
         &mut self.session
     }
 
-    /// Passes what was queued for the session to the core.
+    /// Passes commands to the core, and which streams have messages to send.
     pub fn take_commands(&mut self, now: Instant, cx: &Context<'_>) {
-        let stalled = &mut self.stalled;
-        let commands = self.handle.take(cx, |stream, messages| {
-            stalled.push_back((stream.clone(), messages));
-        });
+        let session = &mut self.session;
         // Messages first: they were accepted before a command that ends the session.
-        self.send_stalled(now);
+        let commands = self.handle.take_commands(cx, |stream| session.handle_queued(now, stream));
         for command in commands {
             self.command(now, command);
         }
+    }
+
+    /// Returns the bytes to write next on a substream, or `None` if there are none: see
+    /// [`SubstreamBuffer::chunk`]. Messages are taken from their queues and sealed only now.
+    pub fn chunk<'a>(&mut self, buffer: &'a mut SubstreamBuffer) -> Option<&'a mut Bytes> {
+        let Self { session, handle, streams, shared, .. } = self;
+        buffer.chunk_from(session, &mut Outbound { handle, streams, telemetry: &shared.telemetry })
     }
 
     /// Returns the next action for the adapter. Messages to the node are sent on the way.
@@ -110,36 +116,21 @@ impl SessionDriver {
         None
     }
 
-    /// Hands out events, and messages for as long as their readers have room.
-    pub fn deliver(&mut self, now: Instant, cx: &Context<'_>) {
-        self.send_stalled(now);
+    /// Publishes events, and delivers messages for as long as their readers have room.
+    pub fn deliver(&mut self, _: Instant, cx: &Context<'_>) {
         while let Some(event) = self.session.poll_event() {
             self.event(event);
         }
         self.deliver_handshake(cx);
         self.deliver_messages(cx);
-    }
-
-    /// Tells handles what the transport has taken.
-    pub fn report(&mut self) {
         self.count();
-        if self.stage != Stage::Ended {
-            let (session, stalled) = (&self.session, &self.stalled);
-            self.handle.update(|stream| {
-                let (messages, bytes) = session.queued(stream);
-                let waiting = stalled.iter().filter(|(name, _)| name == stream);
-                waiting
-                    .flat_map(|(_, messages)| messages)
-                    .fold((messages, bytes), |sum, message| (sum.0 + 1, sum.1 + message.len()))
-            });
-        }
     }
 
-    /// Returns whether the session has ended and nothing is left to hand out.
+    /// Returns whether the session has ended and nothing is left to deliver.
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Ended
-            && !self.handshake_is_readable
-            && !self.readers.iter().any(|reader| reader.is_readable)
+            && !self.handshake.is_readable
+            && !self.streams.iter().any(|stream| stream.inbound.is_readable)
     }
 
     fn command(&mut self, now: Instant, command: SessionCommand) {
@@ -148,8 +139,12 @@ impl SessionDriver {
                 self.session.handle_node_message(now, message);
                 // It may have taken over what another session was prepared for.
                 let names: Vec<StreamName> = self.session.streams().cloned().collect();
-                if names.len() > self.readers.len() {
+                if names.len() > self.streams.len() {
                     self.prepared(&names);
+                }
+                if self.session.handshake_is_over() && !self.session.is_established() {
+                    // It drains: only what was accepted until now is still sent.
+                    self.handle.refuse_messages();
                 }
             }
             SessionCommand::Handshake(command) => self.handshake(now, command),
@@ -162,7 +157,7 @@ impl SessionDriver {
             HandshakeCommand::Send(message, answer_to) => {
                 match self.session.send_handshake(now, message.clone()) {
                     Ok(()) => {
-                        self.handshake_tally.sent(message.len());
+                        self.handshake.tally.sent(message.len());
                         self.telemetry().metrics.message_sent(HANDSHAKE, message.len());
                         self.done(answer_to, Ok(()));
                     }
@@ -242,45 +237,23 @@ impl SessionDriver {
         self.stage = Stage::Established;
         self.handle.established();
         let (peer, telemetry) = (self.handle.peer, &self.shared.telemetry);
-        for reader in &mut self.readers {
-            telemetry.metrics.stream_opened(reader.stream.as_str());
-            reader.span = debug_span!("stream", %peer, stream = %reader.stream);
-            debug!(parent: &reader.span, "stream opened");
+        for stream in &mut self.streams {
+            telemetry.metrics.stream_opened(stream.name.as_str());
+            stream.span = debug_span!("stream", %peer, stream = %stream.name);
+            debug!(parent: &stream.span, "stream opened");
         }
     }
 
     fn prepared(&mut self, names: &[StreamName]) {
-        if self.readers.is_empty() {
+        if self.streams.is_empty() {
             self.telemetry().metrics.key_derivation(false);
         }
         self.handle.prepared(names);
-        for stream in names {
-            if !self.readers.iter().any(|reader| reader.stream == *stream) {
-                let inbox = self.shared.readers.inbox(self.handle.peer, stream);
-                let (stream, tally) = (stream.clone(), Tally::default());
-                let span = Span::none();
-                self.readers.push(Reader { span, stream, inbox, is_readable: false, tally });
-            }
-        }
-    }
-
-    fn send_stalled(&mut self, now: Instant) {
-        while let Some((stream, mut messages)) = self.stalled.pop_front() {
-            let mut reader = self.readers.iter_mut().find(|reader| reader.stream == stream);
-            let metrics = &self.shared.telemetry.metrics;
-            while let Some(message) = messages.front() {
-                let bytes = message.len();
-                if self.session.send(now, &stream, message.clone()).is_err() {
-                    // There is no room; or the session is over, and its end tells how many were
-                    // not sent.
-                    return self.stalled.push_front((stream, messages));
-                }
-                if let Some(reader) = &mut reader {
-                    reader.tally.sent(bytes);
-                    trace!(parent: &reader.span, bytes, "message sent");
-                }
-                metrics.message_sent(stream.as_str(), bytes);
-                messages.pop_front();
+        for name in names {
+            if !self.streams.iter().any(|stream| stream.name == *name) {
+                let inbox = self.shared.readers.inbox(self.handle.peer, name);
+                let (name, inbound) = (name.clone(), Inbound::new(inbox));
+                self.streams.push(Stream { name, inbound, span: Span::none() });
             }
         }
     }
@@ -289,12 +262,12 @@ impl SessionDriver {
         let peer = self.handle.peer;
         let event = match event {
             SessionEvent::HandshakeReadable => {
-                self.handshake_is_readable = true;
+                self.handshake.is_readable = true;
                 return;
             }
             SessionEvent::Readable { stream } => {
-                for reader in &mut self.readers {
-                    reader.is_readable |= reader.stream == stream;
+                for it in &mut self.streams {
+                    it.inbound.is_readable |= it.name == stream;
                 }
                 return;
             }
@@ -309,6 +282,7 @@ impl SessionDriver {
                 Event::StreamInterrupted { peer, stream, in_doubt }
             }
             SessionEvent::StreamRefused { stream, unsent } => {
+                let unsent = unsent + self.handle.give_up(&stream);
                 warn!(%peer, %stream, unsent, "stream refused");
                 Event::StreamRefused { peer, stream, unsent }
             }
@@ -327,16 +301,14 @@ impl SessionDriver {
 
     fn closed(&mut self, mut closed: Closed) {
         if std::mem::replace(&mut self.stage, Stage::Ended) == Stage::Established {
-            for reader in &mut self.readers {
-                self.shared.telemetry.metrics.stream_closed(reader.stream.as_str());
-                debug!(parent: &reader.span, "stream closed");
-                reader.span = Span::none();
+            for stream in &mut self.streams {
+                self.shared.telemetry.metrics.stream_closed(stream.name.as_str());
+                debug!(parent: &stream.span, "stream closed");
+                stream.span = Span::none();
             }
         }
         let (commands, left) = self.handle.close();
-        let stalled: usize = self.stalled.iter().map(|(_, messages)| messages.len()).sum();
-        closed.unsent += left + stalled;
-        self.stalled = VecDeque::new();
+        closed.unsent += left;
         let peer = self.handle.peer;
         debug!(%peer, reason = %closed.reason, closed.unsent, closed.in_doubt, "session closed");
         self.to_node.push(NodeCommand::SessionClosed(self.session.id(), closed));
@@ -349,16 +321,15 @@ impl SessionDriver {
     }
 
     fn deliver_handshake(&mut self, cx: &Context<'_>) {
-        if !self.handshake_is_readable {
+        if !self.handshake.is_readable {
             return;
         }
         let source =
             Source { peer: self.handle.peer, stream: None, received_at: SystemTime::now() };
-        let inbox = self.shared.readers.main().clone();
-        let (session, is_readable) = (&mut self.session, &mut self.handshake_is_readable);
-        let (tally, telemetry) = (&mut self.handshake_tally, &self.shared.telemetry);
-        // What is said in the handshake is never dropped: it is little, and needed.
-        inbox.fill(cx, Delivery::Lossless, source, || match session.poll_handshake_message() {
+        let (session, telemetry) = (&mut self.session, &self.shared.telemetry);
+        let Inbound { writer, is_readable, tally } = &mut self.handshake;
+        // Handshake messages are never dropped: they are few, and needed.
+        writer.fill(cx, Delivery::Lossless, &source, || match session.poll_handshake_message() {
             Some(data) => {
                 tally.received(data.len());
                 telemetry.metrics.message_received(HANDSHAKE, data.len());
@@ -372,20 +343,20 @@ impl SessionDriver {
     }
 
     fn deliver_messages(&mut self, cx: &Context<'_>) {
-        if !self.readers.iter().any(|reader| reader.is_readable) {
+        if !self.streams.iter().any(|stream| stream.inbound.is_readable) {
             return;
         }
         self.refresh_readers();
         let (peer, session) = (self.handle.peer, &mut self.session);
         let received_at = SystemTime::now();
         let telemetry = &self.shared.telemetry;
-        for reader in self.readers.iter_mut().filter(|reader| reader.is_readable) {
-            let Reader { span, stream, inbox, is_readable, tally } = reader;
-            let next = || match session.poll_message(stream) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.inbound.is_readable) {
+            let Stream { name, inbound: Inbound { writer, is_readable, tally }, span } = stream;
+            let next = || match session.poll_message(name) {
                 Some(data) => {
                     tally.received(data.len());
                     trace!(parent: &*span, bytes = data.len(), "message received");
-                    telemetry.metrics.message_received(stream.as_str(), data.len());
+                    telemetry.metrics.message_received(name.as_str(), data.len());
                     Some(data)
                 }
                 None => {
@@ -393,12 +364,12 @@ impl SessionDriver {
                     None
                 }
             };
-            let source = Source { peer, stream: Some(stream.clone()), received_at };
-            let count = inbox.fill(cx, self.shared.delivery, source, next);
+            let source = Source { peer, stream: Some(name.clone()), received_at };
+            let count = writer.fill(cx, self.shared.delivery, &source, next);
             if count > 0 {
-                (0..count).for_each(|_| telemetry.metrics.message_dropped(stream.as_str()));
-                warn!(%peer, %stream, count, "messages dropped");
-                let stream = Some(stream.clone());
+                (0..count).for_each(|_| telemetry.metrics.message_dropped(name.as_str()));
+                warn!(%peer, stream = %name, count, "messages dropped");
+                let stream = Some(name.clone());
                 telemetry.events.publish(&Event::MessagesDropped { peer, stream, count });
             }
         }
@@ -407,9 +378,8 @@ impl SessionDriver {
     /// Adds to the statistics what was counted since the last time.
     fn count(&mut self) {
         let (peer, stats) = (self.handle.peer, &self.shared.telemetry.stats);
-        let handshake = Some((HANDSHAKE, &mut self.handshake_tally));
-        let streams =
-            self.readers.iter_mut().map(|reader| (reader.stream.as_str(), &mut reader.tally));
+        let handshake = Some((HANDSHAKE, &mut self.handshake.tally));
+        let streams = self.streams.iter_mut().map(|it| (it.name.as_str(), &mut it.inbound.tally));
         for (stream, tally) in streams.chain(handshake) {
             if !tally.is_empty() {
                 stats.count(peer, stream, std::mem::take(tally), SystemTime::now());
@@ -425,9 +395,39 @@ impl SessionDriver {
         let version = self.shared.readers.version();
         if version != self.readers_version {
             self.readers_version = version;
-            for reader in &mut self.readers {
-                reader.inbox = self.shared.readers.inbox(self.handle.peer, &reader.stream);
+            for stream in &mut self.streams {
+                let inbox = self.shared.readers.inbox(self.handle.peer, &stream.name);
+                stream.inbound.writer.write_to(inbox);
             }
+        }
+    }
+}
+
+impl Inbound {
+    fn new(inbox: Arc<Inbox>) -> Self {
+        Self { writer: InboxWriter::new(inbox), is_readable: false, tally: Tally::default() }
+    }
+}
+
+/// The queues of a session's streams, lent to its machine while that writes.
+struct Outbound<'a> {
+    handle: &'a SessionHandle,
+    streams: &'a mut [Stream],
+    telemetry: &'a Telemetry,
+}
+
+impl MessageSource for Outbound<'_> {
+    fn take(&mut self, stream: &StreamName, budget: usize, out: &mut VecDeque<Bytes>) {
+        let before = out.len();
+        self.handle.take_messages(stream, budget, out);
+        let Some(stream) = self.streams.iter_mut().find(|it| it.name == *stream) else {
+            return;
+        };
+        for message in out.iter().skip(before) {
+            let bytes = message.len();
+            stream.inbound.tally.sent(bytes);
+            trace!(parent: &stream.span, bytes, "message sent");
+            self.telemetry.metrics.message_sent(stream.name.as_str(), bytes);
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Where handles, the node's task and the task of one session meet.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Waker};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use glueberry_proto::{PublicKey, SendError, SessionId, StreamName, ToSession};
+use glueberry_proto::{
+    PublicKey, SendError, SendLimits, SendQueue, SessionId, StreamName, ToSession,
+};
 use libp2p_identity::PeerId;
 
 use crate::debug::DebugQueue;
@@ -14,28 +16,19 @@ use crate::error::Error;
 use crate::mailbox::{answer, lock, remember};
 use crate::node_task::Answer;
 use crate::telemetry::Telemetry;
+use crate::waiters::{WaiterId, Waiters, wake_all};
 
 /// The shared side of one session: commands and messages on their way to its task.
 ///
-/// Messages are queued here by reference and taken by the task all at once; no lock is held while
-/// anything is sealed. The watermarks count what waits here and in the core.
+/// A message waits here, and nowhere else, until the transport can take it: then the session takes
+/// as many as fit into what it writes, and seals them without the lock.
 #[derive(Debug)]
 pub(crate) struct SessionHandle {
     pub(crate) peer: PeerId,
     pub(crate) id: SessionId,
-    limits: Limits,
+    limits: SendLimits,
     telemetry: Arc<Telemetry>,
     state: Mutex<State>,
-}
-
-/// When a stream is full, and when it accepts again.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) message: usize,
-    pub(crate) high: usize,
-    pub(crate) low: usize,
-    pub(crate) high_bytes: usize,
-    pub(crate) low_bytes: usize,
 }
 
 /// What the node's task gives to a session, in this order.
@@ -55,89 +48,114 @@ pub(crate) enum HandshakeCommand {
     Reject(String),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     task: Option<Waker>,
-    commands: VecDeque<SessionCommand>,
-    phase: Phase,
-    outboxes: Vec<Outbox>,
     /// The task was woken and has not looked yet.
     is_woken: bool,
+    /// None once the session is over.
+    commands: Option<VecDeque<SessionCommand>>,
+    /// Why messages are refused, unless they are accepted.
+    refusal: Option<SendError>,
+    streams: Vec<StreamQueue>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Phase {
-    #[default]
-    Handshake,
-    Established,
-    Closed,
-}
-
-/// One stream's messages on their way to the core.
+/// The messages of one stream, and who waits for it.
 #[derive(Debug)]
-struct Outbox {
+struct StreamQueue {
     name: StreamName,
-    queue: VecDeque<Bytes>,
-    bytes: usize,
-    /// What the core holds: messages and bytes.
-    in_core: (usize, usize),
-    is_full: bool,
-    /// When it was last told that it is full.
-    told_at: Option<Instant>,
-    waiting: Vec<Waker>,
+    queue: SendQueue,
+    /// When [`Event::Backpressure`](crate::Event::Backpressure) was last published.
+    announced_at: Option<Instant>,
+    waiters: Waiters,
+}
+
+/// The registration of a task that waits for a stream. Dropping it removes the task's waker.
+#[derive(Debug)]
+pub(crate) struct Waiting(Option<Registration>);
+
+#[derive(Debug)]
+struct Registration {
+    session: Arc<SessionHandle>,
+    stream: StreamName,
+    id: WaiterId,
 }
 
 impl SessionHandle {
-    pub(crate) fn new(
+    pub(crate) const fn new(
         peer: PeerId,
         id: SessionId,
-        limits: Limits,
+        limits: SendLimits,
         telemetry: Arc<Telemetry>,
     ) -> Self {
-        Self { peer, id, limits, telemetry, state: Mutex::default() }
+        let state = State {
+            task: None,
+            is_woken: false,
+            commands: Some(VecDeque::new()),
+            refusal: Some(SendError::NotEstablished),
+            streams: Vec::new(),
+        };
+        Self { peer, id, limits, telemetry, state: Mutex::new(state) }
     }
 
     // ---- for handles --------------------------------------------------------------------------
 
-    /// Queues a message, or says why not. With `cx`, the caller is woken once a full stream
-    /// accepts again.
-    pub(crate) fn send(
-        &self,
+    /// Queues a message, or says why not.
+    pub(crate) fn send(&self, stream: &str, message: &Bytes) -> Result<(), SendError> {
+        self.push(lock(&self.state), stream, message).1
+    }
+
+    /// Queues a message once the stream's queue accepts one.
+    pub(crate) fn poll_send(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
         stream: &str,
         message: &Bytes,
-        cx: Option<&Context<'_>>,
-    ) -> Result<(), SendError> {
-        let (size, limit) = (message.len(), self.limits.message);
-        let mut guard = lock(&self.state);
-        let state = &mut *guard;
-        match state.phase {
-            Phase::Closed => return Err(SendError::Closed),
-            Phase::Handshake => return Err(SendError::NotEstablished),
-            Phase::Established => {}
-        }
-        let outbox = state
-            .outboxes
-            .iter_mut()
-            .find(|outbox| outbox.name.as_str() == stream)
-            .ok_or(SendError::UnknownStream)?;
-        if size > limit {
-            return Err(SendError::TooLarge { size, limit });
-        }
-        if !outbox.admits(size, &self.limits) {
-            if !std::mem::replace(&mut outbox.is_full, true) {
-                self.telemetry.engaged(self.peer, &outbox.name, &mut outbox.told_at);
+        waiting: &mut Waiting,
+    ) -> Poll<Result<(), SendError>> {
+        waiting.leave_others(self);
+        match self.push(lock(&self.state), stream, message) {
+            (Some(mut state), Err(SendError::Backpressure)) => {
+                waiting.register(self, &mut state, stream, cx);
+                Poll::Pending
             }
-            if let Some(cx) = cx {
-                outbox.wait(cx);
-            }
-            return Err(SendError::Backpressure);
+            (_, result) => Poll::Ready(result),
         }
-        outbox.push(message.clone(), &self.limits);
-        if outbox.is_full {
-            self.telemetry.engaged(self.peer, &outbox.name, &mut outbox.told_at);
+    }
+
+    /// Waits until the stream's queue accepts a message. Fails if it never will.
+    pub(crate) fn poll_writable(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        stream: &str,
+        waiting: &mut Waiting,
+    ) -> Poll<Result<(), SendError>> {
+        waiting.leave_others(self);
+        let mut state = lock(&self.state);
+        match state.accepting(stream) {
+            Ok(found) if found.queue.is_full() => {}
+            Ok(_) => return Poll::Ready(Ok(())),
+            Err(error) => return Poll::Ready(Err(error)),
         }
-        wake(guard);
-        Ok(())
+        waiting.register(self, &mut state, stream, cx);
+        Poll::Pending
+    }
+
+    /// Waits until the transport has taken all that was accepted on the stream.
+    pub(crate) fn poll_flushed(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        stream: &str,
+        waiting: &mut Waiting,
+    ) -> Poll<()> {
+        waiting.leave_others(self);
+        let mut state = lock(&self.state);
+        // What a session that is over has not taken is reported as unsent.
+        if state.commands.is_none() || state.stream(stream).is_none_or(|it| it.queue.is_empty()) {
+            return Poll::Ready(());
+        }
+        waiting.register(self, &mut state, stream, cx);
+        Poll::Pending
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -150,30 +168,16 @@ impl SessionHandle {
         self.telemetry.metrics.backpressure_wait(stream, waited);
     }
 
-    /// Returns whether all that was accepted on the stream was taken by the transport.
-    pub(crate) fn is_flushed(&self, stream: &str, cx: &Context<'_>) -> bool {
-        let mut guard = lock(&self.state);
-        let is_closed = guard.phase == Phase::Closed;
-        let outbox = guard.outboxes.iter_mut().find(|outbox| outbox.name.as_str() == stream);
-        match outbox {
-            Some(outbox) if !is_closed && outbox.len() > 0 => {
-                outbox.wait(cx);
-                false
-            }
-            _ => true,
-        }
-    }
-
     /// Returns what waits on each stream.
     pub(crate) fn queues(&self) -> Vec<DebugQueue> {
         let state = lock(&self.state);
-        let queue = |outbox: &Outbox| DebugQueue {
-            stream: outbox.name.to_string(),
-            pending: outbox.len(),
-            pending_bytes: outbox.bytes + outbox.in_core.1,
-            is_blocked: outbox.is_full,
+        let queue = |it: &StreamQueue| DebugQueue {
+            stream: it.name.to_string(),
+            pending: it.queue.len(),
+            pending_bytes: it.queue.bytes(),
+            is_blocked: it.queue.is_full(),
         };
-        state.outboxes.iter().map(queue).collect()
+        state.streams.iter().map(queue).collect()
     }
 
     // ---- for the node's task ------------------------------------------------------------------
@@ -181,141 +185,225 @@ impl SessionHandle {
     /// Queues a command; gives it back if the session is over.
     pub(crate) fn command(&self, command: SessionCommand) -> Result<(), SessionCommand> {
         let mut state = lock(&self.state);
-        if state.phase == Phase::Closed {
-            return Err(command);
+        match &mut state.commands {
+            Some(commands) => commands.push_back(command),
+            None => return Err(command),
         }
-        state.commands.push_back(command);
-        wake(state);
+        wake_task(state);
         Ok(())
     }
 
     // ---- for the session's task ---------------------------------------------------------------
 
-    /// Takes all commands, and all messages by stream; wakes the caller for the next.
-    pub(crate) fn take(
+    /// Takes all commands, and calls `queued` for each stream with messages. Wakes the caller for
+    /// whatever comes next.
+    pub(crate) fn take_commands(
         &self,
         cx: &Context<'_>,
-        mut each: impl FnMut(&StreamName, VecDeque<Bytes>),
+        mut queued: impl FnMut(&StreamName),
     ) -> VecDeque<SessionCommand> {
         let mut state = lock(&self.state);
         state.is_woken = false;
         remember(&mut state.task, cx);
-        for outbox in &mut state.outboxes {
-            if !outbox.queue.is_empty() {
-                let queue = std::mem::take(&mut outbox.queue);
-                outbox.in_core.0 += queue.len();
-                outbox.in_core.1 += std::mem::take(&mut outbox.bytes);
-                each(&outbox.name, queue);
-            }
-        }
-        std::mem::take(&mut state.commands)
+        let waiting = state.streams.iter().filter(|stream| !stream.queue.is_empty());
+        waiting.for_each(|stream| queued(&stream.name));
+        state.commands.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Takes note of what the core still holds of each stream.
-    pub(crate) fn update(&self, queued: impl Fn(&StreamName) -> (usize, usize)) {
+    /// Takes messages of a stream for the transport.
+    pub(crate) fn take_messages(
+        &self,
+        stream: &StreamName,
+        budget: usize,
+        out: &mut VecDeque<Bytes>,
+    ) {
         let mut state = lock(&self.state);
-        for outbox in &mut state.outboxes {
-            let before = outbox.in_core.0;
-            outbox.in_core = queued(&outbox.name);
-            outbox.reopen(&self.limits);
-            if outbox.in_core.0 != before {
-                self.telemetry.metrics.pending_messages(outbox.name.as_str(), outbox.len());
-            }
+        let Some(found) = state.stream(stream.as_str()) else {
+            debug_assert!(false, "a stream that was never prepared is written");
+            return;
+        };
+        let before = out.len();
+        found.queue.take(budget, out);
+        let is_flushed = found.queue.is_empty();
+        // Either is waited for by somebody.
+        let woken = match found.queue.reopened() || is_flushed {
+            true => found.waiters.take(),
+            false => Vec::new(),
+        };
+        let pending = found.queue.len();
+        drop(state);
+        wake_all(woken);
+        if out.len() > before {
+            self.telemetry.metrics.pending_messages(stream.as_str(), pending);
         }
     }
 
+    /// Makes room for the messages of streams that were prepared.
     pub(crate) fn prepared(&self, names: &[StreamName]) {
         let mut state = lock(&self.state);
         for name in names {
-            if !state.outboxes.iter().any(|outbox| outbox.name == *name) {
-                state.outboxes.push(Outbox::new(name.clone()));
+            if state.stream(name.as_str()).is_none() {
+                state.streams.push(StreamQueue::new(name.clone(), self.limits));
             }
         }
     }
 
+    /// Accepts messages from now on.
     pub(crate) fn established(&self) {
-        lock(&self.state).phase = Phase::Established;
+        lock(&self.state).refusal = None;
     }
 
-    /// Refuses everything from now on; returns the commands that nobody will answer, and the
-    /// messages that the core has not got.
+    /// Refuses messages from now on. Those that wait may still be taken.
+    pub(crate) fn refuse_messages(&self) {
+        let mut state = lock(&self.state);
+        state.refusal = Some(SendError::Closed);
+        let woken = state.take_waiters();
+        drop(state);
+        wake_all(woken);
+    }
+
+    /// Gives up what waits on a stream; returns how many messages that were.
+    pub(crate) fn give_up(&self, stream: &StreamName) -> usize {
+        let mut state = lock(&self.state);
+        let Some(found) = state.stream(stream.as_str()) else {
+            return 0;
+        };
+        let given_up = found.queue.drain();
+        let woken = found.waiters.take();
+        drop(state);
+        wake_all(woken);
+        given_up.count()
+    }
+
+    /// Refuses everything from now on; returns the commands that the session has not got, and how
+    /// many messages the transport has not got.
     pub(crate) fn close(&self) -> (VecDeque<SessionCommand>, usize) {
         let mut state = lock(&self.state);
-        state.phase = Phase::Closed;
-        let mut left = 0;
-        for outbox in &mut state.outboxes {
-            left += outbox.queue.len();
-            outbox.queue = VecDeque::new();
-            outbox.bytes = 0;
-            outbox.wake_waiting();
+        state.refusal = Some(SendError::Closed);
+        let commands = state.commands.take().unwrap_or_default();
+        let given_up: Vec<_> = state.streams.iter_mut().map(|it| it.queue.drain()).collect();
+        let woken = state.take_waiters();
+        drop(state);
+        wake_all(woken);
+        (commands, given_up.into_iter().map(Iterator::count).sum())
+    }
+
+    // ---- parts --------------------------------------------------------------------------------
+
+    /// Queues a message. Gives the lock back if it is refused for want of room, so that the caller
+    /// can wait without missing the wake-up.
+    fn push<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        stream: &str,
+        message: &Bytes,
+    ) -> (Option<MutexGuard<'a, State>>, Result<(), SendError>) {
+        let found = match state.accepting(stream) {
+            Ok(found) => found,
+            Err(error) => return (None, Err(error)),
+        };
+        if let Err(error) = found.queue.push(message.clone()) {
+            return (Some(state), Err(error));
         }
-        (std::mem::take(&mut state.commands), left)
-    }
-}
-
-impl Outbox {
-    const fn new(name: StreamName) -> Self {
-        Self {
-            name,
-            queue: VecDeque::new(),
-            bytes: 0,
-            in_core: (0, 0),
-            is_full: false,
-            told_at: None,
-            waiting: Vec::new(),
+        let is_full = found.queue.is_full();
+        wake_task(state);
+        if is_full {
+            // The message that fills a queue is the last one that is accepted.
+            self.backpressure(stream);
         }
+        (None, Ok(()))
     }
 
-    fn len(&self) -> usize {
-        self.queue.len() + self.in_core.0
-    }
-
-    fn admits(&self, size: usize, limits: &Limits) -> bool {
-        let (count, bytes) = (self.len(), self.bytes + self.in_core.1);
-        !self.is_full
-            && count < limits.high
-            && (count == 0 || bytes.saturating_add(size) <= limits.high_bytes)
-    }
-
-    fn push(&mut self, message: Bytes, limits: &Limits) {
-        self.bytes += message.len();
-        self.queue.push_back(message);
-        // As the core does, which must never refuse what was accepted here.
-        self.is_full = self.len() >= limits.high;
-    }
-
-    fn wait(&mut self, cx: &Context<'_>) {
-        if !self.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            self.waiting.push(cx.waker().clone());
+    /// Counts that a stream has become full, and publishes it now and then.
+    fn backpressure(&self, stream: &str) {
+        self.telemetry.metrics.backpressure_engaged(stream);
+        let now = self.telemetry.now();
+        let mut state = lock(&self.state);
+        let Some(found) = state.stream(stream) else {
+            return;
+        };
+        let is_due = Telemetry::announces_backpressure(found.announced_at, now);
+        if is_due {
+            found.announced_at = Some(now);
         }
-    }
-
-    fn reopen(&mut self, limits: &Limits) {
-        let (count, bytes) = (self.len(), self.bytes + self.in_core.1);
-        if self.is_full && count <= limits.low && bytes <= limits.low_bytes {
-            self.is_full = false;
-            self.wake_waiting();
-        } else if count == 0 {
-            self.wake_waiting();
-        }
-    }
-
-    fn wake_waiting(&mut self) {
-        for waker in self.waiting.drain(..) {
-            waker.wake();
+        let name = found.name.clone();
+        drop(state);
+        if is_due {
+            self.telemetry.backpressure(self.peer, name);
         }
     }
 }
 
-fn wake(mut state: std::sync::MutexGuard<'_, State>) {
-    if state.is_woken {
-        return;
+impl State {
+    fn stream(&mut self, name: &str) -> Option<&mut StreamQueue> {
+        self.streams.iter_mut().find(|stream| stream.name.as_str() == name)
     }
-    state.is_woken = true;
-    let task = state.task.take();
-    drop(state);
-    if let Some(task) = task {
-        task.wake();
+
+    /// Returns a stream that accepts messages, at least when its queue has room.
+    fn accepting(&mut self, name: &str) -> Result<&mut StreamQueue, SendError> {
+        match self.refusal {
+            Some(error) => Err(error),
+            None => self.stream(name).ok_or(SendError::UnknownStream),
+        }
+    }
+
+    fn take_waiters(&mut self) -> Vec<Waker> {
+        self.streams.iter_mut().flat_map(|stream| stream.waiters.take()).collect()
+    }
+}
+
+impl StreamQueue {
+    fn new(name: StreamName, limits: SendLimits) -> Self {
+        let queue = SendQueue::new(limits);
+        Self { name, queue, announced_at: None, waiters: Waiters::default() }
+    }
+}
+
+impl Waiting {
+    /// Waits for nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
+    /// Stops waiting for another session, which has its own lock.
+    fn leave_others(&mut self, session: &Arc<SessionHandle>) {
+        if self.0.as_ref().is_some_and(|of| !Arc::ptr_eq(&of.session, session)) {
+            self.leave();
+        }
+    }
+
+    fn register(
+        &mut self,
+        session: &Arc<SessionHandle>,
+        state: &mut State,
+        stream: &str,
+        cx: &Context<'_>,
+    ) {
+        let Some(found) = state.stream(stream) else {
+            return;
+        };
+        let mut id = self.0.as_ref().map(|registration| registration.id);
+        found.waiters.register(&mut id, cx);
+        if let Some(id) = id {
+            let (session, stream) = (session.clone(), found.name.clone());
+            self.0 = Some(Registration { session, stream, id });
+        }
+    }
+
+    /// Stops waiting.
+    fn leave(&mut self) {
+        if let Some(Registration { session, stream, id }) = self.0.take() {
+            let mut state = lock(&session.state);
+            let waker = state.stream(stream.as_str()).and_then(|it| it.waiters.remove(id));
+            drop(state);
+            drop(waker);
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -328,5 +416,18 @@ impl HandshakeCommand {
             }
             Self::Reject(_) => {}
         }
+    }
+}
+
+/// Wakes the session's task, once for all that comes until it looks.
+fn wake_task(mut state: MutexGuard<'_, State>) {
+    if state.is_woken {
+        return;
+    }
+    state.is_woken = true;
+    let task = state.task.take();
+    drop(state);
+    if let Some(task) = task {
+        task.wake();
     }
 }

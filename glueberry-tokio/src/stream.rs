@@ -13,7 +13,7 @@ use libp2p_identity::PeerId;
 use crate::error::Error;
 use crate::inbox::{Inbox, InboxReader};
 use crate::node::{Node, on_stream, queue_on};
-use crate::session_handle::SessionHandle;
+use crate::session_handle::{SessionHandle, Waiting};
 
 /// One named stream of one peer: a [`Stream`] of received messages and a [`Sink`] for those to
 /// send.
@@ -50,11 +50,13 @@ pub struct StreamHandle {
     session: Option<Arc<SessionHandle>>,
     /// A message that the sink has accepted and the queue has not.
     pending: Option<Bytes>,
+    waiting: Waiting,
 }
 
 impl StreamHandle {
-    pub(crate) const fn new(node: Node, peer: PeerId, name: StreamName, inbox: Arc<Inbox>) -> Self {
-        Self { node, peer, name, reader: InboxReader::new(inbox), session: None, pending: None }
+    pub(crate) fn new(node: Node, peer: PeerId, name: StreamName, inbox: Arc<Inbox>) -> Self {
+        let (reader, waiting) = (InboxReader::new(inbox), Waiting::new());
+        Self { node, peer, name, reader, session: None, pending: None, waiting }
     }
 
     /// Returns the peer.
@@ -101,7 +103,7 @@ impl StreamHandle {
         let message = message.into();
         loop {
             let session = self.session()?;
-            match session.send(self.name.as_str(), &message, None) {
+            match session.send(self.name.as_str(), &message) {
                 Err(SendError::Closed) if self.is_succeeded(&session)? => {}
                 result => return result.map_err(|error| self.error(error)),
             }
@@ -114,13 +116,15 @@ impl StreamHandle {
         };
         loop {
             let session = self.session()?;
-            match session.send(self.name.as_str(), &message, Some(cx)) {
-                Err(SendError::Backpressure) => {
+            match session.poll_send(cx, self.name.as_str(), &message, &mut self.waiting) {
+                Poll::Pending => {
                     self.pending = Some(message);
                     return Poll::Pending;
                 }
-                Err(SendError::Closed) if self.is_succeeded(&session)? => {}
-                result => return Poll::Ready(result.map_err(|error| self.error(error))),
+                Poll::Ready(Err(SendError::Closed)) if self.is_succeeded(&session)? => {}
+                Poll::Ready(result) => {
+                    return Poll::Ready(result.map_err(|error| self.error(error)));
+                }
             }
         }
     }
@@ -178,9 +182,10 @@ impl Sink<Bytes> for StreamHandle {
             Poll::Ready(Ok(())) => {}
             other => return other,
         }
-        match &self.session {
-            Some(session) if !session.is_flushed(self.name.as_str(), cx) => Poll::Pending,
-            _ => Poll::Ready(Ok(())),
+        let Self { session, name, waiting, .. } = &mut *self;
+        match session {
+            Some(session) => session.poll_flushed(cx, name.as_str(), waiting).map(Ok),
+            None => Poll::Ready(Ok(())),
         }
     }
 

@@ -76,14 +76,15 @@ impl Telemetry {
         self.events.publish_change(entered);
     }
 
-    /// A stream's queue came above its high watermark. `told_at` is when that was last told.
-    pub(crate) fn engaged(&self, peer: PeerId, stream: &StreamName, told_at: &mut Option<Instant>) {
-        self.metrics.backpressure_engaged(stream.as_str());
-        let now = self.now();
-        if told_at.is_none_or(|at| now.saturating_duration_since(at) >= BACKPRESSURE_INTERVAL) {
-            *told_at = Some(now);
-            self.events.publish(&Event::Backpressure { peer, stream: stream.clone() });
-        }
+    /// Returns whether it is published that a stream is full, if it was last published at that
+    /// time.
+    pub(crate) fn announces_backpressure(announced_at: Option<Instant>, now: Instant) -> bool {
+        announced_at.is_none_or(|at| now.saturating_duration_since(at) >= BACKPRESSURE_INTERVAL)
+    }
+
+    /// Publishes that a stream is full.
+    pub(crate) fn backpressure(&self, peer: PeerId, stream: StreamName) {
+        self.events.publish(&Event::Backpressure { peer, stream });
     }
 }
 

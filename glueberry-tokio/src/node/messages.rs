@@ -1,7 +1,7 @@
 //! What a node's handle sends, receives and is told.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use glueberry_proto::{ConnectionState, SendError};
@@ -13,7 +13,7 @@ use crate::events::{EventFilter, Events};
 use crate::inbox::{Inbox, Messages};
 use crate::mailbox::lock;
 use crate::message::HANDSHAKE;
-use crate::session_handle::{HandshakeCommand, SessionHandle};
+use crate::session_handle::{HandshakeCommand, SessionHandle, Waiting};
 use crate::stream::StreamHandle;
 
 impl Node {
@@ -61,7 +61,7 @@ impl Node {
         message: impl Into<Bytes>,
     ) -> Result<(), Error> {
         let session = self.session(peer)?;
-        session.send(stream, &message.into(), None).map_err(|error| on_stream(error, peer, stream))
+        session.send(stream, &message.into()).map_err(|error| on_stream(error, peer, stream))
     }
 
     /// Takes over one stream of one peer: its messages come to the handle and no longer to
@@ -108,19 +108,30 @@ impl Node {
     }
 }
 
+impl Node {
+    /// Waits until a stream accepts messages; fails if its session ends first.
+    pub(crate) async fn writable(&self, peer: PeerId, stream: &str) -> Result<(), Error> {
+        let session = self.session(peer)?;
+        let mut waiting = Waiting::new();
+        poll_fn(|cx| session.poll_writable(cx, stream, &mut waiting))
+            .await
+            .map_err(|error| on_stream(error, peer, stream))
+    }
+}
+
 /// Queues a message, waiting for room.
 pub(crate) async fn queue_on(
-    session: &SessionHandle,
+    session: &Arc<SessionHandle>,
     stream: &str,
     message: &Bytes,
 ) -> Result<(), SendError> {
-    let mut waited_since = None;
-    let result = poll_fn(|cx| match session.send(stream, message, Some(cx)) {
-        Err(SendError::Backpressure) => {
+    let (mut waiting, mut waited_since) = (Waiting::new(), None);
+    let result = poll_fn(|cx| {
+        let sent = session.poll_send(cx, stream, message, &mut waiting);
+        if sent.is_pending() {
             waited_since.get_or_insert_with(|| session.now());
-            Poll::Pending
         }
-        result => Poll::Ready(result),
+        sent
     })
     .await;
     if let Some(since) = waited_since {

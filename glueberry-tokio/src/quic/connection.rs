@@ -79,9 +79,8 @@ impl ConnectionTask {
         self.act(now);
         let mut has_more = self.poll_accept(cx);
         has_more |= self.poll_negotiations(cx, now);
-        let session = self.session.session();
         self.substreams.retain(|_, substream| {
-            has_more |= substream.poll(cx, session, now, &mut self.chunks);
+            has_more |= substream.poll(cx, &mut self.session, now, &mut self.chunks);
             !substream.is_over()
         });
         self.session.deliver(now, cx);
@@ -263,7 +262,6 @@ impl Future for ConnectionTask {
         self.substreams.values_mut().for_each(QuicSubstream::woken);
         self.session.take_commands(now, cx);
         let is_at_rest = (0..ROUNDS_PER_POLL).any(|_| !self.round(cx, now));
-        self.session.report();
         if !is_at_rest {
             // Others have their turn.
             cx.waker().wake_by_ref();

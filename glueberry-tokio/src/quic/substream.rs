@@ -9,6 +9,8 @@ use bytes::Bytes;
 use glueberry_proto::{Instant, ResetCode, Session, SubstreamBuffer, SubstreamEnd, SubstreamId};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 
+use crate::session::SessionDriver;
+
 /// A negotiated substream.
 pub(super) struct QuicSubstream {
     buffer: SubstreamBuffer,
@@ -87,22 +89,28 @@ impl QuicSubstream {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        session: &mut Session,
+        driver: &mut SessionDriver,
         now: Instant,
         chunks: &mut ReadChunks,
     ) -> bool {
-        let wrote = self.poll_write(cx, session, now);
+        let wrote = self.poll_write(cx, driver, now);
+        let session = driver.session();
         let has_more = (0..READS_PER_POLL).all(|_| self.poll_read(cx, session, now, chunks));
         wrote || has_more
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, session: &mut Session, now: Instant) -> bool {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        driver: &mut SessionDriver,
+        now: Instant,
+    ) -> bool {
         if self.is_write_blocked {
             return false;
         }
         match &mut self.writing {
             Writing::Open if self.wants_write => {}
-            Writing::Open => return self.poll_refusal(cx, session, now),
+            Writing::Open => return self.poll_refusal(cx, driver.session(), now),
             Writing::Finished(acknowledged) => {
                 let Poll::Ready(is_acknowledged) = acknowledged.as_mut().poll(cx) else {
                     self.is_write_blocked = true;
@@ -110,16 +118,16 @@ impl QuicSubstream {
                 };
                 self.writing = Writing::Over;
                 if is_acknowledged {
-                    session.handle_acknowledged(now, self.buffer.substream());
+                    driver.session().handle_acknowledged(now, self.buffer.substream());
                 } else {
-                    self.buffer.ended(session, now, SubstreamEnd::Stopped);
+                    self.buffer.ended(driver.session(), now, SubstreamEnd::Stopped);
                 }
                 return true;
             }
             Writing::Over => return false,
         }
         for _ in 0..WRITES_PER_POLL {
-            let Some(chunk) = self.buffer.chunk(session) else {
+            let Some(chunk) = driver.chunk(&mut self.buffer) else {
                 self.wants_write = false;
                 return self.finish_if_asked();
             };
@@ -135,7 +143,7 @@ impl QuicSubstream {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(WriteError::Stopped(_))) => {
                     self.writing = Writing::Over;
-                    self.buffer.ended(session, now, SubstreamEnd::Stopped);
+                    self.buffer.ended(driver.session(), now, SubstreamEnd::Stopped);
                     return true;
                 }
                 Poll::Ready(Err(_)) => {

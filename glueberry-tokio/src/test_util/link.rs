@@ -196,7 +196,7 @@ impl State {
             return false;
         };
         let mut moved = false;
-        while let Some(chunk) = substream.buffer.chunk(near_driver.session()) {
+        while let Some(chunk) = near_driver.chunk(&mut substream.buffer) {
             let theirs = match far.substreams.values_mut().find(|far| far.wire == substream.wire) {
                 Some(theirs) => theirs,
                 None => {
@@ -259,11 +259,6 @@ impl Future for LinkTask {
             }
         }
         let is_at_rest = (0..ROUNDS_PER_POLL).any(|_| !state.round(cx));
-        for end in &mut state.ends {
-            if let Some(driver) = &mut end.driver {
-                driver.report();
-            }
-        }
         if !is_at_rest {
             cx.waker().wake_by_ref();
             return Poll::Pending;
