@@ -104,7 +104,7 @@ impl Builder {
     /// Without one, the node forgets with its end.
     ///
     /// The file is locked until the node has shut down. If it is no address book it is renamed;
-    /// [`Node::address_book_findings`] tells.
+    /// [`Node::address_book_findings`] then says so.
     pub fn address_book(mut self, path: impl Into<PathBuf>) -> Self {
         self.book = Some(path.into());
         self

@@ -107,7 +107,7 @@ pub enum Event {
         /// How many events.
         missed: u64,
     },
-    /// Where peers stand after events went missing: all that this subscription is about, but for
+    /// The states of peers after events went missing: all that this subscription is about, but for
     /// those that are Disconnected. Later events go on from here.
     Snapshot(Vec<StateChanged>),
 }

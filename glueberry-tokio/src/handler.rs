@@ -106,13 +106,13 @@ pub async fn run_handler<H: Handler>(
     runner.handler
 }
 
-/// What the program is told next.
+/// What the runner does next.
 enum Next {
     Event(Event),
     Message(Message),
     Notice(Notice),
     Timer(u64),
-    /// Something was done, of which there is nothing to tell.
+    /// A request succeeded.
     Nothing,
     Over,
 }
@@ -135,7 +135,8 @@ enum Done {
         peer: PublicKey,
         why: String,
     },
-    /// A queue was full, and is not any more; or never accepts again, which the peer's state tells.
+    /// A queue was full. It accepts messages again, or its session has ended, which the peer's
+    /// state reports.
     Waited {
         peer: PublicKey,
         stream: StreamName,
@@ -158,7 +159,7 @@ struct Hand {
 }
 
 impl<H: Handler> Runner<H> {
-    /// Waits for the next thing and tells the program; returns whether the node goes on.
+    /// Waits for the next thing and passes it to the program; returns whether the node goes on.
     async fn turn(&mut self) -> bool {
         let deadline = self.hand.timers.first_key_value().map(|((at, _), _)| *at);
         let mut alarm = self.hand.runtime.timer();
@@ -198,7 +199,7 @@ impl<H: Handler> Runner<H> {
         if let Some(notice) = self.hand.notices.pop_front() {
             return Poll::Ready(Next::Notice(notice));
         }
-        // Events first: a message comes from a peer of which the program has heard.
+        // Events first: the program gets a peer's Established before its messages.
         match pin!(&mut self.events).poll_next(cx) {
             Poll::Ready(Some(event)) => return Poll::Ready(Next::Event(event)),
             Poll::Ready(None) => return Poll::Ready(Next::Over),
@@ -223,7 +224,7 @@ impl Hand {
         }
     }
 
-    /// Returns what the program is told of an event, and does what is due to the peer.
+    /// Returns the notices of an event, and completes the handshake with a peer that connects.
     fn notices_of(&self, event: Event) -> Vec<Notice> {
         let key = |peer: &PeerId| PublicKey::try_from(peer).ok();
         match event {
@@ -256,7 +257,7 @@ impl Hand {
         Some(Notice::State { peer: key, state, direction, reason })
     }
 
-    /// Returns what the program is told of a request.
+    /// Returns what follows from a request that is done.
     fn done(&mut self, done: Done) -> Next {
         match done {
             Done::Silently => Next::Nothing,
@@ -287,7 +288,7 @@ impl Hand {
 
     /// Gives notice once the stream's queue accepts messages again. Several refused messages have
     /// one notice, as in the core.
-    fn tell_writable(&mut self, peer: PublicKey, stream: &StreamName) {
+    fn notify_writable(&mut self, peer: PublicKey, stream: &StreamName) {
         if !self.full.insert((peer, stream.clone())) {
             return;
         }
@@ -355,7 +356,7 @@ impl Context for Hand {
         let sent = self.node.try_send(peer.into(), stream.as_str(), message);
         sent.map_err(|error| match error.code() {
             ErrorCode::Backpressure => {
-                self.tell_writable(peer, stream);
+                self.notify_writable(peer, stream);
                 SendError::Backpressure
             }
             // How far below the limit lies, the node's configuration says.

@@ -8,8 +8,8 @@ use futures_channel::oneshot;
 
 /// A queue into one task.
 ///
-/// It has no capacity of its own: what is put in is bounded by its senders, each of whom waits for
-/// an answer before it puts in more, or has only so much to say in its life.
+/// It has no capacity of its own: its senders bound it. Each waits for an answer before it puts more
+/// in, or puts in only so much in its life.
 #[derive(Debug)]
 pub struct Mailbox<T> {
     state: Mutex<State<T>>,
@@ -35,7 +35,7 @@ impl<T> Mailbox<T> {
         Self { state: Mutex::new(state) }
     }
 
-    /// Puts a item in; gives it back if nobody will ever read it.
+    /// Appends an item; gives it back if the mailbox is closed.
     pub fn put(&self, item: T) -> Result<(), T> {
         let mut state = lock(&self.state);
         if state.is_closed {
@@ -57,7 +57,7 @@ impl<T> Mailbox<T> {
         std::mem::take(&mut state.queue)
     }
 
-    /// Returns whether nobody reads any more.
+    /// Returns whether the mailbox is closed.
     pub(crate) fn is_closed(&self) -> bool {
         lock(&self.state).is_closed
     }

@@ -223,7 +223,7 @@ impl Node {
     }
 
     /// Dials every peer in the address book that is Disconnected, not banned and has an address, a
-    /// few at a time. How it goes is told by events.
+    /// few at a time. Events report the outcome.
     ///
     /// # Errors
     ///
@@ -246,7 +246,7 @@ impl Node {
     // ---- handshake ----------------------------------------------------------------------------
 
     /// First phase: derives the keys and gets ready to receive on the named streams. `key` is
-    /// what the peer has said its key is; it must be the one that its id contains.
+    /// what the peer has sent as its key; it must be the one that its id contains.
     ///
     /// # Errors
     ///

@@ -97,5 +97,5 @@ fn handshake_outcome(changed: &StateChanged) -> HandshakeOutcome {
     }
 }
 
-/// A queue can fill and drain a thousand times a second; nobody wants to hear of each.
+/// A queue can fill and drain a thousand times a second: not every time is worth an event.
 const BACKPRESSURE_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What a node's handle sends, receives and is told.
+//! Sending, receiving and subscribing by a node's handle.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::session_handle::{HandshakeCommand, SessionHandle, Waiting};
 use crate::stream::StreamHandle;
 
 impl Node {
-    /// Sends a message on a stream, waiting while its queue is full. On [`HANDSHAKE`] it is said
-    /// in the handshake.
+    /// Sends a message on a stream, waiting while its queue is full. On [`HANDSHAKE`] it is
+    /// a handshake message.
     ///
     /// Ready when the message is queued, which says nothing about its arrival: see
     /// [`Event::SessionClosed`](crate::Event::SessionClosed) for what becomes of it. If the future

@@ -1,4 +1,4 @@
-//! What a node's handle tells of itself and of its peers.
+//! Statistics, health and debugging by a node's handle.
 
 use std::collections::HashMap;
 use std::pin::pin;
