@@ -92,9 +92,12 @@ impl SubstreamBuffer {
             // Many messages may come at once: room for the last byte of one isn't enough.
             (missing.max(READ_CHUNK / 4), SHARED_LEN - held)
         } else {
+            // Grows only when full, and then doubles at least: a byte is moved once on average. To
+            // ask for more than one byte of room would move all that is held again with the next
+            // bytes that arrive, because the room is never as large as what is missing.
             let step = READ_CHUNK.max(held).max(self.longest.saturating_sub(held));
             // The last few bytes aren't worth another move.
-            (missing, if missing <= step + READ_CHUNK { missing } else { step })
+            (1, if missing <= step + READ_CHUNK { missing } else { step })
         };
         if spare < enough.min(room) && !self.read.try_reclaim(room) {
             // Exactly so much, where `reserve` could double it.
@@ -114,6 +117,11 @@ impl SubstreamBuffer {
     pub fn append(&mut self, session: &mut Session, now: Instant, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.reading {
+                // A whole message fills the buffer: room for more would have it moved once more.
+                Reading::Wanted(len) if self.is_full() && self.read.len() >= len => {
+                    self.received(session, now);
+                    continue;
+                }
                 Reading::Wanted(_) => {}
                 Reading::Paused => return self.read.extend_from_slice(bytes),
                 Reading::Over => return,
@@ -220,6 +228,10 @@ impl SubstreamBuffer {
     /// [`chunk`](Self::chunk).
     pub const fn is_finishing(&self) -> bool {
         self.finishing
+    }
+
+    fn is_full(&self) -> bool {
+        self.read.len() == self.read.capacity() && !self.read.is_empty()
     }
 
     fn pass_end(&mut self, session: &mut Session, now: Instant) {

@@ -39,7 +39,7 @@ fn unreadable_files() {
         r#"{"peers": {"a": 1,}}"#,
         r#"{"peers": {"a": 1}"#,
         r#"{"version": 01}"#,
-        "\u{feff}{}",
+        "{}\u{feff}",
     ];
     for text in texts {
         let error = error(text.as_bytes());
@@ -49,6 +49,24 @@ fn unreadable_files() {
     let place = BookError::Json { message: "trailing comma".to_owned(), line: 2, column: 3 };
     assert_eq!(error(b"{\"a\": 1,\n  }"), place);
     assert_eq!(place.to_string(), "trailing comma at line 2 column 3");
+}
+
+#[test]
+fn a_byte_order_mark_is_ignored() {
+    let banned = file(&[(&id(1), &entry(1, r#", "blacklisted": true"#))]);
+    let (book, rejected) = read(&format!("\u{feff}{banned}"));
+    assert_eq!(rejected, []);
+    assert!(book.is_blacklisted(peer(1), WallTime::NEVER));
+}
+
+/// Base58 takes a time that grows with the square of the length: here it would be days.
+#[test]
+fn a_long_name_is_refused_by_its_length() {
+    let name = "1".repeat(20 << 20);
+    let text = format!("{{\"peers\": {{\"{name}\": {{}}}}}}");
+    let (book, rejected) = read(&text);
+    assert!(book.is_empty());
+    assert_eq!(rejected.iter().map(|one| &one.reason).collect::<Vec<_>>(), [&Reason::NotAPeerId]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The core from outside: sessions and nodes over an in-memory transport, and against bytes.
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
+mod buffers;
 mod dials;
 mod greetings;
 mod hostile;

@@ -10,11 +10,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use aws_lc_rs::hmac;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 use quinn::{ConnectError, Connecting, EndpointConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
+use zeroize::Zeroizing;
 
 pub(crate) use config::QuicConfig;
 pub(crate) use error::{AcceptError, DialError, EndpointError};
@@ -55,13 +58,14 @@ impl Endpoint {
         let mut server = tls.server_config()?;
         server
             .transport_config(Arc::clone(&transport))
-            .migration(false)
+            // A NAT that rebinds gives the peer another address in the middle of a session.
+            .migration(true)
             .max_incoming(MAX_INCOMING)
             .incoming_buffer_size(INCOMING_BUFFER_BYTES)
             .incoming_buffer_size_total(INCOMING_BUFFER_BYTES * 64);
         let listeners = listen
             .iter()
-            .map(|address| Listener::bind(address, &server, &runtime))
+            .map(|address| Listener::bind(address, identity, &server, &runtime))
             .collect::<Result<_, _>>()?;
         Ok(Self { tls, transport, runtime, listeners, diallers: Mutex::default() })
     }
@@ -144,7 +148,9 @@ impl Endpoint {
         if diallers.closed {
             return Err(DialError::Closed);
         }
-        let reusable = self.listeners.iter().find(|listener| listener.reaches(address.ip()));
+        let source = source_of(address);
+        let reusable =
+            self.listeners.iter().find(|listener| listener.reaches(address.ip(), source));
         let dialler = diallers.of(address.ip());
         for endpoint in reusable.map(|listener| &listener.endpoint).into_iter().chain(&*dialler) {
             match connect(endpoint) {
@@ -188,6 +194,24 @@ impl Incoming {
         self.incoming.remote_address()
     }
 
+    /// Returns whether the peer has proven that it receives what is sent to its address.
+    pub(crate) fn is_validated(&self) -> bool {
+        self.incoming.remote_address_validated()
+    }
+
+    /// Has the peer prove its address first. It comes again with the proof.
+    pub(crate) fn retry(self) {
+        // An address that is not validated may always be asked (RFC 9000, section 8.1.2).
+        if let Err(error) = self.incoming.retry() {
+            error.into_incoming().refuse();
+        }
+    }
+
+    /// Turns the peer away, and says so.
+    pub(crate) fn refuse(self) {
+        self.incoming.refuse();
+    }
+
     /// Performs the handshake, at the end of which the peer is proven to be who it says.
     ///
     /// Any identity is let through: whether it is wanted is for the caller to say. The future
@@ -208,22 +232,26 @@ struct Listener {
 impl Listener {
     fn bind(
         address: &Multiaddr,
+        identity: &Keypair,
         server: &quinn::ServerConfig,
         runtime: &Arc<dyn quinn::Runtime>,
     ) -> Result<Self, EndpointError> {
         let socket = QuicAddr::try_from(address)
             .map_err(|source| EndpointError::Address { address: address.clone(), source })?
             .socket;
-        open(socket, Some(server.clone()), runtime)
+        open(socket, Some((identity, server.clone())), runtime)
             .and_then(|endpoint| Ok(Self { local: endpoint.local_addr()?, endpoint }))
             .map_err(|source| EndpointError::Bind { address: address.clone(), source })
     }
 
-    /// Whether packets from this socket can get to `target` at all.
-    fn reaches(&self, target: IpAddr) -> bool {
+    /// Returns whether packets to `target` leave from this socket's address: `source` is the one
+    /// that the system's routes say.
+    fn reaches(&self, target: IpAddr, source: Option<IpAddr>) -> bool {
         let local = self.local.ip();
         local.is_ipv4() == target.is_ipv4()
-            && (local.is_unspecified() || local.is_loopback() == target.is_loopback())
+            && (local.is_unspecified()
+                || (local.is_loopback() && target.is_loopback())
+                || source == Some(local))
     }
 }
 
@@ -244,14 +272,50 @@ impl Diallers {
     }
 }
 
+/// Opens a socket to dial from, or one to listen on.
 fn open(
     local: SocketAddr,
-    server: Option<quinn::ServerConfig>,
+    listening: Option<(&Keypair, quinn::ServerConfig)>,
     runtime: &Arc<dyn quinn::Runtime>,
 ) -> io::Result<quinn::Endpoint> {
-    let mut config = EndpointConfig::default();
+    let socket = open_socket(local)?;
+    let (mut config, server) = match listening {
+        Some((identity, server)) => (restartable(identity, socket.local_addr()?)?, Some(server)),
+        None => (EndpointConfig::default(), None),
+    };
     config.supported_versions(vec![QUIC_V1]);
-    quinn::Endpoint::new(config, server, open_socket(local)?, Arc::clone(runtime))
+    quinn::Endpoint::new(config, server, socket, Arc::clone(runtime))
+}
+
+/// Returns a configuration that is the same after a restart of the process, so that a peer of the
+/// process before learns by a stateless reset that its connection is gone (RFC 9000, section 10.3),
+/// rather than by silence.
+///
+/// Each socket has keys of its own: a packet that is sent to another socket of this node must not
+/// be answered with the token that resets a living connection (section 21.11).
+fn restartable(identity: &Keypair, local: SocketAddr) -> io::Result<EndpointConfig> {
+    let derive = |what: &str| {
+        let domain = format!("glueberry quic {what} {local}");
+        let secret = identity.derive_secret(domain.as_bytes()).map(Zeroizing::new);
+        secret.ok_or_else(|| io::Error::other("the identity has no secret to derive keys from"))
+    };
+    let reset = hmac::Key::new(hmac::HMAC_SHA256, &*derive("stateless reset")?);
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    let ids = derive("connection ids")?;
+    let ids = u64::from_le_bytes(ids.first_chunk().copied().unwrap_or_default());
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    Ok(config)
+}
+
+/// Asks the system for the source address of packets to `target`. Sends nothing.
+fn source_of(target: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match target {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(target).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 fn open_socket(local: SocketAddr) -> io::Result<UdpSocket> {

@@ -7,13 +7,17 @@
 //! | `tls` | TLS 1.3 with those certificates, in both directions |
 //! | `endpoint` | sockets, dialling, accepting, flow control |
 //! | `negotiate` | multistream-select on one substream |
-//! | `transport` | dials and incoming connections, offered to the node |
+//! | `accept` | incoming handshakes: how many, how long, from where |
+//! | `dial` | a race of a peer's addresses |
+//! | `transport` | what the node asks of QUIC, and what is offered to it |
 //! | `connection` | the task that owns one connection and its session |
 //! | `substream` | one stream of the connection, between socket and buffers |
 
+mod accept;
 mod address;
 mod certificate;
 mod connection;
+mod dial;
 mod endpoint;
 mod negotiate;
 mod substream;

@@ -8,17 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures_channel::oneshot;
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use glueberry_proto::{
-    Address, DialError, DialId, Naming, NewConnection, Origin, PublicKey, RefuseReason,
-};
+use glueberry_proto::{Address, DialId, Naming, NewConnection, Origin, PublicKey, RefuseReason};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 use quinn::VarInt;
 use tracing::debug;
 
+use super::accept::accept_all;
 use super::connection::ConnectionTask;
-use super::{DialError as QuicDialError, Endpoint, EndpointError, Incoming, QuicAddr, QuicConfig};
+use super::dial::dial_any;
+use super::{Endpoint, EndpointError, QuicConfig};
 use crate::config::Config;
 use crate::error::{Error, ErrorCode};
 use crate::node::Shared;
@@ -88,7 +87,7 @@ impl Transport for QuicTransport {
         self.dials.insert(dial, cancel);
         let (endpoint, shared) = (self.endpoint.clone(), self.shared.clone());
         self.shared.runtime.spawn(Box::pin(async move {
-            let mut attempt = pin!(dial_any(&endpoint, peer, &addresses));
+            let mut attempt = pin!(dial_any(&endpoint, &*shared.runtime, peer, &addresses));
             let result = poll_fn(|cx| match Pin::new(&mut cancelled).poll(cx) {
                 Poll::Ready(_) => Poll::Ready(None),
                 Poll::Pending => attempt.as_mut().poll(cx).map(Some),
@@ -117,40 +116,8 @@ impl Transport for QuicTransport {
     }
 }
 
-/// Tries one address after the other.
-async fn dial_any(
-    endpoint: &Endpoint,
-    peer: PeerId,
-    addresses: &[Address],
-) -> Result<quinn::Connection, DialError> {
-    let mut last = DialError::NoUsableAddress;
-    for address in addresses {
-        let Ok(address) = address.as_str().parse::<QuicAddr>() else {
-            continue;
-        };
-        match endpoint.dial(address.socket, peer).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => {
-                debug!(%peer, address = %address.socket, error = %chain(&error), "dial failed");
-                last = dial_error(&error);
-            }
-        }
-    }
-    Err(last)
-}
-
-fn dial_error(error: &QuicDialError) -> DialError {
-    match error {
-        QuicDialError::WrongPeer { actual, .. } => {
-            DialError::WrongPeer { actual: actual.to_string() }
-        }
-        QuicDialError::Connection(quinn::ConnectionError::TimedOut) => DialError::TimedOut,
-        error => DialError::Transport(chain(error)),
-    }
-}
-
 /// Writes out an error and what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -161,42 +128,13 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Accepts connections until the endpoint is closed, authenticating a bounded number at a time.
-async fn accept_all(endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
-    let mut handshakes = FuturesUnordered::new();
-    let mut accepting = Box::pin(accept(endpoint.clone()));
-    loop {
-        let has_room = handshakes.len() < shared.max_incoming;
-        let incoming = poll_fn(|cx| {
-            while let Poll::Ready(Some(())) = handshakes.poll_next_unpin(cx) {}
-            if !has_room && handshakes.len() >= shared.max_incoming {
-                return Poll::Pending;
-            }
-            accepting.as_mut().poll(cx)
-        })
-        .await;
-        let Some(incoming) = incoming else {
-            return;
-        };
-        accepting = Box::pin(accept(endpoint.clone()));
-        handshakes.push(authenticate(incoming, shared.clone()));
-    }
-}
-
-async fn accept(endpoint: Arc<Endpoint>) -> Option<Incoming> {
-    endpoint.accept().await
-}
-
-async fn authenticate(incoming: Incoming, shared: Arc<Shared>) {
-    let remote = incoming.remote_address();
-    match incoming.accept().await {
-        Ok((connection, peer)) => offer(&shared, connection, peer, Origin::Accepted),
-        Err(error) => debug!(%remote, error = %chain(&error), "incoming connection failed"),
-    }
-}
-
 /// Offers a connection to the node; one whose peer has no Ed25519 key never gets that far.
-fn offer(shared: &Arc<Shared>, connection: quinn::Connection, peer: PeerId, origin: Origin) {
+pub(super) fn offer(
+    shared: &Arc<Shared>,
+    connection: quinn::Connection,
+    peer: PeerId,
+    origin: Origin,
+) {
     let Ok(key) = PublicKey::try_from(&peer) else {
         debug!(%peer, "not an ed25519 identity");
         return connection.close(REFUSED, b"");

@@ -14,4 +14,5 @@ mod programs;
 mod races;
 mod reconnect;
 mod sockets;
+mod strangers;
 mod support;

@@ -12,6 +12,7 @@ use glueberry_tokio::{
     ReconnectPolicy,
 };
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 
 pub(crate) const STREAM: &str = "chat";
 pub(crate) const STREAMS: [&str; 2] = ["chat", "bulk"];
@@ -165,16 +166,17 @@ pub(crate) async fn pair(config: Config) -> (Party, Party) {
 pub(crate) struct Relay {
     address: Multiaddr,
     is_cut: Arc<AtomicBool>,
+    rebind: Arc<Notify>,
 }
 
 impl Relay {
     pub(crate) async fn to(target: &Node) -> Self {
         let target = socket(&target.addrs()[0]);
         let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let mut far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let port = near.local_addr().unwrap().port();
-        let is_cut = Arc::new(AtomicBool::new(false));
-        let cut = is_cut.clone();
+        let (is_cut, rebind) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+        let (cut, rebound) = (is_cut.clone(), rebind.clone());
         tokio::spawn(async move {
             let (mut there, mut back) = (vec![0; 65536], vec![0; 65536]);
             let mut dialler = None;
@@ -193,11 +195,14 @@ impl Relay {
                             drop(near.send_to(&back[..len], dialler).await);
                         }
                     }
+                    () = rebound.notified() => {
+                        far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+                    }
                 }
             }
         });
         let address = format!("/ip4/127.0.0.1/udp/{port}/quic-v1").parse().unwrap();
-        Self { address, is_cut }
+        Self { address, is_cut, rebind }
     }
 
     pub(crate) fn address(&self) -> Multiaddr {
@@ -206,6 +211,11 @@ impl Relay {
 
     pub(crate) fn cut(&self, is_cut: bool) {
         self.is_cut.store(is_cut, Ordering::Relaxed);
+    }
+
+    /// Goes on from another port towards the listener, as a NAT that has forgotten its mapping.
+    pub(crate) fn rebind(&self) {
+        self.rebind.notify_one();
     }
 }
 

@@ -23,6 +23,9 @@ pub(super) fn parse(
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|error| BookError::NotUtf8 { offset: error.valid_up_to() })?;
+    // Some editors put a byte-order mark in front. RFC 8259, section 8.1, lets a parser ignore it,
+    // and the bans in the file must not be lost for it.
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let book = Book::new(limits);
     let mut reader = Reader { book, rejected: Vec::new(), rejected_entries: 0, is_address };
     if !text.is_empty() {
@@ -39,6 +42,10 @@ pub(super) fn parse(
 
 /// Returns the peer that an entry's name says.
 pub(super) fn peer(key: &str) -> Result<PublicKey, Reason> {
+    // The cost of base58 grows with the square of the length.
+    if key.len() > MAX_PEER_ID {
+        return Err(Reason::NotAPeerId);
+    }
     let peer = key.parse::<PeerId>().map_err(|_| Reason::NotAPeerId)?;
     Ok(PublicKey::try_from(&peer)?)
 }
@@ -211,3 +218,7 @@ fn syntax_error(error: &serde_json::Error) -> BookError {
     let message = text.strip_suffix(&place).unwrap_or(&text).to_owned();
     BookError::Json { message, line, column }
 }
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+/// Bytes of the text of a peer id. The longest, a multihash of 64 bytes in base58, has 91.
+const MAX_PEER_ID: usize = 128;

@@ -1,0 +1,190 @@
+//! Incoming handshakes: how many at a time, for how long, and from where.
+//!
+//! Who has proven nothing gets little. A source address can be forged, so once a share of the
+//! places is taken, an address that is not validated is answered with a Retry packet
+//! (RFC 9000, section 8.1.2), which takes no place. Addresses that are validated share the places
+//! by prefix, and a handshake that does not end in time gives its place up.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use glueberry_proto::Origin;
+use tracing::debug;
+
+use super::transport::{chain, offer};
+use super::{Endpoint, Incoming};
+use crate::node::Shared;
+
+/// Accepts connections until the endpoint is closed.
+pub(super) async fn accept_all(endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
+    let mut handshakes = Handshakes::new(shared.max_incoming);
+    let mut accepting = Box::pin(accept(endpoint.clone()));
+    loop {
+        let incoming = poll_fn(|cx| {
+            handshakes.poll(cx);
+            if handshakes.is_full() {
+                return Poll::Pending;
+            }
+            accepting.as_mut().poll(cx)
+        })
+        .await;
+        let Some(incoming) = incoming else {
+            return;
+        };
+        accepting = Box::pin(accept(endpoint.clone()));
+        let remote = incoming.remote_address();
+        match handshakes.judge(remote.ip(), incoming.is_validated()) {
+            Verdict::Accept => handshakes.begin(incoming, &shared),
+            Verdict::Retry => incoming.retry(),
+            Verdict::Refuse => {
+                debug!(%remote, "too many handshakes from one prefix: refused");
+                incoming.refuse();
+            }
+        }
+    }
+}
+
+async fn accept(endpoint: Arc<Endpoint>) -> Option<Incoming> {
+    endpoint.accept().await
+}
+
+/// The handshakes that are under way.
+struct Handshakes {
+    limit: usize,
+    running: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Prefix>> + Send>>>,
+    by_prefix: BTreeMap<Prefix, usize>,
+}
+
+/// What becomes of an incoming handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Accept,
+    /// The peer has to prove first that it receives what is sent to its address.
+    Retry,
+    Refuse,
+}
+
+impl Handshakes {
+    fn new(limit: usize) -> Self {
+        Self { limit, running: FuturesUnordered::new(), by_prefix: BTreeMap::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.running.len() >= self.limit
+    }
+
+    /// Takes out what has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(prefix)) = self.running.poll_next_unpin(cx) {
+            let Some(prefix) = prefix else { continue };
+            if let Some(count) = self.by_prefix.get_mut(&prefix) {
+                *count -= 1;
+                if *count == 0 {
+                    self.by_prefix.remove(&prefix);
+                }
+            }
+        }
+    }
+
+    fn judge(&self, from: IpAddr, is_validated: bool) -> Verdict {
+        if !is_validated && self.running.len() >= share(self.limit) {
+            return Verdict::Retry;
+        }
+        let of_prefix = Prefix::of(from).and_then(|prefix| self.by_prefix.get(&prefix));
+        match of_prefix {
+            Some(count) if *count >= share(self.limit) => Verdict::Refuse,
+            _ => Verdict::Accept,
+        }
+    }
+
+    fn begin(&mut self, incoming: Incoming, shared: &Arc<Shared>) {
+        let prefix = Prefix::of(incoming.remote_address().ip());
+        if let Some(prefix) = prefix {
+            *self.by_prefix.entry(prefix).or_default() += 1;
+        }
+        let handshake = authenticate(incoming, shared.clone());
+        self.running.push(Box::pin(async move {
+            handshake.await;
+            prefix
+        }));
+    }
+}
+
+/// Performs one handshake, within its time, and offers the connection to the node.
+async fn authenticate(incoming: Incoming, shared: Arc<Shared>) {
+    let remote = incoming.remote_address();
+    let deadline = shared.runtime.sleep_until(shared.runtime.now() + HANDSHAKE_TIMEOUT);
+    match select(pin!(incoming.accept()), deadline).await {
+        Either::Left((Ok((connection, peer)), _)) => {
+            offer(&shared, connection, peer, Origin::Accepted);
+        }
+        Either::Left((Err(error), _)) => {
+            debug!(%remote, error = %chain(&error), "incoming connection failed");
+        }
+        Either::Right(_) => debug!(%remote, "incoming handshake took too long"),
+    }
+}
+
+/// A network that is usually in one hand: an IPv4 /24 or an IPv6 /56.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Prefix {
+    V4([u8; 3]),
+    V6([u8; 7]),
+}
+
+impl Prefix {
+    /// Returns `None` for the loopback, on which every peer of this machine is.
+    fn of(address: IpAddr) -> Option<Self> {
+        match address.to_canonical() {
+            address if address.is_loopback() => None,
+            IpAddr::V4(address) => address.octets().first_chunk().copied().map(Self::V4),
+            IpAddr::V6(address) => address.octets().first_chunk().copied().map(Self::V6),
+        }
+    }
+}
+
+/// The share of the places that addresses without a proof have together, and that one prefix has.
+const fn share(limit: usize) -> usize {
+    if limit < 4 { 1 } else { limit / 4 }
+}
+
+/// Enough for a handshake of which packets are lost twice in a row.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes() {
+        let of = |text: &str| Prefix::of(text.parse().unwrap());
+        assert_eq!(of("192.0.2.1"), of("192.0.2.255"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.9"));
+        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
+        assert_eq!(of("2001:db8:0:12ff::1"), of("2001:db8:0:1200::2"));
+        assert_ne!(of("2001:db8:0:1300::1"), of("2001:db8:0:1200::2"));
+        assert_eq!((of("127.0.0.1"), of("::1")), (None, None));
+    }
+
+    #[test]
+    fn without_a_proof_only_a_share_is_accepted() {
+        let mut handshakes = Handshakes::new(8);
+        let from: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(handshakes.judge(from, false), Verdict::Accept);
+        for _ in 0..2 {
+            handshakes.running.push(Box::pin(std::future::pending()));
+        }
+        assert_eq!(handshakes.judge(from, false), Verdict::Retry);
+        assert_eq!(handshakes.judge(from, true), Verdict::Accept);
+        handshakes.by_prefix.insert(Prefix::of(from).unwrap(), 2);
+        assert_eq!(handshakes.judge(from, true), Verdict::Refuse);
+        assert_eq!(handshakes.judge("198.51.100.1".parse().unwrap(), true), Verdict::Accept);
+    }
+}
