@@ -31,7 +31,7 @@ pub trait Fabric {
     fn start(self, parts: Parts) -> impl Future<Output = Result<Node, Error>> + Send;
 }
 
-/// What a builder was given, checked.
+/// What a builder was told, checked.
 #[expect(clippy::exhaustive_structs, reason = "a seam between crates of one version")]
 pub struct Parts {
     /// Who the node is.

@@ -336,12 +336,13 @@ impl Node {
     ) -> Result<(), Error> {
         let (answer, result) = oneshot::channel();
         self.handshake_command(peer, command(answer))?;
-        result.await.map_err(|_| Error::new(ErrorCode::NodeStopped).of_peer(peer))?
+        let result = result.await.unwrap_or_else(|_| Err(Error::new(ErrorCode::NodeStopped)));
+        result.map_err(|error| error.of_peer(peer))
     }
 
     /// Leaves a handshake command to the node's task, which knows the session that is current.
     fn handshake_command(&self, peer: PeerId, command: HandshakeCommand) -> Result<(), Error> {
-        let request = HandshakeRequest { peer: key_of(peer)?, command, returned: None };
+        let request = HandshakeRequest::new(key_of(peer)?, command);
         let sent = self.inner.shared.mailbox.put(NodeCommand::Handshake(request));
         sent.map_err(|_| Error::new(ErrorCode::NodeStopped).of_peer(peer))
     }

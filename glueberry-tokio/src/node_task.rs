@@ -151,8 +151,8 @@ impl<T: Transport> NodeTask<T> {
                 self.node.handle_session_message(now, id, message);
                 self.touch(id);
             }
-            NodeCommand::HandshakeDone(answer_to, result) => {
-                self.turn.replies.push(Box::new(move || answer(answer_to, result)));
+            NodeCommand::HandshakeDone(command, result) => {
+                self.turn.replies.push(Box::new(move || command.answer(result)));
             }
             NodeCommand::SessionClosed(id, closed) => {
                 if let Some((key, session)) = self.sessions.remove(&id) {
@@ -257,22 +257,24 @@ impl<T: Transport> NodeTask<T> {
     /// Of two sessions that compete, the one that is kept takes over from the other at any time, so
     /// a command may reach a session that is not current any more. That one returns it, behind
     /// its own messages: by now the core knows which session is current.
-    fn handshake(&self, request: HandshakeRequest) {
-        let HandshakeRequest { peer, command, returned } = request;
+    fn handshake(&self, mut request: HandshakeRequest) {
+        let peer = request.peer;
         let not_connected = || Error::new(ErrorCode::NotConnected).of_peer(peer.into());
         let current = self.node.session_of(peer).and_then(|id| self.sessions.get(&id));
         let Some((_, session)) = current else {
-            return command.fail(not_connected());
+            return request.command.answer(Err(not_connected()));
         };
-        if let Some(returned) = returned
-            && returned.is_over
+        if let Some(returned) = request.returned.take()
             && returned.from == session.id
+            // One that had to yield may be current again, if the other has ended meanwhile.
+            && (returned.is_over || request.tries >= MOST_TRIES)
         {
-            return command.fail(returned.error);
+            return request.command.answer(Err(returned.error));
         }
-        let given = session.command(SessionCommand::Handshake(command));
-        if let Err(SessionCommand::Handshake(command)) = given {
-            command.fail(not_connected());
+        request.tries += 1;
+        let given = session.command(SessionCommand::Handshake(request));
+        if let Err(SessionCommand::Handshake(request)) = given {
+            request.command.answer(Err(not_connected()));
         }
     }
 
@@ -338,5 +340,7 @@ impl<T> Drop for NodeTask<T> {
     }
 }
 
+/// Sessions that a handshake command is given to before one of them must do it.
+const MOST_TRIES: u32 = 4;
 /// How often stale statistics are looked for.
 const STATS_CLEANING: Duration = Duration::from_secs(60 * 60);

@@ -17,8 +17,8 @@ use crate::error::{Error, ErrorCode};
 use crate::events::Event;
 use crate::inbox::{Inbox, InboxWriter};
 use crate::message::{HANDSHAKE, Source};
-use crate::node::{Shared, on_stream};
-use crate::node_task::{Answer, HandshakeRequest, NodeCommand, Returned};
+use crate::node::Shared;
+use crate::node_task::{HandshakeRequest, NodeCommand, Returned};
 use crate::session_handle::{HandshakeCommand, SessionCommand, SessionHandle};
 use crate::stats::Tally;
 use crate::telemetry::Telemetry;
@@ -147,85 +147,58 @@ impl SessionDriver {
                     self.handle.refuse_messages();
                 }
             }
-            SessionCommand::Handshake(command) => self.handshake(now, command),
+            SessionCommand::Handshake(request) => self.handshake(now, request),
         }
     }
 
-    fn handshake(&mut self, now: Instant, command: HandshakeCommand) {
-        let peer = self.handle.peer;
+    /// Does a handshake command, and answers it by way of the node's task, so that the caller finds
+    /// the effect published. One that only another session of the peer may do is returned.
+    fn handshake(&mut self, now: Instant, request: HandshakeRequest) {
+        let result = self.attempt(now, &request.command);
+        self.to_node.push(match result {
+            Err(NotDone::NotCurrent { is_over, error }) => self.returned(request, is_over, error),
+            Ok(()) => NodeCommand::HandshakeDone(request.command, Ok(())),
+            Err(NotDone::Refused(error)) => NodeCommand::HandshakeDone(request.command, Err(error)),
+        });
+    }
+
+    fn attempt(&mut self, now: Instant, command: &HandshakeCommand) -> Result<(), NotDone> {
         match command {
-            HandshakeCommand::Send(message, answer_to) => {
-                match self.session.send_handshake(now, message.clone()) {
-                    Ok(()) => {
-                        self.handshake.tally.sent(message.len());
-                        self.telemetry().metrics.message_sent(HANDSHAKE, message.len());
-                        self.done(answer_to, Ok(()));
-                    }
-                    Err(error @ (SendError::NotEstablished | SendError::Closed)) => {
-                        let is_over = error == SendError::Closed;
-                        let command = HandshakeCommand::Send(message, answer_to);
-                        self.give_back(command, is_over, on_stream(error, peer, HANDSHAKE));
-                    }
-                    Err(error) => self.done(answer_to, Err(on_stream(error, peer, HANDSHAKE))),
+            HandshakeCommand::Send(message, _) => {
+                self.session.send_handshake(now, message.clone())?;
+                self.handshake.tally.sent(message.len());
+                self.telemetry().metrics.message_sent(HANDSHAKE, message.len());
+            }
+            HandshakeCommand::Prepare(key, names, _) => {
+                let result = self.session.prepare_streams(now, *key, names);
+                if matches!(result, Err(PrepareError::Agreement(_))) {
+                    self.telemetry().metrics.encryption_error();
+                }
+                result?;
+                self.prepared(names);
+            }
+            HandshakeCommand::Finalize(_) => {
+                self.session.finalize_handshake(now)?;
+                if self.session.is_established() {
+                    self.established();
                 }
             }
-            HandshakeCommand::Prepare(key, names, answer_to) => {
-                match self.session.prepare_streams(now, key, &names) {
-                    Ok(()) => {
-                        self.prepared(&names);
-                        self.done(answer_to, Ok(()));
-                    }
-                    Err(error @ (PrepareError::NotConnected | PrepareError::Closed)) => {
-                        let is_over = error == PrepareError::Closed;
-                        let command = HandshakeCommand::Prepare(key, names, answer_to);
-                        self.give_back(command, is_over, Error::from(error).of_peer(peer));
-                    }
-                    Err(error) => {
-                        if matches!(error, PrepareError::Agreement(_)) {
-                            self.telemetry().metrics.encryption_error();
-                        }
-                        self.done(answer_to, Err(Error::from(error).of_peer(peer)));
-                    }
-                }
-            }
-            HandshakeCommand::Finalize(answer_to) => match self.session.finalize_handshake(now) {
-                Ok(()) => {
-                    if self.session.is_established() {
-                        self.established();
-                    }
-                    self.done(answer_to, Ok(()));
-                }
-                Err(error @ (FinalizeError::NotConnected | FinalizeError::Closed)) => {
-                    let is_over = error == FinalizeError::Closed;
-                    let command = HandshakeCommand::Finalize(answer_to);
-                    self.give_back(command, is_over, Error::from(error).of_peer(peer));
-                }
-                Err(error) => self.done(answer_to, Err(Error::from(error).of_peer(peer))),
-            },
-            HandshakeCommand::Reject(reason) => self.session.reject_handshake(now, &reason),
+            HandshakeCommand::Reject(reason) => self.session.reject_handshake(now, reason),
         }
+        Ok(())
     }
 
-    /// Answers a handshake command by way of the node's task, so that the caller finds its effect
-    /// published.
-    fn done(&mut self, answer_to: Answer<()>, result: Result<(), Error>) {
-        self.to_node.push(NodeCommand::HandshakeDone(answer_to, result));
-    }
-
-    /// Returns a handshake command that this session can't do, but another of the peer perhaps can.
-    fn give_back(&mut self, command: HandshakeCommand, is_over: bool, error: Error) {
-        let from = self.session.id();
-        let returned = Some(Returned { from, is_over, error });
-        let peer = self.session.peer();
-        self.to_node.push(NodeCommand::Handshake(HandshakeRequest { peer, command, returned }));
+    fn returned(&self, request: HandshakeRequest, is_over: bool, error: Error) -> NodeCommand {
+        let returned = Some(Returned { from: self.session.id(), is_over, error });
+        NodeCommand::Handshake(HandshakeRequest { returned, ..request })
     }
 
     /// Returns the commands that came too late.
-    fn give_back_all(&mut self, commands: VecDeque<SessionCommand>) {
+    fn return_all(&mut self, commands: VecDeque<SessionCommand>) {
         for command in commands {
-            if let SessionCommand::Handshake(command) = command {
-                let error = Error::new(ErrorCode::NotConnected).of_peer(self.handle.peer);
-                self.give_back(command, true, error);
+            if let SessionCommand::Handshake(request) = command {
+                let error = Error::new(ErrorCode::NotConnected);
+                self.to_node.push(self.returned(request, true, error));
             }
         }
     }
@@ -312,7 +285,7 @@ impl SessionDriver {
         let peer = self.handle.peer;
         debug!(%peer, reason = %closed.reason, closed.unsent, closed.in_doubt, "session closed");
         self.to_node.push(NodeCommand::SessionClosed(self.session.id(), closed));
-        self.give_back_all(commands);
+        self.return_all(commands);
     }
 
     /// Sends a command to the node's task. One that is gone drops it, and with it the answers.
@@ -403,6 +376,47 @@ impl SessionDriver {
     }
 }
 
+/// Why a session has not done a handshake command.
+enum NotDone {
+    Refused(Error),
+    /// The session is over, or waits for another that competes with it.
+    NotCurrent {
+        is_over: bool,
+        error: Error,
+    },
+}
+
+impl From<SendError> for NotDone {
+    fn from(error: SendError) -> Self {
+        let is_over = error == SendError::Closed;
+        let is_waiting = error == SendError::NotEstablished;
+        Self::new(is_waiting, is_over, Error::from(error).on_stream(HANDSHAKE))
+    }
+}
+
+impl From<PrepareError> for NotDone {
+    fn from(error: PrepareError) -> Self {
+        let is_over = error == PrepareError::Closed;
+        Self::new(error == PrepareError::NotConnected, is_over, error.into())
+    }
+}
+
+impl From<FinalizeError> for NotDone {
+    fn from(error: FinalizeError) -> Self {
+        let is_over = error == FinalizeError::Closed;
+        Self::new(error == FinalizeError::NotConnected, is_over, error.into())
+    }
+}
+
+impl NotDone {
+    const fn new(is_waiting: bool, is_over: bool, error: Error) -> Self {
+        match is_waiting || is_over {
+            true => Self::NotCurrent { is_over, error },
+            false => Self::Refused(error),
+        }
+    }
+}
+
 impl Inbound {
     fn new(inbox: Arc<Inbox>) -> Self {
         Self { writer: InboxWriter::new(inbox), is_readable: false, tally: Tally::default() }
@@ -442,7 +456,7 @@ impl Drop for SessionDriver {
         if self.stage != Stage::Ended {
             self.send(NodeCommand::SessionGone(self.session.id()));
         }
-        self.give_back_all(commands);
+        self.return_all(commands);
         for command in std::mem::take(&mut self.to_node) {
             self.send(command);
         }

@@ -14,7 +14,7 @@ use libp2p_identity::PeerId;
 use crate::debug::DebugQueue;
 use crate::error::Error;
 use crate::mailbox::{answer, lock, remember};
-use crate::node_task::Answer;
+use crate::node_task::{Answer, HandshakeRequest};
 use crate::telemetry::Telemetry;
 use crate::waiters::{WaiterId, Waiters, wake_all};
 
@@ -36,7 +36,7 @@ pub(crate) struct SessionHandle {
 pub(crate) enum SessionCommand {
     /// A message of the core's node to the core's session.
     FromNode(ToSession),
-    Handshake(HandshakeCommand),
+    Handshake(HandshakeRequest),
 }
 
 /// What the application does in a handshake, with the way to answer it.
@@ -408,12 +408,10 @@ impl Drop for Waiting {
 }
 
 impl HandshakeCommand {
-    /// Answers that it was not done.
-    pub(crate) fn fail(self, error: Error) {
+    /// Gives the result to the caller, unless that does not wait for one.
+    pub(crate) fn answer(self, result: Result<(), Error>) {
         match self {
-            Self::Send(_, to) | Self::Prepare(_, _, to) | Self::Finalize(to) => {
-                answer(to, Err(error));
-            }
+            Self::Send(_, to) | Self::Prepare(_, _, to) | Self::Finalize(to) => answer(to, result),
             Self::Reject(_) => {}
         }
     }

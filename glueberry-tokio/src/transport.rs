@@ -10,10 +10,10 @@ use crate::session::SessionDriver;
 
 /// Dials peers, and brings connections to the node by [`Shared::offer`](crate::adapter::Shared).
 pub trait Transport: Send + 'static {
-    /// Starts a dial; its result goes to the node, see [`Shared`](crate::adapter::Shared).
+    /// Starts a dial; its result comes as a letter.
     fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Address>);
 
-    /// Gives up a dial; its result is ignored.
+    /// Gives a dial up; its result is of no use any more.
     fn cancel(&mut self, dial: DialId);
 
     /// A peer was banned: whatever still connects to it, besides sessions, is to be closed.
@@ -22,7 +22,7 @@ pub trait Transport: Send + 'static {
     /// Returns whether peers can still reach the node; true if that was not asked for.
     fn is_listening(&self) -> bool;
 
-    /// Closes everything; ready when peers had time to notice.
+    /// Closes everything; ready when peers had time to hear of it.
     fn close(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 

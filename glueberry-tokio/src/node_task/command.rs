@@ -28,7 +28,7 @@ pub(crate) enum NodeCommand {
     // From sessions, each behind the session's own messages to the core's node.
     FromSession(SessionId, ToNode),
     /// The result of a handshake command, to be given once its effect is published.
-    HandshakeDone(Answer<()>, Result<(), Error>),
+    HandshakeDone(HandshakeCommand, Result<(), Error>),
     SessionClosed(SessionId, Closed),
     SessionGone(SessionId),
     // From the transport.
@@ -54,8 +54,16 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 pub(crate) struct HandshakeRequest {
     pub(crate) peer: PublicKey,
     pub(crate) command: HandshakeCommand,
+    /// How many sessions have got it.
+    pub(crate) tries: u32,
     /// Set by a session that is not the current one any more, or has ended.
     pub(crate) returned: Option<Returned>,
+}
+
+impl HandshakeRequest {
+    pub(crate) const fn new(peer: PublicKey, command: HandshakeCommand) -> Self {
+        Self { peer, command, tries: 0, returned: None }
+    }
 }
 
 /// Why a session has given a handshake command back.
