@@ -178,9 +178,9 @@ impl SubstreamBuffer {
             SubstreamEnd::Reset | SubstreamEnd::Aborted => {
                 self.reading = Reading::Over;
                 self.read = BytesMut::new();
-                self.tell_end(session, now, end);
+                self.report_end(session, now, end);
             }
-            SubstreamEnd::Stopped => self.tell_end(session, now, end),
+            SubstreamEnd::Stopped => self.report_end(session, now, end),
         }
         if matches!(end, SubstreamEnd::Stopped | SubstreamEnd::Aborted) {
             self.write = Bytes::new();
@@ -189,7 +189,7 @@ impl SubstreamBuffer {
     }
 
     /// Returns the bytes to write next, or `None` if there are none. An adapter may take from the
-    /// front of them, or say afterwards how many it [`wrote`](Self::wrote).
+    /// front of them, or report afterwards how many it [`wrote`](Self::wrote).
     pub fn chunk(&mut self, session: &mut Session) -> Option<&mut Bytes> {
         self.chunk_from(session, &mut ())
     }
@@ -239,12 +239,12 @@ impl SubstreamBuffer {
             && let Some(end) = self.end.take()
         {
             self.reading = Reading::Over;
-            self.tell_end(session, now, end);
+            self.report_end(session, now, end);
             self.read = BytesMut::new();
         }
     }
 
-    fn tell_end(&self, session: &mut Session, now: Instant, end: SubstreamEnd) {
+    fn report_end(&self, session: &mut Session, now: Instant, end: SubstreamEnd) {
         session.handle_substream_end(now, self.substream, end, &self.read);
     }
 }

@@ -89,7 +89,7 @@ impl SendQueue {
         Self { limits, messages: VecDeque::new(), bytes: 0, held: (0, 0), is_full: false }
     }
 
-    /// Accepts a message behind the others, or says why not.
+    /// Accepts a message behind the others.
     ///
     /// # Errors
     ///
@@ -134,8 +134,8 @@ impl SendQueue {
         self.shrink();
     }
 
-    /// Removes and returns all messages; the queue accepts again, and does not tell it by
-    /// [`reopened`](Self::reopened).
+    /// Removes and returns all messages. The queue accepts again, and [`reopened`](Self::reopened)
+    /// does not report it.
     pub fn drain(&mut self) -> impl Iterator<Item = Bytes> + use<> {
         self.bytes = 0;
         self.is_full = false;
