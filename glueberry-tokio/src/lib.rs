@@ -36,17 +36,22 @@
 //!
 //! Each runs QUIC by itself; no tokio runtime drives a node on the others.
 //!
+//! # Transports
+//!
+//! [`Builder::build`] takes raw QUIC; the crate `glueberry-libp2p` has libp2p, and [`adapter`] is how
+//! to bring a transport of your own.
+//!
 //! # Logs
 //!
 #![doc = include_str!("../LOGGING.md")]
 //!
 //! Where each name of the architecture document lives here is told in `DOCUMENT.md`.
 
-#[doc(hidden)]
 pub mod adapter;
 mod builder;
 mod clock;
 mod config;
+mod connection;
 mod debug;
 mod desk;
 mod driver;
