@@ -36,6 +36,11 @@
 //!
 //! Each runs QUIC by itself; no tokio runtime drives a node on the others.
 //!
+//! # Transports
+//!
+//! [`Builder::build`] takes raw QUIC; the crate `glueberry-libp2p` has libp2p, and [`adapter`] is how
+//! to bring a transport of your own.
+//!
 //! # Logs
 //!
 #![doc = include_str!("../LOGGING.md")]
@@ -82,12 +87,12 @@
 //!
 //! `DOCUMENT.md` says where each name of the architecture document lives here.
 
-#[doc(hidden)]
 pub mod adapter;
 mod book_storage;
 mod builder;
 mod clock;
 mod config;
+mod connection;
 mod debug;
 mod error;
 mod events;

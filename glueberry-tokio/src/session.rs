@@ -188,9 +188,9 @@ impl SessionDriver {
         Ok(())
     }
 
-    fn returned(&self, request: HandshakeRequest, is_over: bool, error: Error) -> NodeCommand {
-        let returned = Some(Returned { from: self.session.id(), is_over, error });
-        NodeCommand::Handshake(HandshakeRequest { returned, ..request })
+    fn returned(&self, mut request: HandshakeRequest, is_over: bool, error: Error) -> NodeCommand {
+        request.returned = Some(Box::new(Returned { from: self.session.id(), is_over, error }));
+        NodeCommand::Handshake(request)
     }
 
     /// Returns the commands that came too late.

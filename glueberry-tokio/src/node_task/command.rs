@@ -57,7 +57,7 @@ pub(crate) struct HandshakeRequest {
     /// How many sessions have got it.
     pub(crate) tries: u32,
     /// Set by a session that is not the current one any more, or has ended.
-    pub(crate) returned: Option<Returned>,
+    pub(crate) returned: Option<Box<Returned>>,
 }
 
 impl HandshakeRequest {
