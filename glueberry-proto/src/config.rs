@@ -142,14 +142,6 @@ pub struct Config {
     /// Events that a node holds until they are polled; while it is full no session is admitted
     /// and no dial starts. 1024.
     pub event_queue: usize,
-    /// A rule to break on purpose, so that the rule's test can be seen to fail.
-    #[cfg(feature = "testing")]
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub fault: Option<crate::testing::Fault>,
-    /// A bug of the past to revive, so that those who look for it can be seen to find it.
-    #[cfg(feature = "testing")]
-    #[cfg_attr(feature = "serde", serde(skip))]
-    pub bug: Option<crate::testing::Bug>,
 }
 
 impl Default for Config {
@@ -192,10 +184,6 @@ impl Default for Config {
             max_peers: 10_000,
             max_addresses: 16,
             event_queue: 1024,
-            #[cfg(feature = "testing")]
-            fault: None,
-            #[cfg(feature = "testing")]
-            bug: None,
         }
     }
 }

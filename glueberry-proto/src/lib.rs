@@ -169,11 +169,9 @@
 
 pub mod book;
 mod buffer;
-mod bug;
 mod config;
 pub mod crypto;
 mod error;
-mod fault;
 pub mod greeting;
 pub mod handler;
 mod id;

@@ -39,6 +39,7 @@ invariants! {
     Transition "A peer's state only changes as the table of transitions allows.",
     History "A peer's state is the one that the last event told.",
     OneSession "The Established session of a peer is the one that speaks for it, and the only one.",
+    Direction "Node and session agree on which side has dialled.",
     Undisturbed "No other connection ends an Established session.",
     OneClosed "A session tells its end once, and nothing after it.",
     Backoff "A peer is dialled again after the wait that belongs to the number of attempts.",

@@ -38,9 +38,12 @@ pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
         limits: limits(&mut rng, seed, mix, count),
         calm_from: time,
         is_real: seed.is_multiple_of(10),
-        bug: None,
         steps: Vec::new(),
     };
+    if plan.net.bandwidth > 0 {
+        // A name that waits behind a long backlog times out, and each time is an attempt.
+        plan.limits.more.stream_attempts = MoreLimits::default().stream_attempts;
+    }
     wishes(&mut plan, &mut rng);
     traffic(&mut plan, &mut rng);
     faults(&mut plan, &mut rng);

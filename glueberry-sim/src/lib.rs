@@ -9,7 +9,6 @@ mod fault;
 mod generate;
 mod golden;
 mod host;
-mod hunt;
 mod link;
 mod model;
 mod plan;

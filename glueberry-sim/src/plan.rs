@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use glueberry_proto::testing::Bug;
 use glueberry_proto::{Config, Profile, StreamName};
 use serde::{Deserialize, Serialize};
 
@@ -24,9 +23,6 @@ pub(crate) struct Plan {
     pub(crate) calm_from: u64,
     /// Cryptography is real, and not only as strict as the real one.
     pub(crate) is_real: bool,
-    /// A bug of the past that is alive again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) bug: Option<String>,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -319,8 +315,6 @@ impl Plan {
             Some("a step is about a stream that there is not")
         } else if self.config(0).check().is_err() {
             Some("its limits are no valid configuration")
-        } else if self.bug.as_deref().is_some_and(|name| Bug::from_name(name).is_none()) {
-            Some("it revives a bug that there is not")
         } else {
             None
         }
@@ -364,7 +358,6 @@ impl Plan {
         config.settle_time = Duration::from_micros(more.settle_time);
         config.probe_timeout = Duration::from_micros(more.probe_timeout);
         config.stable_after = Duration::from_micros(more.stable_after);
-        config.bug = self.bug.as_deref().and_then(Bug::from_name);
         config
     }
 

@@ -8,7 +8,6 @@ use super::peers::Peers;
 use super::sessions::Sessions;
 use super::store::Store;
 use super::timer::PeerTimer;
-use crate::bug::Bug;
 use crate::crypto::PublicKey;
 use crate::error::{ConnectError, NoteError, RefuseReason};
 use crate::id::DialId;
@@ -144,18 +143,11 @@ impl Gate<'_> {
 
     /// Checks that a known peer may have another session.
     fn check_peer(&self, peer: &Peer, direction: Direction) -> Result<(), RefuseReason> {
-        let config = &self.env.config;
         // Those that are ending count, too: they still hold memory.
-        if peer.session_count() >= config.max_sessions_per_peer {
+        if peer.session_count() >= self.env.config.max_sessions_per_peer {
             return Err(RefuseReason::LimitReached("max_sessions_per_peer"));
         }
         match (peer.state(), direction) {
-            (ConnectionState::Connecting, Direction::Inbound) if config.has(Bug::MutualRefusal) => {
-                Err(RefuseReason::AlreadyConnected)
-            }
-            (ConnectionState::Established, _) if config.has(Bug::IgnoresRedial) => {
-                Err(RefuseReason::AlreadyConnected)
-            }
             (ConnectionState::Cooldown, _) => Err(RefuseReason::InCooldown),
             // An inbound one is let in: the peer may have been restarted, and the probe decides.
             (ConnectionState::Established, Direction::Outbound) => {

@@ -7,7 +7,6 @@ use super::peer::Peer;
 use super::policy::ReconnectPolicy;
 use super::{Address, Node};
 use crate::book::{BlacklistError, Book, Entry, MetadataError, Revision};
-use crate::bug::Bug;
 use crate::crypto::PublicKey;
 use crate::error::{AddPeerError, CloseReason, ConnectError, NoteError};
 use crate::time::Instant;
@@ -219,7 +218,7 @@ impl Node {
         self.step(now, |node| {
             node.change_book(|book, wall| book.blacklist(peer, until, wall))?;
             // It does not hold if it ends in the past.
-            if node.is_blacklisted(peer) && !node.env.config.has(Bug::BanSparesSession) {
+            if node.is_blacklisted(peer) {
                 node.end_everything(peer, &CloseReason::Blacklisted, false);
             }
             Ok(())
@@ -265,9 +264,6 @@ impl Node {
 
     /// Ends everything with those that are banned by what the book and the calendar say now.
     fn end_banned(&mut self) {
-        if self.env.config.has(Bug::BanSparesSession) {
-            return;
-        }
         let is_to_end = |peer: &PublicKey| {
             self.is_blacklisted(*peer)
                 && self.peers.get(*peer).is_some_and(Peer::has_anything_to_end)

@@ -38,7 +38,6 @@ use self::sessions::Sessions;
 pub use self::status::PeerStatus;
 use self::store::Store;
 pub use self::timer::{NodeTimer, PeerTimer};
-use crate::bug::Bug;
 use crate::config::{Config, ConfigError};
 use crate::crypto::{Aead, Identity, PublicKey, default_aead};
 use crate::error::{CloseReason, DialError, RefuseReason};
@@ -292,9 +291,7 @@ impl Node {
 
     /// Starts queued dials for as long as the limits allow.
     fn start_dials(&mut self) {
-        let is_unbounded = self.env.config.has(Bug::DialsUnbounded);
-        while (self.dials.count_under_way() < self.env.config.max_dials || is_unbounded)
-            && self.out.has_event_room()
+        while self.dials.count_under_way() < self.env.config.max_dials && self.out.has_event_room()
         {
             let peers = &self.peers;
             // The others in the queue are not held up by one whose last session is still sending.
@@ -353,7 +350,7 @@ impl Node {
 
     fn session_message(&mut self, session: SessionId, message: FromSession) {
         let ends = matches!(message, FromSession::Closed(_));
-        let owner = match ends && !self.env.config.has(Bug::LeaksSession) {
+        let owner = match ends {
             true => self.sessions.remove(session),
             false => self.sessions.owner(session),
         };
@@ -389,7 +386,7 @@ impl Node {
     /// state for it.
     fn with_known_peer(&mut self, key: PublicKey, step: impl FnOnce(&mut Peer, &mut Context<'_>)) {
         let is_known = self.with_peer(key, step).is_some();
-        if !is_known && !self.env.config.has(Bug::LeaksSession) {
+        if !is_known {
             self.out.internal_error("a peer was forgotten too early");
         }
     }

@@ -3,9 +3,7 @@
 use super::Session;
 use super::action::Action;
 use super::event::{Closed, Event};
-use crate::bug::Bug;
 use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
-use crate::fault::Fault;
 use crate::message::FromSession;
 
 impl Session {
@@ -27,9 +25,6 @@ impl Session {
     }
 
     pub(super) fn connection_lost(&mut self, why: ConnectionLost) {
-        if self.params.config.has(Bug::DeafToLoss) {
-            return;
-        }
         if self.state.is_draining() {
             // It was to end anyway: the loss is not the reason.
             self.finish_draining();
@@ -40,7 +35,6 @@ impl Session {
 
     /// Ends the session because the peer breaks the protocol.
     pub(super) fn misbehaved(&mut self, how: PeerMisbehaved) {
-        assert!(!self.params.config.breaks(Fault::C1), "{how}");
         self.finish_close(CloseReason::Misbehaved(how));
     }
 
@@ -66,25 +60,12 @@ impl Session {
             return;
         }
         self.state.move_to_closed();
-        let (mut unsent, mut in_doubt) = self.streams.end();
+        let (mut unsent, in_doubt) = self.streams.end();
         unsent += self.handshake.queue.waiting();
-        if self.params.config.has(Bug::ForgetsUnsent) {
-            unsent = 0;
-            self.streams.forget_unsent();
-        }
-        if self.params.config.has(Bug::NoDoubt) {
-            in_doubt = 0;
-        }
         self.substreams.clear();
         let code = close_code(&reason);
         let closed = Closed { reason: reason.clone(), unsent, in_doubt };
-        if self.params.config.breaks(Fault::C2) {
-            self.out.emit(Event::Closed(closed.clone()));
-        }
-        let is_lost = matches!(reason, CloseReason::ConnectionLost(_));
-        if !(self.params.config.has(Bug::EndUnsaid) && is_lost) {
-            self.out.emit(Event::Closed(closed));
-        }
+        self.out.emit(Event::Closed(closed));
         self.out.forward(FromSession::Closed(reason));
         self.out.push_action(Action::CloseConnection { code });
     }

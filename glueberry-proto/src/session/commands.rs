@@ -6,7 +6,6 @@ use super::Session;
 use super::event::Event;
 use super::state::Keys;
 use super::streams::Streams;
-use crate::bug::Bug;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectionLost, FinalizeError, PrepareError, SendError};
 use crate::message::{Carry, FromSession};
@@ -118,7 +117,7 @@ impl Session {
         self.state.check_prepare()?;
         check_names(self, names)?;
         let peer = self.params.peer;
-        if key != peer && !self.params.config.has(Bug::AnyKey) {
+        if key != peer {
             return Err(PrepareError::WrongKey { given: key, peer });
         }
         let profile = self.profile().ok_or(PrepareError::NotConnected)?;

@@ -11,10 +11,8 @@ use super::lent::Lent;
 use super::receive;
 use super::state::State;
 use super::substreams::{Purpose, Stage};
-use crate::bug::Bug;
 use crate::config::Config;
 use crate::error::{CloseReason, PeerMisbehaved, SendError};
-use crate::fault::Fault;
 use crate::id::SubstreamId;
 use crate::message::FromSession;
 use crate::time::Instant;
@@ -249,20 +247,13 @@ impl Handshake {
             return Ok(Ingest::Paused);
         };
         let config = lent.config();
-        let limit = match config.has(Bug::UnboundedHandshake) {
-            true => usize::MAX,
-            false => config.max_handshake_size,
-        };
         loop {
             if !self.has_room(config) {
                 return Ok(Ingest::Paused);
             }
-            let parsed = profile.framing().parse_header(buf, limit);
+            let parsed = profile.framing().parse_header(buf, config.max_handshake_size);
             let parsed = parsed.map_err(|error| receive::frame_error(None, error))?;
             let Parsed::Frame(header) = parsed else {
-                if config.breaks(Fault::C5) {
-                    buf.clear();
-                }
                 return Ok(Ingest::More { missing: 1 });
             };
             let missing = header.total_len().saturating_sub(buf.len());

@@ -6,7 +6,6 @@ use super::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode, Sub
 use super::negotiation::{self, Progress, Proposed};
 use super::substreams::{Opener, Purpose, Stage};
 use super::{Session, receive};
-use crate::bug::Bug;
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
 use crate::time::Instant;
@@ -151,10 +150,7 @@ impl Session {
             return self.open_failed(substream, OpenError::Failed);
         }
         let is_finished = end == SubstreamEnd::Finished;
-        if is_finished
-            && !self.params.config.has(Bug::TruncationUnseen)
-            && let Err(how) = receive::check_end(self.profile(), &stage, unread)
-        {
+        if is_finished && let Err(how) = receive::check_end(self.profile(), &stage, unread) {
             return self.misbehaved(how);
         }
         // The peer's half first: whether messages go out again depends on which of its substreams
@@ -356,7 +352,7 @@ impl Session {
         buf: &mut BytesMut,
     ) -> Result<Ingest, PeerMisbehaved> {
         // Bytes of the peer may be ahead of our own consent: they wait, unread.
-        if self.state.carrying().is_none() && !self.params.config.has(Bug::EarlyDelivery) {
+        if self.state.carrying().is_none() {
             return Ok(Ingest::Paused);
         }
         match self.lend_keys() {

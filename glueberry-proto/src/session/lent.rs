@@ -8,7 +8,6 @@ use super::state::{Keys, State};
 use super::substreams::{Purpose, Substreams};
 use crate::config::Config;
 use crate::crypto::{Aead, Identity, PublicKey};
-use crate::fault::Fault;
 use crate::id::{SessionId, SubstreamId};
 use crate::seed::Seed;
 use crate::time::Instant;
@@ -64,9 +63,6 @@ impl<'a> Lent<'a> {
 
     /// Has the adapter open a substream, which counts from now on.
     pub(super) fn open(&mut self, purpose: Purpose, proposals: Vec<ProtocolId>) -> SubstreamId {
-        if self.config().breaks(Fault::C12) {
-            self.substreams.repeat_id();
-        }
         let deadline = self.negotiation_deadline();
         self.substreams.open(purpose, proposals, deadline, self.out)
     }

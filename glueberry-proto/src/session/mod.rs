@@ -39,7 +39,6 @@ use self::state::State;
 use self::streams::Streams;
 use self::substreams::{Purpose, Stage, Substream, Substreams, WriteHalf};
 pub use self::timers::Timer;
-use crate::bug::Bug;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectionLost};
 use crate::id::{SessionId, SubstreamId};
@@ -212,7 +211,7 @@ impl Session {
             FromNode::Probe => {}
             // The node has not learned yet that it is over.
             FromNode::Close { reason: CloseReason::HandshakeTimeout, .. }
-                if self.state.handshake_is_over() && !self.params.config.has(Bug::TimerRunsOn) => {}
+                if self.state.handshake_is_over() => {}
             FromNode::Close { reason, drain } => self.begin_close(reason, drain),
         }
     }

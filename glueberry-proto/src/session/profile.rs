@@ -6,8 +6,7 @@
 use super::lent::SessionParams;
 use super::records::{Records, V1Records};
 use super::v1_go::{RepeatFilter, Retention};
-use crate::bug::Bug;
-use crate::crypto::{AgreementError, PublicKey, SharedKey};
+use crate::crypto::{AgreementError, PublicKey};
 use crate::wire::{Profile, ProtocolId, StreamName};
 
 impl Profile {
@@ -19,11 +18,8 @@ impl Profile {
     ) -> Result<Box<dyn Records>, AgreementError> {
         match self {
             Self::V1 | Self::V1Go => {
-                let mut shared = params.identity.agree_v1(key)?;
-                if params.config.has(Bug::ZeroKey) {
-                    shared = SharedKey::from_bytes(&[0; 32]).unwrap_or(shared);
-                }
-                Ok(Box::new(V1Records::new(&*params.aead, &shared, &params.config)))
+                let shared = params.identity.agree_v1(key)?;
+                Ok(Box::new(V1Records::new(&*params.aead, &shared)))
             }
         }
     }

@@ -11,10 +11,8 @@ use super::inbox::Inbox;
 use super::lent::LentKeys;
 use super::substreams::{Purpose, Stage};
 use super::v1_go::RepeatFilter;
-use crate::bug::Bug;
 use crate::config::Config;
 use crate::error::{PeerMisbehaved, RecordError};
-use crate::fault::Fault;
 use crate::id::SubstreamId;
 use crate::wire::{FrameError, FrameHeader, Parsed, Profile, StreamName};
 
@@ -67,7 +65,6 @@ impl Receiver {
         self.inbox.is_empty()
             || (self.inbox.len() < config.receive_queue
                 && self.inbox.bytes().saturating_add(len) <= config.receive_queue_bytes)
-            || config.breaks(Fault::C10)
     }
 
     // ---- bytes --------------------------------------------------------------------------------
@@ -86,7 +83,7 @@ impl Receiver {
         let mut cursor = Cursor { buf, at: 0 };
         loop {
             // Before the header: a full queue doesn't look at what is next.
-            if !self.admits(0, config) && !config.breaks(Fault::C6) {
+            if !self.admits(0, config) {
                 return Ok(Ingest::Paused);
             }
             let parsed = framing
@@ -96,19 +93,18 @@ impl Receiver {
                 return Ok(Ingest::More { missing: 1 });
             };
             // Before the body: what is announced is gathered only if there is room for it.
-            if !self.admits(header.body_len, config) && !config.breaks(Fault::C6) {
+            if !self.admits(header.body_len, config) {
                 return Ok(Ingest::Paused);
             }
             let missing = header.total_len().saturating_sub(cursor.rest().len());
             if missing > 0 {
                 return Ok(Ingest::More { missing });
             }
-            if self.is_repeated(id, cursor.body(&header)) && !config.has(Bug::RepeatTaken) {
+            if self.is_repeated(id, cursor.body(&header)) {
                 cursor.skip(&header);
                 continue;
             }
             match cursor.take(&header, |record| lent.keys.records.open(record)) {
-                Ok(_) if config.breaks(Fault::C6) && !self.admits(0, config) => {}
                 Ok((message, cost)) => self.inbox.push(message, cost),
                 Err(error) => reject(name, error, lent)?,
             }

@@ -6,8 +6,6 @@ use std::ops::Range;
 use bytes::BytesMut;
 
 use super::nonces::RecentNonces;
-use crate::bug::Bug;
-use crate::config::Config;
 use crate::crypto::{Aead, AeadKey, SharedKey};
 use crate::error::RecordError;
 use crate::seed::Generator;
@@ -30,14 +28,11 @@ pub(super) struct V1Records {
     key: Box<dyn AeadKey>,
     sealed: RecentNonces,
     opened: RecentNonces,
-    /// A bug of the past lives: see `Bug::ReplayTaken`.
-    takes_replays: bool,
 }
 
 impl V1Records {
-    pub(super) fn new(aead: &dyn Aead, key: &SharedKey, config: &Config) -> Self {
+    pub(super) fn new(aead: &dyn Aead, key: &SharedKey) -> Self {
         Self {
-            takes_replays: config.has(Bug::ReplayTaken),
             key: aead.key(key),
             sealed: RecentNonces::default(),
             opened: RecentNonces::default(),
@@ -75,7 +70,7 @@ impl Records for V1Records {
         if self.sealed.contains(nonce) {
             return Err(RecordError::Reflected);
         }
-        if self.opened.contains(nonce) && !self.takes_replays {
+        if self.opened.contains(nonce) {
             return Err(RecordError::Replayed);
         }
         self.key.open(nonce, &[], ciphertext, tag).map_err(|_| RecordError::Authentication)?;

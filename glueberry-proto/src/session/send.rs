@@ -10,7 +10,6 @@ use super::state::Keys;
 use super::v1_go::Retention;
 use crate::config::Config;
 use crate::error::SendError;
-use crate::fault::Fault;
 use crate::id::SubstreamId;
 use crate::seed::Generator;
 use crate::send_queue::{MESSAGE_OVERHEAD, MessageSource, SendLimits, SendQueue};
@@ -73,15 +72,8 @@ impl Sender {
 
     // ---- messages -----------------------------------------------------------------------------
 
-    pub(super) fn push(&mut self, message: Bytes, config: &Config) -> Result<(), SendError> {
-        if config.breaks(Fault::C3) && message.len() > config.max_message_size {
-            _ = self.queue.push(message.slice(..config.max_message_size));
-        }
-        self.queue.push(message)?;
-        if config.breaks(Fault::C4) && self.queue.len() > 2 {
-            self.queue.pop();
-        }
-        Ok(())
+    pub(super) fn push(&mut self, message: Bytes) -> Result<(), SendError> {
+        self.queue.push(message)
     }
 
     /// Takes note that the lent queue has something.
@@ -312,9 +304,7 @@ impl Sealer<'_> {
     fn write_message(&mut self, message: &Bytes, out: &mut BytesMut) {
         let start = out.len();
         self.seal(message, out);
-        if self.config.breaks(Fault::C9) && message.len() % 2 == 1 {
-            self.seal(&message[1..], out);
-        } else if let Some(retention) = &mut self.retention {
+        if let Some(retention) = &mut self.retention {
             let frame = &out[start..];
             retention.keep(frame, message.len(), *self.written, self.config, self.settle_at);
         }

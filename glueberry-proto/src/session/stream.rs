@@ -4,16 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::action::{Ingest, ResetCode};
+use super::action::Ingest;
 use super::event::Event;
 use super::lent::{Lent, LentKeys};
 use super::receive::Receiver;
 use super::send::{Sender, WriteTo};
 use super::substreams::{Opener, Purpose, Stage, Substream};
-use crate::bug::Bug;
 use crate::config::Config;
 use crate::error::PeerMisbehaved;
-use crate::fault::{Fault, process_counter};
 use crate::id::SubstreamId;
 use crate::seed::Generator;
 use crate::send_queue::SendLimits;
@@ -117,7 +115,6 @@ impl Stream {
         let mut others = self.peers.iter().filter(|other| **other != id);
         let was_given_up = others.any(|other| lent.substreams.is_writable(*other));
         let in_doubt = self.sender.break_off(was_given_up);
-        let in_doubt = if lent.config().has(Bug::NoDoubt) { 0 } else { in_doubt };
         if in_doubt > 0 {
             lent.out.emit(Event::StreamInterrupted { stream: name.clone(), in_doubt });
         }
@@ -157,14 +154,6 @@ impl Stream {
 
     /// The peer has opened a substream of this name.
     pub(super) fn accepted(&mut self, id: SubstreamId, name: &StreamName, lent: &mut Lent<'_>) {
-        if lent.config().has(Bug::BothReset)
-            && let Some(own) = self.sender.bound()
-        {
-            for id in [own, id] {
-                lent.substreams.reset(id, ResetCode::Refused, lent.out);
-            }
-            return;
-        }
         lent.substreams.move_to(id, Stage::Bound(Purpose::Stream(name.clone())));
         self.peers.push_back(id);
         self.offer_target(name, lent);
@@ -220,7 +209,7 @@ impl Stream {
         let substream = lent.substreams.get(id);
         let is_own = substream.is_some_and(|substream| substream.opener == Opener::Local);
         let reopened = self.sender.write(name, is_own, lent, to);
-        if reopened && !lent.params.config.has(Bug::NeverWritable) {
+        if reopened {
             lent.out.emit(Event::Writable { stream: name.clone() });
         }
     }
@@ -257,8 +246,7 @@ impl Stream {
     pub(super) fn take_message(&mut self, lent: &mut Lent<'_>) -> Option<Bytes> {
         let message = self.receiver.inbox.pop()?;
         let config = lent.config();
-        let resumes = self.receiver.has_room(config) && !config.has(Bug::NeverResumes);
-        if resumes && !lent.state.is_closed() {
+        if self.receiver.has_room(config) && !lent.state.is_closed() {
             self.resume(lent);
         }
         Some(message)
@@ -267,11 +255,5 @@ impl Stream {
 
 /// Nonces come from a generator of the substream: two substreams of a session never draw from one.
 fn nonces(id: SubstreamId, lent: &Lent<'_>) -> Generator {
-    let (config, seed) = (lent.config(), &lent.params.seed);
-    let seed = match config.breaks(Fault::C11) {
-        true => seed.child(b"fault", process_counter()),
-        false if config.has(Bug::NonceAgain) => seed.child(b"substream", 0),
-        false => seed.child(b"substream", id.as_u64()),
-    };
-    seed.generator()
+    lent.params.seed.child(b"substream", id.as_u64()).generator()
 }

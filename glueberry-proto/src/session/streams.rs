@@ -53,7 +53,7 @@ impl Streams {
         lent: &mut Lent<'_>,
     ) -> Result<(), SendError> {
         let stream = self.get_mut(name).ok_or(SendError::UnknownStream)?;
-        stream.sender.push(message, lent.config())?;
+        stream.sender.push(message)?;
         stream.want_write(name, lent);
         Ok(())
     }
@@ -176,11 +176,6 @@ impl Streams {
         for (name, stream) in &mut self.table {
             stream.finish(name, lent);
         }
-    }
-
-    /// Forgets what was given back, which is a bug.
-    pub(super) fn forget_unsent(&mut self) {
-        self.table.values_mut().for_each(|stream| drop(stream.sender.take_unsent()));
     }
 
     pub(super) fn are_drained(&self) -> bool {

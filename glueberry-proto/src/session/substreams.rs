@@ -109,11 +109,6 @@ impl Substreams {
         SubstreamId::new(self.ids.next())
     }
 
-    /// Allocates the same id again, which is a fault.
-    pub(super) fn repeat_id(&mut self) {
-        self.ids = Counter::default();
-    }
-
     pub(super) fn get(&self, id: SubstreamId) -> Option<&Substream> {
         self.table.get(&id).map(|substream| &**substream)
     }

@@ -4,7 +4,6 @@ use super::Session;
 use super::action::{OpenError, ResetCode};
 use super::substreams::Opener;
 use crate::error::CloseReason;
-use crate::fault::Fault;
 use crate::id::SubstreamId;
 use crate::time::Instant;
 use crate::wire::StreamName;
@@ -42,16 +41,12 @@ impl Session {
         let lost = self.handshake.lost_at().map(|at| (at, Timer::HandshakeLost));
         let drain = self.state.drain_deadline().map(|at| (at, Timer::Drain));
         let timers = negotiation.chain(streams).chain(lost).chain(drain);
-        let next = timers.min_by_key(|(at, _)| *at);
-        if self.params.config.breaks(Fault::C8) {
-            return next.map(|(_, timer)| (self.now, timer));
-        }
-        next
+        timers.min_by_key(|(at, _)| *at)
     }
 
     /// Does what is due. Early and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if now <= self.now && !self.params.config.breaks(Fault::C7) {
+        if now <= self.now {
             // Whatever waits, waits for a later time (rule C8).
             return;
         }

@@ -1,4 +1,4 @@
-//! Bodies of fuzz targets, and faults for the rule tests. Not a public API.
+//! Bodies of fuzz targets. Not a public API.
 //!
 //! Each body takes any bytes and panics if a promise of the crate is broken. They stand here, and
 //! not in `fuzz/`, so that `cargo test` compiles them with the crate and runs them over the
@@ -15,6 +15,4 @@ pub use self::frames::{fuzz_frames_v1, fuzz_frames_v1_go};
 pub use self::greeting::fuzz_greeting;
 pub use self::preamble::fuzz_preamble;
 pub use self::records::fuzz_open_record;
-pub use self::session::{fuzz_handshake_input, fuzz_handshake_input_with};
-pub use crate::bug::Bug;
-pub use crate::fault::Fault;
+pub use self::session::fuzz_handshake_input;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use glueberry_proto::{
-    Action, Address, Admission, CloseReason, Direction, Event, Instant, Naming, NewConnection,
-    Node, NodeAction, Origin, Profile, PublicKey, Seed, Session, SessionId,
+    Action, Address, Admission, CloseReason, Config, ConnectionState, Direction, Event, Identity,
+    Instant, Naming, NewConnection, Node, NodeAction, Origin, Profile, PublicKey, ReconnectPolicy,
+    Seed, Session, SessionId,
 };
 
 use Direction::{Inbound, Outbound};
@@ -95,6 +96,36 @@ fn the_direction_is_that_of_the_session_that_has_taken_over() {
     assert_eq!(last.direction, Some(Inbound));
 }
 
+/// A peer whose waiting session becomes current when there are too many is disconnected like any
+/// other that is pruned, and not dialled again because of the session that it lost just before.
+#[test]
+fn a_peer_that_is_pruned_as_its_next_session_becomes_current_stays_away() {
+    let mut contest = Contest::with(A, |config| {
+        config.reconnect = ReconnectPolicy::default();
+        (config.sessions_low, config.sessions_high) = (1, 2);
+    });
+    let others = [8, 9].map(|number| Identity::from_seed(&[number; 32]).public_key());
+    let peer = contest.peer;
+    for peer in [peer].into_iter().chain(others) {
+        contest.node.protect(contest.now, peer, true).unwrap();
+    }
+    let sessions = [peer, peer, others[0], others[1]].map(|peer| {
+        let id = contest.connection(peer, Origin::Accepted);
+        contest.agree(id);
+        id
+    });
+    contest.node.protect(contest.now, peer, false).unwrap();
+    while contest.node.poll_event().is_some() {}
+    contest.sessions.remove(&sessions[0]);
+    contest.node.handle_session_gone(contest.now, sessions[0]);
+    let events = std::iter::from_fn(|| contest.node.poll_event());
+    let states: Vec<_> = events.map(|event| event.state).collect();
+    use ConnectionState::{Connected, Disconnected};
+    assert_eq!(states, [Disconnected, Connected, Disconnected]);
+    contest.advance(Duration::from_secs(600));
+    assert_eq!(contest.node.state(peer), Disconnected);
+}
+
 /// One node and the sessions of one peer, which the test agrees on as it likes.
 struct Contest {
     node: Node,
@@ -105,9 +136,14 @@ struct Contest {
 
 impl Contest {
     fn new(side: Side) -> Self {
+        Self::with(side, |_| {})
+    }
+
+    fn with(side: Side, change: impl FnOnce(&mut Config)) -> Self {
         let now = Instant::ZERO;
-        let seed = Seed::from_bytes([7; 32]);
-        let mut node = Node::new(now, identity(side), config(&["chat"]), seed).unwrap();
+        let (mut config, seed) = (config(&["chat"]), Seed::from_bytes([7; 32]));
+        change(&mut config);
+        let mut node = Node::new(now, identity(side), config, seed).unwrap();
         let peer = key(1 - side);
         node.add_peer(now, peer, &[Address::new("memory")]).unwrap();
         Self { node, peer, now, sessions: BTreeMap::new() }
@@ -212,15 +248,15 @@ impl Contest {
             NodeAction::Dial { dial, .. } => Some(dial),
             _ => None,
         });
-        self.connection(Origin::Dialled(dial.unwrap()))
+        self.connection(self.peer, Origin::Dialled(dial.unwrap()))
     }
 
     fn accept(&mut self) -> SessionId {
-        self.connection(Origin::Accepted)
+        self.connection(self.peer, Origin::Accepted)
     }
 
-    fn connection(&mut self, origin: Origin) -> SessionId {
-        let connection = NewConnection { peer: self.peer, origin, naming: Naming::Negotiated };
+    fn connection(&mut self, peer: PublicKey, origin: Origin) -> SessionId {
+        let connection = NewConnection { peer, origin, naming: Naming::Negotiated };
         let Admission::Accept(session) = self.node.handle_connection(self.now, connection) else {
             panic!("refused");
         };

@@ -164,7 +164,7 @@ fn both_reach_established_in_any_order_of_things() {
         prop::collection::vec(1..40_usize, 1..5),
         (0..3_usize, prop::bool::ANY, prop::bool::ANY),
     );
-    let outcome = check(None, runs, |(steps, cuts, (dialler, is_named, is_go))| {
+    let outcome = check(runs, |(steps, cuts, (dialler, is_named, is_go))| {
         let naming = if is_named { Naming::Negotiated } else { Naming::Preamble };
         let profile = if is_go { Profile::V1Go } else { Profile::V1 };
         let mut world = World::new(naming, [speaking(profile), speaking(profile)]);

@@ -11,8 +11,8 @@ use crate::support::{A, B, check, key};
 
 #[test]
 fn states_change_only_along_the_table_and_each_change_is_told() {
-    let outcome = check(None, plans(any_start(), hostile()), |plan| {
-        let mut world = plan.run(None).all(&plan.ops).world;
+    let outcome = check(plans(any_start(), hostile()), |plan| {
+        let mut world = plan.run().all(&plan.ops).world;
         world.run();
         for side in [A, B] {
             let mut states: BTreeMap<PublicKey, ConnectionState> = BTreeMap::new();

@@ -4,13 +4,12 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use glueberry_proto::testing::Fault;
 use glueberry_proto::{
     Action, CloseReason, Config, Naming, PeerMisbehaved, Profile, READ_CHUNK, SubstreamEnd,
 };
 use proptest::prelude::*;
 
-use crate::support::{Checked, Outcome, Raw, check, config, holds, is_caught, name};
+use crate::support::{Checked, Outcome, Raw, check, config, holds, name};
 use crate::{Alone, Flood, KIB, alone, answer, pump, take};
 
 fn small(profile: Profile) -> Config {
@@ -77,11 +76,10 @@ fn floods(profile: Profile) -> [Bytes; 5] {
     made[usize::from(profile == Profile::V1Go)].clone()
 }
 
-fn run(alone: &Alone, profile: Profile, fault: Option<Fault>, ops: &[Op]) -> Checked {
+fn run(alone: &Alone, profile: Profile, ops: &[Op]) -> Checked {
     let mut floods = floods(profile);
     let measured = alone.measure();
-    let mut config = small(profile);
-    config.fault = fault;
+    let config = small(profile);
     let bound = config.session_memory_bound();
     let (mut raw, handshake) = Raw::connected(Naming::Negotiated, config);
     raw.prepare(&STREAMS);
@@ -119,21 +117,16 @@ fn run(alone: &Alone, profile: Profile, fault: Option<Fault>, ops: &[Op]) -> Che
     Ok(())
 }
 
-fn c10(fault: Option<Fault>) -> Outcome {
+fn c10() -> Outcome {
     let profile = prop_oneof![Just(Profile::V1), Just(Profile::V1Go)];
     let ops = prop::collection::vec(op(), 0..300);
     let alone = alone();
-    check(fault, (profile, ops), |(profile, ops)| run(&alone, profile, fault, &ops))
+    check((profile, ops), |(profile, ops)| run(&alone, profile, &ops))
 }
 
 #[test]
 fn c10_memory_is_bounded_by_the_configuration() {
     holds(c10);
-}
-
-#[test]
-fn c10_is_caught_when_broken() {
-    is_caught(c10, Fault::C10);
 }
 
 /// The bound is no fancy figure: a peer and an application that do their worst come close to it.

@@ -9,13 +9,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use glueberry_proto::testing::Bug;
 
 use self::run::Run;
 use self::search::Search;
 use crate::generate::{SECOND, Size, generate};
 use crate::golden::hashes;
-use crate::hunt::hunt;
 use crate::plan::{Mix, Plan};
 
 #[derive(Debug, Parser)]
@@ -56,15 +54,10 @@ enum Command {
         #[arg(long)]
         html: Option<PathBuf>,
     },
-    /// Says the trace hashes of a few seeds of each mixture, which every platform and build gives.
+    /// Prints the trace hashes of a few seeds of each mixture, which every platform and build gives.
     Hashes,
     /// Runs seeds of the default, hostile and calm profiles in turn until an invariant is violated.
     Search(Search),
-    /// Revives each bug of the past, and looks whether it is found.
-    Hunt {
-        /// Only these.
-        bugs: Vec<String>,
-    },
 }
 
 /// Which run is meant.
@@ -91,9 +84,6 @@ struct Shape {
     /// Nodes of a run; by default what the seed says.
     #[arg(long)]
     nodes: Option<usize>,
-    /// A bug of the past to revive.
-    #[arg(long, value_parser = known_bug)]
-    bug: Option<String>,
 }
 
 /// Runs the command line of the process.
@@ -110,7 +100,6 @@ pub fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Search(search) => Ok(search.run()),
-        Command::Hunt { bugs } => hunt_all(&bugs),
     };
     done.unwrap_or_else(|error| {
         print_text(&format!("{error}\n"));
@@ -118,28 +107,10 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn hunt_all(names: &[String]) -> Result<ExitCode, CliError> {
-    if let Some(name) = names.iter().find(|name| Bug::from_name(name).is_none()) {
-        return Err(CliError::UnknownBug(name.clone()));
-    }
-    let mut code = ExitCode::SUCCESS;
-    let is_meant = |bug: &&Bug| names.is_empty() || names.iter().any(|name| name == bug.name());
-    for bug in Bug::ALL.iter().filter(is_meant) {
-        let hunted = hunt(*bug);
-        print_text(&hunted.line());
-        if hunted.search.found.is_none() {
-            code = ExitCode::FAILURE;
-        }
-    }
-    Ok(code)
-}
-
 impl Shape {
     fn plan(&self, seed: u64) -> Plan {
         let time = self.time.map(|time| time.saturating_mul(SECOND));
-        let mut plan = generate(seed, self.profile, Size { hosts: self.nodes, time });
-        plan.bug.clone_from(&self.bug);
-        plan
+        generate(seed, self.profile, Size { hosts: self.nodes, time })
     }
 
     /// Returns the arguments that lead to the same plans.
@@ -150,9 +121,6 @@ impl Shape {
         }
         if let Some(nodes) = self.nodes {
             text.push_str(&format!(" --nodes {nodes}"));
-        }
-        if let Some(bug) = &self.bug {
-            text.push_str(&format!(" --bug {bug}"));
         }
         text
     }
@@ -165,22 +133,13 @@ enum CliError {
     File { path: String, error: std::io::Error },
     #[error("{path} is no plan: {error}")]
     Plan { path: String, error: serde_json::Error },
-    #[error("there is no bug named {0}; `hunt` without a name lists all")]
-    UnknownBug(String),
     #[error("there is no invariant named {0}")]
     UnknownInvariant(String),
     #[error("the run does not fail, so there is nothing to shrink")]
     NothingToShrink,
 }
 
-fn known_bug(name: &str) -> Result<String, CliError> {
-    match Bug::from_name(name) {
-        Some(_) => Ok(name.to_owned()),
-        None => Err(CliError::UnknownBug(name.to_owned())),
-    }
-}
-
-/// Says something on the standard output, whether or not anybody listens.
+/// Writes to the standard output. A reader that has gone is no error.
 fn print_text(text: &str) {
     let mut out = std::io::stdout().lock();
     drop(out.write_all(text.as_bytes()));

@@ -195,10 +195,12 @@ impl World {
     }
 
     fn pause(&mut self, host: usize, until: u64) {
-        let until = until.min(self.run.plan.calm_from);
+        // A shorter pause within a longer one ends nothing: what is held up waits for the later end.
+        let paused_until = self.hosts[host].paused_until;
+        let until = until.min(self.run.plan.calm_from).max(paused_until);
         self.hosts[host].paused_until = until;
         // Nobody's time passes for it.
-        self.expected[host].pause(until - self.run.now);
+        self.expected[host].pause(until - paused_until.max(self.run.now));
         let is_long = until > self.run.now + self.run.plan.net.idle;
         let mut is_met = false;
         for link in 0..self.net.links.len() {

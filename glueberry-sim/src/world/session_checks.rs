@@ -18,11 +18,14 @@ impl Sessions<'_> {
         let (Some(session), Some(id)) = (end.session.as_ref(), end.id) else {
             return;
         };
+        if !session.is_established() {
+            return;
+        }
         // Messages on their way may still say otherwise.
         let is_pending = !end.inbox.is_empty()
             || !self.hosts[host].inbox.is_empty()
             || self.run.touched.contains(&Touch::Node(host));
-        if !session.is_established() || is_pending {
+        if is_pending {
             return;
         }
         let Some(node) = &self.hosts[host].node else {
@@ -33,6 +36,10 @@ impl Sessions<'_> {
         let holds = speaks == Some(id) && state == ConnectionState::Established;
         self.run.checks.hold(Invariant::OneSession, (self.run.now, host), holds, || {
             (format!("{id} is Established"), format!("{speaks:?} is current for the peer, {state}"))
+        });
+        let [ours, theirs] = [Some(session.direction()), node.direction(peer)];
+        self.run.checks.hold(Invariant::Direction, (self.run.now, host), ours == theirs, || {
+            (format!("{id} is {ours:?}"), format!("the node says that it is {theirs:?}"))
         });
     }
 

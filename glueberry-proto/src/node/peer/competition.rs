@@ -25,7 +25,6 @@
 use super::Peer;
 use super::sessions::{SessionRecord, Stage};
 use super::state::{Current, State};
-use crate::bug::Bug;
 use crate::crypto::PublicKey;
 use crate::error::CloseReason;
 use crate::id::SessionId;
@@ -148,10 +147,6 @@ impl Peer {
         current: Current,
         cx: &mut Context<'_>,
     ) {
-        let is_established = matches!(self.state, State::Established { .. });
-        if is_established && cx.env.config.has(Bug::Evicts) {
-            return cx.out.close(current.id, CloseReason::Superseded);
-        }
         let preferred = preferred_direction(cx.env, self.key);
         let (is_prepared, direction) = (self.is_prepared(), current.direction);
         let rival = Rival::Current { direction, is_prepared };

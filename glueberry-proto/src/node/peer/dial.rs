@@ -2,12 +2,11 @@
 
 use super::Peer;
 use super::state::{Retry, State};
-use crate::bug::Bug;
 use crate::error::DialError;
 use crate::id::DialId;
 use crate::node::context::Context;
 use crate::node::dials::Dial;
-use crate::node::event::{ConnectionState, NodeAction, StateReason};
+use crate::node::event::{NodeAction, StateReason};
 
 impl Peer {
     /// Begins to connect to a peer that may be connected to, with a new count of attempts.
@@ -24,16 +23,11 @@ impl Peer {
 
     /// Has the adapter dial the peer, whose turn it is.
     pub(in crate::node) fn start_dial(&mut self, cx: &mut Context<'_>) {
-        let config = &cx.env.config;
-        let timeout = match config.has(Bug::EndlessDial) {
-            true => config.dial_timeout * 1000,
-            false => config.dial_timeout,
-        };
         if self.state.dial() != Some(Dial::Queued) {
             return cx.out.internal_error("a peer in the dial queue has no queued dial");
         }
         let id = cx.dials.begin(self.key);
-        let under_way = Dial::UnderWay { id, deadline: cx.env.now + timeout };
+        let under_way = Dial::UnderWay { id, deadline: cx.env.now + cx.env.config.dial_timeout };
         match &mut self.state {
             State::Connecting { dial } => *dial = Some(under_way),
             _ => {
@@ -96,10 +90,7 @@ impl Peer {
             false if attempts > 0 => StateReason::AttemptsExhausted { attempts, last: error },
             _ => StateReason::DialFailed(error),
         };
-        let mut event = self.move_to_disconnected(reason, cx);
-        if cx.env.config.has(Bug::WrongState) {
-            event.state = ConnectionState::Established;
-        }
+        let event = self.move_to_disconnected(reason, cx);
         cx.out.publish(event);
         self.retry_later(cx);
     }

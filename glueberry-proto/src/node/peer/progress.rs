@@ -3,7 +3,6 @@
 use super::Peer;
 use super::sessions::{SessionRecord, Stage};
 use super::state::{Current, State};
-use crate::bug::Bug;
 use crate::error::{CloseReason, DialError};
 use crate::id::SessionId;
 use crate::message::{Carry, FromNode, FromSession};
@@ -40,17 +39,11 @@ impl Peer {
     }
 
     fn current_established(&mut self, cx: &mut Context<'_>) {
-        let State::Connected { current, deadline, successor, .. } = self.state else {
+        let State::Connected { current, successor, .. } = self.state else {
             return cx.out.internal_error("a session was established twice");
         };
-        let mut established = current;
-        if cx.env.config.has(Bug::TimerRunsOn) {
-            established.probe = deadline;
-        }
-        let event = self.move_to_established(established, cx);
-        if !cx.env.config.has(Bug::SilentChange) {
-            cx.out.publish(event);
-        }
+        let event = self.move_to_established(current, cx);
+        cx.out.publish(event);
         cx.store.key_confirmed(self.key, cx.env);
         // The session was finalized before the request to yield reached it, and stays. Its
         // successor may have ended by itself.
@@ -112,12 +105,7 @@ impl Peer {
         let is_known = self.others.remove(id).is_some();
         match self.current().copied() {
             Some(current) if current.id == id => self.current_closed(reason, cx),
-            Some(current) if cx.env.config.has(Bug::WrongSessionEnds) => {
-                let (id, direction) = (current.id, current.direction);
-                self.others.insert(SessionRecord { id, direction, stage: Stage::Yielded });
-                self.current_closed(reason, cx);
-            }
-            _ if !is_known && !cx.env.config.has(Bug::LeaksSession) => {
+            _ if !is_known => {
                 cx.out.internal_error("a session that has ended is not its peer's");
             }
             Some(_) => {}
@@ -134,7 +122,7 @@ impl Peer {
         let config = &cx.env.config;
         let is_established = matches!(self.state, State::Established { .. });
         let has_lasted = is_established && self.since + config.stable_after <= cx.env.now;
-        if has_lasted && !config.has(Bug::AttemptsGoOn) {
+        if has_lasted {
             self.attempts = 0;
         }
         let has_failed = !is_established

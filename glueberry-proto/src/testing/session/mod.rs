@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use self::connection::{Connection, Setup};
-use super::Fault;
 use super::script::Script;
 use crate::config::Config;
 use crate::crypto::{Identity, PublicKey};
@@ -27,12 +26,7 @@ use crate::{ConnectionLost, DialError};
 /// after it; timers must lie ahead; ids must be new; what is delivered must have been sent, and
 /// what is written must be readable.
 pub fn fuzz_handshake_input(data: &[u8]) {
-    World::new(data, None).play();
-}
-
-/// Does the same while a rule is broken, and then panics if it comes to light.
-pub fn fuzz_handshake_input_with(data: &[u8], fault: Fault) {
-    World::new(data, Some(fault)).play();
+    World::new(data).play();
 }
 
 struct World<'a> {
@@ -50,11 +44,11 @@ struct World<'a> {
 }
 
 impl<'a> World<'a> {
-    fn new(data: &'a [u8], fault: Option<Fault>) -> Self {
+    fn new(data: &'a [u8]) -> Self {
         let mut script = Script::new(data);
         let flags = script.byte();
         let is_set = |bit: u8| flags & (1 << bit) != 0;
-        let config = config(flags >> 4, fault);
+        let config = config(flags >> 4);
         let secret = if is_set(0) { SMALLER } else { GREATER };
         let (identity, peer) = (Identity::from_seed(&secret), peer::public_key(is_set(0)));
         let seed = Seed::from_bytes([7; 32]);
@@ -284,7 +278,7 @@ impl<'a> World<'a> {
 }
 
 /// Small limits, so that a script reaches them.
-fn config(choice: u8, fault: Option<Fault>) -> Config {
+fn config(choice: u8) -> Config {
     let profiles = match choice & 3 {
         0 => vec![Profile::V1, Profile::V1Go],
         1 => vec![Profile::V1Go, Profile::V1],
@@ -311,7 +305,6 @@ fn config(choice: u8, fault: Option<Fault>) -> Config {
         max_sessions_per_peer: 3,
         max_peers: 2,
         event_queue: 8,
-        fault,
         ..Config::default()
     }
 }

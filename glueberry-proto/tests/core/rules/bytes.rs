@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use glueberry_proto::testing::Fault;
 use glueberry_proto::{Action, Event, Naming, Profile, ProtocolId, SubstreamEnd, SubstreamId};
 use proptest::prelude::*;
 
-use crate::support::{Outcome, Raw, bodies, check, config, holds, is_caught, name};
+use crate::support::{Outcome, Raw, bodies, check, config, holds, name};
 
 /// One thing that an application or a transport does.
 #[derive(Clone, Debug)]
@@ -103,12 +102,12 @@ impl Run {
 /// C9: whatever is asked for when, what a substream hands out is whole frames of the messages that
 /// were accepted, each once and in order; after it broke it hands out nothing, and exactly what it
 /// had handed out is in doubt.
-fn c9(fault: Option<Fault>) -> Outcome {
+fn c9() -> Outcome {
     let profile = prop_oneof![Just(Profile::V1), Just(Profile::V1Go)];
     let runs = (profile, prop::collection::vec(step(), 0..80));
-    check(fault, runs, |(profile, steps)| {
+    check(runs, |(profile, steps)| {
         let mut config = config(&STREAMS);
-        (config.profiles, config.fault) = (vec![profile], fault);
+        config.profiles = vec![profile];
         let raw = Raw::established(Naming::Negotiated, config, &STREAMS);
         let mut run = Run { raw, written: BTreeMap::new(), accepted: [Vec::new(), Vec::new()] };
         for step in &steps {
@@ -150,9 +149,4 @@ const fn in_doubt(event: &Event) -> u64 {
 #[test]
 fn c9_bytes_handed_out_are_committed() {
     holds(c9);
-}
-
-#[test]
-fn c9_is_caught_when_broken() {
-    is_caught(c9, Fault::C9);
 }

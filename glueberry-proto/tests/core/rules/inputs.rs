@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use glueberry_proto::testing::Fault;
 use glueberry_proto::{
     ConnectionLost, ConnectionState, Event, FinalizeError, Naming, PrepareError, Profile,
     SendError, Session, SubstreamEnd, SubstreamId,
@@ -12,17 +11,15 @@ use proptest::prelude::*;
 
 use super::nodes::{NodeOp, Whom, make_peace};
 use super::plan::{Commands, Op, Run, STREAMS, any_start, disturb, hostile, plans};
-use crate::support::{
-    A, B, Checked, Outcome, Raw, check, config, frame, holds, is_caught, key, name, names,
-};
+use crate::support::{A, B, Checked, Outcome, Raw, check, config, frame, holds, key, name, names};
 
 // ---- C1 -----------------------------------------------------------------------------------------
 
 /// C1: inputs never fail and never panic, whatever the remote sends; and both nodes are as good as
 /// new afterwards.
-fn c1(fault: Option<Fault>) -> Outcome {
-    check(fault, plans(any_start(), hostile()), |plan| {
-        let mut run = plan.run(fault).all(&plan.ops);
+fn c1() -> Outcome {
+    check(plans(any_start(), hostile()), |plan| {
+        let mut run = plan.run().all(&plan.ops);
         let world = &mut run.world;
         for link in 0..world.links.len() {
             world.cut(link);
@@ -51,18 +48,13 @@ fn c1_inputs_never_fail_and_never_panic() {
     holds(c1);
 }
 
-#[test]
-fn c1_is_caught_when_broken() {
-    is_caught(c1, Fault::C1);
-}
-
 // ---- C2 -----------------------------------------------------------------------------------------
 
 /// C2: a session ends with exactly one closed event; after it inputs do nothing and no timer is
 /// armed.
-fn c2(fault: Option<Fault>) -> Outcome {
-    check(fault, plans(any_start(), hostile()), |plan| {
-        let mut run = plan.run(fault).all(&plan.ops);
+fn c2() -> Outcome {
+    check(plans(any_start(), hostile()), |plan| {
+        let mut run = plan.run().all(&plan.ops);
         let world = &mut run.world;
         let mut cut = 0;
         while cut < world.links.len() {
@@ -122,11 +114,6 @@ fn c2_a_session_ends_once() {
     holds(c2);
 }
 
-#[test]
-fn c2_is_caught_when_broken() {
-    is_caught(c2, Fault::C2);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
@@ -179,13 +166,13 @@ fn end(raw: &mut Raw, id: SubstreamId, how: usize) {
 
 /// C3: a command that returns an error has itself changed nothing. A run in which every command
 /// that fails is left out, for a timeout in its place, looks the same to the last byte.
-fn c3(fault: Option<Fault>) -> Outcome {
-    check(fault, plans(any_start(), hostile()), |plan| {
-        let given = plan.run(fault).all(&plan.ops);
+fn c3() -> Outcome {
+    check(plans(any_start(), hostile()), |plan| {
+        let given = plan.run().all(&plan.ops);
         let Commands::Given(failures) = given.commands else {
             unreachable!("they were given");
         };
-        let mut spared = plan.run(fault);
+        let mut spared = plan.run();
         spared.commands = Commands::Spared(failures.into_iter());
         let spared = spared.all(&plan.ops);
         prop_assert_eq!(given.world.log.lines, spared.world.log.lines);
@@ -196,11 +183,6 @@ fn c3(fault: Option<Fault>) -> Outcome {
 #[test]
 fn c3_a_command_that_fails_changes_nothing() {
     holds(c3);
-}
-
-#[test]
-fn c3_is_caught_when_broken() {
-    is_caught(c3, Fault::C3);
 }
 
 /// The plans do contain commands that fail for each reason; else C3 would say little.
@@ -229,9 +211,8 @@ fn c3_commands_do_fail() {
         is_tight: true,
         cuts: vec![usize::MAX],
         ops: ops.to_vec(),
-        bug: None,
     };
-    let run: Run = plan.run(None).all(&plan.ops);
+    let run: Run = plan.run().all(&plan.ops);
     let Commands::Given(failures) = run.commands else {
         unreachable!("they were given");
     };

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use glueberry_proto::book::{Book, Unsaved};
-use glueberry_proto::testing::Bug;
 use glueberry_proto::{
     Address, Admission, ConnectionEvent, ConnectionState, DialError, DialId, Instant, Naming,
     NewConnection, Node, NodeAction, Origin, PublicKey, ReconnectPolicy, Seed, SessionId, WallTime,
@@ -12,7 +11,7 @@ use glueberry_proto::{
 use proptest::prelude::*;
 
 use super::plan::{Run, STREAMS, any_start, hostile, plans};
-use crate::support::{A, B, Outcome, Side, World, check, config, identity, key};
+use crate::support::{A, B, Side, World, check, config, holds, identity, key};
 
 /// One command to a node, or an answer to what it asked for.
 #[derive(Clone, Copy, Debug)]
@@ -307,7 +306,7 @@ impl Alone {
 #[test]
 fn c4_when_a_node_is_drained_changes_nothing() {
     let taken = prop::collection::vec((step(), any::<[bool; 2]>()), 0..80);
-    let outcome = check(None, taken, |steps| {
+    let outcome = check(taken, |steps| {
         let (mut eager, mut lazy) = (Alone::new(), Alone::new());
         for (step, [takes_actions, takes_events]) in steps {
             eager.step(step);
@@ -337,8 +336,8 @@ fn c4_when_a_node_is_drained_changes_nothing() {
 /// and whatever was being stored when the book was read anew.
 #[test]
 fn c6_what_is_in_the_book_is_stored_in_the_end() {
-    let outcome = check(None, plans(any_start(), hostile()), |plan| {
-        let mut world = plan.run(None).all(&plan.ops).world;
+    let outcome = check(plans(any_start(), hostile()), |plan| {
+        let mut world = plan.run().all(&plan.ops).world;
         for host in &mut world.hosts {
             host.node.shutdown(world.now);
         }
@@ -363,26 +362,22 @@ fn c6_what_is_in_the_book_is_stored_in_the_end() {
 
 // ---- bans ---------------------------------------------------------------------------------------
 
-fn banned_are_left_alone(bug: Option<Bug>) -> Outcome {
-    check(None, plans(any_start(), hostile()), |mut plan| {
-        plan.bug = bug;
-        let mut run = plan.run(None);
-        for op in &plan.ops {
-            run.apply(op);
-            for side in [A, B] {
-                let (node, peer) = (&run.world.hosts[side].node, key(1 - side));
-                if node.is_blacklisted(peer) {
-                    prop_assert_eq!(node.state(peer), ConnectionState::Disconnected);
-                    prop_assert!(node.peer_status(peer).is_none_or(|peer| !peer.is_dialling));
-                }
-            }
-        }
-        Ok(())
-    })
-}
-
 #[test]
 fn a_banned_peer_is_disconnected_whatever_happens() {
-    assert_eq!(banned_are_left_alone(None), Ok(()));
-    assert!(banned_are_left_alone(Some(Bug::BanSparesSession)).is_err());
+    holds(|| {
+        check(plans(any_start(), hostile()), |plan| {
+            let mut run = plan.run();
+            for op in &plan.ops {
+                run.apply(op);
+                for side in [A, B] {
+                    let (node, peer) = (&run.world.hosts[side].node, key(1 - side));
+                    if node.is_blacklisted(peer) {
+                        prop_assert_eq!(node.state(peer), ConnectionState::Disconnected);
+                        prop_assert!(node.peer_status(peer).is_none_or(|peer| !peer.is_dialling));
+                    }
+                }
+            }
+            Ok(())
+        })
+    });
 }

@@ -1,16 +1,13 @@
 //! C4, C5 and C6: when outputs are drained, how inputs are cut, and what a slow reader does.
 
 use bytes::Bytes;
-use glueberry_proto::testing::Fault;
 use glueberry_proto::wire::emit_proposal;
 use glueberry_proto::{Closed, Event, Naming, Profile, ProtocolId, SubstreamEnd};
 use proptest::prelude::*;
 
 use super::plan::{Op, Plan, Run, STREAMS, Start, plans, traffic};
 use super::without_hints;
-use crate::support::{
-    A, B, Checked, Outcome, Raw, Side, World, check, config, holds, is_caught, name,
-};
+use crate::support::{A, B, Checked, Outcome, Raw, Side, World, check, config, holds, name};
 
 fn established(op: BoxedStrategy<Op>) -> impl Strategy<Value = Plan> {
     plans(Just(Start::Established), op)
@@ -33,7 +30,7 @@ fn arrived(world: &World) -> [[Vec<Bytes>; 3]; 2] {
 
 /// C4: when outputs are drained changes neither what is heard and delivered nor the events. One run
 /// drains everything after each op, the other what chance will have, and the rest at the end.
-fn c4(fault: Option<Fault>) -> Outcome {
+fn c4() -> Outcome {
     let side = || prop_oneof![Just(A), Just(B)];
     let talk = prop_oneof![
         2 => (side(), 0..400_usize).prop_map(|(side, size)| Op::Say(side, size)),
@@ -41,10 +38,10 @@ fn c4(fault: Option<Fault>) -> Outcome {
     ];
     let talk = prop::collection::vec(talk, 0..40);
     let runs = (plans(Just(Start::Connected), traffic().boxed()), talk, any::<bool>());
-    check(fault, runs, |(mut plan, talk, is_closed)| {
+    check(runs, |(mut plan, talk, is_closed)| {
         // A queue that says full is allowed to differ.
         plan.is_tight = false;
-        let [mut lazy, mut eager] = [plan.run(fault), plan.run(fault)];
+        let [mut lazy, mut eager] = [plan.run(), plan.run()];
         for (ops, is_handshake) in [(&talk, true), (&plan.ops, false)] {
             for op in ops {
                 lazy.apply(op);
@@ -93,11 +90,6 @@ fn c4_when_outputs_are_drained_changes_nothing() {
     holds(c4);
 }
 
-#[test]
-fn c4_is_caught_when_broken() {
-    is_caught(c4, Fault::C4);
-}
-
 // ---- C5 -----------------------------------------------------------------------------------------
 
 /// One thing that a peer does to a session.
@@ -132,15 +124,9 @@ fn piece() -> impl Strategy<Value = Piece> {
 type Made = (Vec<Bytes>, [Vec<Bytes>; 3], Vec<Event>);
 
 /// Lets a peer do all pieces, its bytes cut as given.
-fn receive(
-    naming: Naming,
-    profile: Profile,
-    fault: Option<Fault>,
-    pieces: &[Piece],
-    cuts: &[usize],
-) -> Made {
+fn receive(naming: Naming, profile: Profile, pieces: &[Piece], cuts: &[usize]) -> Made {
     let mut config = config(&STREAMS);
-    (config.profiles, config.fault) = (vec![profile], fault);
+    config.profiles = vec![profile];
     (config.receive_queue, config.receive_queue_bytes) = (5, 3_000);
     let (mut raw, handshake) = Raw::connected(naming, config);
     let mut ids = vec![handshake];
@@ -207,7 +193,7 @@ fn receive(
     (heard, received, without_hints(&raw.events()))
 }
 
-fn c5(fault: Option<Fault>) -> Outcome {
+fn c5() -> Outcome {
     let naming = prop_oneof![Just(Naming::Negotiated), Just(Naming::Preamble)];
     let profile = prop_oneof![Just(Profile::V1), Just(Profile::V1Go)];
     let pieces = prop::collection::vec(piece(), 1..40);
@@ -216,10 +202,10 @@ fn c5(fault: Option<Fault>) -> Outcome {
         prop::collection::vec(cut, 1..5)
     };
     let runs = (naming, profile, pieces, cuts(), cuts());
-    check(fault, runs, |(naming, profile, pieces, some, others)| {
-        let whole = receive(naming, profile, fault, &pieces, &[usize::MAX]);
-        prop_assert_eq!(&receive(naming, profile, fault, &pieces, &some), &whole);
-        prop_assert_eq!(&receive(naming, profile, fault, &pieces, &others), &whole);
+    check(runs, |(naming, profile, pieces, some, others)| {
+        let whole = receive(naming, profile, &pieces, &[usize::MAX]);
+        prop_assert_eq!(&receive(naming, profile, &pieces, &some), &whole);
+        prop_assert_eq!(&receive(naming, profile, &pieces, &others), &whole);
         Ok(())
     })
 }
@@ -229,21 +215,16 @@ fn c5_how_bytes_are_cut_changes_nothing() {
     holds(c5);
 }
 
-#[test]
-fn c5_is_caught_when_broken() {
-    is_caught(c5, Fault::C5);
-}
-
 // ---- C6 -----------------------------------------------------------------------------------------
 
 /// C6: a slow reader of one stream pauses that stream only, and nothing is dropped.
-fn c6(fault: Option<Fault>) -> Outcome {
+fn c6() -> Outcome {
     let send =
         (0..STREAMS.len(), 0..2_000_usize).prop_map(|(at, size)| Op::Send(A, at, size)).boxed();
     let runs = (established(send), 0..STREAMS.len());
-    check(fault, runs, |(mut plan, slow)| {
+    check(runs, |(mut plan, slow)| {
         plan.is_tight = true;
-        let mut run = plan.run(fault);
+        let mut run = plan.run();
         run.apply(&Op::Unread(B, slow));
         for op in &plan.ops {
             run.apply(op);
@@ -265,16 +246,11 @@ fn c6_a_slow_reader_pauses_its_stream_only_and_nothing_is_dropped() {
     holds(c6);
 }
 
-#[test]
-fn c6_is_caught_when_broken() {
-    is_caught(c6, Fault::C6);
-}
-
 /// C6: whatever breaks and however it ends, each message that was accepted is delivered, given
 /// back, or counted as in doubt; none is delivered twice or out of order.
 #[test]
 fn c6_every_message_is_accounted_for() {
-    holds(|fault| {
+    holds(|| {
         let op = prop_oneof![
             12 => traffic(),
             1 => (any::<usize>(), prop_oneof![Just(A), Just(B)])
@@ -282,8 +258,8 @@ fn c6_every_message_is_accounted_for() {
             1 => (50..2_000_u64).prop_map(|by| Op::Wait(std::time::Duration::from_millis(by))),
         ];
         let runs = (established(op.boxed()), 0..3_usize);
-        check(fault, runs, |(plan, how)| {
-            let mut run = plan.run(fault).all(&plan.ops);
+        check(runs, |(plan, how)| {
+            let mut run = plan.run().all(&plan.ops);
             match how {
                 0 => run.world.cut(0),
                 1 => _ = run.world.disconnect(A),

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use glueberry_proto::testing::{Bug, Fault};
 use glueberry_proto::wire::StreamVersion;
 use glueberry_proto::{
     Config, Instant, Naming, Node, OpenError, Profile, ProtocolId, Session, StreamName,
@@ -24,8 +23,6 @@ pub(crate) struct Plan {
     pub(crate) is_tight: bool,
     pub(crate) cuts: Vec<usize>,
     pub(crate) ops: Vec<Op>,
-    /// A bug to revive.
-    pub(crate) bug: Option<Bug>,
 }
 
 /// Where the ops begin.
@@ -168,7 +165,6 @@ pub(crate) fn plans(
         is_tight,
         cuts,
         ops,
-        bug: None,
     })
 }
 
@@ -179,10 +175,9 @@ pub(crate) fn any_start() -> impl Strategy<Value = Start> {
 // ---- runs ---------------------------------------------------------------------------------------
 
 impl Plan {
-    pub(crate) fn config(&self, fault: Option<Fault>) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let mut config = config(&STREAMS);
         config.profiles = vec![self.profile];
-        (config.fault, config.bug) = (fault, self.bug);
         config.max_message_size = 100_000;
         if self.is_tight {
             (config.high_watermark, config.low_watermark) = (8, 3);
@@ -197,12 +192,12 @@ impl Plan {
         config
     }
 
-    pub(crate) fn run(&self, fault: Option<Fault>) -> Run {
-        self.run_with(fault, Clock::Exact, [[10; 32], [20; 32]])
+    pub(crate) fn run(&self) -> Run {
+        self.run_with(Clock::Exact, [[10; 32], [20; 32]])
     }
 
-    pub(crate) fn run_with(&self, fault: Option<Fault>, clock: Clock, seeds: [[u8; 32]; 2]) -> Run {
-        let configs = [self.config(fault), self.config(fault)];
+    pub(crate) fn run_with(&self, clock: Clock, seeds: [[u8; 32]; 2]) -> Run {
+        let configs = [self.config(), self.config()];
         let mut world = World::seeded(self.naming, configs, seeds);
         world.clock = clock;
         world.log.is_on = true;

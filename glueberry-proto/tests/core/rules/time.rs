@@ -1,10 +1,9 @@
 //! C7 and C8: what time it is, and when to call again.
 
-use glueberry_proto::testing::Fault;
 use proptest::prelude::*;
 
 use super::plan::{Run, any_start, hostile, plans};
-use crate::support::{Checked, Clock, Outcome, check, holds, is_caught};
+use crate::support::{Checked, Clock, Outcome, check, holds};
 
 const SEEDS: [[u8; 32]; 2] = [[10; 32], [20; 32]];
 
@@ -13,10 +12,10 @@ const SEEDS: [[u8; 32]; 2] = [[10; 32], [20; 32]];
 /// C7: every input and command first does what `handle_timeout(now)` would, and an earlier `now`
 /// counts as the latest. A run in which each is preceded by that timeout, and then given an earlier
 /// time, looks the same.
-fn c7(fault: Option<Fault>) -> Outcome {
-    check(fault, plans(any_start(), hostile()), |plan| {
-        let exact = plan.run_with(fault, Clock::Exact, SEEDS).all(&plan.ops);
-        let earlier = plan.run_with(fault, Clock::Earlier, SEEDS).all(&plan.ops);
+fn c7() -> Outcome {
+    check(plans(any_start(), hostile()), |plan| {
+        let exact = plan.run_with(Clock::Exact, SEEDS).all(&plan.ops);
+        let earlier = plan.run_with(Clock::Earlier, SEEDS).all(&plan.ops);
         prop_assert_eq!(exact.world.log.lines, earlier.world.log.lines);
         Ok(())
     })
@@ -27,23 +26,18 @@ fn c7_every_input_does_first_what_is_due_and_time_never_goes_back() {
     holds(c7);
 }
 
-#[test]
-fn c7_is_caught_when_broken() {
-    is_caught(c7, Fault::C7);
-}
-
 // ---- C8 -----------------------------------------------------------------------------------------
 
 /// C8: `poll_timeout` is pure and lies strictly ahead, and spurious timeouts are harmless.
-fn c8(fault: Option<Fault>) -> Outcome {
-    check(fault, plans(any_start(), hostile()), |plan| {
-        let mut exact = plan.run_with(fault, Clock::Exact, SEEDS);
+fn c8() -> Outcome {
+    check(plans(any_start(), hostile()), |plan| {
+        let mut exact = plan.run_with(Clock::Exact, SEEDS);
         for op in &plan.ops {
             exact.apply(op);
             exact.observe();
             is_ahead(&exact)?;
         }
-        let spurious = plan.run_with(fault, Clock::Spurious, SEEDS).all(&plan.ops);
+        let spurious = plan.run_with(Clock::Spurious, SEEDS).all(&plan.ops);
         prop_assert_eq!(exact.world.log.lines, spurious.world.log.lines);
         Ok(())
     })
@@ -69,9 +63,4 @@ fn is_ahead(run: &Run) -> Checked {
 #[test]
 fn c8_the_next_timeout_lies_ahead_and_spurious_ones_are_harmless() {
     holds(c8);
-}
-
-#[test]
-fn c8_is_caught_when_broken() {
-    is_caught(c8, Fault::C8);
 }

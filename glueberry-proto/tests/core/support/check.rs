@@ -1,10 +1,7 @@
-//! Properties that hold, and fail once their rule is broken on purpose.
+//! Properties that are tried on random runs.
 
-use glueberry_proto::testing::Fault;
 use proptest::strategy::Strategy;
-use proptest::test_runner::{
-    Config as ProptestConfig, RngAlgorithm, TestCaseError, TestRng, TestRunner,
-};
+use proptest::test_runner::{Config as ProptestConfig, TestCaseError, TestRunner};
 
 pub(crate) type Checked = Result<(), TestCaseError>;
 
@@ -12,24 +9,12 @@ pub(crate) type Checked = Result<(), TestCaseError>;
 pub(crate) type Outcome = Result<(), String>;
 
 /// Tries a property on random runs; `PROPTEST_CASES` says on how many.
-pub(crate) fn check<S: Strategy>(
-    fault: Option<Fault>,
-    runs: S,
-    property: impl Fn(S::Value) -> Checked,
-) -> Outcome {
+pub(crate) fn check<S: Strategy>(runs: S, property: impl Fn(S::Value) -> Checked) -> Outcome {
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if !cases_are_chosen() {
         config.cases = 64;
     }
-    let mut runner = match fault {
-        None => TestRunner::new(config),
-        // The same runs each time, because one of them has to fail; and any of them will do.
-        Some(_) => {
-            config.cases = 256;
-            config.max_shrink_iters = 0;
-            TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
-        }
-    };
+    let mut runner = TestRunner::new(config);
     runner.run(&runs, property).map_err(|error| error.to_string())
 }
 
@@ -39,14 +24,8 @@ fn cases_are_chosen() -> bool {
 }
 
 #[track_caller]
-pub(crate) fn holds(property: fn(Option<Fault>) -> Outcome) {
-    if let Err(how) = property(None) {
+pub(crate) fn holds(property: fn() -> Outcome) {
+    if let Err(how) = property() {
         panic!("{how}");
     }
-}
-
-/// Checks that a property fails when its rule is broken.
-#[track_caller]
-pub(crate) fn is_caught(property: fn(Option<Fault>) -> Outcome, fault: Fault) {
-    assert!(property(Some(fault)).is_err(), "nothing has noticed that {fault:?} is broken");
 }

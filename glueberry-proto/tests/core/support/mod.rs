@@ -16,7 +16,7 @@ use glueberry_proto::{
     Node, PublicKey, ReconnectPolicy, Seed, Session, SessionId, StreamName, ToNode, ToSession,
 };
 
-pub(crate) use self::check::{Checked, Outcome, check, holds, is_caught};
+pub(crate) use self::check::{Checked, Outcome, check, holds};
 pub(crate) use self::log::{Log, hash};
 pub(crate) use self::net::{Link, Move};
 pub(crate) use self::pipe::Pipe;
