@@ -74,7 +74,7 @@ impl InboxWriter {
         &mut self,
         cx: &Context<'_>,
         delivery: Delivery,
-        source: &Source,
+        source: Source,
         mut next: impl FnMut() -> Option<Bytes>,
     ) -> u64 {
         loop {
@@ -93,11 +93,11 @@ impl InboxWriter {
             {
                 data.push_back(message);
             }
-            let is_last = data.len() < room;
-            self.push(room, Run { source: source.clone(), data });
-            if is_last {
+            if data.len() < room {
+                self.push(room, Run { source, data });
                 return 0;
             }
+            self.push(room, Run { source: source.clone(), data });
         }
     }
 
@@ -119,17 +119,21 @@ impl InboxWriter {
     fn push(&self, reserved: usize, run: Run) {
         let mut state = lock(&self.inbox.state);
         state.reserved -= reserved;
-        let mut woken = Vec::new();
+        let mut reader = None;
         if !run.data.is_empty() && !state.is_abandoned {
             state.queue.push(run);
-            woken.extend(state.reader.take());
+            reader = state.reader.take();
         }
         // Another writer may have found everything reserved.
-        if self.inbox.room(&state) > 0 && !state.writers.is_empty() {
-            woken.extend(state.writers.take());
-        }
+        let writers = match self.inbox.room(&state) {
+            0 => Vec::new(),
+            _ => state.writers.take(),
+        };
         drop(state);
-        wake_all(woken);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        wake_all(writers);
     }
 }
 

@@ -117,7 +117,7 @@ impl SessionDriver {
     }
 
     /// Publishes events, and delivers messages for as long as their readers have room.
-    pub fn deliver(&mut self, _: Instant, cx: &Context<'_>) {
+    pub fn deliver(&mut self, cx: &Context<'_>) {
         while let Some(event) = self.session.poll_event() {
             self.event(event);
         }
@@ -302,7 +302,7 @@ impl SessionDriver {
         let (session, telemetry) = (&mut self.session, &self.shared.telemetry);
         let Inbound { writer, is_readable, tally } = &mut self.handshake;
         // Handshake messages are never dropped: they are few, and needed.
-        writer.fill(cx, Delivery::Lossless, &source, || match session.poll_handshake_message() {
+        writer.fill(cx, Delivery::Lossless, source, || match session.poll_handshake_message() {
             Some(data) => {
                 tally.received(data.len());
                 telemetry.metrics.message_received(HANDSHAKE, data.len());
@@ -338,7 +338,7 @@ impl SessionDriver {
                 }
             };
             let source = Source { peer, stream: Some(name.clone()), received_at };
-            let count = writer.fill(cx, self.shared.delivery, &source, next);
+            let count = writer.fill(cx, self.shared.delivery, source, next);
             if count > 0 {
                 (0..count).for_each(|_| telemetry.metrics.message_dropped(name.as_str()));
                 warn!(%peer, stream = %name, count, "messages dropped");

@@ -39,10 +39,6 @@ impl Waiters {
     pub(crate) fn take(&mut self) -> Vec<Waker> {
         self.waiting.drain(..).map(|(_, waker)| waker).collect()
     }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
 }
 
 /// Wakes tasks; the caller holds no lock.

@@ -94,7 +94,7 @@ impl<C: Connection> ConnectionLoop<C> {
             has_more |= substream.poll(cx, driver, now, scratch);
             !substream.is_over()
         });
-        self.driver.deliver(now, cx);
+        self.driver.deliver(cx);
         // A substream may read on, or write: nothing else would look after it.
         has_more |= self.act(cx, now);
         has_more || self.handle_lost(now) || self.poll_close(cx, now) || self.poll_timer(cx)
