@@ -19,7 +19,7 @@ use libp2p::swarm::{ConnectionHandler, StreamUpgradeError, SubstreamProtocol};
 use tracing::{debug, trace};
 
 use crate::link::{Link, LinkCarrier, ToHandler};
-use crate::remains::Remains;
+use crate::remains;
 use crate::session::{Opening, SwarmSession, Want};
 use crate::settings::{Ownership, Settings};
 use crate::substream::Order;
@@ -139,9 +139,9 @@ impl Handler {
         if let Slot::Running(session) = slot {
             debug!("the peer begins another session on this connection");
             let why = ConnectionLost::ClosedByPeer { code: 0 };
-            let mut remains = session.into_driver();
-            remains.session().handle_connection_lost(self.shared.now(), why);
-            Remains::of_ended(remains, &self.shared).spawn();
+            let mut driver = session.into_driver();
+            driver.session().handle_connection_lost(self.shared.now(), why);
+            remains::drain_ended(driver, &self.shared);
         }
         if let Some(peer) = self.peer {
             self.offer(peer);
@@ -166,7 +166,7 @@ impl Handler {
             Slot::Idle => {}
             Slot::Running(other) => {
                 // A claim is for one session, so this cannot be; but none may be lost.
-                Remains::of_lost(other.into_driver(), &self.shared, crate::link::gone()).spawn();
+                remains::drain_lost(other.into_driver(), &self.shared, crate::link::gone());
             }
         }
         self.slot = Slot::Running(Box::new(session));
@@ -220,7 +220,7 @@ impl Handler {
             self.link.release();
         }
         if let Slot::Running(session) = slot {
-            Remains::of_ended(session.into_driver(), &self.shared).spawn();
+            remains::drain_ended(session.into_driver(), &self.shared);
         }
         if self.is_owned() {
             self.events.push_back(ToBehaviour::Close);
@@ -323,11 +323,11 @@ impl Drop for Handler {
         let slot = std::mem::replace(&mut self.slot, Slot::Idle);
         if let Slot::Running(session) = slot {
             let (driver, link) = (session.into_driver(), self.link.clone());
-            return Remains::of_dropped(driver, &self.shared, link).spawn();
+            return remains::drain_dropped(driver, &self.shared, link);
         }
         for word in self.link.mailbox.close() {
             if let ToHandler::Carry(driver) = word {
-                Remains::of_lost(*driver, &self.shared, crate::link::gone()).spawn();
+                remains::drain_lost(*driver, &self.shared, crate::link::gone());
             }
         }
     }

@@ -7,7 +7,7 @@ use glueberry_proto::{ConnectionLost, RefuseReason};
 use glueberry_tokio::adapter::{Carrier, Mailbox, SessionDriver, Shared};
 use tracing::debug;
 
-use crate::remains::Remains;
+use crate::remains;
 
 /// The shared side of one connection of the swarm.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ impl Carrier for LinkCarrier {
             self.link.mailbox.put(ToHandler::Carry(Box::new(session)))
         {
             debug!("connection was lost before it got its session");
-            Remains::of_lost(*session, &self.shared, gone()).spawn();
+            remains::drain_lost(*session, &self.shared, gone());
         }
     }
 

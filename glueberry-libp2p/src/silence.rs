@@ -1,8 +1,66 @@
 //! Noticing that a peer has fallen silent, and what it must have received.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant as StdInstant};
 
 use glueberry_proto::Instant;
+use glueberry_tokio::adapter::Shared;
+
+use crate::settings::Settings;
+
+/// What a connection and its substreams know together about the peer's silence, on the node's
+/// clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Liveness {
+    shared: Arc<Shared>,
+    /// Never contended: a connection and its substreams live in one task.
+    silence: Arc<Mutex<Silence>>,
+}
+
+impl Liveness {
+    pub(crate) fn new(shared: Arc<Shared>, settings: &Settings) -> Self {
+        let silence = Silence::new(shared.now(), settings.keep_alive, settings.lost_after);
+        Self { shared, silence: Arc::new(Mutex::new(silence)) }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.shared.now()
+    }
+
+    /// Something came from the peer.
+    pub(crate) fn heard(&self) {
+        self.lock().heard(self.now());
+    }
+
+    /// The probe has come to its end.
+    pub(crate) fn answered(&self, is_answer: bool) {
+        self.lock().answered(self.now(), is_answer);
+    }
+
+    /// Returns whether everything sent by then is known to have arrived; a probe is to prove it.
+    pub(crate) fn is_proven(&self, sent_at: Instant) -> bool {
+        self.lock().is_proven(sent_at)
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lock().is_lost(self.now())
+    }
+
+    /// Returns whether to begin a probe now; if so, it has begun.
+    pub(crate) fn begins_probe(&self) -> bool {
+        self.lock().begins_probe(self.now())
+    }
+
+    /// Returns when to look again.
+    pub(crate) fn deadline(&self) -> Option<StdInstant> {
+        let at = self.lock().deadline();
+        self.shared.until(at)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// When to probe a peer, and when to give it up.
 ///
@@ -10,7 +68,7 @@ use glueberry_proto::Instant;
 /// nobody has to implement. It also proves that what was sent before it has arrived, on a transport
 /// that keeps the order of substreams.
 #[derive(Debug)]
-pub(crate) struct Silence {
+struct Silence {
     keep_alive: Duration,
     lost_after: u32,
     heard_at: Instant,
@@ -20,10 +78,12 @@ pub(crate) struct Silence {
     not_before: Instant,
     /// When the latest probe that was answered began.
     proven: Option<Instant>,
+    /// The first of what was sent that a probe is to prove.
+    wanted: Option<Instant>,
 }
 
 impl Silence {
-    pub(crate) fn new(now: Instant, keep_alive: Duration, lost_after: u32) -> Self {
+    fn new(now: Instant, keep_alive: Duration, lost_after: u32) -> Self {
         Self {
             keep_alive,
             lost_after,
@@ -32,40 +92,48 @@ impl Silence {
             probed_at: now,
             not_before: now,
             proven: None,
+            wanted: None,
         }
     }
 
     /// Something came from the peer.
-    pub(crate) fn heard(&mut self, now: Instant) {
+    fn heard(&mut self, now: Instant) {
         self.heard_at = self.heard_at.max(now);
     }
 
     /// The probe has come to its end.
-    pub(crate) fn answered(&mut self, now: Instant, is_answer: bool) {
+    fn answered(&mut self, now: Instant, is_answer: bool) {
         let Some(since) = self.probing.take() else {
             return;
         };
         if is_answer {
             self.heard(now);
             self.proven = Some(since);
+            // Whatever was sent later is asked about again.
+            self.wanted = None;
         } else {
             self.not_before = now + RETRY;
         }
     }
 
-    /// Returns whether everything sent by then is known to have arrived.
-    pub(crate) fn proves(&self, sent_at: Instant) -> bool {
-        self.proven.is_some_and(|since| since > sent_at)
+    /// Returns whether everything sent by then is known to have arrived. Else a probe is to prove
+    /// it.
+    fn is_proven(&mut self, sent_at: Instant) -> bool {
+        let is_proven = self.proven.is_some_and(|since| since > sent_at);
+        if !is_proven {
+            self.wanted = Some(self.wanted.map_or(sent_at, |wanted| wanted.min(sent_at)));
+        }
+        is_proven
     }
 
-    pub(crate) fn is_lost(&self, now: Instant) -> bool {
+    fn is_lost(&self, now: Instant) -> bool {
         now >= self.lost_at()
     }
 
-    /// Returns whether to begin a probe now, because of silence or because `wanted` is to be proven;
-    /// if so, it has begun.
-    pub(crate) fn begins_probe(&mut self, now: Instant, wanted: Option<Instant>) -> bool {
-        let is_due = self.next_probe() <= now || wanted.is_some_and(|sent_at| sent_at < now);
+    /// Returns whether to begin a probe now, because of silence or because something is to be
+    /// proven; if so, it has begun.
+    fn begins_probe(&mut self, now: Instant) -> bool {
+        let is_due = self.next_probe() <= now || self.wanted.is_some_and(|sent_at| sent_at < now);
         if self.probing.is_some() || !is_due || now < self.not_before {
             return false;
         }
@@ -75,8 +143,8 @@ impl Silence {
     }
 
     /// Returns when to look again.
-    pub(crate) fn deadline(&self, wanted: Option<Instant>) -> Instant {
-        match (self.probing, wanted) {
+    fn deadline(&self) -> Instant {
+        match (self.probing, self.wanted) {
             (Some(_), _) => self.lost_at(),
             (None, Some(sent_at)) => {
                 (sent_at + TICK).min(self.next_probe()).max(self.not_before).min(self.lost_at())
@@ -112,11 +180,11 @@ mod tests {
     #[test]
     fn a_silent_peer_is_probed_and_then_lost() {
         let mut silence = Silence::new(at(0), 5 * SECOND, 3);
-        assert!(!silence.begins_probe(at(4), None));
-        assert_eq!(silence.deadline(None), at(5));
-        assert!(silence.begins_probe(at(5), None));
-        assert!(!silence.begins_probe(at(11), None), "one at a time");
-        assert_eq!(silence.deadline(None), at(15));
+        assert!(!silence.begins_probe(at(4)));
+        assert_eq!(silence.deadline(), at(5));
+        assert!(silence.begins_probe(at(5)));
+        assert!(!silence.begins_probe(at(11)), "one at a time");
+        assert_eq!(silence.deadline(), at(15));
         assert!(!silence.is_lost(at(14)));
         assert!(silence.is_lost(at(15)));
     }
@@ -124,10 +192,10 @@ mod tests {
     #[test]
     fn an_answer_is_a_sign_of_life_and_a_failure_is_none() {
         let mut silence = Silence::new(at(0), 5 * SECOND, 3);
-        assert!(silence.begins_probe(at(5), None));
+        assert!(silence.begins_probe(at(5)));
         silence.answered(at(6), false);
         assert!(silence.is_lost(at(15)));
-        assert!(silence.begins_probe(at(10), None));
+        assert!(silence.begins_probe(at(10)));
         silence.answered(at(11), true);
         assert!(!silence.is_lost(at(25)));
         assert!(silence.is_lost(at(26)));
@@ -136,12 +204,15 @@ mod tests {
     #[test]
     fn an_answer_proves_what_was_sent_before_its_probe_and_nothing_later() {
         let mut silence = Silence::new(at(0), 5 * SECOND, 3);
-        assert!(!silence.begins_probe(at(1), Some(at(1))), "not strictly before");
-        assert_eq!(silence.deadline(Some(at(1))), at(1) + TICK);
-        assert!(silence.begins_probe(at(2), Some(at(1))));
-        assert!(!silence.proves(at(1)));
+        assert!(!silence.is_proven(at(1)));
+        assert!(!silence.begins_probe(at(1)), "not strictly before");
+        assert_eq!(silence.deadline(), at(1) + TICK);
+        assert!(silence.begins_probe(at(2)));
+        assert!(!silence.is_proven(at(1)));
         silence.answered(at(3), true);
-        assert!(silence.proves(at(1)));
-        assert!(!silence.proves(at(2)));
+        assert!(silence.is_proven(at(1)));
+        assert!(!silence.begins_probe(at(4)), "nothing is to be proven");
+        assert!(!silence.is_proven(at(2)));
+        assert!(silence.begins_probe(at(4)));
     }
 }
