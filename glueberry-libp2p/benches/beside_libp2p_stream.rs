@@ -123,7 +123,7 @@ fn swarm(transport: Transport) -> Swarm<Behaviour> {
 }
 
 fn raw_rate(transport: Transport, size: usize, writes: Writes) -> f64 {
-    let (told, address) = mpsc::channel();
+    let (told, address) = mpsc::sync_channel(1);
     let receiver = std::thread::spawn(move || {
         runtime().block_on(async {
             let mut swarm = swarm(transport);
@@ -235,9 +235,9 @@ async fn node(transport: Transport) -> Node {
 }
 
 fn glueberry_rate(transport: Transport, size: usize) -> f64 {
-    let (told, address) = mpsc::channel();
-    let (tell, dialler) = mpsc::channel();
-    let (end, total) = mpsc::channel::<usize>();
+    let (told, address) = mpsc::sync_channel(1);
+    let (tell, dialler) = mpsc::sync_channel(1);
+    let (end, total) = mpsc::sync_channel::<usize>(1);
     let receiver = std::thread::spawn(move || {
         runtime().block_on(async {
             let node = node(transport).await;

@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::id::SubstreamId;
+use crate::send_queue::MessageSource;
 use crate::session::{Ingest, Session, SubstreamEnd};
 use crate::time::Instant;
 
@@ -177,9 +178,9 @@ impl SubstreamBuffer {
             SubstreamEnd::Reset | SubstreamEnd::Aborted => {
                 self.reading = Reading::Over;
                 self.read = BytesMut::new();
-                self.tell_end(session, now, end);
+                self.report_end(session, now, end);
             }
-            SubstreamEnd::Stopped => self.tell_end(session, now, end),
+            SubstreamEnd::Stopped => self.report_end(session, now, end),
         }
         if matches!(end, SubstreamEnd::Stopped | SubstreamEnd::Aborted) {
             self.write = Bytes::new();
@@ -188,12 +189,22 @@ impl SubstreamBuffer {
     }
 
     /// Returns the bytes to write next, or `None` if there are none. An adapter may take from the
-    /// front of them, or say afterwards how many it [`wrote`](Self::wrote).
+    /// front of them, or report afterwards how many it [`wrote`](Self::wrote).
     pub fn chunk(&mut self, session: &mut Session) -> Option<&mut Bytes> {
+        self.chunk_from(session, &mut ())
+    }
+
+    /// As [`chunk`](Self::chunk), with a lent queue from which the session may take messages, see
+    /// [`Session::poll_write_from`].
+    pub fn chunk_from(
+        &mut self,
+        session: &mut Session,
+        source: &mut dyn MessageSource,
+    ) -> Option<&mut Bytes> {
         if self.write.is_empty() {
             // Even an empty view would keep the buffer alive that it was cut from.
             self.write = Bytes::new();
-            session.poll_write(self.substream, &mut self.staging, WRITE_CHUNK);
+            session.poll_write_from(self.substream, &mut self.staging, WRITE_CHUNK, source);
             if self.staging.is_empty() {
                 self.staging = BytesMut::new();
                 return None;
@@ -228,12 +239,12 @@ impl SubstreamBuffer {
             && let Some(end) = self.end.take()
         {
             self.reading = Reading::Over;
-            self.tell_end(session, now, end);
+            self.report_end(session, now, end);
             self.read = BytesMut::new();
         }
     }
 
-    fn tell_end(&self, session: &mut Session, now: Instant, end: SubstreamEnd) {
+    fn report_end(&self, session: &mut Session, now: Instant, end: SubstreamEnd) {
         session.handle_substream_end(now, self.substream, end, &self.read);
     }
 }

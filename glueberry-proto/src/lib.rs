@@ -180,6 +180,7 @@ mod id;
 mod message;
 mod node;
 mod seed;
+mod send_queue;
 mod session;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -201,12 +202,14 @@ pub use error::{
 pub use id::{DialId, SessionId, SubstreamId};
 pub use message::{ToNode, ToSession};
 pub use node::{
-    Address, Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction, Origin,
-    PeerStatus, ReconnectPolicy, StateReason,
+    Address, Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction,
+    NodeTimer, Origin, PeerStatus, PeerTimer, ReconnectPolicy, StateReason,
 };
 pub use seed::Seed;
+pub use send_queue::{MessageSource, SendLimits, SendQueue};
 pub use session::{
     Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
+    Timer,
 };
 pub use time::Instant;
 pub use version::{ProtocolVersion, VersionError};

@@ -1,20 +1,20 @@
-//! What a node and its sessions tell each other: opaque values that the adapter only carries.
+//! The messages between a node and its sessions: opaque values that the adapter only carries.
 
 use bytes::Bytes;
 
 use crate::error::CloseReason;
 use crate::wire::StreamName;
 
-/// A word from a session to its node; hand it to
+/// A message of a session for its node; hand it to
 /// [`Node::handle_session_message`](crate::Node::handle_session_message).
 #[derive(Debug)]
-#[must_use = "the node must hear what its sessions say"]
+#[must_use = "a node that misses a message no longer knows its sessions"]
 pub struct ToNode(pub(crate) FromSession);
 
-/// A word from a node to one of its sessions; hand it to
+/// A message of a node for one of its sessions; hand it to
 /// [`Session::handle_node_message`](crate::Session::handle_node_message).
 #[derive(Debug)]
-#[must_use = "the session must hear what its node says"]
+#[must_use = "a session that misses a message waits for ever"]
 pub struct ToSession(pub(crate) FromNode);
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(crate) enum FromSession {
     Established,
     /// The peer has answered a probe.
     Alive,
-    /// What the session hands on to the one that is kept in its stead.
+    /// What the session hands over to the one that replaces it.
     Yielded(Carry),
     /// The session has ended.
     Closed(CloseReason),
@@ -35,9 +35,9 @@ pub(crate) enum FromSession {
 
 #[derive(Debug)]
 pub(crate) enum FromNode {
-    /// Become Connected, and repeat what another session of this peer had begun to say.
+    /// Become Connected, and send what another session of this peer has handed over.
     Grant(Carry),
-    /// Another session is kept: hand on what was said, and deliver nothing more.
+    /// Another session replaces this one: hand over what was sent, and deliver nothing more.
     Yield,
     /// Find out whether the peer still answers.
     Probe,

@@ -12,7 +12,7 @@ use crate::world::World;
 /// Returns the plan, every note and the outcome, one JSON object per line.
 pub(crate) fn json_lines(world: &World) -> String {
     let mut out = String::new();
-    let plan = json!({ "plan": world.plan });
+    let plan = json!({ "plan": world.plan() });
     let mut line = |value: &Value| writeln!(out, "{value}").unwrap_or_default();
     line(&plan);
     for note in world.trace().all() {
@@ -23,7 +23,7 @@ pub(crate) fn json_lines(world: &World) -> String {
             "what": note.what.name(),
             "a": note.a,
             "b": note.b,
-            "text": spoken(note, &world.plan),
+            "text": spoken(note, world.plan()),
         }));
     }
     line(&json!({
@@ -50,17 +50,17 @@ pub(crate) fn page(world: &World, title: &str) -> String {
                 note.what.name(),
                 note.a,
                 note.b,
-                spoken(note, &world.plan)
+                spoken(note, world.plan())
             ])
         })
         .collect();
     let data = json!({
         "title": title,
-        "nodes": world.plan.hosts.len(),
-        "end": world.now,
-        "calm": world.plan.calm_from,
+        "nodes": world.plan().hosts.len(),
+        "end": world.now(),
+        "calm": world.plan().calm_from,
         "notes": notes,
-        "faults": faults(&world.plan),
+        "faults": faults(world.plan()),
         "broken": world.violation().map(|broken| json!({
             "at": broken.at,
             "node": broken.host,
@@ -78,7 +78,10 @@ fn connection(note: &Note) -> Value {
 
 /// Leaves out what would only blur the picture.
 fn is_shown(note: &Note) -> bool {
-    !matches!(note.what, Kind::Word | Kind::NodeWord | Kind::NodeTimer | Kind::SessionTimer)
+    !matches!(
+        note.what,
+        Kind::SessionMessage | Kind::NodeMessage | Kind::NodeTimer | Kind::SessionTimer
+    )
 }
 
 /// What went wrong, with its time and how long it lasted.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::world::Wake;
+use crate::wake::Wake;
 
 /// How often each kind of fault has really met something.
 pub(crate) type Fired = BTreeMap<&'static str, u64>;
@@ -18,7 +18,6 @@ pub(crate) struct Faults {
     /// Of each host: how many times as long delays are, and until when.
     spikes: Vec<(u64, u64)>,
     held: Vec<(Wake, usize, usize)>,
-    pub(crate) fired: Fired,
 }
 
 impl Faults {
@@ -30,13 +29,11 @@ impl Faults {
             breaks: vec![None; hosts * hosts],
             spikes: vec![(1, 0); hosts],
             held: Vec::new(),
-            fired: Fired::new(),
         }
     }
 
-    /// Counts a fault that has met something.
-    pub(crate) fn fire(&mut self, kind: &'static str) {
-        *self.fired.entry(kind).or_default() += 1;
+    pub(crate) const fn hosts(&self) -> usize {
+        self.hosts
     }
 
     pub(crate) fn block(&mut self, from: usize, to: usize) {

@@ -2,8 +2,8 @@
 //! are as likely as common ones.
 
 use crate::plan::{
-    Cuts, Disk, Family, HostPlan, Limits, MAX_HOSTS, Manners, Mix, NamingMode, Net, Plan, STREAMS,
-    Step, What, Wires,
+    Cuts, Disk, Family, HostPlan, Limits, MAX_HOSTS, Manners, Mix, MoreLimits, NamingMode, Net,
+    Plan, STREAMS, Step, What, Wires,
 };
 use crate::rng::{Rng, u64_of};
 use crate::trick::Trick;
@@ -35,7 +35,7 @@ pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
         profile: mix,
         hosts: hosts(&mut rng, count.clamp(2, MAX_HOSTS), mix),
         net: net(&mut rng, mix),
-        limits: limits(&mut rng, mix, count),
+        limits: limits(&mut rng, seed, mix, count),
         calm_from: time,
         is_real: seed.is_multiple_of(10),
         bug: None,
@@ -73,16 +73,16 @@ fn hosts(rng: &mut Rng, count: usize, mix: Mix) -> Vec<HostPlan> {
                 rng.pick(&[common, Wires::Both, Wires::BothGoFirst])
             },
             manners: rng.pick(&manners),
-            is_rogue: false,
+            is_adversary: false,
         })
         .collect();
-    let rogues = match mix {
+    let adversaries = match mix {
         Mix::Hostile => count.div_ceil(4),
         Mix::Default if rng.chance(300) => 1,
         _ => 0,
     };
-    for host in hosts.iter_mut().rev().take(rogues) {
-        host.is_rogue = true;
+    for host in hosts.iter_mut().rev().take(adversaries) {
+        host.is_adversary = true;
     }
     hosts
 }
@@ -110,11 +110,11 @@ fn net(rng: &mut Rng, mix: Mix) -> Net {
         },
         idle: rng.range(5 * SECOND, 30 * SECOND),
         acknowledges_reads: rng.chance(700),
-        word_delay: rng.pick(&[0, 0, 50, 5_000]),
+        message_delay: rng.pick(&[0, 0, 50, 5_000]),
     }
 }
 
-fn limits(rng: &mut Rng, mix: Mix, count: usize) -> Limits {
+fn limits(rng: &mut Rng, seed: u64, mix: Mix, count: usize) -> Limits {
     let is_tight = mix != Mix::Lifecycle && rng.chance(600);
     Limits {
         high_watermark: if is_tight { rng.range(2, 40) } else { 1000 }.try_into().unwrap_or(1000),
@@ -133,6 +133,20 @@ fn limits(rng: &mut Rng, mix: Mix, count: usize) -> Limits {
         backoff: rng.range(SECOND, 40 * SECOND),
         attempts: if rng.chance(300) { 3 } else { 0 },
         autoconnect: rng.chance(200),
+        more: more_limits(&mut Rng::derive(seed, MORE, 0)),
+    }
+}
+
+fn more_limits(rng: &mut Rng) -> MoreLimits {
+    let default = MoreLimits::default();
+    MoreLimits {
+        high_watermark_bytes: rng.pick(&[20_000, 100_000, default.high_watermark_bytes]),
+        max_handshake_size: rng.pick(&[2 << 10, default.max_handshake_size]),
+        max_substreams: rng.pick(&[16, 24, default.max_substreams]),
+        stream_attempts: rng.pick(&[3, default.stream_attempts]),
+        settle_time: rng.pick(&[50_000, default.settle_time, 4 * SECOND]),
+        probe_timeout: rng.pick(&[SECOND, default.probe_timeout, 8 * SECOND]),
+        stable_after: rng.pick(&[5 * SECOND, default.stable_after]),
     }
 }
 
@@ -149,7 +163,7 @@ fn wishes(plan: &mut Plan, rng: &mut Rng) {
                 1 => (by + 1) % count,
                 _ => rng.index(count),
             };
-            if of == by || plan.hosts[by].is_rogue || plan.hosts[of].is_rogue {
+            if of == by || plan.hosts[by].is_adversary || plan.hosts[of].is_adversary {
                 continue;
             }
             let at = rng.below(5 * SECOND);
@@ -196,11 +210,11 @@ fn traffic(plan: &mut Plan, rng: &mut Rng) {
         let count = messages.div_ceil(burst);
         let (at, lasts) = (rng.below(end / 2), rng.range(end / 8, end / 2));
         let (stream, every) = (rng.index(STREAMS.len()), lasts / count.max(1));
-        plan.step(at, What::Talk { from, to, stream, count, burst, size, every });
+        plan.step(at, What::Send { from, to, stream, count, burst, size, every });
         if rng.chance(300) {
             // Both begin at once.
             let (from, to) = (to, from);
-            plan.step(at, What::Talk { from, to, stream, count, burst, size, every });
+            plan.step(at, What::Send { from, to, stream, count, burst, size, every });
         }
     }
 }
@@ -218,11 +232,11 @@ fn faults(plan: &mut Plan, rng: &mut Rng) {
             fault(plan, rng, kind);
         }
     }
-    let rogues: Vec<usize> =
-        (0..plan.hosts.len()).filter(|host| plan.hosts[*host].is_rogue).collect();
+    let adversaries: Vec<usize> =
+        (0..plan.hosts.len()).filter(|host| plan.hosts[*host].is_adversary).collect();
     let honest: Vec<usize> =
-        (0..plan.hosts.len()).filter(|host| !plan.hosts[*host].is_rogue).collect();
-    for by in rogues {
+        (0..plan.hosts.len()).filter(|host| !plan.hosts[*host].is_adversary).collect();
+    for by in adversaries {
         for _ in 0..rng.range(8, 30) {
             let (to, trick) = (rng.pick(&honest), rng.pick(Trick::ALL));
             let at = rng.below(plan.calm_from);
@@ -281,7 +295,7 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
         15 => What::Refuse { host: a, lasts },
         16 => What::Ban { by: a, of: b, by_clock: rng.chance(500), lasts },
         17 => What::FullDisk { host, lasts },
-        _ => What::Part { by: a, of: b },
+        _ => What::Disconnect { by: a, of: b },
     };
     let at = rng.below(end);
     plan.step(at, what);
@@ -298,8 +312,9 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
         let stream = rng.index(STREAMS.len());
         let count = rng.range(1, 20);
         for (from, to) in [(a, b), (b, a)] {
-            let talk = What::Talk { from, to, stream, count, burst: 1, size: 100, every: SECOND };
-            plan.step(at + 1, talk);
+            let progress =
+                What::Send { from, to, stream, count, burst: 1, size: 100, every: SECOND };
+            plan.step(at + 1, progress);
         }
     }
     if kind == 15 || kind == 13 {
@@ -328,6 +343,7 @@ const KINDS: u64 = 19;
 const MAX_MESSAGE: usize = 20_000;
 
 const PLAN: u64 = 1;
+const MORE: u64 = 4;
 pub(crate) const SECOND: u64 = 1_000_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;

@@ -1,74 +1,53 @@
 //! A machine on which a node runs, with the application that uses it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 
-use glueberry_proto::book::Book;
-use glueberry_proto::handler::{Handler, Notice};
-use glueberry_proto::{ConnectionState, DialId, Node, PublicKey, SessionId, ToNode};
+use glueberry_proto::{DialId, Node, PublicKey, SessionId, ToNode};
 
+use crate::disk::BookFile;
+use crate::plan::Net;
 use crate::rng::Rng;
 use crate::trick::Trick;
+use crate::wake::Side;
 
 /// A host: a node with its mail, and a scripted application.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) key: PublicKey,
-    pub(crate) is_rogue: bool,
     /// The trick that it does to a host if that dials it before then.
-    pub(crate) mood: Option<(usize, Trick, u64)>,
+    pub(crate) planned_trick: Option<(usize, Trick, u64)>,
     /// Counts the times that it was started.
     pub(crate) life: u64,
-    /// Nobody, while it is down or a rogue.
+    /// None, while it is down or an adversary.
     pub(crate) node: Option<Node>,
     pub(crate) rng: Rng,
-    /// The connection of each session.
-    pub(crate) links: BTreeMap<SessionId, usize>,
+    /// The end of a connection that each session has.
+    pub(crate) links: BTreeMap<SessionId, (usize, Side)>,
     pub(crate) dials: BTreeMap<DialId, Dialled>,
-    /// Words of sessions on their way.
-    pub(crate) mail: VecDeque<(SessionId, ToNode)>,
-    pub(crate) mail_is_due: bool,
+    /// Messages of sessions to the node that are on their way.
+    pub(crate) inbox: VecDeque<(SessionId, ToNode)>,
+    pub(crate) inbox_is_due: bool,
     /// When the node's next wake is in the queue.
     pub(crate) timer: Option<u64>,
-    /// When the node was last told the time.
-    pub(crate) told_at: u64,
+    /// When the node last had an input.
+    pub(crate) last_input: u64,
     pub(crate) idle_wakes: u32,
     pub(crate) paused_until: u64,
-    /// Inputs that its machines still get before it is killed, and how long it is down then.
-    pub(crate) doom: Option<(u64, u64)>,
-    /// Its latest input was the last one.
-    pub(crate) is_doomed: bool,
     pub(crate) is_stopping: bool,
-    /// Of each peer: the state that was told last, and when.
-    pub(crate) told: Vec<(ConnectionState, u64)>,
-    /// Of each peer: attempts to get it back since a session has lasted.
-    pub(crate) attempts: Vec<u32>,
-    /// Of each peer: when its state last changed, as the event says.
-    pub(crate) told_of: Vec<u64>,
-    /// Of each peer: whether the application has asked for it since.
-    pub(crate) asked: Vec<bool>,
     /// Of each peer: the ban that the application has laid on it.
     pub(crate) banned: Vec<Option<Ban>>,
-    pub(crate) disk: Stored,
+    pub(crate) disk: BookFile,
     /// By how many microseconds the wall clock is wrong.
     pub(crate) wall: i64,
-    /// Of each peer: when it was disconnected here.
-    pub(crate) parted: Vec<u64>,
-    pub(crate) app: App,
-    /// What the program is still to be told.
-    pub(crate) failures: VecDeque<Notice>,
-    /// The program that runs here in place of the scripted application.
-    pub(crate) program: Program,
-}
-
-/// A program, or a place where none is.
-#[derive(Default)]
-pub(crate) struct Program(pub(crate) Option<Box<dyn Handler>>);
-
-impl fmt::Debug for Program {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Program").field(&self.0.is_some()).finish()
-    }
+    /// Of each peer: whether its application wants to be connected to it.
+    pub(crate) wants: Vec<bool>,
+    /// Its application takes no events of the node before this.
+    pub(crate) absent_until: u64,
+    pub(crate) dials_fail_until: u64,
+    pub(crate) disk_full_until: u64,
+    /// Whom dials reach instead, and until when.
+    pub(crate) misled: Option<(usize, u64)>,
+    pub(crate) was_misled: bool,
 }
 
 /// A dial under way.
@@ -77,17 +56,6 @@ pub(crate) struct Dialled {
     pub(crate) to: usize,
     pub(crate) tries: u64,
     pub(crate) since: u64,
-}
-
-/// What is on a disk.
-#[derive(Debug, Default)]
-pub(crate) struct Stored {
-    pub(crate) current: Option<Book>,
-    pub(crate) previous: Option<Book>,
-    /// Being written.
-    pub(crate) pending: Option<Book>,
-    /// What it held was damaged before.
-    pub(crate) was_damaged: bool,
 }
 
 /// A ban, as the application knows it.
@@ -115,8 +83,6 @@ impl Ban {
 /// What the scripted application of a host is up to.
 #[derive(Debug, Default)]
 pub(crate) struct App {
-    /// Of each peer: whether it is wanted.
-    pub(crate) wants: Vec<bool>,
     /// Of each peer: whether an attempt is in the queue already.
     pub(crate) retry_is_due: Vec<bool>,
     pub(crate) flows: Vec<Flow>,
@@ -124,13 +90,12 @@ pub(crate) struct App {
     pub(crate) pace: u64,
     /// Takes no messages before this.
     pub(crate) deaf_until: u64,
-    /// Takes no events of its node before this.
-    pub(crate) absent_until: u64,
-    pub(crate) dials_fail_until: u64,
-    pub(crate) disk_full_until: u64,
-    /// Whom dials reach instead, and until when.
-    pub(crate) misled: Option<(usize, u64)>,
-    pub(crate) was_misled: bool,
+}
+
+impl App {
+    pub(crate) fn new(peers: usize) -> Self {
+        Self { retry_is_due: vec![false; peers], ..Self::default() }
+    }
 }
 
 /// Messages that a host says to another.
@@ -150,68 +115,50 @@ pub(crate) struct Flow {
 }
 
 impl Host {
-    pub(crate) fn new(key: PublicKey, is_rogue: bool, peers: usize, rng: Rng) -> Self {
+    pub(crate) fn new(key: PublicKey, peers: usize, rng: Rng) -> Self {
         Self {
             key,
-            is_rogue,
-            mood: None,
+            planned_trick: None,
             life: 0,
             node: None,
             rng,
             links: BTreeMap::new(),
             dials: BTreeMap::new(),
-            mail: VecDeque::new(),
-            mail_is_due: false,
+            inbox: VecDeque::new(),
+            inbox_is_due: false,
             timer: None,
-            told_at: 0,
+            last_input: 0,
             idle_wakes: 0,
             paused_until: 0,
-            doom: None,
-            is_doomed: false,
             is_stopping: false,
-            told: vec![(ConnectionState::Disconnected, 0); peers],
-            attempts: vec![0; peers],
-            told_of: vec![0; peers],
-            asked: vec![false; peers],
             banned: vec![None; peers],
-            disk: Stored::default(),
+            disk: BookFile::default(),
             wall: 0,
-            parted: vec![0; peers],
-            app: App {
-                wants: vec![false; peers],
-                retry_is_due: vec![false; peers],
-                ..App::default()
-            },
-            failures: VecDeque::new(),
-            program: Program::default(),
+            wants: vec![false; peers],
+            absent_until: 0,
+            dials_fail_until: 0,
+            disk_full_until: 0,
+            misled: None,
+            was_misled: false,
         }
-    }
-
-    /// Returns whether it runs.
-    pub(crate) const fn is_up(&self) -> bool {
-        self.node.is_some() || self.is_rogue
     }
 
     /// Forgets what a killed process forgets.
     pub(crate) fn forget(&mut self) {
-        self.program = Program::default();
-        self.failures.clear();
         self.node = None;
         self.links.clear();
         self.dials.clear();
-        self.mail.clear();
-        self.mail_is_due = false;
+        self.inbox.clear();
+        self.inbox_is_due = false;
         self.timer = None;
         self.idle_wakes = 0;
-        self.doom = None;
-        self.is_doomed = false;
-        self.attempts.fill(0);
-        self.asked.fill(false);
-        for told in &mut self.told {
-            *told = (ConnectionState::Disconnected, 0);
-        }
-        for due in &mut self.app.retry_is_due {
-            *due = false;
+    }
+
+    /// Draws how long a message between the node and a session takes.
+    pub(crate) fn message_delay(&mut self, net: &Net) -> u64 {
+        match net.message_delay {
+            0 => 0,
+            most => self.rng.below(most),
         }
     }
 }

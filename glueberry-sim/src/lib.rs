@@ -3,6 +3,7 @@
 mod check;
 mod cipher;
 mod cli;
+mod disk;
 mod export;
 mod fault;
 mod generate;
@@ -15,11 +16,15 @@ mod plan;
 mod queue;
 mod report;
 mod rng;
+mod run;
+mod script;
+mod search;
 mod shrink;
 mod simulation;
 mod situation;
 mod trace;
 mod trick;
+mod wake;
 mod watch;
 mod world;
 

@@ -11,10 +11,8 @@ use glueberry_proto::{
 use crate::model::Lane;
 use crate::plan::MAX_STREAMS;
 use crate::rng::{Rng, u64_of, usize_of};
-use crate::world::Rogue;
-
-/// One of the two ends of a connection: 0 is the one that dialled.
-pub(crate) type Side = usize;
+use crate::script::Script;
+use crate::wake::Side;
 
 /// A connection.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ pub(crate) struct Link {
     /// Since when nothing passes in one of the directions.
     pub(crate) blocked_since: Option<u64>,
     /// Who has no session at his end.
-    pub(crate) rogue: Option<Rogue>,
+    pub(crate) script: Option<Script>,
     /// It has no state any more, and nothing comes of it.
     pub(crate) is_over: bool,
 }
@@ -41,29 +39,29 @@ pub(crate) struct End {
     pub(crate) host: usize,
     /// Which life of the host it belongs to.
     pub(crate) life: u64,
-    pub(crate) standing: Standing,
-    /// What the host is to hear of the connection when it arrives.
+    pub(crate) state: EndState,
+    /// What the host is to learn of the connection when it arrives.
     pub(crate) origin: Option<Origin>,
     pub(crate) session: Option<Box<Session>>,
     pub(crate) id: Option<SessionId>,
-    /// Words of the node on their way.
-    pub(crate) mail: VecDeque<ToSession>,
-    pub(crate) mail_is_due: bool,
+    /// Messages of the node to the session that are on their way.
+    pub(crate) inbox: VecDeque<ToSession>,
+    pub(crate) inbox_is_due: bool,
     /// When the session's next wake is in the queue.
     pub(crate) timer: Option<u64>,
-    /// When the session was last told the time.
-    pub(crate) told_at: u64,
+    /// When the session last had an input.
+    pub(crate) last_input: u64,
     /// The substream of each id.
     pub(crate) substreams: Vec<Option<usize>>,
     /// How the connection is lost, which is on its way to this end.
     pub(crate) loss: Option<ConnectionLost>,
-    pub(crate) talk: Talk,
+    pub(crate) progress: Progress,
     pub(crate) lanes: [Lane; MAX_STREAMS],
-    /// What a program has sent on each stream, told apart by digests.
+    /// What a program has sent on each stream, distinguished by digests.
     pub(crate) sent: Vec<Vec<u64>>,
     /// Bytes that the session was handed, less what came out of it.
     pub(crate) held: u64,
-    /// The end of the session as it was told.
+    /// The end of the session as it was reported.
     pub(crate) closed: Option<(usize, u64)>,
     /// When messages of a refused stream were taken back, and how many.
     pub(crate) taken_back: (u64, usize),
@@ -73,33 +71,33 @@ pub(crate) struct End {
 
 /// How far an end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// The host has not heard of the connection yet.
+pub(crate) enum EndState {
+    /// The host has not learned of the connection yet.
     Arriving,
     Open,
-    /// This side has closed it; what still arrives is of no use.
+    /// This side has closed it; what still arrives is discarded.
     Closing,
     /// It was lost, and the session knows.
     Lost,
-    /// There is nobody here: refused, dropped, or the host is dead.
+    /// Nothing is at this end: refused, dropped, or the host is dead.
     Gone,
 }
 
 /// How far the application is with a session.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Talk {
+pub(crate) struct Progress {
     pub(crate) is_connected: bool,
-    pub(crate) has_heard_hello: bool,
-    pub(crate) has_heard_ready: bool,
+    pub(crate) got_hello: bool,
+    pub(crate) got_ready: bool,
     pub(crate) is_prepared: bool,
     /// `finalize_handshake` was accepted.
     pub(crate) is_finalized: bool,
-    /// The session has told so.
+    /// The session has reported it.
     pub(crate) is_established: bool,
-    /// Its end was told.
+    /// Its end was reported.
     pub(crate) is_closed: bool,
     /// Handshake messages that the application said.
-    pub(crate) said: usize,
+    pub(crate) handshakes_sent: usize,
     /// Streams on which messages wait to be taken.
     pub(crate) readable: [bool; MAX_STREAMS],
     pub(crate) read_is_due: bool,
@@ -120,7 +118,7 @@ pub(crate) struct Pipe {
 /// How far a substream is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// The acceptor has not heard of it.
+    /// The acceptor has not learned of it.
     Offered,
     /// The acceptor has it; the opener may not know yet.
     Accepted,
@@ -163,7 +161,7 @@ impl Link {
             busy_until: [0; 2],
             is_touched: false,
             blocked_since: None,
-            rogue: None,
+            script: None,
             is_over: false,
         }
     }
@@ -179,7 +177,7 @@ impl Link {
         self.pipes = Vec::new();
         for end in &mut self.ends {
             end.substreams = Vec::new();
-            end.mail = VecDeque::new();
+            end.inbox = VecDeque::new();
         }
     }
 }
@@ -189,17 +187,17 @@ impl End {
         Self {
             host,
             life,
-            standing: Standing::Arriving,
+            state: EndState::Arriving,
             origin: Some(origin),
             session: None,
             id: None,
-            mail: VecDeque::new(),
-            mail_is_due: false,
+            inbox: VecDeque::new(),
+            inbox_is_due: false,
             timer: None,
-            told_at: 0,
+            last_input: 0,
             substreams: Vec::new(),
             loss: None,
-            talk: Talk::default(),
+            progress: Progress::default(),
             lanes: <[Lane; MAX_STREAMS]>::default(),
             sent: Vec::new(),
             held: 0,
@@ -209,7 +207,7 @@ impl End {
         }
     }
 
-    /// Remembers which substream an id stands for; tells whether the id is new.
+    /// Remembers which substream an id stands for; returns whether the id is new.
     pub(crate) fn name(&mut self, id: SubstreamId, pipe: usize) -> bool {
         let at = usize_of(id.as_u64());
         if self.substreams.len() <= at {
@@ -265,7 +263,7 @@ impl Half {
         lost
     }
 
-    /// Tells when there is something for the reader, if ever.
+    /// Returns when there is something for the reader, if ever.
     pub(crate) fn next(&self) -> Option<u64> {
         if self.is_over {
             return None;

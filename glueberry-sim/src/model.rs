@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
-use crate::link::Side;
 use crate::rng::mix;
+use crate::wake::Side;
 
 /// All messages of a run; a message carries its number.
 #[derive(Debug, Default)]

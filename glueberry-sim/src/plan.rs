@@ -54,7 +54,7 @@ pub(crate) struct HostPlan {
     pub(crate) wires: Wires,
     pub(crate) manners: Manners,
     /// It runs no node, but scripts that break the protocol.
-    pub(crate) is_rogue: bool,
+    pub(crate) is_adversary: bool,
 }
 
 /// Which wire profiles a host speaks.
@@ -71,7 +71,7 @@ pub(crate) enum Wires {
 pub(crate) enum Manners {
     /// Prepares and finalizes at once.
     Prompt,
-    /// Prepares when it hears a greeting, finalizes when it hears that the peer is prepared.
+    /// Prepares when it hears a greeting, finalizes when it learns that the peer is prepared.
     Polite,
     /// As polite, but each time after so many microseconds.
     Slow(u64),
@@ -95,8 +95,8 @@ pub(crate) struct Net {
     pub(crate) idle: u64,
     /// A transport acknowledges what the peer has read, and not only what has reached it.
     pub(crate) acknowledges_reads: bool,
-    /// Most microseconds that a word between a node and its sessions takes.
-    pub(crate) word_delay: u64,
+    /// Most microseconds that a message between a node and its sessions takes.
+    pub(crate) message_delay: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +151,37 @@ pub(crate) struct Limits {
     pub(crate) attempts: u32,
     /// A node connects to all that it knows.
     pub(crate) autoconnect: bool,
+    /// Limits that plans stored earlier leave at their defaults.
+    #[serde(default)]
+    pub(crate) more: MoreLimits,
+}
+
+/// Limits of every node that were not varied at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MoreLimits {
+    pub(crate) high_watermark_bytes: usize,
+    pub(crate) max_handshake_size: usize,
+    pub(crate) max_substreams: usize,
+    pub(crate) stream_attempts: u32,
+    /// In microseconds, as all that follow.
+    pub(crate) settle_time: u64,
+    pub(crate) probe_timeout: u64,
+    /// A session that has lasted so long makes the count of attempts begin anew.
+    pub(crate) stable_after: u64,
+}
+
+impl Default for MoreLimits {
+    fn default() -> Self {
+        Self {
+            high_watermark_bytes: 8 << 20,
+            max_handshake_size: 64 << 10,
+            max_substreams: 64,
+            stream_attempts: 10,
+            settle_time: 1_000_000,
+            probe_timeout: 3_000_000,
+            stable_after: 60_000_000,
+        }
+    }
 }
 
 /// Something that happens at a time.
@@ -169,9 +200,9 @@ pub(crate) enum What {
     /// A host wants to be connected to another from now on.
     Want { by: usize, of: usize },
     /// A host disconnects another, and connects again after a while if it wants it.
-    Part { by: usize, of: usize },
+    Disconnect { by: usize, of: usize },
     /// A host sends messages: `burst` of them, `count` times.
-    Talk { from: usize, to: usize, stream: usize, count: u64, burst: u64, size: u64, every: u64 },
+    Send { from: usize, to: usize, stream: usize, count: u64, burst: u64, size: u64, every: u64 },
     // What goes wrong.
     /// Nothing passes between `hosts` and the others, or only towards them.
     Partition { hosts: u64, one_way: bool, lasts: u64 },
@@ -209,7 +240,7 @@ pub(crate) enum What {
     FullDisk { host: usize, lasts: u64 },
     /// Dials of a host fail.
     Refuse { host: usize, lasts: u64 },
-    /// A rogue does one of its tricks to a host.
+    /// An adversary does one of its tricks to a host.
     Trick { by: usize, to: usize, trick: Trick },
 }
 
@@ -227,10 +258,10 @@ impl What {
     /// Returns the hosts that a step is about, but for those of a partition.
     pub(crate) fn hosts(&self) -> Vec<usize> {
         match *self {
-            Self::Want { by, of } | Self::Part { by, of } | Self::Ban { by, of, .. } => {
+            Self::Want { by, of } | Self::Disconnect { by, of } | Self::Ban { by, of, .. } => {
                 vec![by, of]
             }
-            Self::Talk { from, to, .. }
+            Self::Send { from, to, .. }
             | Self::Break { from, to, .. }
             | Self::Stall { from, to, .. } => vec![from, to],
             Self::Flap { a, b, .. } | Self::Reset { a, b } | Self::Uninvited { a, b, .. } => {
@@ -254,7 +285,7 @@ impl What {
 
     /// Returns whether nothing goes wrong by it.
     pub(crate) const fn is_wish(&self) -> bool {
-        matches!(self, Self::Want { .. } | Self::Talk { .. } | Self::Part { .. })
+        matches!(self, Self::Want { .. } | Self::Send { .. } | Self::Disconnect { .. })
     }
 }
 
@@ -277,7 +308,7 @@ impl Plan {
         let count = self.hosts.len();
         let is_named = |step: &Step| step.what.hosts().into_iter().all(|host| host < count);
         let is_stream = |step: &Step| match step.what {
-            What::Talk { stream, .. } => stream < STREAMS.len(),
+            What::Send { stream, .. } => stream < STREAMS.len(),
             _ => true,
         };
         if !(2..=MAX_HOSTS).contains(&count) {
@@ -323,6 +354,16 @@ impl Plan {
         config.reconnect.max_backoff = Duration::from_micros(limits.backoff);
         config.reconnect.max_attempts = Some(limits.attempts).filter(|most| *most > 0);
         config.autoconnect = limits.autoconnect;
+        let more = &limits.more;
+        config.high_watermark_bytes = more.high_watermark_bytes;
+        config.low_watermark_bytes = more.high_watermark_bytes / 2;
+        config.max_handshake_size = more.max_handshake_size;
+        config.max_substreams = more.max_substreams;
+        config.max_streams = config.max_streams.min(more.max_substreams / 2);
+        config.max_stream_attempts = more.stream_attempts;
+        config.settle_time = Duration::from_micros(more.settle_time);
+        config.probe_timeout = Duration::from_micros(more.probe_timeout);
+        config.stable_after = Duration::from_micros(more.stable_after);
         config.bug = self.bug.as_deref().and_then(Bug::from_name);
         config
     }
@@ -345,12 +386,24 @@ impl Plan {
             + limits.cooldown
             + limits.refusal
             + limits.drain_timeout
+            + 2 * limits.more.probe_timeout
             + 16 * round_trip
+    }
+
+    /// Returns how long after a shutdown nothing may be left, in microseconds.
+    pub(crate) fn time_to_stop(&self) -> u64 {
+        let limits = &self.limits;
+        let net = &self.net;
+        limits.drain_timeout
+            + limits.cooldown.max(limits.refusal)
+            + net.idle
+            + 8 * self.longest_delay()
+            + 1_000_000
     }
 
     /// Returns a delay that practically none exceeds, in microseconds.
     pub(crate) fn longest_delay(&self) -> u64 {
-        self.net.delay + 20 * self.net.jitter + self.net.word_delay
+        self.net.delay + 20 * self.net.jitter + self.net.message_delay
     }
 }
 

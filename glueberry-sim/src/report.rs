@@ -215,10 +215,10 @@ fn scaled(number: u64, by: u64, over: u64) -> u64 {
 /// Returns what happened last on each node.
 pub(crate) fn latest(world: &World) -> String {
     let mut text = String::new();
-    for host in 0..world.plan.hosts.len() {
+    for host in 0..world.plan().hosts.len() {
         text.push_str(&format!("node {host}, lately:\n"));
         for note in world.trace().latest(host) {
-            text.push_str(&line(note, &world.plan));
+            text.push_str(&line(note, world.plan()));
         }
     }
     text

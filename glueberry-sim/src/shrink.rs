@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::check::{Invariant, Violation};
-use crate::plan::{Cuts, Family, Manners, Plan, Step, What};
+use crate::plan::{Cuts, Family, Manners, MoreLimits, Plan, Step, What};
 use crate::world::World;
 
 /// A failure that was made small.
@@ -102,9 +102,10 @@ impl Search {
         self.attempt(|plan| plan.net.family = Family::Constant);
         self.attempt(|plan| plan.net.cuts = Cuts::Whole);
         self.attempt(|plan| plan.net.bandwidth = 0);
-        self.attempt(|plan| plan.net.word_delay = 0);
+        self.attempt(|plan| plan.net.message_delay = 0);
         self.attempt(|plan| plan.net.window = 1 << 20);
         self.attempt(|plan| plan.limits.autoconnect = false);
+        self.attempt(|plan| plan.limits.more = MoreLimits::default());
         self.attempt(|plan| plan.is_real = false);
         for host in 0..self.best.as_ref().map_or(0, |best| best.plan.hosts.len()) {
             self.attempt(|plan| plan.hosts[host].manners = Manners::Prompt);
@@ -136,7 +137,7 @@ impl Step {
     /// Returns a step that does half as much.
     fn halved(mut self) -> Self {
         match &mut self.what {
-            What::Talk { count, burst, size, .. } => {
+            What::Send { count, burst, size, .. } => {
                 if *count > 1 {
                     *count /= 2;
                 } else if *burst > 1 {
@@ -165,7 +166,7 @@ impl Step {
             What::Break { after, .. } => *after /= 2,
             What::Clock { by, .. } => *by /= 2,
             What::Want { .. }
-            | What::Part { .. }
+            | What::Disconnect { .. }
             | What::Reset { .. }
             | What::Drop { .. }
             | What::Trick { .. } => {}

@@ -190,7 +190,7 @@ impl<H: Handler> Simulation<H> {
             !step.what.is_wish() && !is_ours
         });
         for host in &mut plan.hosts {
-            host.is_rogue = false;
+            host.is_adversary = false;
         }
         // Whom to connect to is the program's to say.
         plan.limits.autoconnect = false;

@@ -4,9 +4,9 @@ use glueberry_proto::testing::Bug;
 
 use crate::check::Invariant;
 use crate::export::{json_lines, page};
-use crate::generate::{MINUTE, Size, generate};
+use crate::generate::{MINUTE, SECOND, Size, generate};
 use crate::hunt::hunt_by;
-use crate::plan::{Mix, Plan};
+use crate::plan::{Disk, Mix, Plan, Step, What};
 use crate::watch::watched;
 use crate::world::{Outcome, World};
 
@@ -47,7 +47,7 @@ fn a_plan_that_cannot_be_run_is_refused() {
         ("host that", |plan| plan.hosts.truncate(4)),
         ("stream", |plan| {
             for step in &mut plan.steps {
-                if let crate::plan::What::Talk { stream, .. } = &mut step.what {
+                if let What::Send { stream, .. } = &mut step.what {
                     *stream = 99;
                 }
             }
@@ -118,12 +118,12 @@ fn every_bug_of_the_past_is_found() {
         (Bug::LeaksSession, Invariant::Freed),
         (Bug::BanSparesSession, Invariant::BanHolds),
         (Bug::UnboundedHandshake, Invariant::Memory),
-        (Bug::ReplayTaken, Invariant::RogueBlamed),
+        (Bug::ReplayTaken, Invariant::AdversaryBlamed),
     ];
     for bug in Bug::ALL {
         let by = expected.iter().find(|(one, _)| one == bug).map(|(_, invariant)| *invariant);
         let hunted = hunt_by(*bug, by);
-        assert!(hunted.found.is_some(), "by {by:?}: {}", hunted.line());
+        assert!(hunted.search.found.is_some(), "by {by:?}: {}", hunted.line());
     }
 }
 
@@ -163,4 +163,25 @@ fn what_broke_once_stays_mended() {
         count += 1;
     }
     assert!(count > 0);
+}
+
+/// The answer to a process that was killed is no answer to the one after it.
+#[test]
+fn a_save_that_outlives_its_process_takes_no_other() {
+    for seed in 0..8 {
+        let mut plan = small(seed, Mix::Calm);
+        plan.steps.clear();
+        plan.limits.autoconnect = false;
+        let ban = What::Ban { by: 0, of: 2, by_clock: false, lasts: 40 * SECOND };
+        let crash = What::Crash { host: 0, inputs: 0, down: 20, disk: Disk::Intact };
+        for (at, what) in [
+            (0, What::Want { by: 0, of: 1 }),
+            (10 * SECOND, ban),
+            (10 * SECOND + 50, crash),
+            (20 * SECOND, What::Ban { by: 0, of: 3, by_clock: false, lasts: 30 * SECOND }),
+        ] {
+            plan.steps.push(Step { at, what });
+        }
+        assert_eq!(run(plan).violation, None, "seed {seed}");
+    }
 }

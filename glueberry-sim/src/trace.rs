@@ -55,7 +55,7 @@ kinds! {
     Book "has read its book of {a} bytes",
     Ban "bans {a}: {b}",
     Unban "lifts the ban of {a}: {b}",
-    Wall "is told the wall clock",
+    Wall "gets the wall clock",
     Connect "connects to {a}: {b}",
     Disconnect "disconnects {a}",
     Cancel "gives up reconnecting to {a}: {b}",
@@ -64,15 +64,15 @@ kinds! {
     Shutdown "shuts down",
     Dial "dials {a} (dial {b})",
     CancelDial "gives up dial {a}",
-    DialFailed "hears that dial {a} failed",
-    Connection "hears of a connection with {a}: {b}",
-    Word "node hears a word",
-    Gone "node hears that the session is gone",
+    DialFailed "dial {a} has failed",
+    Connection "gets a connection with {a}: {b}",
+    SessionMessage "node gets a message of a session",
+    Gone "session is gone",
     NodeTimer "node wakes",
     State "peer {a} is now {b}",
-    Command "session is told to {a}: {b}",
+    Command "command to the session: {a}, {b}",
     Send "sends message {a}: {b}",
-    NodeWord "session hears a word",
+    NodeMessage "session gets a message of its node",
     Opened "substream {a} is open",
     OpenFailed "substream {a} could not be opened",
     Accepted "substream {a} is accepted",
@@ -86,8 +86,8 @@ kinds! {
     Reset "substream {a} is reset",
     Open "substream {a} is to be opened",
     Close "connection is closed with code {a}",
-    Event "session tells {a}",
-    Heard "hears handshake message {a}",
+    Event "session reports {a}",
+    HandshakeMessage "gets handshake message {a}",
     Received "receives message {a}",
     Closed "session is over: {a} unsent, {b} in doubt",
 }
@@ -115,8 +115,8 @@ impl Trace {
         let word = u64_of(note.host) << 56 ^ u64_of(note.link) << 24 ^ note.what.code();
         self.count += 1;
         for (lane, odd) in self.lanes.iter_mut().zip(ODD) {
-            for part in [note.at, word, note.a, note.b] {
-                *lane = (*lane ^ part).wrapping_mul(odd).rotate_left(29);
+            for disconnect in [note.at, word, note.a, note.b] {
+                *lane = (*lane ^ disconnect).wrapping_mul(odd).rotate_left(29);
             }
         }
         if let Some(latest) = self.latest.get_mut(note.host) {

@@ -1,11 +1,11 @@
-//! The ways in which a rogue breaks the protocol, or bends it as far as it goes.
+//! The ways in which an adversary breaks the protocol, or bends it as far as it goes.
 
 use glueberry_proto::{PeerMisbehaved, Profile};
 use serde::{Deserialize, Serialize};
 
 macro_rules! tricks {
     ($($name:ident $text:literal,)*) => {
-        /// What a rogue does to its peer.
+        /// What an adversary does to its peer.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub(crate) enum Trick {
             $(#[doc = $text] $name,)*
@@ -17,13 +17,13 @@ macro_rules! tricks {
 
             /// Returns the name under which a trick is counted.
             pub(crate) const fn name(self) -> &'static str {
-                match self { $(Self::$name => concat!("rogue: ", $text),)* }
+                match self { $(Self::$name => concat!("adversary: ", $text),)* }
             }
         }
     };
 }
 
-// Each name is what the rogue does.
+// Each name is what the adversary does.
 tricks! {
     // The handshake.
     Garbage "bytes that are no frame and no name",
@@ -126,12 +126,12 @@ impl Trick {
         !needs_varints || profile == Profile::V1Go
     }
 
-    /// Returns whether the rogue can only do it to who has dialled it.
+    /// Returns whether the adversary can only do it to who has dialled it.
     pub(crate) const fn is_done_to_dialler(self) -> bool {
         matches!(self, Self::PendingDial | Self::HeldBack | Self::WrongAnswer)
     }
 
-    /// Returns whether the rogue can do it to who has dialled it as well.
+    /// Returns whether the adversary can do it to who has dialled it as well.
     pub(crate) fn is_passive(self) -> bool {
         PASSIVE.contains(&self)
     }
@@ -171,7 +171,7 @@ impl Trick {
     }
 }
 
-/// What a rogue does to who dials it by chance.
+/// What an adversary does to who dials it by chance.
 pub(crate) const PASSIVE: &[Trick] = &[
     Trick::Silent,
     Trick::Refuser,

@@ -143,7 +143,7 @@ async fn raw_dial(
 }
 
 fn raw_rate(size: usize, time: Duration) -> f64 {
-    let (told, address) = mpsc::channel();
+    let (told, address) = mpsc::sync_channel(1);
     let receiver = std::thread::spawn(move || {
         runtime().block_on(async {
             let (endpoint, address, peer) = raw_server();
@@ -231,9 +231,9 @@ async fn node() -> Node {
 }
 
 fn glueberry_rate(size: usize, time: Duration) -> f64 {
-    let (told, address) = mpsc::channel();
-    let (tell, dialler) = mpsc::channel();
-    let (end, total) = mpsc::channel::<usize>();
+    let (told, address) = mpsc::sync_channel(1);
+    let (tell, dialler) = mpsc::sync_channel(1);
+    let (end, total) = mpsc::sync_channel::<usize>(1);
     let receiver = std::thread::spawn(move || {
         runtime().block_on(async {
             let node = node().await;

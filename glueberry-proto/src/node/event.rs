@@ -1,4 +1,4 @@
-//! What a node asks of its adapter and tells the application.
+//! What a node asks of its adapter and reports to the application.
 
 use std::fmt;
 
@@ -23,18 +23,18 @@ pub enum NodeAction {
     Dial {
         /// The dial.
         dial: DialId,
-        /// Whom to reach; anybody else who answers must be turned away.
+        /// The peer to reach; if another one answers, the dial has failed.
         peer: PublicKey,
         /// Where to try.
         addresses: Vec<Address>,
     },
-    /// Give a dial up; no answer is awaited.
+    /// Give a dial up; no answer is needed.
     CancelDial(DialId),
-    /// Carry this to the session.
+    /// Hand this to the session.
     Forward {
         /// The session.
         session: SessionId,
-        /// What to carry.
+        /// What to hand over.
         message: ToSession,
     },
     /// Store [`Node::book`](crate::Node::book) as it is now, and answer with
@@ -53,9 +53,9 @@ pub struct ConnectionEvent {
     pub peer: PublicKey,
     /// The state that it is in now.
     pub state: ConnectionState,
-    /// Who dialled, if there is or was a connection or a dial.
+    /// Who dialled the connection that there is, last was, or is to be.
     pub direction: Option<Direction>,
-    /// Why, as judged here; `None` where the state speaks for itself.
+    /// Why, as judged here; `None` where the state says it all.
     pub reason: Option<StateReason>,
     /// When.
     pub at: Instant,

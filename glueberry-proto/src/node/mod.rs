@@ -1,45 +1,60 @@
-//! The machine of one process: peers, dials, which session may speak for a peer, events.
+//! The machine of one process: peers, dials, sessions, the address book, events.
+//!
+//! [`Node`] routes: what comes in goes to one [`Peer`], with the other parts lent to it
+//! as a [`Context`]. [`Dials`] knows which dials are queued or under way, [`Sessions`] which peer a
+//! session belongs to, [`Store`] the book and when it is saved, [`Gate`] what the limits allow, and
+//! [`Outputs`] what is to be polled.
 
-mod book;
-mod dial;
+mod address;
+mod admission;
+mod commands;
+mod context;
+mod dials;
 mod event;
+mod outputs;
 mod peer;
 mod peers;
 mod policy;
 mod prune;
-mod reconnect;
 mod sessions;
 mod status;
+mod store;
+mod timer;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use self::book::Saving;
+pub use self::address::Address;
+pub(crate) use self::address::MAX_ADDRESS;
+use self::admission::Gate;
+pub use self::admission::{Admission, NewConnection, Origin};
+use self::context::{Context, Env};
+use self::dials::Dials;
 pub use self::event::{ConnectionEvent, ConnectionState, NodeAction, StateReason};
+use self::outputs::Outputs;
 use self::peer::Peer;
 use self::peers::Peers;
 pub use self::policy::ReconnectPolicy;
-pub use self::sessions::{Admission, NewConnection, Origin};
+use self::sessions::Sessions;
 pub use self::status::PeerStatus;
-use crate::book::Book;
+use self::store::Store;
+pub use self::timer::{NodeTimer, PeerTimer};
+use crate::bug::Bug;
 use crate::config::{Config, ConfigError};
 use crate::crypto::{Aead, Identity, PublicKey, default_aead};
-use crate::error::{CloseReason, ConnectError, DialError, NoteError};
-use crate::id::{Counter, DialId, SessionId};
-use crate::message::{FromNode, FromSession, ToNode, ToSession};
+use crate::error::{CloseReason, DialError, RefuseReason};
+use crate::id::{DialId, SessionId};
+use crate::message::{FromSession, ToNode};
 use crate::seed::{Generator, Seed};
-use crate::session::Direction;
-use crate::time::{Instant, earliest};
+use crate::session::{Direction, Session};
+use crate::time::Instant;
 
 /// One running Glueberry identity: who its peers are, which of them are dialled, and which
-/// session speaks for each. It sees peers and time, never payload.
+/// session of each is the current one. It sees peers and time, never payload.
 ///
 /// Inputs (`handle_*`) never fail, commands (plain verbs) return an error or are accepted, outputs
-/// (`poll_*`) say what is wanted, as on [`Session`](crate::Session). Sessions and their node talk
-/// through opaque values that the adapter carries: [`Action::Forward`](crate::Action::Forward)
-/// one way and [`NodeAction::Forward`] the other.
+/// (`poll_*`) say what is wanted, as on [`Session`]. Sessions and their node exchange opaque
+/// messages that the adapter carries: [`Action::Forward`](crate::Action::Forward) one way and
+/// [`NodeAction::Forward`] the other.
 ///
 /// ```
 /// use glueberry_proto::*;
@@ -52,7 +67,7 @@ use crate::time::{Instant, earliest};
 /// node.connect(Instant::ZERO, peer)?;
 /// let Some(NodeAction::Dial { dial, .. }) = node.poll_action() else { panic!() };
 ///
-/// // The transport could not reach it: the node tells, and tries again later.
+/// // The transport could not reach it: the node says so, and tries again later.
 /// node.handle_dial_failed(Instant::ZERO, dial, DialError::TimedOut);
 /// let states: Vec<_> = std::iter::from_fn(|| node.poll_event()).map(|event| event.state).collect();
 /// use ConnectionState::{Connecting, Disconnected, Reconnecting};
@@ -64,25 +79,14 @@ use crate::time::{Instant, earliest};
 /// ```
 #[derive(Debug)]
 pub struct Node {
-    config: Arc<Config>,
-    aead: Arc<dyn Aead>,
-    identity: Arc<Identity>,
-    seed: Seed,
+    env: Env,
+    store: Store,
+    peers: Peers,
+    sessions: Sessions,
+    dials: Dials,
+    out: Outputs,
     /// What backoffs are drawn from.
     random: Generator,
-    now: Instant,
-    book: Book,
-    saving: Saving,
-    peers: Peers,
-    sessions: BTreeMap<SessionId, PublicKey>,
-    dials: BTreeMap<DialId, PublicKey>,
-    /// Peers that wait for a dial to be allowed.
-    dial_queue: VecDeque<PublicKey>,
-    session_ids: Counter,
-    dial_ids: Counter,
-    actions: VecDeque<NodeAction>,
-    events: VecDeque<ConnectionEvent>,
-    is_stopping: bool,
 }
 
 impl Node {
@@ -114,35 +118,28 @@ impl Node {
         aead: Arc<dyn Aead>,
     ) -> Result<Self, ConfigError> {
         config.check()?;
+        let own_key = identity.public_key();
         Ok(Self {
-            book: Book::new(config.book_limits()),
-            saving: Saving::new(now),
-            config: Arc::new(config),
-            aead,
-            identity: Arc::new(identity),
-            random: seed.child(b"backoff", 0).generator(),
-            seed,
-            now,
+            store: Store::new(now, config.book_limits()),
+            out: Outputs::new(config.event_queue),
+            env: Env { config: Arc::new(config), own_key, now, is_stopping: false },
             peers: Peers::default(),
-            sessions: BTreeMap::new(),
-            dials: BTreeMap::new(),
-            dial_queue: VecDeque::new(),
-            session_ids: Counter::default(),
-            dial_ids: Counter::default(),
-            actions: VecDeque::new(),
-            events: VecDeque::new(),
-            is_stopping: false,
+            dials: Dials::default(),
+            random: seed.child(b"backoff", 0).generator(),
+            sessions: Sessions::new(aead, Arc::new(identity), seed),
         })
     }
 
+    // ---- getters ------------------------------------------------------------------------------
+
     /// Returns this node's own key.
-    pub fn public_key(&self) -> PublicKey {
-        self.identity.public_key()
+    pub const fn public_key(&self) -> PublicKey {
+        self.env.own_key
     }
 
     /// Returns the configuration.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.env.config
     }
 
     /// Returns the state of a peer; `Disconnected` if it is unknown.
@@ -152,12 +149,13 @@ impl Node {
 
     /// Returns who dialled the connection that the peer has or last had.
     pub fn direction(&self, peer: PublicKey) -> Option<Direction> {
-        self.peers.get(peer)?.direction
+        self.peers.get(peer)?.direction()
     }
 
-    /// Returns the session that speaks for the peer: the one to give commands to.
+    /// Returns the current session of the peer: the one to give commands to. A peer has one while
+    /// it is Connected or Established.
     pub fn session_of(&self, peer: PublicKey) -> Option<SessionId> {
-        self.peers.get(peer)?.granted
+        self.peers.get(peer)?.current().map(|current| current.id)
     }
 
     /// Returns the peers that the node holds a state for, in order of their keys. Others may be in
@@ -168,102 +166,13 @@ impl Node {
 
     /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown).
     pub fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.dials.is_empty()
+        self.sessions.is_empty() && self.dials.count_under_way() == 0
     }
 
-    // ---- commands -----------------------------------------------------------------------------
-
-    /// Dials a peer by the addresses that were [added](Self::add_peer): at once if it is waiting to
-    /// be reconnected, and with a new count of attempts.
-    ///
-    /// # Errors
-    ///
-    /// See [`ConnectError`]; the node is then as it was.
-    pub fn connect(&mut self, now: Instant, peer: PublicKey) -> Result<(), ConnectError> {
-        self.handle_timeout(now);
-        self.check_connect(peer)?;
-        self.begin_connect(peer);
-        self.start_dials();
-        self.settle();
-        Ok(())
-    }
-
-    /// Dials every peer in the book that is Disconnected, not banned and has an address, at most
-    /// [`max_dials`](Config::max_dials) at one time.
-    pub fn autoconnect(&mut self, now: Instant) {
-        self.handle_timeout(now);
-        self.connect_all();
-        self.start_dials();
-        self.settle();
-    }
-
-    /// Ends whatever there is with a peer, and what the node does to get back to it. The peer's own
-    /// attempts are refused for a while, or they would undo it. Returns whether there was anything
-    /// to end.
-    pub fn disconnect(&mut self, now: Instant, peer: PublicKey) -> bool {
-        self.handle_timeout(now);
-        let is_anything = self.state(peer) != ConnectionState::Disconnected;
-        if is_anything {
-            self.cut_off(peer, CloseReason::Disconnected);
-        }
-        self.settle();
-        is_anything
-    }
-
-    /// Ends the attempts to reconnect to a peer, or keeps them from beginning after its cooldown.
-    /// Returns whether there were any; a session is not touched.
-    pub fn cancel_reconnection(&mut self, now: Instant, peer: PublicKey) -> bool {
-        self.handle_timeout(now);
-        let was_any = self.cancel_retries(peer);
-        self.settle();
-        was_any
-    }
-
-    /// Sets when this peer is dialled again, in place of the configured policy; `None` goes back to
-    /// that. Counts from the next loss on.
-    ///
-    /// # Errors
-    ///
-    /// [`NoteError::Policy`] if the policy does not pass its [check](ReconnectPolicy::check), and
-    /// [`NoteError::LimitReached`] if the node holds a state for as many other peers as it may.
-    pub fn set_reconnect_policy(
-        &mut self,
-        now: Instant,
-        peer: PublicKey,
-        policy: Option<ReconnectPolicy>,
-    ) -> Result<(), NoteError> {
-        self.handle_timeout(now);
-        if let Some(policy) = &policy {
-            policy.check()?;
-        }
-        self.note(peer, policy.is_some(), |peer| peer.policy = policy)
-    }
-
-    /// Protects a peer from being pruned, or no longer does.
-    ///
-    /// # Errors
-    ///
-    /// [`NoteError::LimitReached`] if the node holds a state for as many other peers as it may.
-    pub fn protect(
-        &mut self,
-        now: Instant,
-        peer: PublicKey,
-        is_protected: bool,
-    ) -> Result<(), NoteError> {
-        self.handle_timeout(now);
-        self.note(peer, is_protected, |peer| peer.is_protected = is_protected)
-    }
-
-    /// Ends everything and admits nothing more; [`is_idle`](Self::is_idle) tells when it is done.
-    pub fn shutdown(&mut self, now: Instant) {
-        self.handle_timeout(now);
-        self.is_stopping = true;
-        let peers: Vec<PublicKey> = self.peers.keys().collect();
-        for peer in peers {
-            self.end_all(peer, &CloseReason::Disconnected, true);
-        }
-        self.flush_book(now);
-        self.settle();
+    /// Returns how often the node has found itself in a state that it should not be able to reach.
+    /// Anything but zero is a bug in this library; please report it.
+    pub const fn internal_errors(&self) -> u64 {
+        self.out.internal_errors()
     }
 
     // ---- inputs -------------------------------------------------------------------------------
@@ -271,210 +180,222 @@ impl Node {
     /// Takes note that a connection can carry a session with a peer whose key the transport has
     /// authenticated: one that was dialled for the node, or one that the peer has opened.
     pub fn handle_connection(&mut self, now: Instant, connection: NewConnection) -> Admission {
-        self.handle_timeout(now);
-        let admission = self.admit(connection);
-        self.settle();
-        admission
+        self.step(now, |node| match node.admit(connection) {
+            Ok(session) => Admission::Accept(Box::new(session)),
+            Err(reason) => Admission::Refuse(reason),
+        })
     }
 
     /// Takes note that a dial failed.
     pub fn handle_dial_failed(&mut self, now: Instant, dial: DialId, error: DialError) {
-        self.handle_timeout(now);
-        self.dial_failed(dial, error);
-        self.settle();
+        self.step(now, |node| node.dial_failed(dial, error));
     }
 
-    /// Takes a word from a session.
+    /// Takes a message of a session, which must be the one that has forwarded it.
     pub fn handle_session_message(&mut self, now: Instant, session: SessionId, message: ToNode) {
-        self.handle_timeout(now);
-        match message.0 {
-            FromSession::Agreed => self.session_agreed(session),
-            FromSession::Prepared => self.session_prepared(session),
-            FromSession::Established => self.session_established(session),
-            FromSession::Alive => self.session_alive(session),
-            FromSession::Yielded(carry) => self.session_yielded(session, carry),
-            FromSession::Closed(reason) => self.session_closed(session, reason),
-        }
-        self.start_dials();
-        self.settle();
+        self.step(now, |node| node.session_message(session, message.0));
     }
 
-    /// Takes note that a session was dropped without having said so, because its task died.
+    /// Takes note that a session was dropped without having reported its end, because its task
+    /// died.
     pub fn handle_session_gone(&mut self, now: Instant, session: SessionId) {
-        self.handle_timeout(now);
-        self.session_closed(session, CloseReason::Internal("session was dropped"));
-        self.start_dials();
-        self.settle();
+        let reason = CloseReason::Internal("session was dropped");
+        self.step(now, |node| node.session_message(session, FromSession::Closed(reason)));
     }
 
     /// Does what is due. Early and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.now = self.now.max(now);
-        while let Some(peer) = self.peers.due(self.now) {
-            self.expire(peer);
-            self.peers.settle();
-        }
-        self.flush_if_due();
-        self.start_dials();
-        self.settle();
+        self.step(now, |_| ());
     }
 
     // ---- outputs ------------------------------------------------------------------------------
 
     /// Returns the next thing to do at once.
+    ///
+    /// Poll it after every input and command, and again after events were polled: the room that
+    /// they leave lets dials start.
     pub fn poll_action(&mut self) -> Option<NodeAction> {
-        self.actions.pop_front().or_else(|| self.poll_save())
+        if let Some(action) = self.out.poll_action() {
+            return Some(action);
+        }
+        // Events that were polled since the last input may have made room.
+        self.finish_step();
+        // A save comes after everything that is more urgent.
+        self.out.poll_action().or_else(|| self.store.poll_save().then_some(NodeAction::SaveBook))
     }
 
     /// Returns the next change of a peer's state. While
     /// [`event_queue`](Config::event_queue) of them wait, no session is admitted and no dial
     /// starts.
     pub fn poll_event(&mut self) -> Option<ConnectionEvent> {
-        let event = self.events.pop_front();
-        self.start_dials();
-        self.settle();
-        event
+        self.out.poll_event()
     }
 
     /// Returns when to call [`handle_timeout`](Self::handle_timeout): strictly later than the
     /// latest `now`, or never.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        earliest(self.peers.next_deadline(), self.saving.flush_at)
+        self.next_timer().map(|(at, _)| at)
     }
 
-    // ---- parts --------------------------------------------------------------------------------
-
-    /// Notes something about a peer; only what is worth it makes a peer known that is not.
-    fn note(
-        &mut self,
-        key: PublicKey,
-        is_worth_it: bool,
-        what: impl FnOnce(&mut Peer),
-    ) -> Result<(), NoteError> {
-        if self.peers.get(key).is_none() {
-            if !is_worth_it {
-                return Ok(());
-            }
-            if self.peers.len() >= self.config.max_peers {
-                return Err(NoteError::LimitReached("max_peers"));
-            }
-        }
-        what(self.peers.get_or_insert(key));
-        self.settle();
-        Ok(())
+    /// Returns the time of [`poll_timeout`](Self::poll_timeout) and what it is for: for traces, and
+    /// for people who look for a cause.
+    ///
+    /// ```
+    /// # use glueberry_proto::*;
+    /// # let (identity, seed) = (Identity::from_seed(&[1; 32]), Seed::from_bytes([2; 32]));
+    /// # let mut node = Node::new(Instant::ZERO, identity, Config::default(), seed)?;
+    /// # let peer = Identity::from_seed(&[3; 32]).public_key();
+    /// let connection = NewConnection { peer, origin: Origin::Accepted, naming: Naming::Negotiated };
+    /// let admission = node.handle_connection(Instant::ZERO, connection);
+    /// # assert!(matches!(admission, Admission::Accept(_)));
+    /// let (at, timer) = node.next_timer().unwrap();
+    /// assert_eq!(at, Instant::ZERO + node.config().handshake_timeout);
+    /// assert_eq!(timer, NodeTimer::Peer { peer, timer: PeerTimer::Session });
+    /// # Ok::<(), ConfigError>(())
+    /// ```
+    pub fn next_timer(&self) -> Option<(Instant, NodeTimer)> {
+        let flush = self.store.flush_at().map(|at| (at, NodeTimer::BookFlush));
+        let peer = self.peers.next_due().and_then(|(at, peer)| {
+            let timer = self.peers.get(peer)?.next_timer()?;
+            Some((at, NodeTimer::Peer { peer, timer }))
+        });
+        peer.into_iter().chain(flush).min_by_key(|(at, _)| *at)
     }
 
-    fn forward(&mut self, session: SessionId, message: FromNode) {
-        self.actions.push_back(NodeAction::Forward { session, message: ToSession(message) });
+    // ---- steps --------------------------------------------------------------------------------
+
+    /// Handles an input or a command. First comes what is due by then, as if
+    /// [`handle_timeout`](Self::handle_timeout) had been called before.
+    fn step<R>(&mut self, now: Instant, input: impl FnOnce(&mut Self) -> R) -> R {
+        self.env.now = self.env.now.max(now);
+        self.expire();
+        self.finish_step();
+        let result = input(self);
+        self.finish_step();
+        result
     }
 
-    /// Returns when a wait that may be of no length is over: later than now, as every deadline is.
-    fn after(&self, wait: Duration) -> Instant {
-        self.now + wait.max(Duration::from_micros(1))
-    }
-
-    fn has_event_room(&self) -> bool {
-        self.events.len() < self.config.event_queue
-    }
-
-    fn settle(&mut self) {
+    /// Does what the step has made possible, and updates what is derived from the peers.
+    fn finish_step(&mut self) {
+        self.start_dials();
         self.peers.settle();
     }
 
-    /// Ends everything with a peer, sends what was queued, and refuses it for a while.
-    fn cut_off(&mut self, peer: PublicKey, reason: CloseReason) {
-        let until = self.after(self.config.refuse_after_disconnect);
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.refused_until = Some(until);
-            self.end_all(peer, &reason, true);
+    fn expire(&mut self) {
+        let now = self.env.now;
+        while let Some((_, peer)) = self.peers.next_due().filter(|(at, _)| *at <= now) {
+            self.with_known_peer(peer, Peer::handle_timeout);
+            self.peers.settle();
+        }
+        self.store.flush_if_due(now);
+    }
+
+    /// Starts queued dials for as long as the limits allow.
+    fn start_dials(&mut self) {
+        let is_unbounded = self.env.config.has(Bug::DialsUnbounded);
+        while (self.dials.count_under_way() < self.env.config.max_dials || is_unbounded)
+            && self.out.has_event_room()
+        {
+            let peers = &self.peers;
+            // The others in the queue are not held up by one whose last session is still sending.
+            let may_dial = |peer| !peers.get(peer).is_some_and(Peer::is_draining);
+            let Some(peer) = self.dials.dequeue(may_dial) else {
+                return;
+            };
+            self.with_known_peer(peer, Peer::start_dial);
         }
     }
 
-    /// Cancels the peer's dials and ends its sessions, and says so by one event.
-    fn end_all(&mut self, peer: PublicKey, reason: &CloseReason, drain: bool) {
-        self.cancel_dial(peer);
-        self.end_sessions(peer, reason, drain);
-        let now = self.now;
-        let told = match reason {
-            CloseReason::Blacklisted => StateReason::Blacklisted,
-            CloseReason::Pruned => StateReason::Pruned,
-            _ if self.is_stopping => StateReason::ShuttingDown,
-            _ => StateReason::Disconnected,
+    /// Makes the session of a connection, if there may be one.
+    fn admit(&mut self, connection: NewConnection) -> Result<Session, RefuseReason> {
+        let peer = connection.peer;
+        let direction = match connection.origin {
+            Origin::Dialled(dial) => {
+                self.dial_succeeded(dial, peer)?;
+                Direction::Outbound
+            }
+            Origin::Accepted => Direction::Inbound,
         };
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.attempts = 0;
-            known.is_retry_cancelled = false;
-            if known.state() != ConnectionState::Disconnected {
-                let event = known.move_to_disconnected(told, now);
-                self.events.push_back(event);
+        if let Err(reason) = self.gate().check_connection(peer, direction) {
+            // If it was dialled, the attempt ends here: no session will report its failure.
+            let error = DialError::Transport(reason.to_string());
+            self.with_peer(peer, |peer, cx| peer.connecting_failed(error, cx));
+            return Err(reason);
+        }
+        let session = self.sessions.create(&self.env, connection, direction);
+        self.peers.get_or_insert(peer).add_session(session.id(), direction, &self.env);
+        Ok(session)
+    }
+
+    /// Takes the result of a dial, if it is still awaited and is for this peer.
+    fn dial_succeeded(&mut self, dial: DialId, peer: PublicKey) -> Result<(), RefuseReason> {
+        match self.dials.peer(dial) {
+            // It was cancelled while the adapter connected.
+            None => Err(RefuseReason::DialCancelled),
+            Some(dialled) if dialled != peer => {
+                self.dial_failed(dial, DialError::WrongPeer { actual: peer.to_string() });
+                Err(RefuseReason::WrongPeer)
+            }
+            Some(_) => {
+                self.dials.finish(dial);
+                self.with_known_peer(peer, Peer::dial_succeeded);
+                Ok(())
             }
         }
     }
 
-    /// Does what is due for one peer.
-    fn expire(&mut self, key: PublicKey) {
-        let now = self.now;
-        let is_past = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        self.expire_dial(key, now);
-        self.expire_sessions(key);
-        let Some(peer) = self.peers.get_mut(key) else {
-            return;
+    fn dial_failed(&mut self, dial: DialId, error: DialError) {
+        // It may have been cancelled while the adapter tried.
+        if let Some(peer) = self.dials.finish(dial) {
+            self.with_known_peer(peer, |peer, cx| peer.dial_failed(error, cx));
+        }
+    }
+
+    fn session_message(&mut self, session: SessionId, message: FromSession) {
+        let ends = matches!(message, FromSession::Closed(_));
+        let owner = match ends && !self.env.config.has(Bug::LeaksSession) {
+            true => self.sessions.remove(session),
+            false => self.sessions.owner(session),
         };
-        if is_past(peer.refused_until) {
-            peer.refused_until = None;
-        }
-        let (is_cooled, is_retry) = (is_past(peer.cooldown_until), is_past(peer.retry_at));
-        if is_cooled {
-            self.cooldown_over(key);
-        }
-        if is_retry {
-            self.retry(key);
+        // The adapter may report a session as gone whose messages are on their way.
+        if let Some(peer) = owner {
+            self.with_known_peer(peer, |peer, cx| peer.session_message(session, message, cx));
         }
     }
-}
 
-/// An address that the adapter understands; to the core it is a text that it stores and hands
-/// back.
-///
-/// ```
-/// use glueberry_proto::Address;
-///
-/// let address = Address::new("/ip4/192.0.2.1/udp/9000/quic-v1");
-/// assert_eq!(address.as_str(), "/ip4/192.0.2.1/udp/9000/quic-v1");
-/// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address(String);
-
-impl Address {
-    /// Wraps the text form of an address.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+    /// Has one peer take a step, with all that it may use.
+    fn with_peer<R>(
+        &mut self,
+        key: PublicKey,
+        step: impl FnOnce(&mut Peer, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let peer = self.peers.get_mut(key)?;
+        let mut cx = Context {
+            env: &self.env,
+            dials: &mut self.dials,
+            store: &mut self.store,
+            out: &mut self.out,
+            random: &mut self.random,
+            has_activated: false,
+        };
+        let result = step(peer, &mut cx);
+        if cx.has_activated {
+            self.prune();
+        }
+        Some(result)
     }
 
-    /// Returns the text form.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Has a peer take a step that has a dial, a session or a timer, so that the node must hold a
+    /// state for it.
+    fn with_known_peer(&mut self, key: PublicKey, step: impl FnOnce(&mut Peer, &mut Context<'_>)) {
+        let is_known = self.with_peer(key, step).is_some();
+        if !is_known && !self.env.config.has(Bug::LeaksSession) {
+            self.out.internal_error("a peer was forgotten too early");
+        }
+    }
+
+    const fn gate(&self) -> Gate<'_> {
+        let Self { env, store, peers, sessions, out, .. } = self;
+        Gate { env, store, peers, sessions, out }
     }
 }
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-#[cfg(feature = "multiformats")]
-impl From<&multiaddr::Multiaddr> for Address {
-    fn from(address: &multiaddr::Multiaddr) -> Self {
-        Self(address.to_string())
-    }
-}
-
-/// Longest address in bytes of text.
-pub(crate) const MAX_ADDRESS: usize = 1024;

@@ -6,33 +6,41 @@ use super::peer::Peer;
 use crate::crypto::PublicKey;
 use crate::time::Instant;
 
-/// Peers by key, with a timer for each that waits for something.
+/// Peers by key, with an index of when each is due.
 ///
-/// Whoever changes a peer goes through [`get_mut`](Self::get_mut), which takes note of it;
-/// [`settle`](Self::settle) then sets its timer anew, and forgets it if there is nothing left to
+/// A peer is changed through [`get_mut`](Self::get_mut), which records that it was.
+/// [`settle`](Self::settle) then updates the index, and forgets the peer if there is nothing left to
 /// remember. So the cost of a step does not grow with the number of peers.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    /// Boxed, because a map of few entries keeps room for many.
-    table: BTreeMap<PublicKey, Box<Peer>>,
-    timers: BTreeSet<(Instant, PublicKey)>,
+    table: BTreeMap<PublicKey, Entry>,
+    due: BTreeSet<(Instant, PublicKey)>,
     touched: Vec<PublicKey>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Boxed, because a map of few entries keeps room for many.
+    peer: Box<Peer>,
+    /// The deadline that is in the index.
+    indexed: Option<Instant>,
 }
 
 impl Peers {
     pub(super) fn get(&self, key: PublicKey) -> Option<&Peer> {
-        self.table.get(&key).map(|peer| &**peer)
+        self.table.get(&key).map(|entry| &*entry.peer)
     }
 
     pub(super) fn get_mut(&mut self, key: PublicKey) -> Option<&mut Peer> {
-        let peer = self.table.get_mut(&key)?;
+        let entry = self.table.get_mut(&key)?;
         touch(&mut self.touched, key);
-        Some(peer)
+        Some(&mut entry.peer)
     }
 
     pub(super) fn get_or_insert(&mut self, key: PublicKey) -> &mut Peer {
         touch(&mut self.touched, key);
-        self.table.entry(key).or_insert_with(|| Box::new(Peer::new(key)))
+        let new = || Entry { peer: Box::new(Peer::new(key)), indexed: None };
+        &mut self.table.entry(key).or_insert_with(new).peer
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = PublicKey> {
@@ -43,23 +51,24 @@ impl Peers {
         self.table.len()
     }
 
-    /// Sets the timers of the peers that were changed, and forgets those of no interest.
+    /// Updates the index for the peers that were changed, and forgets those of no interest.
     pub(super) fn settle(&mut self) {
         while let Some(key) = self.touched.pop() {
-            let Some(peer) = self.table.get_mut(&key) else {
+            // A peer that was touched twice may be forgotten already.
+            let Some(entry) = self.table.get_mut(&key) else {
                 continue;
             };
-            // A timer that outlived its peer would be due for ever.
-            let is_forgotten = peer.is_forgettable();
-            let next = peer.next_deadline().filter(|_| !is_forgotten);
-            if next != peer.armed {
-                if let Some(armed) = peer.armed {
-                    self.timers.remove(&(armed, key));
+            // An index entry that outlived its peer would be due for ever.
+            let is_forgotten = entry.peer.is_forgettable();
+            let next = entry.peer.next_deadline().filter(|_| !is_forgotten);
+            if next != entry.indexed {
+                if let Some(indexed) = entry.indexed {
+                    self.due.remove(&(indexed, key));
                 }
                 if let Some(next) = next {
-                    self.timers.insert((next, key));
+                    self.due.insert((next, key));
                 }
-                peer.armed = next;
+                entry.indexed = next;
             }
             if is_forgotten {
                 self.table.remove(&key);
@@ -67,13 +76,9 @@ impl Peers {
         }
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
-    }
-
-    /// Returns a peer for which something is due.
-    pub(super) fn due(&self, now: Instant) -> Option<PublicKey> {
-        self.timers.first().filter(|(at, _)| *at <= now).map(|(_, key)| *key)
+    /// Returns the peer that is due first, and when.
+    pub(super) fn next_due(&self) -> Option<(Instant, PublicKey)> {
+        self.due.first().copied()
     }
 }
 

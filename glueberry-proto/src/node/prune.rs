@@ -1,4 +1,4 @@
-//! Keeping the number of sessions between its watermarks.
+//! Keeping the number of current sessions between its watermarks.
 
 use std::cmp::Reverse;
 
@@ -8,32 +8,34 @@ use crate::error::CloseReason;
 use crate::session::Direction;
 
 impl Node {
-    /// Ends sessions down to the low watermark if there are more than the high one.
-    ///
-    /// Those that a peer has dialled go first, and of these the youngest: whoever floods the node
-    /// with connections pushes out his own. A protected peer is never pruned.
+    /// Disconnects peers down to the low watermark if more than the high one have a current
+    /// session.
     pub(super) fn prune(&mut self) {
-        let is_granted = |connection, peer: PublicKey| {
-            self.peers.get(peer).is_some_and(|peer| peer.granted == Some(connection))
-        };
-        let mut granted: Vec<PublicKey> = self
-            .sessions
-            .iter()
-            .filter(|(connection, peer)| is_granted(**connection, **peer))
-            .map(|(_, peer)| *peer)
-            .collect();
-        if granted.len() <= self.config.sessions_high {
-            return;
+        for peer in self.peers_to_prune() {
+            self.cut_off(peer, &CloseReason::Pruned);
         }
-        let excess = granted.len() - self.config.sessions_low;
-        granted.retain(|peer| self.peers.get(*peer).is_some_and(|peer| !peer.is_protected));
-        granted.sort_by_key(|key| {
-            let peer = self.peers.get(*key);
-            let is_ours = peer.and_then(|peer| peer.direction) == Some(Direction::Outbound);
-            (is_ours, Reverse(peer.map(|peer| peer.since())), *key)
+    }
+
+    /// Returns the peers that are too many.
+    ///
+    /// Those that dialled this node go first, and of these the youngest: peers that flood the node
+    /// with connections lose their own. A protected peer is never pruned.
+    fn peers_to_prune(&self) -> Vec<PublicKey> {
+        let config = &self.env.config;
+        let with_current = self.sessions.owners().filter_map(|(session, key)| {
+            let peer = self.peers.get(key)?;
+            let current = peer.current().filter(|current| current.id == session)?;
+            Some((key, peer, current.direction))
         });
-        for peer in granted.into_iter().take(excess) {
-            self.cut_off(peer, CloseReason::Pruned);
+        let mut peers: Vec<_> = with_current.collect();
+        if peers.len() <= config.sessions_high {
+            return Vec::new();
         }
+        let excess = peers.len() - config.sessions_low;
+        peers.retain(|(_, peer, _)| !peer.is_protected);
+        peers.sort_by_key(|(key, peer, direction)| {
+            (*direction == Direction::Outbound, Reverse(peer.since()), *key)
+        });
+        peers.into_iter().take(excess).map(|(key, ..)| key).collect()
     }
 }

@@ -1,12 +1,13 @@
-//! What a node can tell of a peer, for people who look for a cause.
+//! What a node reports of a peer, for people who look for a cause.
 
 use super::Node;
 use super::event::ConnectionState;
+use super::timer::PeerTimer;
 use crate::crypto::PublicKey;
 use crate::session::Direction;
 use crate::time::Instant;
 
-/// Where a peer stands and what is to come.
+/// The state of a peer and what is to come.
 ///
 /// ```
 /// # use glueberry_proto::*;
@@ -28,7 +29,7 @@ pub struct PeerStatus {
     pub since: Instant,
     /// Who dialled the connection that the peer has or last had.
     pub direction: Option<Direction>,
-    /// Sessions, of which one may speak for the peer.
+    /// Sessions, with those that are not the current one.
     pub sessions: usize,
     /// Whether a dial is queued or under way.
     pub is_dialling: bool,
@@ -47,19 +48,19 @@ pub struct PeerStatus {
 }
 
 impl Node {
-    /// Returns where a peer stands, or `None` if the node holds no state for it.
+    /// Returns the status of a peer, or `None` if the node holds no state for it.
     pub fn peer_status(&self, key: PublicKey) -> Option<PeerStatus> {
         let peer = self.peers.get(key)?;
         Some(PeerStatus {
             state: peer.state(),
             since: peer.since(),
-            direction: peer.direction,
-            sessions: peer.sessions.len(),
-            is_dialling: self.is_dialling(key),
-            attempts: peer.attempts,
-            next_attempt_at: peer.retry_at,
-            cooldown_until: peer.cooldown_until,
-            refused_until: peer.refused_until,
+            direction: peer.direction(),
+            sessions: peer.session_count(),
+            is_dialling: peer.is_dialling(),
+            attempts: peer.attempts(),
+            next_attempt_at: peer.deadline(PeerTimer::Retry),
+            cooldown_until: peer.deadline(PeerTimer::Cooldown),
+            refused_until: peer.refused_until(),
             is_blacklisted: self.is_blacklisted(key),
             is_protected: peer.is_protected,
         })

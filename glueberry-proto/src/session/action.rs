@@ -24,8 +24,8 @@ pub enum Action {
     WantWrite(SubstreamId),
     /// Read from the substream again.
     ResumeRead(SubstreamId),
-    /// End this side's half cleanly behind what `poll_write` still gives; then tell
-    /// [`handle_acknowledged`](crate::Session::handle_acknowledged) when the peer's transport has
+    /// End this side's half cleanly behind what `poll_write` still gives. Then report by
+    /// [`handle_acknowledged`](crate::Session::handle_acknowledged) that the peer's transport has
     /// it all.
     Finish(SubstreamId),
     /// Reset this side's half and refuse the peer's; the session has forgotten the substream.
@@ -37,7 +37,7 @@ pub enum Action {
     },
     /// Carry this to the node.
     Forward(ToNode),
-    /// The session is over: close the connection if nobody else uses it.
+    /// The session is over: close the connection unless something else uses it.
     CloseConnection {
         /// A number that the peer may see; a hint that proves nothing.
         code: u64,
@@ -80,7 +80,7 @@ pub enum Ingest {
     /// Do not read until [`Action::ResumeRead`]; what was not taken stays in the buffer and must
     /// be handed in again then, even if nothing was added.
     Paused,
-    /// The substream is of no use any more: drop what was read and read no more.
+    /// Nothing is read from the substream any more: drop what was read and read no more.
     Discard,
 }
 

@@ -1,4 +1,4 @@
-//! What a session tells the application.
+//! What a session reports to the application.
 
 use crate::error::{CloseReason, RecordError};
 use crate::wire::StreamName;
@@ -10,18 +10,19 @@ use crate::wire::StreamName;
 #[non_exhaustive]
 pub enum Event {
     /// Handshake messages wait in
-    /// [`poll_handshake_message`](crate::Session::poll_handshake_message). Told again only after
-    /// they were all taken.
+    /// [`poll_handshake_message`](crate::Session::poll_handshake_message). Reported again only
+    /// after they were all taken.
     HandshakeReadable,
     /// The handshake is over: named streams carry messages.
     Established,
-    /// Messages wait in [`poll_message`](crate::Session::poll_message). Told again only after
+    /// Messages wait in [`poll_message`](crate::Session::poll_message). Reported again only after
     /// they were all taken.
     Readable {
         /// The stream.
         stream: StreamName,
     },
-    /// A stream that said [`Backpressure`](crate::SendError::Backpressure) accepts again.
+    /// A stream that refused with [`Backpressure`](crate::SendError::Backpressure) accepts again.
+    /// Not reported for a lent queue, whose owner asks it.
     Writable {
         /// The stream.
         stream: StreamName,
@@ -42,11 +43,12 @@ pub enum Event {
         in_doubt: u64,
     },
     /// The peer refused the stream so often that its queue was given up;
-    /// [`take_unsent`](crate::Session::take_unsent) returns the messages.
+    /// [`take_unsent`](crate::Session::take_unsent) returns the messages. Those of a lent queue are
+    /// its owner's to give up.
     StreamRefused {
         /// The stream.
         stream: StreamName,
-        /// Messages that were never handed to the transport.
+        /// Messages that were never handed to the transport, without those in a lent queue.
         unsent: usize,
     },
     /// A substream that the peer had opened early was reset, because `prepare_streams` did not
@@ -66,7 +68,8 @@ pub struct Closed {
     /// Why.
     pub reason: CloseReason,
     /// Accepted messages that were never handed to the transport;
-    /// [`take_unsent`](crate::Session::take_unsent) returns them.
+    /// [`take_unsent`](crate::Session::take_unsent) returns them. What is left in a lent queue is
+    /// not among them.
     pub unsent: usize,
     /// Messages handed to the transport on substreams that did not end cleanly: the peer may have
     /// them or not.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::action::Action;
 use super::event::Event;
+use crate::message::{FromSession, ToNode};
 
 /// Actions must be done now; events may lag. Hence two queues (rule C6).
 ///
@@ -16,18 +17,23 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    pub(super) fn act(&mut self, action: Action) {
+    pub(super) fn push_action(&mut self, action: Action) {
         self.actions.push_back(action);
     }
 
-    pub(super) fn tell(&mut self, event: Event) {
+    /// Has the adapter carry a message to the node.
+    pub(super) fn forward(&mut self, message: FromSession) {
+        self.push_action(Action::Forward(ToNode(message)));
+    }
+
+    pub(super) fn emit(&mut self, event: Event) {
         if !self.merge(&event) {
             self.events.push_back(event);
         }
     }
 
     /// Adds to an event that still waits, where a peer could cause any number of the kind, or
-    /// leaves it at one that says the same.
+    /// leaves it at one that is the same.
     fn merge(&mut self, event: &Event) -> bool {
         self.events.iter_mut().any(|waiting| match (waiting, event) {
             (

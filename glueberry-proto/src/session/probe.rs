@@ -1,53 +1,32 @@
 //! Finding out whether the peer is still there.
 
-use super::Session;
-use super::action::Action;
-use super::substreams::{Purpose, Stage};
-use crate::error::ConnectionLost;
+use super::substreams::{Purpose, Stage, Substreams};
 use crate::id::SubstreamId;
-use crate::message::{FromSession, ToNode};
-use crate::time::Instant;
-use crate::wire::ProtocolId;
 
-impl Session {
-    /// Proposes a substream that every peer with a session refuses. Its refusal, like anything else
-    /// that is heard from now on, proves that it lives.
-    pub(super) fn probe(&mut self) {
-        if !self.is_probing {
-            self.is_probing = true;
-            self.open(Purpose::Probe, vec![ProtocolId::Probe]);
-        }
+/// Whether the node wants to know that the peer still answers.
+#[derive(Debug, Default)]
+pub(super) struct Probe {
+    is_pending: bool,
+}
+
+impl Probe {
+    /// The node asks. Returns whether a substream is to be proposed for it, which every peer with a
+    /// session refuses: that, like anything else that arrives from now on, proves that it lives.
+    pub(super) const fn start(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_pending, true)
     }
 
-    /// Something came from the peer.
-    pub(super) fn heard(&mut self) {
-        if self.is_probing && !self.state.is_closed() {
-            self.is_probing = false;
-            self.out.act(Action::Forward(ToNode(FromSession::Alive)));
-        }
+    /// Something arrived from the peer. Returns whether that answers the node.
+    pub(super) const fn answered(&mut self) -> bool {
+        std::mem::replace(&mut self.is_pending, false)
     }
 
-    /// Returns whether a substream is the probe, on which it is the answer that counts.
-    pub(super) fn is_probe(&self, id: SubstreamId) -> bool {
-        self.is_probing
-            && self.substreams.get(id).is_some_and(|substream| {
+    /// True if a substream is the probe: there it is the answer that counts, not that bytes of it
+    /// arrive.
+    pub(super) fn is_on(&self, id: SubstreamId, substreams: &Substreams) -> bool {
+        self.is_pending
+            && substreams.get(id).is_some_and(|substream| {
                 matches!(substream.stage, Stage::Proposing { purpose: Purpose::Probe, .. })
             })
-    }
-
-    /// Takes note that the peer has accepted a probe, the session's own or one of an adapter that
-    /// looks for silence: its connection lives, and carries no session on its side.
-    pub fn handle_probe_accepted(&mut self, now: Instant) {
-        self.handle_timeout(now);
-        self.probe_accepted();
-    }
-
-    pub(super) fn probe_accepted(&mut self) {
-        if self.handshake.agreed {
-            self.connection_lost(ConnectionLost::ClosedByPeer { code: 0 });
-        } else {
-            // It may not know of the session yet.
-            self.heard();
-        }
     }
 }

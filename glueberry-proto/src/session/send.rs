@@ -1,486 +1,331 @@
-//! Sending on named streams: queues with watermarks, sealed when the transport can take bytes.
+//! The send half of a named stream: a queue with watermarks, sealed when the transport can take
+//! bytes.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Session;
-use super::event::Event;
-use super::streams::Stream;
-use super::substreams::{Opener, Purpose, Substream};
-use crate::bug::Bug;
+use super::lent::LentKeys;
+use super::state::Keys;
+use super::v1_go::Retention;
 use crate::config::Config;
 use crate::error::SendError;
-use crate::fault::{Fault, process_counter};
+use crate::fault::Fault;
 use crate::id::SubstreamId;
 use crate::seed::Generator;
-use crate::time::{Instant, earliest};
+use crate::send_queue::{MESSAGE_OVERHEAD, MessageSource, SendLimits, SendQueue};
+use crate::time::Instant;
 use crate::wire::{Profile, StreamName};
 
 /// One direction of a stream: from this side to the peer.
 ///
 /// At most one substream at a time carries it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sender {
-    queue: VecDeque<Bytes>,
-    queued_bytes: usize,
-    /// Above the high watermark, and not yet down to the low one.
-    is_full: bool,
+    /// What was given to `send`. It counts too what `retention` has go out again.
+    queue: SendQueue,
+    /// The lent queue may have more, which goes out behind `queue`.
+    has_lent: bool,
     target: Target,
-    nonces: Option<Generator>,
-    /// Messages written to `target`.
-    written: u64,
-    /// All that was written to `target`, to go out again as it is if a Go node resets that in
-    /// favour of its own substream; until it answers on `target`, or `settle_at`.
-    retained: VecDeque<Written>,
-    retained_bytes: usize,
-    settle_at: Option<Instant>,
-    /// What goes out again, ahead of `queue`, on `target` or not at all.
-    repeats: VecDeque<Written>,
-    repeats_bytes: usize,
+    retention: Option<Box<Retention>>,
     /// Times in a row that no substream could be opened.
     failures: u32,
+    /// When another substream is tried.
     retry_at: Option<Instant>,
+    /// Given back to the application.
     unsent: Vec<Bytes>,
 }
 
-/// A message that was written, as it was written.
-#[derive(Debug)]
-struct Written {
-    /// With its header and sealed: whoever gets it twice knows it again by its nonce.
-    frame: Bytes,
-    /// Of the message.
-    len: usize,
-}
-
 /// The substream that carries a stream from this side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 enum Target {
-    #[default]
     None,
     Opening(SubstreamId),
-    Bound(SubstreamId),
+    Bound {
+        id: SubstreamId,
+        /// Boxed, because most streams are idle most of the time.
+        nonces: Box<Generator>,
+        /// Messages written to it.
+        written: u64,
+    },
+}
+
+/// Where a sender writes to, and what it takes messages from besides its own queue.
+pub(super) struct WriteTo<'a> {
+    pub(super) out: &'a mut BytesMut,
+    /// The length of `out` at which writing stops.
+    pub(super) full: usize,
+    pub(super) source: &'a mut dyn MessageSource,
 }
 
 impl Sender {
-    pub(super) fn queued(&self) -> (usize, usize) {
-        (
-            self.queue.len().saturating_add(self.repeats.len()),
-            self.queued_bytes.saturating_add(self.repeats_bytes),
-        )
+    pub(super) fn new(profile: Profile, limits: SendLimits) -> Self {
+        Self {
+            queue: SendQueue::new(limits),
+            has_lent: false,
+            target: Target::None,
+            retention: profile.retention(),
+            failures: 0,
+            retry_at: None,
+            unsent: Vec::new(),
+        }
     }
 
-    /// Returns whether there is nothing to write.
-    fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.repeats.is_empty()
+    // ---- messages -----------------------------------------------------------------------------
+
+    pub(super) fn push(&mut self, message: Bytes, config: &Config) -> Result<(), SendError> {
+        if config.breaks(Fault::C3) && message.len() > config.max_message_size {
+            _ = self.queue.push(message.slice(..config.max_message_size));
+        }
+        self.queue.push(message)?;
+        if config.breaks(Fault::C4) && self.queue.len() > 2 {
+            self.queue.pop();
+        }
+        Ok(())
+    }
+
+    /// Takes note that the lent queue has something.
+    pub(super) const fn note_lent(&mut self) {
+        self.has_lent = true;
+    }
+
+    /// Returns how many messages, and bytes of them, wait here.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        (self.queue.len(), self.queue.bytes())
+    }
+
+    /// True if there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && !self.has_lent
     }
 
     pub(super) fn take_unsent(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.unsent)
     }
 
-    fn delivered(&mut self, id: SubstreamId) {
-        if self.target == Target::Bound(id) {
-            self.target = Target::None;
-            self.written = 0;
-            self.forget_retained();
-        }
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        earliest(self.settle_at, self.retry_at)
-    }
-
-    pub(super) fn is_bound_to(&self, id: SubstreamId) -> bool {
-        self.target == Target::Bound(id)
-    }
+    // ---- the substream that carries them ------------------------------------------------------
 
     /// Returns the substream that carries this direction.
-    pub(super) fn bound(&self) -> Option<SubstreamId> {
+    pub(super) const fn bound(&self) -> Option<SubstreamId> {
         match self.target {
-            Target::Bound(id) => Some(id),
+            Target::Bound { id, .. } => Some(id),
             Target::None | Target::Opening(_) => None,
         }
     }
 
-    /// Returns whether nothing is left to do for an orderly end.
+    pub(super) fn is_bound_to(&self, id: SubstreamId) -> bool {
+        self.bound() == Some(id)
+    }
+
+    pub(super) fn is_opening(&self, id: SubstreamId) -> bool {
+        matches!(self.target, Target::Opening(opening) if opening == id)
+    }
+
+    /// True if a substream is to be found now.
+    pub(super) fn needs_target(&self) -> bool {
+        matches!(self.target, Target::None) && self.retry_at.is_none() && !self.is_empty()
+    }
+
+    /// True if nothing is left to do for an orderly end.
     pub(super) fn is_drained(&self) -> bool {
-        self.is_empty() && !matches!(self.target, Target::Bound(_))
+        self.is_empty() && self.bound().is_none()
+    }
+
+    pub(super) fn open(&mut self, id: SubstreamId) {
+        self.target = Target::Opening(id);
+    }
+
+    /// Goes out on a substream from now on.
+    pub(super) fn bind(&mut self, id: SubstreamId, nonces: Generator) {
+        self.failures = 0;
+        self.target = Target::Bound { id, nonces: Box::new(nonces), written: 0 };
+    }
+
+    /// Takes note that a substream could not be opened; returns how often in a row that was.
+    pub(super) fn not_opened(&mut self) -> u32 {
+        self.target = Target::None;
+        self.failures = self.failures.saturating_add(1);
+        self.failures
+    }
+
+    /// The peer has all that was written, and the end of the substream.
+    pub(super) fn delivered(&mut self, id: SubstreamId) {
+        if self.is_bound_to(id) {
+            self.target = Target::None;
+            self.forget_retained();
+        }
+    }
+
+    /// The substream broke: returns how many of the messages that were written are in doubt. With
+    /// `repeats`, the peer may have read nothing of it, and what was retained goes out again.
+    pub(super) fn break_off(&mut self, repeats: bool) -> u64 {
+        let mut in_doubt = match std::mem::replace(&mut self.target, Target::None) {
+            Target::Bound { written, .. } => written,
+            Target::None | Target::Opening(_) => 0,
+        };
+        if let Some(retention) = &mut self.retention {
+            in_doubt = in_doubt.saturating_add(retention.give_up(&mut self.queue));
+            if repeats {
+                in_doubt = in_doubt.saturating_sub(retention.repeat(&mut self.queue));
+            }
+            retention.forget();
+        }
+        in_doubt
+    }
+
+    /// The peer does not want the stream: its messages are given back. Returns how many, and
+    /// whether the queue was full.
+    pub(super) fn give_back(&mut self) -> (usize, bool) {
+        self.failures = 0;
+        // The lent queue is its owner's to empty, when it learns of the refusal.
+        self.has_lent = false;
+        let was_full = self.queue.is_full();
+        self.unsent = self.queue.drain().collect();
+        (self.unsent.len(), was_full)
     }
 
     /// The session is over: returns how many messages were never written, and how many were
     /// written and are in doubt.
     pub(super) fn end(&mut self) -> (usize, u64) {
-        let in_doubt = self.break_off();
+        let in_doubt = self.break_off(false);
         self.retry_at = None;
-        self.queued_bytes = 0;
-        self.unsent.extend(self.queue.drain(..));
+        // What was not taken from the lent queue is its owner's to count.
+        self.has_lent = false;
+        self.unsent.extend(self.queue.drain());
         (self.unsent.len(), in_doubt)
     }
 
-    /// The peer answers on `target`, or enough time has passed: it does not reset it any more.
-    pub(super) fn forget_retained(&mut self) {
-        self.retained = VecDeque::new();
-        self.retained_bytes = 0;
-        self.settle_at = None;
+    // ---- timers -------------------------------------------------------------------------------
+
+    pub(super) const fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
     }
 
-    fn admit(&mut self, message: Bytes, config: &Config) -> Result<(), SendError> {
-        if self.is_full {
-            return Err(SendError::Backpressure);
-        }
-        self.queued_bytes += message.len();
-        self.queue.push_back(message);
-        self.note_fullness(config);
-        Ok(())
-    }
-
-    /// The queue has grown. The message that reaches a watermark is still accepted, so that a
-    /// refusal changes nothing (rule C3).
-    fn note_fullness(&mut self, config: &Config) {
-        let (count, bytes) = self.queued();
-        self.is_full |= count >= config.high_watermark || bytes >= config.high_watermark_bytes;
-    }
-
-    /// Tells, once, that the queue has drained to its low watermark.
-    fn has_reopened(&mut self, config: &Config) -> bool {
-        let (count, bytes) = self.queued();
-        let reopened =
-            self.is_full && count <= config.low_watermark && bytes <= config.low_watermark_bytes;
-        if reopened {
-            self.is_full = false;
-        }
-        reopened
-    }
-
-    fn pop(&mut self) -> Option<Bytes> {
-        let message = self.queue.pop_front()?;
-        self.queued_bytes -= message.len();
-        if self.queue.is_empty() && self.queue.capacity() > IDLE_CAPACITY {
-            self.queue = VecDeque::new();
-        }
-        Some(message)
-    }
-
-    /// Keeps a message that was written, in case the peer resets the substream unread.
-    fn retain(&mut self, frame: &[u8], len: usize, config: &Config, settle_at: Instant) {
-        let bytes = self.retained_bytes.saturating_add(len);
-        let fits = bytes <= config.high_watermark_bytes.max(config.max_message_size)
-            && self.retained.len() < config.high_watermark;
-        if fits && self.retained.len().try_into() == Ok(self.written.saturating_sub(1)) {
-            self.retained_bytes = bytes;
-            self.retained.push_back(Written { frame: Bytes::copy_from_slice(frame), len });
-            self.settle_at.get_or_insert(settle_at);
-        } else {
-            // A gap in what would be repeated is worse than none of it.
-            self.forget_retained();
-        }
-    }
-
-    /// `target` broke: returns how many messages are in doubt, which are all that were written to
-    /// it, and all that should have gone out again on it.
-    fn break_off(&mut self) -> u64 {
-        let repeats = std::mem::take(&mut self.repeats).len();
-        self.repeats_bytes = 0;
-        self.forget_retained();
-        self.target = Target::None;
-        let written = std::mem::take(&mut self.written);
-        written.saturating_add(repeats.try_into().unwrap_or(u64::MAX))
-    }
-
-    /// `target` broke, and the peer may have read nothing of it: has what was retained go out
-    /// again; returns how many messages were written and are not among it.
-    fn repeat_retained(&mut self, config: &Config) -> u64 {
-        let repeats = std::mem::take(&mut self.retained);
-        let repeats_bytes = self.retained_bytes;
-        let in_doubt = self.break_off();
-        let repeated = repeats.len().try_into().unwrap_or(u64::MAX);
-        (self.repeats, self.repeats_bytes) = (repeats, repeats_bytes);
-        self.note_fullness(config);
-        in_doubt.saturating_sub(repeated)
-    }
-}
-
-impl Session {
-    pub(super) fn enqueue(&mut self, name: &StreamName, message: Bytes) -> Result<(), SendError> {
-        if self.state.is_closed() || self.state.is_draining() {
-            return Err(SendError::Closed);
-        }
-        if !self.state.is_established() {
-            return Err(SendError::NotEstablished);
-        }
-        let stream = self.streams.get_mut(name).ok_or(SendError::UnknownStream)?;
-        let (size, limit) = (message.len(), self.config.max_message_size);
-        if size > limit {
-            if self.config.breaks(Fault::C3) {
-                stream.sender.queued_bytes += size;
-                stream.sender.queue.push_back(message);
-            }
-            return Err(SendError::TooLarge { size, limit });
-        }
-        stream.sender.admit(message, &self.config)?;
-        if self.config.breaks(Fault::C4) && stream.sender.queue.len() > 2 {
-            stream.sender.pop();
-        }
-        match stream.sender.target {
-            Target::Bound(id) => self.substreams.want_write(id, &mut self.out),
-            Target::Opening(_) => {}
-            Target::None => self.find_target(name),
-        }
-        Ok(())
-    }
-
-    /// Finds a substream for a stream that has something to send: the peer's if there is one, in
-    /// v1, otherwise one of our own.
-    pub(super) fn find_target(&mut self, name: &StreamName) {
-        let can_send = self.state.is_established() || self.state.is_draining();
-        let Some(stream) = self.streams.get_mut(name) else {
-            return;
-        };
-        let sender = &mut stream.sender;
-        let is_idle = sender.target == Target::None && sender.retry_at.is_none();
-        if !can_send || !is_idle || sender.is_empty() {
+    /// Tries another substream later: after each failure twice as long, within limits.
+    pub(super) fn schedule_retry(&mut self, now: Instant, config: &Config) {
+        // Without a message there is no hurry: the next one tries at once.
+        if self.is_empty() {
             return;
         }
-        let substreams = &self.substreams;
-        let is_writable =
-            |id: &&SubstreamId| substreams.get(**id).is_some_and(Substream::is_writable);
-        if let Some(id) = stream.peers.iter().find(is_writable).copied() {
-            return self.bind_sender(name, id);
-        }
-        if self.substreams.opened_by(Opener::Local) >= self.config.max_substreams {
-            return self.schedule_retry(name);
-        }
-        let id =
-            self.open(Purpose::Stream(name.clone()), vec![Profile::V1.stream_id(name.clone())]);
-        if let Some(stream) = self.streams.get_mut(name) {
-            stream.sender.target = Target::Opening(id);
-        }
-    }
-
-    pub(super) fn stream_opened(&mut self, id: SubstreamId, name: &StreamName) {
-        let opening = Target::Opening(id);
-        match self.streams.get_mut(name) {
-            Some(stream) if stream.sender.target == opening => self.bind_sender(name, id),
-            _ => self.substreams.finish(id, &mut self.out),
-        }
-    }
-
-    pub(super) fn stream_not_opened(&mut self, id: SubstreamId, name: &StreamName) {
-        let limit = self.config.max_stream_attempts;
-        let Some(stream) = self.streams.get_mut(name) else {
-            return;
-        };
-        let sender = &mut stream.sender;
-        if sender.target != Target::Opening(id) {
-            return;
-        }
-        sender.target = Target::None;
-        sender.failures = sender.failures.saturating_add(1);
-        if stream.peers.is_empty() && sender.failures >= limit {
-            self.refused(name);
-        } else {
-            self.schedule_retry(name);
-        }
-    }
-
-    /// A substream of the peer under this name may carry our direction too.
-    pub(super) fn offer_target(&mut self, name: &StreamName) {
-        if let Some(stream) = self.streams.get_mut(name) {
-            stream.sender.retry_at = None;
-        }
-        self.find_target(name);
-    }
-
-    /// What went out on a substream has arrived, and its end: what has come since goes out on
-    /// another.
-    pub(super) fn stream_delivered(&mut self, id: SubstreamId, name: &StreamName) {
-        if let Some(stream) = self.streams.get_mut(name) {
-            stream.sender.delivered(id);
-        }
-        self.find_target(name);
-    }
-
-    /// This side's half of the substream that a stream goes out on broke.
-    pub(super) fn stream_write_broken(&mut self, id: SubstreamId, name: &StreamName) {
-        let Some(stream) = self.streams.get_mut(name) else {
-            return;
-        };
-        if !stream.sender.is_bound_to(id) {
-            return;
-        }
-        let substreams = &self.substreams;
-        let is_live = |other: &SubstreamId| {
-            *other != id && substreams.get(*other).is_some_and(Substream::is_writable)
-        };
-        let was_chosen_by_peer = stream.peers.iter().any(is_live);
-        let in_doubt = match was_chosen_by_peer {
-            true => stream.sender.repeat_retained(&self.config),
-            false => stream.sender.break_off(),
-        };
-        let in_doubt = if self.config.has(Bug::NoDoubt) { 0 } else { in_doubt };
-        if in_doubt > 0 {
-            self.ending.in_doubt = self.ending.in_doubt.saturating_add(in_doubt);
-            self.out.tell(Event::StreamInterrupted { stream: name.clone(), in_doubt });
-        }
-        if was_chosen_by_peer {
-            self.offer_target(name);
-        } else {
-            self.schedule_retry(name);
-        }
-    }
-
-    pub(super) fn retry_streams(&mut self) {
-        let is_due = |stream: &Stream| stream.sender.retry_at.is_some_and(|at| at <= self.now);
-        let due: Vec<StreamName> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| is_due(stream))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in due {
-            self.offer_target(&name);
-        }
-    }
-
-    pub(super) fn settle_streams(&mut self) {
-        let now = self.now;
-        let is_due = |stream: &Stream| stream.sender.settle_at.is_some_and(|at| at <= now);
-        let due: Vec<StreamName> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| is_due(stream))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in due {
-            if let Some(stream) = self.streams.get_mut(&name) {
-                stream.sender.forget_retained();
-            }
-        }
-    }
-
-    pub(super) fn write_stream(
-        &mut self,
-        id: SubstreamId,
-        name: &StreamName,
-        out: &mut BytesMut,
-        budget: usize,
-    ) {
-        let (Some(profile), Some(records)) = (self.profile, self.records.as_mut()) else {
-            return;
-        };
-        let retains = profile == Profile::V1Go && !self.state.is_draining();
-        let is_own =
-            self.substreams.get(id).is_some_and(|substream| substream.opener == Opener::Local);
-        let Some(stream) = self.streams.get_mut(name) else {
-            return;
-        };
-        let sender = &mut stream.sender;
-        if !sender.is_bound_to(id) {
-            return;
-        }
-        let full = out.len().saturating_add(budget);
-        let Some(mut nonces) = sender.nonces.take() else {
-            return;
-        };
-        let settle_at = self.now + self.config.settle_time;
-        let (count, bytes) = sender.queued();
-        out.reserve(budget.min(bytes + count * HEADROOM));
-        while out.len() < full
-            && let Some(repeat) = sender.repeats.pop_front()
-        {
-            sender.repeats_bytes -= repeat.len;
-            out.extend_from_slice(&repeat.frame);
-            sender.written = sender.written.saturating_add(1);
-        }
-        while out.len() < full
-            && let Some(message) = sender.pop()
-        {
-            let start = out.len();
-            let len = records.record_len(message.len());
-            out.reserve(profile.framing().header_len(len) + len);
-            profile.framing().emit_header(len, out);
-            records.seal(&mut nonces, &message, out);
-            sender.written = sender.written.saturating_add(1);
-            if self.config.breaks(Fault::C9) && message.len() % 2 == 1 {
-                sender.queued_bytes += message.len();
-                sender.queue.push_front(message.slice(1..));
-                sender.queued_bytes -= 1;
-            } else if retains && is_own {
-                sender.retain(&out[start..], message.len(), &self.config, settle_at);
-            }
-        }
-        sender.nonces = Some(nonces);
-        if sender.has_reopened(&self.config) && !self.config.has(Bug::NeverWritable) {
-            self.out.tell(Event::Writable { stream: name.clone() });
-        }
-    }
-
-    /// Lets a stream go out on a substream; its nonces come from a generator of that substream.
-    fn bind_sender(&mut self, name: &StreamName, id: SubstreamId) {
-        let seed = match self.config.breaks(Fault::C11) {
-            true => self.seed.child(b"fault", process_counter()),
-            false if self.config.has(Bug::NonceAgain) => self.seed.child(b"substream", 0),
-            false => self.seed.child(b"substream", id.as_u64()),
-        };
-        let Some(stream) = self.streams.get_mut(name) else {
-            return;
-        };
-        stream.sender.failures = 0;
-        stream.sender.target = Target::Bound(id);
-        stream.sender.nonces = Some(seed.generator());
-        self.substreams.want_write(id, &mut self.out);
-        if self.state.is_draining() {
-            self.substreams.finish(id, &mut self.out);
-        }
-    }
-
-    fn schedule_retry(&mut self, name: &StreamName) {
-        let (now, config) = (self.now, &self.config);
-        let Some(stream) = self.streams.get_mut(name) else {
-            return;
-        };
-        let sender = &mut stream.sender;
-        if sender.queue.is_empty() {
-            return;
-        }
-        let doublings = sender.failures.saturating_sub(1).min(16);
+        let doublings = self.failures.saturating_sub(1).min(16);
         let delay = config.retry_delay.saturating_mul(1 << doublings);
-        sender.retry_at = Some(now + delay.min(config.negotiation_timeout));
+        self.retry_at = Some(now + delay.min(config.negotiation_timeout));
     }
 
-    /// The peer does not want the stream: its messages are given back.
-    fn refused(&mut self, name: &StreamName) {
-        let Some(stream) = self.streams.get_mut(name) else {
-            return;
-        };
-        let sender = &mut stream.sender;
-        let unsent = sender.queue.len();
-        sender.failures = 0;
-        sender.queued_bytes = 0;
-        sender.unsent = sender.queue.drain(..).collect();
-        let reopened = std::mem::take(&mut sender.is_full);
-        self.out.tell(Event::StreamRefused { stream: name.clone(), unsent });
-        if reopened {
-            self.out.tell(Event::Writable { stream: name.clone() });
+    pub(super) const fn stop_waiting(&mut self) {
+        self.retry_at = None;
+    }
+
+    pub(super) fn settle_at(&self) -> Option<Instant> {
+        self.retention.as_ref().and_then(|retention| retention.settle_at())
+    }
+
+    /// The peer answers on the substream, or enough time has passed: it does not reset it any
+    /// more.
+    pub(super) fn forget_retained(&mut self) {
+        if let Some(retention) = &mut self.retention {
+            retention.forget();
         }
-        self.drained();
     }
 
-    /// Ends this side's half of every substream that carries a stream.
-    pub(super) fn finish_streams(&mut self) {
-        let names: Vec<StreamName> = self.streams.names().cloned().collect();
-        for name in names {
-            let bound = self.streams.get(&name).and_then(|stream| stream.sender.bound());
-            match bound {
-                Some(id) => self.substreams.finish(id, &mut self.out),
-                None => self.find_target(&name),
+    // ---- bytes --------------------------------------------------------------------------------
+
+    /// Writes until `to` is full: what goes out again first, then its own queue, then the lent one.
+    /// Returns whether the queue accepts again.
+    pub(super) fn write(
+        &mut self,
+        name: &StreamName,
+        is_own: bool,
+        lent: &mut LentKeys<'_>,
+        to: &mut WriteTo<'_>,
+    ) -> bool {
+        let Target::Bound { nonces, written, .. } = &mut self.target else {
+            debug_assert!(false, "only a bound substream is written");
+            return false;
+        };
+        // A Go node resets only substreams of ours; and what is written for the last time is not
+        // waited for.
+        let keeps = is_own && !lent.is_draining;
+        let config = &*lent.params.config;
+        let mut retention = self.retention.as_deref_mut();
+        if let Some(retention) = &mut retention {
+            while to.out.len() < to.full
+                && let Some(frame) = retention.next_repeat(&mut self.queue)
+            {
+                to.out.extend_from_slice(&frame);
+                *written = written.saturating_add(1);
             }
         }
+        let settle_at = lent.now + config.settle_time;
+        let retention = retention.filter(|_| keeps);
+        let mut sealer =
+            Sealer { keys: &mut *lent.keys, nonces, written, retention, config, settle_at };
+        sealer.write_queue(&mut self.queue, to);
+        self.has_lent = self.has_lent && sealer.write_lent(name, to);
+        self.queue.reopened()
     }
 }
 
-/// What a queue keeps when it runs empty.
-const IDLE_CAPACITY: usize = 64;
-/// Bytes that frame and record add to a message, roughly, for reserving a buffer.
-const HEADROOM: usize = 32;
+/// Turns messages into the frames of one substream.
+struct Sealer<'a> {
+    keys: &'a mut Keys,
+    nonces: &'a mut Generator,
+    written: &'a mut u64,
+    /// What keeps a copy, if any is kept.
+    retention: Option<&'a mut Retention>,
+    config: &'a Config,
+    settle_at: Instant,
+}
+
+impl Sealer<'_> {
+    fn write_queue(&mut self, queue: &mut SendQueue, to: &mut WriteTo<'_>) {
+        let needed = queue.bytes() + queue.len() * MESSAGE_OVERHEAD;
+        to.out.reserve(needed.min(to.full.saturating_sub(to.out.len())));
+        while to.out.len() < to.full
+            && let Some(message) = queue.pop()
+        {
+            self.write_message(&message, to.out);
+        }
+    }
+
+    /// Writes from the lent queue. Returns whether it may have more.
+    ///
+    /// Messages are taken in batches, so that the lock of the queue's owner is taken once for many.
+    /// All that is taken is written, though that may be a few bytes more than asked for.
+    fn write_lent(&mut self, name: &StreamName, to: &mut WriteTo<'_>) -> bool {
+        let mut batch = VecDeque::new();
+        while to.out.len() < to.full {
+            to.source.take(name, to.full - to.out.len(), &mut batch);
+            if batch.is_empty() {
+                return false;
+            }
+            let needed = batch.iter().map(|message| message.len() + MESSAGE_OVERHEAD).sum();
+            to.out.reserve(needed);
+            for message in batch.drain(..) {
+                debug_assert!(message.len() <= self.config.max_message_size);
+                self.write_message(&message, to.out);
+            }
+        }
+        true
+    }
+
+    fn write_message(&mut self, message: &Bytes, out: &mut BytesMut) {
+        let start = out.len();
+        self.seal(message, out);
+        if self.config.breaks(Fault::C9) && message.len() % 2 == 1 {
+            self.seal(&message[1..], out);
+        } else if let Some(retention) = &mut self.retention {
+            let frame = &out[start..];
+            retention.keep(frame, message.len(), *self.written, self.config, self.settle_at);
+        }
+    }
+
+    fn seal(&mut self, message: &[u8], out: &mut BytesMut) {
+        let (framing, records) = (self.keys.profile.framing(), &mut self.keys.records);
+        let len = records.record_len(message.len());
+        out.reserve(framing.header_len(len) + len);
+        framing.emit_header(len, out);
+        records.seal(self.nonces, message, out);
+        *self.written = self.written.saturating_add(1);
+    }
+}

@@ -1,23 +1,49 @@
-//! Where a session stands. Only the `move_to_*` methods change it.
+//! How far a session is. Only the `move_to_*` methods change it.
 
-/// The phase of a session; it only ever moves forward, but for a yielded one, which waits again.
+use std::fmt;
+
+use super::records::Records;
+use crate::error::{CloseReason, FinalizeError, PrepareError, SendError};
+use crate::time::Instant;
+use crate::wire::Profile;
+
+/// The phase of a session with what exists only in that phase.
+///
+/// It only ever moves forward, except that a session that yields to another waits again.
 #[derive(Debug)]
 pub(super) struct State(Phase);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug)]
 enum Phase {
     /// Not granted by the node: handshake messages are neither sent nor delivered.
     Waiting,
     /// Handshake messages flow.
     Connected,
-    /// Keys are derived; records can be received.
-    Prepared,
+    /// Keys are derived; substreams of named streams are bound, and not read.
+    Prepared(Keys),
     /// Named streams carry messages.
-    Established,
+    Established(Keys),
     /// What was queued is still sent; nothing new is accepted.
-    Draining,
+    Draining(Keys, Drain),
     /// Over.
     Closed,
+}
+
+/// What named streams need to carry messages.
+pub(super) struct Keys {
+    pub(super) profile: Profile,
+    pub(super) records: Box<dyn Records>,
+    /// Records of the peer that did not open.
+    pub(super) rejected: u32,
+}
+
+/// Why and how long a session drains.
+#[derive(Debug)]
+struct Drain {
+    /// What was asked for when draining began.
+    reason: CloseReason,
+    /// When it is given up.
+    deadline: Instant,
 }
 
 impl State {
@@ -25,57 +51,143 @@ impl State {
         Self(Phase::Waiting)
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
-        self.0 == Phase::Waiting
+    pub(super) const fn is_waiting(&self) -> bool {
+        matches!(self.0, Phase::Waiting)
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.0 == Phase::Connected
+    pub(super) const fn is_connected(&self) -> bool {
+        matches!(self.0, Phase::Connected)
     }
 
-    pub(super) fn is_prepared(&self) -> bool {
-        self.0 == Phase::Prepared
+    pub(super) const fn is_prepared(&self) -> bool {
+        matches!(self.0, Phase::Prepared(_))
     }
 
-    pub(super) fn is_established(&self) -> bool {
-        self.0 == Phase::Established
+    pub(super) const fn is_established(&self) -> bool {
+        matches!(self.0, Phase::Established(_))
     }
 
-    pub(super) fn is_draining(&self) -> bool {
-        self.0 == Phase::Draining
+    pub(super) const fn is_draining(&self) -> bool {
+        matches!(self.0, Phase::Draining(..))
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.0 == Phase::Closed
+    pub(super) const fn is_closed(&self) -> bool {
+        matches!(self.0, Phase::Closed)
     }
 
-    /// Returns whether handshake messages may be said and heard.
-    pub(super) fn in_handshake(&self) -> bool {
+    /// True if handshake messages are sent and delivered.
+    pub(super) const fn in_handshake(&self) -> bool {
         self.is_connected() || self.is_prepared()
     }
 
-    pub(super) fn handshake_is_over(&self) -> bool {
-        self.0 >= Phase::Established
+    pub(super) const fn handshake_is_over(&self) -> bool {
+        matches!(self.0, Phase::Established(_) | Phase::Draining(..) | Phase::Closed)
     }
+
+    /// Returns the profile if named streams carry messages, be it for the last time.
+    pub(super) const fn carrying(&self) -> Option<Profile> {
+        match &self.0 {
+            Phase::Established(keys) | Phase::Draining(keys, _) => Some(keys.profile),
+            Phase::Waiting | Phase::Connected | Phase::Prepared(_) | Phase::Closed => None,
+        }
+    }
+
+    /// Returns the keys, from Prepared on.
+    pub(super) const fn keys_mut(&mut self) -> Option<&mut Keys> {
+        match &mut self.0 {
+            Phase::Prepared(keys) | Phase::Established(keys) | Phase::Draining(keys, _) => {
+                Some(keys)
+            }
+            Phase::Waiting | Phase::Connected | Phase::Closed => None,
+        }
+    }
+
+    /// Returns when draining is given up, if the session drains.
+    pub(super) fn drain_deadline(&self) -> Option<Instant> {
+        match &self.0 {
+            Phase::Draining(_, drain) => Some(drain.deadline),
+            _ => None,
+        }
+    }
+
+    /// Returns why the session drains, if it does.
+    pub(super) fn drain_reason(&self) -> Option<&CloseReason> {
+        match &self.0 {
+            Phase::Draining(_, drain) => Some(&drain.reason),
+            _ => None,
+        }
+    }
+
+    // ---- what commands are allowed ------------------------------------------------------------
+
+    /// Returns why no handshake message may be sent.
+    pub(super) const fn check_send_handshake(&self) -> Result<(), SendError> {
+        match self.0 {
+            Phase::Waiting => Err(SendError::NotEstablished),
+            Phase::Connected | Phase::Prepared(_) => Ok(()),
+            Phase::Established(_) => Err(SendError::HandshakeOver),
+            Phase::Draining(..) | Phase::Closed => Err(SendError::Closed),
+        }
+    }
+
+    /// Returns why no streams may be prepared.
+    pub(super) const fn check_prepare(&self) -> Result<(), PrepareError> {
+        match self.0 {
+            Phase::Waiting => Err(PrepareError::NotConnected),
+            Phase::Connected | Phase::Prepared(_) => Ok(()),
+            Phase::Established(_) => Err(PrepareError::AlreadyFinalized),
+            Phase::Draining(..) | Phase::Closed => Err(PrepareError::Closed),
+        }
+    }
+
+    /// Returns why the handshake may not be finalized.
+    pub(super) const fn check_finalize(&self) -> Result<(), FinalizeError> {
+        match self.0 {
+            Phase::Waiting => Err(FinalizeError::NotConnected),
+            Phase::Connected => Err(FinalizeError::NotPrepared),
+            Phase::Prepared(_) => Ok(()),
+            Phase::Established(_) => Err(FinalizeError::AlreadyFinalized),
+            Phase::Draining(..) | Phase::Closed => Err(FinalizeError::Closed),
+        }
+    }
+
+    /// Returns why no message may be sent on a named stream.
+    pub(super) const fn check_send(&self) -> Result<(), SendError> {
+        match self.0 {
+            Phase::Waiting | Phase::Connected | Phase::Prepared(_) => {
+                Err(SendError::NotEstablished)
+            }
+            Phase::Established(_) => Ok(()),
+            Phase::Draining(..) | Phase::Closed => Err(SendError::Closed),
+        }
+    }
+
+    // ---- transitions --------------------------------------------------------------------------
 
     pub(super) fn move_to_connected(&mut self) {
         debug_assert!(self.is_waiting());
         self.0 = Phase::Connected;
     }
 
-    pub(super) fn move_to_prepared(&mut self) {
-        debug_assert!(self.in_handshake());
-        self.0 = Phase::Prepared;
+    pub(super) fn move_to_prepared(&mut self, keys: Keys) {
+        debug_assert!(self.is_connected());
+        self.0 = Phase::Prepared(keys);
     }
 
     pub(super) fn move_to_established(&mut self) {
         debug_assert!(self.is_prepared());
-        self.0 = Phase::Established;
+        self.change(|phase| match phase {
+            Phase::Prepared(keys) => Phase::Established(keys),
+            other => other,
+        });
     }
 
-    pub(super) fn move_to_draining(&mut self) {
+    pub(super) fn move_to_draining(&mut self, reason: CloseReason, deadline: Instant) {
         debug_assert!(self.is_established());
-        self.0 = Phase::Draining;
+        self.change(|phase| match phase {
+            Phase::Established(keys) => Phase::Draining(keys, Drain { reason, deadline }),
+            other => other,
+        });
     }
 
     pub(super) fn move_to_closed(&mut self) {
@@ -83,9 +195,21 @@ impl State {
         self.0 = Phase::Closed;
     }
 
-    /// The node keeps another session; this one waits for its end, or to be granted after all.
+    /// The node keeps another session. This one waits for its end, or to be granted after all: its
+    /// keys are derived again then, and have sealed nothing before.
     pub(super) fn move_to_waiting(&mut self) {
         debug_assert!(self.in_handshake());
         self.0 = Phase::Waiting;
+    }
+
+    fn change(&mut self, next: impl FnOnce(Phase) -> Phase) {
+        let phase = std::mem::replace(&mut self.0, Phase::Closed);
+        self.0 = next(phase);
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("profile", &self.profile).finish_non_exhaustive()
     }
 }

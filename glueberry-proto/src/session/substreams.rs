@@ -6,6 +6,7 @@ use bytes::BytesMut;
 
 use super::action::{Action, ResetCode};
 use super::outputs::Outputs;
+use super::timers::Timer;
 use crate::id::{Counter, SubstreamId};
 use crate::time::Instant;
 use crate::wire::{ProtocolId, StreamName};
@@ -27,9 +28,9 @@ pub(super) struct Substream {
     pub(super) preamble: BytesMut,
     pub(super) read_ended: bool,
     pub(super) write: WriteHalf,
-    /// The adapter was told not to read.
+    /// The adapter is not to read.
     pub(super) paused: bool,
-    /// The adapter was told to write and has not yet been given "nothing more".
+    /// The adapter was asked to write and has not yet been given "nothing more".
     pub(super) write_wanted: bool,
     /// When it is given up, unless it gets beyond its stage.
     pub(super) deadline: Option<Instant>,
@@ -129,6 +130,28 @@ impl Substreams {
         self.table.iter().map(|(id, substream)| (*id, &**substream))
     }
 
+    /// True if this side may still write messages on a substream.
+    pub(super) fn is_writable(&self, id: SubstreamId) -> bool {
+        self.get(id).is_some_and(Substream::is_writable)
+    }
+
+    /// Returns the substreams that wait for their stream to be prepared.
+    pub(super) fn parked(&self) -> Vec<(SubstreamId, StreamName)> {
+        let parked = self.iter().filter_map(|(id, substream)| match &substream.stage {
+            Stage::Parked(name) => Some((id, name.clone())),
+            _ => None,
+        });
+        parked.collect()
+    }
+
+    /// A substream serves a purpose, or waits for it without a deadline of its own.
+    pub(super) fn move_to(&mut self, id: SubstreamId, stage: Stage) {
+        if let Some(substream) = self.get_mut(id) {
+            substream.stage = stage;
+            substream.deadline = None;
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.table.clear();
     }
@@ -136,7 +159,7 @@ impl Substreams {
     /// Forgets a substream and has the adapter reset it.
     pub(super) fn reset(&mut self, id: SubstreamId, code: ResetCode, out: &mut Outputs) {
         if self.table.remove(&id).is_some() {
-            out.act(Action::Reset { substream: id, code });
+            out.push_action(Action::Reset { substream: id, code });
         }
     }
 
@@ -157,7 +180,7 @@ impl Substreams {
             && !substream.write_wanted
         {
             substream.write_wanted = true;
-            out.act(Action::WantWrite(id));
+            out.push_action(Action::WantWrite(id));
         }
     }
 
@@ -167,7 +190,7 @@ impl Substreams {
             && substream.write == WriteHalf::Open
         {
             substream.write = WriteHalf::Finishing;
-            out.act(Action::Finish(id));
+            out.push_action(Action::Finish(id));
         }
     }
 
@@ -181,13 +204,23 @@ impl Substreams {
         }
     }
 
-    /// Lets the adapter read again, if it was told not to.
+    /// Reads on, on all substreams of named streams.
+    pub(super) fn resume_streams(&mut self, out: &mut Outputs) {
+        let is_bound = |it: &Substream| matches!(it.stage, Stage::Bound(Purpose::Stream(_)));
+        let bound: Vec<SubstreamId> =
+            self.iter().filter(|(_, it)| is_bound(it)).map(|(id, _)| id).collect();
+        for id in bound {
+            self.resume(id, out);
+        }
+    }
+
+    /// Lets the adapter read again, if it was not to.
     pub(super) fn resume(&mut self, id: SubstreamId, out: &mut Outputs) {
         if let Some(substream) = self.table.get_mut(&id)
             && substream.paused
         {
             substream.paused = false;
-            out.act(Action::ResumeRead(id));
+            out.push_action(Action::ResumeRead(id));
         }
     }
 
@@ -197,14 +230,47 @@ impl Substreams {
         self.iter().filter(|(_, substream)| is_due(substream)).map(|(id, _)| id).collect()
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.table.values().filter_map(|substream| substream.deadline).min()
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Timer)> {
+        self.table.iter().filter_map(|(id, it)| it.deadline.map(|at| (at, Timer::Negotiation(*id))))
     }
 }
 
 impl Substream {
-    /// Returns whether this side may still write messages on it.
+    /// True if this side may still write messages on it.
     pub(super) fn is_writable(&self) -> bool {
         self.write == WriteHalf::Open
+    }
+
+    /// Writes the name preamble, which goes out ahead of everything else.
+    pub(super) fn write_preamble(&mut self, out: &mut BytesMut) {
+        if !self.preamble.is_empty() {
+            out.extend_from_slice(&self.preamble);
+            self.preamble = BytesMut::new();
+        }
+    }
+
+    /// The adapter is not to read until it is resumed.
+    pub(super) const fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// The peer's half has ended.
+    pub(super) const fn end_read(&mut self) {
+        self.read_ended = true;
+    }
+
+    /// This side's half broke.
+    pub(super) const fn end_write(&mut self) {
+        self.write = WriteHalf::Ended;
+    }
+
+    /// The peer's transport has all of this side's half, and its end. Returns false if the half
+    /// was not to end, or has ended before.
+    pub(super) const fn acknowledge(&mut self) -> bool {
+        let was_ending = matches!(self.write, WriteHalf::Finishing | WriteHalf::Finished);
+        if was_ending {
+            self.write = WriteHalf::Ended;
+        }
+        was_ending
     }
 }

@@ -2,14 +2,20 @@
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
 mod buffers;
+mod competition;
 mod dials;
 mod greetings;
 mod hostile;
+mod lent;
 mod life;
 mod living;
+mod node_timers;
 mod repeats;
 mod rules;
+mod send_queue;
+mod session_timers;
 mod sessions;
+mod sizes;
 mod states;
 mod substreams;
 mod support;

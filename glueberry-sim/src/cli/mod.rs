@@ -1,6 +1,7 @@
 //! The command line.
 
 mod run;
+mod search;
 mod single;
 
 use std::io::Write;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use glueberry_proto::testing::Bug;
 
 use self::run::Run;
+use self::search::Search;
 use crate::generate::{SECOND, Size, generate};
 use crate::golden::hashes;
 use crate::hunt::hunt;
@@ -56,6 +58,8 @@ enum Command {
     },
     /// Says the trace hashes of a few seeds of each mixture, which every platform and build gives.
     Hashes,
+    /// Runs seeds of the default, hostile and calm profiles in turn until an invariant is violated.
+    Search(Search),
     /// Revives each bug of the past, and looks whether it is found.
     Hunt {
         /// Only these.
@@ -102,13 +106,14 @@ pub fn main() -> ExitCode {
             single::trace(&source, jsonl.as_deref(), html.as_deref())
         }
         Command::Hashes => {
-            say(&hashes());
+            print_text(&hashes());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Search(search) => Ok(search.run()),
         Command::Hunt { bugs } => hunt_all(&bugs),
     };
     done.unwrap_or_else(|error| {
-        say(&format!("{error}\n"));
+        print_text(&format!("{error}\n"));
         ExitCode::FAILURE
     })
 }
@@ -121,8 +126,8 @@ fn hunt_all(names: &[String]) -> Result<ExitCode, CliError> {
     let is_meant = |bug: &&Bug| names.is_empty() || names.iter().any(|name| name == bug.name());
     for bug in Bug::ALL.iter().filter(is_meant) {
         let hunted = hunt(*bug);
-        say(&hunted.line());
-        if hunted.found.is_none() {
+        print_text(&hunted.line());
+        if hunted.search.found.is_none() {
             code = ExitCode::FAILURE;
         }
     }
@@ -162,6 +167,8 @@ enum CliError {
     Plan { path: String, error: serde_json::Error },
     #[error("there is no bug named {0}; `hunt` without a name lists all")]
     UnknownBug(String),
+    #[error("there is no invariant named {0}")]
+    UnknownInvariant(String),
     #[error("the run does not fail, so there is nothing to shrink")]
     NothingToShrink,
 }
@@ -174,7 +181,7 @@ fn known_bug(name: &str) -> Result<String, CliError> {
 }
 
 /// Says something on the standard output, whether or not anybody listens.
-fn say(text: &str) {
+fn print_text(text: &str) {
     let mut out = std::io::stdout().lock();
     drop(out.write_all(text.as_bytes()));
     drop(out.flush());

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Shape, say};
+use super::{Shape, print_text};
 use crate::report::{Failure, Summary};
 use crate::watch::watched;
 use crate::world::World;
@@ -57,7 +57,7 @@ impl Run {
             scope.spawn(|| self.show_progress(&next, end, &has_failed));
         });
         let summary = summary.into_inner().unwrap_or_else(|poison| poison.into_inner());
-        say(&summary.text(self.shape.profile, began.elapsed(), jobs));
+        print_text(&summary.text(self.shape.profile, began.elapsed(), jobs));
         if summary.is_clean(self.shape.profile) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
@@ -69,7 +69,7 @@ impl Run {
         let stuck = |violation| -> Infallible {
             let mut lock = summary.lock().unwrap_or_else(|poison| poison.into_inner());
             lock.fail(Failure::stuck(violation, seed, self.shape.arguments()));
-            say(&lock.text(self.shape.profile, began.elapsed(), 1));
+            print_text(&lock.text(self.shape.profile, began.elapsed(), 1));
             std::process::exit(1)
         };
         let outcome = watched(&world.pulse(), || world.run(), stuck);

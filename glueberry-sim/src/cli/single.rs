@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::{CliError, Source, say};
+use super::{CliError, Source, print_text};
 use crate::export::{json_lines, page};
 use crate::plan::Plan;
 use crate::report::latest;
@@ -18,18 +18,18 @@ pub(super) fn replay(source: &Source) -> Result<ExitCode, CliError> {
         &world.pulse(),
         || world.run(),
         |violation| {
-            say(&format!("{violation}\n"));
+            print_text(&format!("{violation}\n"));
             std::process::exit(1)
         },
     );
     let code = match &outcome.violation {
         Some(violation) => {
-            say(&format!("{violation}\n{}", latest(&world)));
+            print_text(&format!("{violation}\n{}", latest(&world)));
             ExitCode::FAILURE
         }
         None => ExitCode::SUCCESS,
     };
-    say(&format!(
+    print_text(&format!(
         "{} core events in {} simulated seconds, trace hash {:032x}\n",
         outcome.inputs,
         outcome.time / 1_000_000,
@@ -45,7 +45,7 @@ pub(super) fn shrink_to(source: &Source, out: &Path, patience: u64) -> Result<Ex
     let text = serde_json::to_string_pretty(&shrunk.plan)
         .map_err(|error| CliError::Plan { path: out.display().to_string(), error })?;
     write(out, &text)?;
-    say(&format!(
+    print_text(&format!(
         "{}\n{} steps became {}, {} core events became {}, in {} runs\nrepeat it with: cargo run \
          --release -p glueberry-sim -- replay {}\n",
         shrunk.violation,
@@ -73,7 +73,7 @@ pub(super) fn trace(
     }
     match jsonl {
         Some(path) => write(path, &json_lines(&world))?,
-        None if html.is_none() => say(&json_lines(&world)),
+        None if html.is_none() => print_text(&json_lines(&world)),
         None => {}
     }
     let is_clean = outcome.violation.is_none();

@@ -4,43 +4,83 @@
 use bytes::Bytes;
 use glueberry_proto::{ConnectionEvent, ConnectionState, SendError, StreamName};
 
-use super::{Touch, Wake, World, address_of};
+use super::address_of;
+use super::expected::Expected;
+use super::hosts::Hosts;
+use super::network::Network;
+use super::node::Nodes;
+use super::program::Runtime;
+use super::session::Sessions;
 use crate::check::Invariant;
-use crate::host::Flow;
-use crate::link::{Side, Standing};
+use crate::host::{App, Flow};
 use crate::model::{Fate, Model};
-use crate::plan::Manners;
 use crate::rng::u64_of;
-use crate::situation::way;
+use crate::run::Run;
 use crate::trace::Kind;
+use crate::wake::{Side, Wake};
 
-impl World {
-    // ---- wishes -------------------------------------------------------------------------------
+/// Applications: the scripted ones, or programs in their place.
+#[derive(Debug)]
+pub(crate) struct Application<'a> {
+    pub(super) run: &'a mut Run,
+    pub(super) net: &'a mut Network,
+    pub(super) hosts: &'a mut Hosts,
+    pub(super) expected: &'a mut [Expected],
+    pub(super) scripts: &'a mut [App],
+    pub(super) programs: &'a mut Runtime,
+    pub(super) model: &'a mut Model,
+}
+
+impl Application<'_> {
+    pub(super) fn sessions(&mut self) -> Sessions<'_> {
+        Sessions { run: self.run, net: self.net, hosts: self.hosts }
+    }
+
+    pub(super) fn nodes(&mut self) -> Nodes<'_> {
+        let Self { run, net, hosts, expected, .. } = self;
+        Nodes { run, net, hosts, expected }
+    }
+
+    /// Lends the same to the program of a host.
+    pub(super) fn lend(&mut self) -> Application<'_> {
+        let Self { run, net, hosts, expected, scripts, programs, model } = self;
+        Application { run, net, hosts, expected, scripts, programs, model }
+    }
+
+    pub(super) fn unban(&mut self, by: usize, of: usize) {
+        let (now, key) = (self.run.at(), self.hosts[of].key);
+        if let Some(node) = self.hosts[by].node.as_mut() {
+            let was_banned = node.unblacklist(now, key);
+            self.nodes().input_of_node(by, Kind::Unban, (u64_of(of), u64::from(was_banned)));
+            self.hosts[by].banned[of] = None;
+            self.connect_if_wanted(by, of);
+        }
+    }
 
     pub(super) fn want(&mut self, by: usize, of: usize) {
-        self.hosts[by].app.wants[of] = true;
-        self.learn(by, of);
+        self.hosts[by].wants[of] = true;
+        self.add_peer(by, of);
         self.connect(by, of);
     }
 
     /// Disconnects, and connects again later if the peer is wanted.
-    pub(super) fn part(&mut self, by: usize, of: usize) {
-        let (now, key) = (self.at(), self.hosts[of].key);
+    pub(super) fn disconnect(&mut self, by: usize, of: usize) {
+        let (now, key) = (self.run.at(), self.hosts[of].key);
         let Some(node) = self.hosts[by].node.as_mut() else {
             return;
         };
         let state = node.state(key);
         let was_any = node.disconnect(now, key);
-        self.input_of_node(by, Kind::Disconnect, (u64_of(of), u64::from(was_any)));
+        self.nodes().input_of_node(by, Kind::Disconnect, (u64_of(of), u64::from(was_any)));
         if was_any {
-            self.hosts[by].parted[of] = self.now;
-            self.faults.fire("disconnect");
-            if let Some(link) = self.current_link(by, of) {
-                self.touch_link(link);
+            self.expected[by].parted[of] = self.run.now;
+            self.run.fire("disconnect");
+            if let Some(link) = self.hosts.current_link(by, of) {
+                self.net.touch_link(link);
             }
         }
         let expected = state != ConnectionState::Disconnected;
-        self.checks.hold(Invariant::Answer, (self.now, by), was_any == expected, || {
+        self.run.checks.hold(Invariant::Answer, (self.run.now, by), was_any == expected, || {
             (format!("the peer was {state}"), format!("disconnect answered {was_any}"))
         });
     }
@@ -48,8 +88,8 @@ impl World {
     /// Begins again after a start: every wanted peer is dialled.
     pub(super) fn begin_app(&mut self, host: usize) {
         for peer in 0..self.hosts.len() {
-            if self.hosts[host].app.wants[peer] {
-                self.learn(host, peer);
+            if self.hosts[host].wants[peer] {
+                self.add_peer(host, peer);
                 self.retry_soon(host, peer);
             }
         }
@@ -57,34 +97,34 @@ impl World {
 
     /// Connects, if the peer is wanted and not connected.
     pub(super) fn connect(&mut self, by: usize, of: usize) {
-        let (now, key) = (self.at(), self.hosts[of].key);
-        let state = self.state(by, of);
+        let (now, key) = (self.run.at(), self.hosts[of].key);
+        let state = self.hosts.state(by, of);
         let Some(node) = self.hosts[by].node.as_mut() else {
             return;
         };
         let connected = node.connect(now, key);
-        self.input_of_node(by, Kind::Connect, (u64_of(of), u64::from(connected.is_ok())));
-        self.hosts[by].asked[of] |= connected.is_ok();
-        self.check_connect(by, of, state, connected.as_ref());
+        self.nodes().input_of_node(by, Kind::Connect, (u64_of(of), u64::from(connected.is_ok())));
+        self.expected[by].asked[of] |= connected.is_ok();
+        self.nodes().checker().check_connect(by, of, state, connected.as_ref());
         if connected.is_err() {
             self.retry_soon(by, of);
         }
     }
 
     pub(super) fn connect_if_wanted(&mut self, by: usize, of: usize) {
-        if self.hosts[by].app.wants[of] {
+        if self.hosts[by].wants[of] {
             self.retry_soon(by, of);
         }
     }
 
     /// Tries again after a while, if the peer is wanted.
     pub(super) fn retry_soon(&mut self, host: usize, peer: usize) {
-        let app = &mut self.hosts[host].app;
-        if app.wants[peer] && !std::mem::replace(&mut app.retry_is_due[peer], true) {
-            let wait = self.plan.limits.retry;
+        let is_due = &mut self.scripts[host].retry_is_due[peer];
+        if self.hosts[host].wants[peer] && !std::mem::replace(is_due, true) {
+            let wait = self.run.plan.limits.retry;
             let wait = self.hosts[host].rng.range(wait, 2 * wait);
             let life = self.hosts[host].life;
-            self.queue.push(self.now + wait, Wake::Retry(host, life, peer));
+            self.run.push(self.run.now + wait, Wake::Retry(host, life, peer));
         }
     }
 
@@ -92,9 +132,9 @@ impl World {
         if self.hosts[host].life != life {
             return;
         }
-        self.hosts[host].app.retry_is_due[peer] = false;
-        let state = self.state(host, peer);
-        if self.hosts[host].is_stopping || !self.hosts[host].app.wants[peer] {
+        self.scripts[host].retry_is_due[peer] = false;
+        let state = self.hosts.state(host, peer);
+        if self.hosts[host].is_stopping || !self.hosts[host].wants[peer] {
             return;
         }
         match state {
@@ -104,15 +144,13 @@ impl World {
         }
     }
 
-    // ---- events -------------------------------------------------------------------------------
-
     pub(super) fn app_event(&mut self, host: usize, peer: usize, event: &ConnectionEvent) {
         match event.state {
             ConnectionState::Connected => {
-                if let Some((link, side)) = self.current_end(host, peer) {
-                    self.links[link].ends[side].talk.is_connected = true;
-                    self.touched.push_back(Touch::Session(link, side));
-                    self.hello(link, side);
+                if let Some((link, side)) = self.hosts.current_end(host, peer) {
+                    self.net.links[link].ends[side].progress.is_connected = true;
+                    self.run.touch_session(link, side);
+                    self.send_hello(link, side);
                 }
             }
             ConnectionState::Disconnected | ConnectionState::Cooldown => {
@@ -122,170 +160,26 @@ impl World {
         }
     }
 
-    /// Returns the connection of the session that speaks for a peer.
-    pub(super) fn current_link(&self, host: usize, peer: usize) -> Option<usize> {
-        self.current_end(host, peer).map(|(link, _)| link)
-    }
-
-    pub(super) fn current_end(&self, host: usize, peer: usize) -> Option<(usize, Side)> {
-        let id = self.hosts[host].node.as_ref()?.session_of(self.hosts[peer].key)?;
-        let link = self.hosts[host].links.get(&id).copied()?;
-        Some((link, self.side_of(link, host, id)?))
-    }
-
-    // ---- the handshake ------------------------------------------------------------------------
-
-    fn manners(&self, link: usize, side: Side) -> Manners {
-        self.plan.hosts[self.links[link].ends[side].host].manners
-    }
-
-    /// The word that the session is granted may still be on its way: then this comes again.
-    fn hello(&mut self, link: usize, side: Side) {
-        if !self.say(link, side, HELLO) {
-            let soon = self.now + self.plan.net.word_delay + 1;
-            return self.queue.push(soon, Wake::Greet(link, side));
-        }
-        if self.manners(link, side) == Manners::Prompt {
-            self.prepare(link, side);
-            self.finalize(link, side);
-        }
-    }
-
-    /// Goes on with the handshake, after a while or because something was not possible before.
-    pub(super) fn greet(&mut self, link: usize, side: Side) {
-        let end = &self.links[link].ends[side];
-        let talk = end.talk;
-        let is_over = end.session.is_none() || talk.is_closed || talk.is_finalized;
-        if is_over || end.standing != Standing::Open {
-            return;
-        }
-        let peer = self.links[link].ends[1 - side].host;
-        if self.current_end(end.host, peer) != Some((link, side)) {
-            return;
-        }
-        if talk.said == 0 {
-            return self.hello(link, side);
-        }
-        if talk.has_heard_hello && !talk.is_prepared {
-            self.prepare(link, side);
-        }
-        if talk.has_heard_ready {
-            self.finalize(link, side);
-        }
-    }
-
-    pub(super) fn hear(&mut self, link: usize, side: Side) {
-        loop {
-            let end = &mut self.links[link].ends[side];
-            let (host, profile) = (end.host, end.session.as_ref().and_then(|s| s.profile()));
-            let Some(message) = end.session.as_mut().and_then(|s| s.poll_handshake_message())
-            else {
-                break;
-            };
-            let header = profile.map_or(0, |one| one.framing().header_len(message.len()));
-            end.held = end.held.saturating_sub(u64_of(message.len() + header));
-            let word = message.first().copied().unwrap_or(0);
-            match word {
-                HELLO => end.talk.has_heard_hello = true,
-                READY => {
-                    // Who is ready has greeted, though on a session that came to nothing perhaps.
-                    end.talk.has_heard_hello = true;
-                    end.talk.has_heard_ready = true;
-                }
-                _ => {}
-            }
-            let other = self.links[link].ends[1 - side].host;
-            let is_known = matches!(word, HELLO | READY) || self.hosts[other].is_rogue;
-            self.note(host, link, Kind::Heard, (u64::from(word), u64_of(message.len())));
-            self.checks.hold(Invariant::NoGhost, (self.now, host), is_known, || {
-                ("applications say two words only".into(), format!("heard {message:?}"))
-            });
-        }
-        self.touched.push_back(Touch::Session(link, side));
-        match self.manners(link, side) {
-            Manners::Slow(after) => self.queue.push(self.now + after, Wake::Greet(link, side)),
-            _ => self.greet(link, side),
-        }
-    }
-
-    fn say(&mut self, link: usize, side: Side, word: u8) -> bool {
-        let message = Bytes::from(vec![word; 24]);
-        let said = self.with_session((link, side), Kind::Command, (0, u64::from(word)), {
-            |session, now| session.send_handshake(now, message).is_ok()
-        });
-        let is_said = said.unwrap_or(false);
-        self.links[link].ends[side].talk.said += usize::from(is_said);
-        is_said
-    }
-
-    fn prepare(&mut self, link: usize, side: Side) {
-        let peer = self.hosts[self.links[link].ends[1 - side].host].key;
-        let names = self.streams.clone();
-        let prepared = self.with_session((link, side), Kind::Command, (1, 0), |session, now| {
-            session.prepare_streams(now, peer, &names)
-        });
-        let host = self.links[link].ends[side].host;
-        if let Some(Err(error)) = &prepared {
-            // Another session may have been chosen meanwhile.
-            let is_moved = matches!(
-                error,
-                glueberry_proto::PrepareError::NotConnected | glueberry_proto::PrepareError::Closed
-            );
-            self.checks.hold(Invariant::Answer, (self.now, host), is_moved, || {
-                ("a Connected session was prepared".into(), format!("{error:?}"))
-            });
-            return;
-        }
-        if prepared.is_some() {
-            self.links[link].ends[side].talk.is_prepared = true;
-            self.say(link, side, READY);
-        }
-    }
-
-    pub(super) fn finalize(&mut self, link: usize, side: Side) {
-        let done = self.with_session((link, side), Kind::Command, (2, 0), |session, now| {
-            session.finalize_handshake(now).is_ok()
-        });
-        if done == Some(true) {
-            self.links[link].ends[side].talk.is_finalized = true;
-        }
-    }
-
-    /// The session tells that named streams carry messages.
-    pub(super) fn established(&mut self, link: usize, side: Side) {
-        let end = &mut self.links[link].ends[side];
-        end.talk.is_established = true;
-        let (host, is_finalized) = (end.host, end.talk.is_finalized);
-        self.checks.hold(Invariant::Gate, (self.now, host), is_finalized, || {
-            ("the session is Established".into(), "nobody has finalized its handshake".into())
-        });
-        let profile = self.links[link].ends[side].session.as_ref().and_then(|one| one.profile());
-        let naming = self.links[link].naming;
-        self.reach(profile.and_then(|profile| way(naming, profile)));
-        self.unpark(link, side);
-    }
-
-    // ---- sending ------------------------------------------------------------------------------
-
     pub(super) fn begin_flow(&mut self, host: usize, flow: Flow) {
-        let at = self.hosts[host].app.flows.len();
-        self.hosts[host].app.flows.push(flow);
+        let at = self.scripts[host].flows.len();
+        self.scripts[host].flows.push(flow);
         self.flow(host, at);
     }
 
     /// Says as much as is due and as there is room for.
     pub(super) fn flow(&mut self, host: usize, at: usize) {
-        let Some(flow) = self.hosts[host].app.flows.get(at).copied() else {
+        let Some(flow) = self.scripts[host].flows.get(at).copied() else {
             return;
         };
         if flow.count == 0 || self.hosts[host].is_stopping {
             return;
         }
         let end = self
+            .hosts
             .current_end(host, flow.to)
-            .filter(|(link, side)| self.links[*link].ends[*side].talk.is_established);
+            .filter(|(link, side)| self.net.links[*link].ends[*side].progress.is_established);
         let Some((link, side)) = end else {
-            self.hosts[host].app.flows[at].is_parked = true;
+            self.scripts[host].flows[at].is_parked = true;
             return;
         };
         let mut left = flow.left;
@@ -295,27 +189,27 @@ impl World {
                 _ => break,
             }
         }
-        let flow = &mut self.hosts[host].app.flows[at];
+        let flow = &mut self.scripts[host].flows[at];
         flow.left = left;
         flow.is_parked = left > 0;
         if left == 0 {
             flow.left = flow.burst;
             flow.count -= 1;
             if flow.count > 0 {
-                self.queue.push(self.now + flow.every.max(1), Wake::Flow(host, at));
+                self.run.push(self.run.now + flow.every.max(1), Wake::Flow(host, at));
             }
         }
     }
 
     /// Lets what a host has to say to a peer go on.
-    pub(super) fn unpark(&mut self, link: usize, side: Side) {
-        let host = self.links[link].ends[side].host;
-        let peer = self.links[link].ends[1 - side].host;
-        for at in 0..self.hosts[host].app.flows.len() {
-            let flow = &mut self.hosts[host].app.flows[at];
+    pub(super) fn resume_flows(&mut self, link: usize, side: Side) {
+        let host = self.net.links[link].ends[side].host;
+        let peer = self.net.links[link].ends[1 - side].host;
+        for at in 0..self.scripts[host].flows.len() {
+            let flow = &mut self.scripts[host].flows[at];
             if flow.is_parked && flow.to == peer {
                 flow.is_parked = false;
-                self.queue.push(self.now, Wake::Flow(host, at));
+                self.run.push(self.run.now, Wake::Flow(host, at));
             }
         }
     }
@@ -330,18 +224,18 @@ impl World {
     ) -> Option<Result<(), SendError>> {
         let text = self.model.text(size);
         let number = u64_of(self.model.len());
-        let name = self.streams[stream].clone();
-        let sent = self.links[link].ends[side].session.as_mut()?.send(
-            glueberry_proto::Instant::from_micros(self.now),
+        let name = self.run.streams[stream].clone();
+        let sent = self.net.links[link].ends[side].session.as_mut()?.send(
+            glueberry_proto::Instant::from_micros(self.run.now),
             &name,
             text,
         );
-        let host = self.links[link].ends[side].host;
-        self.input(host, link, Kind::Send, (number, u64::from(sent.is_ok())));
-        self.touched.push_back(Touch::Session(link, side));
-        self.check_send((link, side), stream, &sent);
+        let host = self.net.links[link].ends[side].host;
+        self.run.input(host, link, Kind::Send, (number, u64::from(sent.is_ok())));
+        self.run.touch_session(link, side);
+        self.sessions().check_send((link, side), stream, &sent);
         if sent.is_ok() {
-            let lane = &mut self.links[link].ends[side].lanes[stream];
+            let lane = &mut self.net.links[link].ends[side].lanes[stream];
             let place = lane.accepted;
             lane.accepted += 1;
             self.model.accepted(link, side, stream, place, size);
@@ -349,37 +243,35 @@ impl World {
         Some(sent)
     }
 
-    // ---- receiving ----------------------------------------------------------------------------
-
     pub(super) fn readable(&mut self, link: usize, side: Side, stream: &StreamName) {
-        if let Some(at) = self.streams.iter().position(|name| name == stream) {
-            self.links[link].ends[side].talk.readable[at] = true;
+        if let Some(at) = self.run.streams.iter().position(|name| name == stream) {
+            self.net.links[link].ends[side].progress.readable[at] = true;
         }
         self.take(link, side);
     }
 
     /// Takes messages, at the application's pace.
     pub(super) fn take(&mut self, link: usize, side: Side) {
-        self.links[link].ends[side].talk.read_is_due = false;
-        let host = self.links[link].ends[side].host;
+        self.net.links[link].ends[side].progress.read_is_due = false;
+        let host = self.net.links[link].ends[side].host;
         let (pace, deaf_until) = {
-            let app = &self.hosts[host].app;
+            let app = &self.scripts[host];
             (app.pace, app.deaf_until)
         };
-        if deaf_until > self.now {
+        if deaf_until > self.run.now {
             return self.take_later(link, side, deaf_until);
         }
         let most = if pace == 0 { usize::MAX } else { 1 };
         self.take_some(link, side, most);
-        let is_left = self.links[link].ends[side].talk.readable.iter().any(|left| *left);
+        let is_left = self.net.links[link].ends[side].progress.readable.iter().any(|left| *left);
         if is_left {
-            self.take_later(link, side, self.now + pace.max(1));
+            self.take_later(link, side, self.run.now + pace.max(1));
         }
     }
 
     fn take_later(&mut self, link: usize, side: Side, at: u64) {
-        if !std::mem::replace(&mut self.links[link].ends[side].talk.read_is_due, true) {
-            self.queue.push(at, Wake::Take(link, side));
+        if !std::mem::replace(&mut self.net.links[link].ends[side].progress.read_is_due, true) {
+            self.run.push(at, Wake::Take(link, side));
         }
     }
 
@@ -389,50 +281,46 @@ impl World {
 
     /// Faults are over: takes on all connections of a host what has waited.
     pub(super) fn take_on_all(&mut self, host: usize) {
-        let ends: Vec<(usize, Side)> = self.hosts[host]
-            .links
-            .iter()
-            .filter_map(|(id, link)| Some((*link, self.side_of(*link, host, *id)?)))
-            .collect();
+        let ends: Vec<(usize, Side)> = self.hosts[host].links.values().copied().collect();
         for (link, side) in ends {
             self.take(link, side);
         }
     }
 
     fn take_some(&mut self, link: usize, side: Side, most: usize) {
-        for stream in 0..self.streams.len() {
+        for stream in 0..self.run.streams.len() {
             let mut count = 0;
-            while count < most && self.links[link].ends[side].talk.readable[stream] {
+            while count < most && self.net.links[link].ends[side].progress.readable[stream] {
                 count += 1;
-                let end = &mut self.links[link].ends[side];
-                let name = &self.streams[stream];
+                let end = &mut self.net.links[link].ends[side];
+                let name = &self.run.streams[stream];
                 match end.session.as_mut().and_then(|session| session.poll_message(name)) {
                     Some(message) => self.receive(link, side, stream, &message),
-                    None => end.talk.readable[stream] = false,
+                    None => end.progress.readable[stream] = false,
                 }
             }
         }
-        self.touched.push_back(Touch::Session(link, side));
+        self.run.touch_session(link, side);
     }
 
     /// Looks at a message that was delivered.
     fn receive(&mut self, link: usize, side: Side, stream: usize, text: &Bytes) {
-        let (now, sender) = (self.now, 1 - side);
-        let other = self.links[link].ends[sender].host;
-        let end = &mut self.links[link].ends[side];
+        let (now, sender) = (self.run.now, 1 - side);
+        let other = self.net.links[link].ends[sender].host;
+        let end = &mut self.net.links[link].ends[side];
         let host = end.host;
         if let Some(profile) = end.session.as_ref().and_then(|session| session.profile()) {
             let record = text.len() + RECORD;
             let len = record + profile.framing().header_len(record);
             end.held = end.held.saturating_sub(u64_of(len));
         }
-        let is_open = end.talk.is_finalized;
-        self.checks.hold(Invariant::Gate, (now, host), is_open, || {
+        let is_open = end.progress.is_finalized;
+        self.run.checks.hold(Invariant::Gate, (now, host), is_open, || {
             ("nobody has finalized the handshake".into(), "a message was delivered".into())
         });
-        if self.hosts[other].is_rogue {
-            self.note(host, link, Kind::Received, (u64::MAX, u64_of(text.len())));
-            return self.check_rogue_message(link, side, text);
+        if self.run.is_adversary(other) {
+            self.run.note(host, link, Kind::Received, (u64::MAX, u64_of(text.len())));
+            return self.check_adversary_message(link, side, text);
         }
         if self.runs_programs() {
             return self.program_receives((link, side), stream, text);
@@ -440,7 +328,7 @@ impl World {
         let found = self.model.find(text);
         let is_of_here = found
             .is_some_and(|(_, sent)| (sent.link, sent.side, sent.stream) == (link, sender, stream));
-        self.checks.hold(Invariant::NoGhost, (now, host), is_of_here, || {
+        self.run.checks.hold(Invariant::NoGhost, (now, host), is_of_here, || {
             (
                 format!("connection {link} of {other} delivers on stream {stream}"),
                 format!("what was sent as {found:?}"),
@@ -449,28 +337,31 @@ impl World {
         let Some((number, sent)) = found.filter(|_| is_of_here) else {
             return;
         };
-        self.note(host, link, Kind::Received, (u64_of(number), u64_of(stream)));
-        self.checks.hold(
+        self.run.note(host, link, Kind::Received, (u64_of(number), u64_of(stream)));
+        self.run.checks.hold(
             Invariant::Unaltered,
             (now, host),
             Model::is_whole(number, &sent, text),
             || (format!("message {number} has {} bytes", sent.len), format!("delivered: {text:?}")),
         );
-        self.checks.hold(Invariant::UnsentStays, (now, host), sent.fate != Fate::Unsent, || {
-            (format!("message {number} was given back as unsent"), "it is delivered".into())
-        });
-        let lane = &mut self.links[link].ends[side].lanes[stream];
+        self.run.checks.hold(
+            Invariant::UnsentStays,
+            (now, host),
+            sent.fate != Fate::Unsent,
+            || (format!("message {number} was given back as unsent"), "it is delivered".into()),
+        );
+        let lane = &mut self.net.links[link].ends[side].lanes[stream];
         let expected = lane.next;
         lane.received += 1;
         lane.next = lane.next.max(sent.place + 1);
-        self.checks.hold(Invariant::Order, (now, host), sent.place >= expected, || {
+        self.run.checks.hold(Invariant::Order, (now, host), sent.place >= expected, || {
             (
                 format!("of stream {stream}, {expected} messages or more were passed"),
                 format!("then the one at place {} is delivered (message {number})", sent.place),
             )
         });
         if sent.place > expected {
-            self.check_untouched(link, side, &|| {
+            self.sessions().check_untouched(link, side, &|| {
                 format!("stream {stream} jumps from place {expected} to {}", sent.place)
             });
         }
@@ -479,23 +370,23 @@ impl World {
     }
 
     /// Learns where a peer is.
-    pub(super) fn learn(&mut self, host: usize, peer: usize) {
-        let (now, key) = (self.at(), self.hosts[peer].key);
+    pub(super) fn add_peer(&mut self, host: usize, peer: usize) {
+        let (now, key) = (self.run.at(), self.hosts[peer].key);
         let address = address_of(peer);
         if let Some(node) = self.hosts[host].node.as_mut() {
             let was_off = node.state(key) == ConnectionState::Disconnected;
             let added = node.add_peer(now, key, &[address]);
             // A node that connects to all that it knows does so at once.
             let is_on = node.state(key) == ConnectionState::Connecting;
-            self.hosts[host].asked[peer] |= was_off && is_on;
-            self.input_of_node(host, Kind::AddPeer, (u64_of(peer), u64::from(added.is_ok())));
+            self.expected[host].asked[peer] |= was_off && is_on;
+            self.nodes().input_of_node(
+                host,
+                Kind::AddPeer,
+                (u64_of(peer), u64::from(added.is_ok())),
+            );
         }
     }
 }
 
-/// The first word of a handshake.
-pub(super) const HELLO: u8 = b'h';
-/// The word of who has prepared.
-pub(super) const READY: u8 = b'r';
 /// Nonce and tag of a record.
 const RECORD: usize = 28;

@@ -3,14 +3,16 @@
 use glueberry_proto::book::Book;
 use glueberry_proto::{NodeAction, WallTime};
 
-use super::{Wake, World};
+use super::World;
+use super::node::Nodes;
 use crate::check::Invariant;
 use crate::host::Ban;
 use crate::plan::Disk;
 use crate::rng::u64_of;
 use crate::trace::{Kind, NOWHERE};
+use crate::wake::Wake;
 
-impl World {
+impl Nodes<'_> {
     /// Does what a node asks of its disk.
     pub(super) fn more_node_action(&mut self, host: usize, action: NodeAction) {
         let NodeAction::SaveBook = action else {
@@ -21,21 +23,19 @@ impl World {
         let Some(node) = &state.node else {
             return;
         };
-        state.disk.pending = Some(node.book().clone());
+        state.disk.begin_save(state.life, node.book().clone());
         for ban in state.banned.iter_mut().flatten() {
             ban.is_written = true;
         }
-        self.queue.push(self.now + delay, Wake::Saved(host, state.life));
+        self.run.push(self.run.now + delay, Wake::Saved(host, state.life));
     }
 
     /// The disk has what it was given, or says that it is full.
     pub(super) fn saved(&mut self, host: usize, life: u64) {
-        let now = self.at();
-        let is_full = self.hosts[host].app.disk_full_until > self.now;
+        let now = self.run.at();
+        let is_full = self.hosts[host].disk_full_until > self.run.now;
         let state = &mut self.hosts[host];
-        let (true, Some(book), Some(node)) =
-            (state.life == life, state.disk.pending.take(), state.node.as_mut())
-        else {
+        let (Some(book), Some(node)) = (state.disk.end_save(life), state.node.as_mut()) else {
             return;
         };
         if is_full {
@@ -43,40 +43,27 @@ impl World {
             for ban in state.banned.iter_mut().flatten() {
                 ban.is_written = false;
             }
-            self.faults.fire("full disk");
+            self.run.fire("full disk");
         } else {
             node.handle_book_saved(now, book.revision());
             for ban in state.banned.iter_mut().flatten() {
                 ban.is_durable |= ban.is_written;
             }
-            state.disk.previous = state.disk.current.replace(book);
+            state.disk.store(book);
+            // What has changed while the book was being written is stored by the next save.
+            self.expected[host].unsaved_since = None;
         }
         self.input_of_node(host, Kind::Saved, (u64::from(!is_full), 0));
     }
 
-    /// A process is killed: what it was about to store is there, or not.
-    pub(super) fn cut_disk(&mut self, host: usize) {
-        let state = &mut self.hosts[host];
-        if let Some(book) = state.disk.pending.take()
-            && state.rng.chance(500)
-        {
-            state.disk.previous = state.disk.current.replace(book);
-        }
-    }
-
     /// Gives a node that starts what its disk has.
     pub(super) fn load_book(&mut self, host: usize) {
-        self.tell_wall_clock(host);
-        let left = if self.hosts[host].life == 1 { Disk::Lost } else { self.disk_after(host) };
-        let disk = &self.hosts[host].disk;
-        let stored = match left {
-            Disk::Lost => None,
-            Disk::Stale => disk.previous.as_ref(),
-            Disk::Intact | Disk::Torn | Disk::Flipped => disk.current.as_ref(),
-        };
-        let Some(stored) = stored.cloned() else {
-            let is_lost = left == Disk::Lost && disk.current.is_some();
-            self.fire_if(is_lost, "disk: lost");
+        self.set_wall_time(host);
+        let left = if self.hosts[host].life == 1 { Disk::Lost } else { self.run.disk_after(host) };
+        let disk = &mut self.hosts[host].disk;
+        let had_any = disk.current().is_some();
+        let Some(stored) = disk.after_crash(left) else {
+            self.run.fire_if(left == Disk::Lost && had_any, "disk: lost");
             return self.forget_bans(host, left);
         };
         let mut bytes = stored.emit();
@@ -86,7 +73,7 @@ impl World {
             Disk::Flipped => Some("disk: bit flipped"),
             Disk::Intact | Disk::Lost => None,
         };
-        damage.into_iter().for_each(|kind| self.faults.fire(kind));
+        damage.into_iter().for_each(|kind| self.run.fire(kind));
         let rng = &mut self.hosts[host].rng;
         match left {
             Disk::Torn => bytes.truncate(rng.index(bytes.len())),
@@ -98,18 +85,16 @@ impl World {
         }
         let parsed = Book::parse(&bytes, stored.limits(), |_| true);
         // What was damaged once stays in the file as it is.
-        let disk = &mut self.hosts[host].disk;
-        disk.was_damaged |= matches!(left, Disk::Torn | Disk::Flipped);
-        let is_whole = !disk.was_damaged;
+        let is_whole = !self.hosts[host].disk.was_damaged;
         let is_same = match &parsed {
             Ok((book, rejected)) => rejected.is_empty() && book.emit() == bytes,
             Err(_) => false,
         };
         let holds = !is_whole || is_same;
-        self.checks.hold(Invariant::BookSurvives, (self.now, host), holds, || {
+        self.run.checks.hold(Invariant::BookSurvives, (self.run.now, host), holds, || {
             ("the address book was stored whole".into(), format!("read back: {parsed:?}"))
         });
-        let now = self.at();
+        let now = self.run.at();
         if let (Ok((book, _)), Some(node)) = (parsed, self.hosts[host].node.as_mut()) {
             node.load_book(now, book);
             self.input_of_node(host, Kind::Book, (u64_of(bytes.len()), 0));
@@ -127,9 +112,9 @@ impl World {
                 continue;
             };
             let holds = !ban.is_durable
-                || !self.ban_holds(host, peer)
-                || self.is_blacklisted(host, peer) == Some(true);
-            self.checks.hold(Invariant::BanHolds, (self.now, host), holds, || {
+                || !self.hosts.ban_holds(self.run, host, peer)
+                || self.hosts.is_blacklisted(host, peer) == Some(true);
+            self.run.checks.hold(Invariant::BanHolds, (self.run.now, host), holds, || {
                 (format!("the ban of {peer} was stored"), "after a restart it is gone".into())
             });
         }
@@ -139,10 +124,10 @@ impl World {
     ///
     /// A ban that has ended by the clock may be in the book, and hold again when that is set back.
     fn forget_bans(&mut self, host: usize, left: Disk) {
-        let (now, wall) = (self.now, self.wall_micros(host));
+        let (now, wall) = (self.run.now, self.hosts.wall_micros(self.run, host));
         let unknown = Ban { until: Some(0), is_durable: true, ..Ban::since(now) };
         for peer in 0..self.hosts.len() {
-            let is_banned = self.is_blacklisted(host, peer) == Some(true);
+            let is_banned = self.hosts.is_blacklisted(host, peer) == Some(true);
             let ban = &mut self.hosts[host].banned[peer];
             match (is_banned, ban.as_mut()) {
                 (false, Some(ban)) if ban.until.is_some_and(|until| until <= wall) => {
@@ -158,100 +143,70 @@ impl World {
         }
     }
 
-    pub(super) fn is_blacklisted(&self, host: usize, peer: usize) -> Option<bool> {
-        let key = self.hosts[peer].key;
-        self.hosts[host].node.as_ref().map(|node| node.is_blacklisted(key))
+    pub(super) fn set_wall_clock(&mut self, host: usize, by: i64) {
+        // A ban that has ended may be forgotten, or hold again when the clock is set back.
+        let wall = self.hosts.wall_micros(self.run, host);
+        for ban in self.hosts[host].banned.iter_mut().flatten() {
+            ban.has_ended |= ban.until.is_some_and(|until| until <= wall);
+        }
+        self.hosts[host].wall = self.hosts[host].wall.saturating_add(by) % FAR;
+        if self.hosts[host].node.is_some() {
+            self.run.fire("clock jump");
+            self.set_wall_time(host);
+        }
+        // What was reported while it had ended was no offence against one that holds again.
+        for peer in 0..self.hosts.len() {
+            if self.hosts[host].banned[peer].is_some_and(|ban| ban.has_ended)
+                && self.hosts.ban_holds(self.run, host, peer)
+                && let Some(ban) = &mut self.hosts[host].banned[peer]
+            {
+                ban.since = self.run.now;
+            }
+        }
     }
 
-    // ---- bans ---------------------------------------------------------------------------------
+    fn set_wall_time(&mut self, host: usize) {
+        let (now, wall) = (self.run.at(), wall_time(self.hosts.wall_micros(self.run, host)));
+        if let Some(node) = self.hosts[host].node.as_mut() {
+            node.set_wall_time(now, wall);
+            self.input_of_node(host, Kind::Wall, (0, 0));
+        }
+    }
+}
 
+impl World {
     /// Bans a peer, for ever or by the wall clock for so many microseconds.
     pub(super) fn ban(&mut self, by: usize, of: usize, lasts: Option<u64>) {
-        let now = self.at();
-        let until = lasts.map(|lasts| self.wall_micros(by) + i64::try_from(lasts).unwrap_or(0));
+        let now = self.run.at();
+        let until = lasts
+            .map(|lasts| self.hosts.wall_micros(&self.run, by) + i64::try_from(lasts).unwrap_or(0));
         let key = self.hosts[of].key;
         if let Some(node) = self.hosts[by].node.as_mut() {
             // What is due comes first, and is told first.
             node.handle_timeout(now);
-            self.input_of_node(by, Kind::NodeTimer, (0, 0));
+            self.nodes().input_of_node(by, Kind::NodeTimer, (0, 0));
             self.drain_node(by);
         }
         let Some(node) = self.hosts[by].node.as_mut() else {
             return;
         };
         let banned = node.blacklist(now, key, until.map(wall_time));
-        self.input_of_node(by, Kind::Ban, (u64_of(of), u64::from(banned.is_ok())));
+        self.nodes().input_of_node(by, Kind::Ban, (u64_of(of), u64::from(banned.is_ok())));
         if banned.is_ok() {
-            self.faults.fire("ban");
-            for link in self.links_between(by, of) {
-                self.touch_link(link);
+            self.run.fire("ban");
+            for link in self.net.links_between(by, of) {
+                self.net.touch_link(link);
             }
-            let mut ban = Ban::since(self.now);
+            let mut ban = Ban::since(self.run.now);
             ban.until = until;
             self.hosts[by].banned[of] = Some(ban);
         }
     }
 
-    pub(super) fn unban(&mut self, by: usize, of: usize) {
-        let (now, key) = (self.at(), self.hosts[of].key);
-        if let Some(node) = self.hosts[by].node.as_mut() {
-            let was_banned = node.unblacklist(now, key);
-            self.input_of_node(by, Kind::Unban, (u64_of(of), u64::from(was_banned)));
-            self.hosts[by].banned[of] = None;
-            self.connect_if_wanted(by, of);
-        }
-    }
-
-    /// Returns whether a ban is certainly in force.
-    pub(super) fn ban_holds(&self, host: usize, peer: usize) -> bool {
-        let is_now = |until| self.wall_micros(host) < until;
-        self.hosts[host].banned[peer].is_some_and(|ban| {
-            let is_open = !ban.has_ended || self.is_blacklisted(host, peer) == Some(true);
-            is_open && ban.until.is_none_or(is_now)
-        })
-    }
-
-    // ---- the wall clock -----------------------------------------------------------------------
-
-    pub(super) fn set_wall_clock(&mut self, host: usize, by: i64) {
-        // A ban that has ended may be forgotten, or hold again when the clock is set back.
-        let wall = self.wall_micros(host);
-        for ban in self.hosts[host].banned.iter_mut().flatten() {
-            ban.has_ended |= ban.until.is_some_and(|until| until <= wall);
-        }
-        self.hosts[host].wall = self.hosts[host].wall.saturating_add(by) % FAR;
-        if self.hosts[host].node.is_some() {
-            self.faults.fire("clock jump");
-            self.tell_wall_clock(host);
-        }
-        // What was told while it had ended was no offence against one that holds again.
-        for peer in 0..self.hosts.len() {
-            if self.hosts[host].banned[peer].is_some_and(|ban| ban.has_ended)
-                && self.ban_holds(host, peer)
-                && let Some(ban) = &mut self.hosts[host].banned[peer]
-            {
-                ban.since = self.now;
-            }
-        }
-    }
-
-    fn tell_wall_clock(&mut self, host: usize) {
-        let (now, wall) = (self.at(), wall_time(self.wall_micros(host)));
-        if let Some(node) = self.hosts[host].node.as_mut() {
-            node.set_wall_time(now, wall);
-            self.input_of_node(host, Kind::Wall, (0, 0));
-        }
-    }
-
-    /// Returns what the wall clock of a host says, in microseconds since 1970.
-    fn wall_micros(&self, host: usize) -> i64 {
-        START + self.hosts[host].wall + i64::try_from(self.now).unwrap_or(0)
-    }
-
     /// Notes that a step that meets the disk was made.
     pub(super) fn fill_disk(&mut self, host: usize, until: u64) {
-        self.note(host, NOWHERE, Kind::Fault, (0, 0));
-        self.hosts[host].app.disk_full_until = until;
+        self.run.note(host, NOWHERE, Kind::Fault, (0, 0));
+        self.hosts[host].disk_full_until = until;
     }
 }
 
@@ -261,8 +216,6 @@ fn wall_time(micros: i64) -> WallTime {
 }
 
 /// Most microseconds that it takes to store a book.
-const DISK_DELAY: u64 = 50_000;
-/// The year 2026, in microseconds since 1970.
-const START: i64 = 1_780_000_000_000_000;
+pub(super) const DISK_DELAY: u64 = 50_000;
 /// Wall clocks are wrong by less than about ten years.
 const FAR: i64 = 300_000_000_000_000;

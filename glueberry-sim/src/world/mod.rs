@@ -1,121 +1,73 @@
 //! The universe of one run: hosts and connections, and what happens to them, one moment after the
 //! other.
+//!
+//! It is made of machines that each own a part: the [`Run`] (plan, time, record), the [`Network`]
+//! (connections and what is wrong with them), the [`Hosts`] (nodes, disks, clocks), what is
+//! [`Expected`] of nodes, the applications and the [`Model`] of their messages. Who acts borrows
+//! what he needs, and no more: [`Sessions`] and [`Nodes`] drive the core, [`Application`] uses it,
+//! [`Adversary`] writes to the network, [`Checker`] only looks. The [`World`] itself routes: what
+//! is due to who does it, and outputs to where they go.
 
+mod adversary;
 mod app;
 mod book;
 mod checks;
+mod dials;
+mod events;
+mod expected;
 mod faults;
+mod handshake;
+mod hosts;
 mod network;
 mod node;
+mod outputs;
 mod program;
-mod rogue;
 mod session;
+mod session_checks;
 mod settle;
 mod storm;
 mod substreams;
+mod wires;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
-use glueberry_proto::crypto::{Aead, default_aead};
-use glueberry_proto::{DialId, Identity, Instant, PublicKey, StreamName};
+use glueberry_proto::{Identity, PublicKey};
 
-pub(crate) use self::node::{address_of, state_name};
+use self::adversary::Adversary;
+use self::app::Application;
+use self::checks::Checker;
+use self::expected::Expected;
+use self::hosts::Hosts;
+use self::network::Network;
+pub(crate) use self::node::{Nodes, address_of, state_name};
+use self::program::Runtime;
 pub(crate) use self::program::{Look, Programs};
-pub(crate) use self::rogue::Rogue;
-pub(crate) use self::session::event_name;
-use crate::check::{Checks, Violation};
-use crate::cipher::{FastAead, Witness};
-use crate::fault::{Faults, Fired};
-use crate::host::Host;
-use crate::link::{Link, Side};
+pub(crate) use self::session::{Sessions, event_name};
+use crate::check::Violation;
+use crate::fault::Fired;
+use crate::host::{App, Host};
 use crate::model::Model;
-use crate::plan::{Plan, stream_names};
-use crate::queue::Queue;
+use crate::plan::Plan;
 use crate::rng::Rng;
-use crate::trace::{Kind, NOWHERE, Note, Trace};
-use crate::trick::Trick;
+use crate::run::Run;
+use crate::trace::Trace;
+use crate::wake::{Touch, Wake};
 use crate::watch::Pulse;
 
-/// A run in progress.
+/// A run in progress: the machines, each with what is its own, and who is given what comes next.
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) plan: Plan,
-    pub(crate) now: u64,
-    queue: Queue<Wake>,
-    hosts: Vec<Host>,
-    links: Vec<Link>,
-    /// Connections of each pair so far, so that each draws for itself.
-    meetings: Vec<u64>,
-    peers: BTreeMap<PublicKey, usize>,
-    streams: Vec<StreamName>,
-    faults: Faults,
-    /// How often each situation was reached.
-    reached: Fired,
+    run: Run,
+    net: Network,
+    hosts: Hosts,
+    expected: Vec<Expected>,
+    /// The scripted application of each host.
+    scripts: Vec<App>,
+    programs: Runtime,
     model: Model,
-    checks: Checks,
-    trace: Trace,
     pulse: Arc<Pulse>,
-    witness: Witness,
-    programs: Option<Programs>,
-    program_sent: u64,
-    /// Machines whose outputs are to be looked at.
-    touched: VecDeque<Touch>,
-    inputs: u64,
+    /// Moments of the queue.
     pops: u64,
-    /// No step is made any more, and nothing goes wrong.
-    is_calm: bool,
-}
-
-/// Something that is due at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wake {
-    /// A step of the plan.
-    Step(usize),
-    /// What a step did comes to its end.
-    Heal(usize),
-    /// A step does once more, of so many times.
-    Again(usize, u64),
-    Restart(usize),
-    // A host's own.
-    Node(usize, u64),
-    Mail(usize, u64),
-    Events(usize, u64),
-    Retry(usize, u64, usize),
-    Flow(usize, usize),
-    Dial(usize, u64, DialId),
-    Saved(usize, u64),
-    Program(usize, u64, u64),
-    Failed(usize, u64),
-    // One end of a connection.
-    Words(usize, Side),
-    Session(usize, Side),
-    Take(usize, Side),
-    /// The application goes on with the handshake.
-    Greet(usize, Side),
-    Arrive(usize, Side),
-    Lose(usize, Side),
-    Retire(usize, Side),
-    /// A connection may have been silent for too long, since this moment.
-    Idle(usize, u64),
-    // A substream.
-    Offer(usize, usize),
-    Answer(usize, usize, bool),
-    Write(usize, usize, Side),
-    Read(usize, usize, Side),
-    Stopped(usize, usize, Side),
-    Acknowledge(usize, usize, Side),
-    /// A rogue goes on with its trick.
-    Rogue(usize, Side, u64),
-    /// A rogue goes on with a trick that takes several connections, so many times more.
-    Ruse(usize, usize, Trick, u64),
-}
-
-/// A machine that was given an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Touch {
-    Node(usize),
-    Session(usize, Side),
 }
 
 /// What came of a run.
@@ -146,34 +98,55 @@ impl World {
                 let planned = plan.hosts[host];
                 let key = identities[usize::from(planned.identity) % identities.len()].1;
                 let rng = Rng::derive(plan.seed, HOST, crate::rng::u64_of(host));
-                Host::new(key, planned.is_rogue, count, rng)
+                Host::new(key, count, rng)
             })
             .collect();
-        let peers = hosts.iter().enumerate().map(|(index, host)| (host.key, index)).collect();
-        let aead: Arc<dyn Aead> = if plan.is_real { default_aead() } else { Arc::new(FastAead) };
         Self {
-            now: 0,
-            queue: Queue::new(plan.seed),
-            hosts,
-            links: Vec::new(),
-            meetings: vec![0; count * count],
-            peers,
-            streams: stream_names(),
-            faults: Faults::new(count),
-            reached: Fired::new(),
+            run: Run::new(plan, keeps_trace),
+            net: Network::new(count),
+            hosts: Hosts::new(hosts),
+            expected: vec![Expected::new(count); count],
+            scripts: (0..count).map(|_| App::new(count)).collect(),
+            programs: Runtime::none(count),
             model: Model::default(),
-            checks: Checks::new(),
-            trace: Trace::new(count, keeps_trace),
             pulse: Arc::default(),
-            witness: Witness::new(aead),
-            programs: None,
-            program_sent: 0,
-            touched: VecDeque::new(),
-            inputs: 0,
             pops: 0,
-            is_calm: false,
-            plan,
         }
+    }
+
+    /// Returns the plan of the run.
+    pub(crate) const fn plan(&self) -> &Plan {
+        &self.run.plan
+    }
+
+    /// Returns the time of the run, in microseconds.
+    pub(crate) const fn now(&self) -> u64 {
+        self.run.now
+    }
+
+    // ---- who is lent what -----------------------------------------------------------------------
+
+    fn sessions(&mut self) -> Sessions<'_> {
+        Sessions { run: &mut self.run, net: &mut self.net, hosts: &mut self.hosts }
+    }
+
+    fn nodes(&mut self) -> Nodes<'_> {
+        let Self { run, net, hosts, expected, .. } = self;
+        Nodes { run, net, hosts, expected }
+    }
+
+    fn checker(&mut self) -> Checker<'_> {
+        let Self { run, net, hosts, expected, .. } = self;
+        Checker { run, net, hosts, expected }
+    }
+
+    fn adversary(&mut self) -> Adversary<'_> {
+        Adversary { run: &mut self.run, net: &mut self.net, hosts: &self.hosts }
+    }
+
+    fn apps(&mut self) -> Application<'_> {
+        let Self { run, net, hosts, expected, scripts, programs, model, .. } = self;
+        Application { run, net, hosts, expected, scripts, programs, model }
     }
 
     /// Runs to the end, or to the first violation.
@@ -181,52 +154,52 @@ impl World {
         for host in 0..self.hosts.len() {
             self.start(host);
         }
-        for (at, step) in self.plan.steps.iter().enumerate() {
-            self.queue.push(step.at, Wake::Step(at));
+        for step in 0..self.run.plan.steps.len() {
+            self.run.push(self.run.plan.steps[step].at, Wake::Step(step));
         }
-        self.run_until(self.plan.calm_from);
-        if self.checks.violation().is_some() {
+        self.run_until(self.run.plan.calm_from);
+        if self.run.checks.violation().is_some() {
             return self.outcome();
         }
         self.calm_down();
-        let settling = self.plan.settling_time();
-        self.run_until(self.plan.calm_from + settling / 2);
-        let stuck = self.stuck_flows();
-        let settled = self.plan.calm_from + settling;
+        let settling = self.run.plan.settling_time();
+        self.run_until(self.run.plan.calm_from + settling / 2);
+        let stuck = self.apps().stuck_flows();
+        let settled = self.run.plan.calm_from + settling;
         self.run_until(settled);
-        if self.checks.violation().is_some() {
+        if self.run.checks.violation().is_some() {
             return self.outcome();
         }
-        self.check_settled();
-        self.check_released(&stuck);
-        self.check_programs_at_rest();
+        self.checker().check_settled();
+        self.apps().check_released(&stuck);
+        self.apps().check_programs_at_rest();
         self.shut_down();
-        let over = settled + self.time_to_stop();
+        let over = settled + self.run.plan.time_to_stop();
         self.run_until(over);
-        if self.checks.violation().is_none() {
-            self.check_over();
+        if self.run.checks.violation().is_none() {
+            self.checker().check_over();
         }
         self.outcome()
     }
 
     fn outcome(&self) -> Outcome {
         Outcome {
-            violation: self.checks.violation().cloned(),
-            hash: self.trace.hash(),
-            inputs: self.inputs,
+            violation: self.run.checks.violation().cloned(),
+            hash: self.run.trace.hash(),
+            inputs: self.run.inputs,
             pops: self.pops,
-            accepted: crate::rng::u64_of(self.model.len()) + self.program_sent,
+            accepted: crate::rng::u64_of(self.model.len()) + self.programs.sent,
             delivered: self.model.delivered,
-            time: self.now,
+            time: self.run.now,
             hosts: crate::rng::u64_of(self.hosts.len()),
-            fired: self.faults.fired.clone(),
-            reached: self.reached.clone(),
-            checked: self.checks.counts().to_vec(),
+            fired: self.run.fired.clone(),
+            reached: self.run.reached.clone(),
+            checked: self.run.checks.counts().to_vec(),
         }
     }
 
     pub(crate) const fn violation(&self) -> Option<&Violation> {
-        self.checks.violation()
+        self.run.checks.violation()
     }
 
     /// Returns what tells another thread that the run moves.
@@ -236,21 +209,20 @@ impl World {
 
     /// Returns what happened.
     pub(crate) const fn trace(&self) -> &Trace {
-        &self.trace
+        &self.run.trace
     }
 
     fn run_until(&mut self, until: u64) {
-        while self.checks.violation().is_none()
-            && let Some((at, wake)) = self.queue.pop(until)
+        while self.run.checks.violation().is_none()
+            && let Some(wake) = self.run.next(until)
         {
-            self.now = at;
             self.pops += 1;
-            self.pulse.beat(at, self.host_of(wake).unwrap_or(0));
+            self.pulse.beat(self.run.now, self.net.host_of(wake).unwrap_or(0));
             self.wake(wake);
             self.look();
         }
-        if self.checks.violation().is_none() {
-            self.now = until;
+        if self.run.checks.violation().is_none() {
+            self.run.now = until;
         }
     }
 
@@ -261,44 +233,78 @@ impl World {
         match wake {
             Wake::Step(step) => self.step(step),
             Wake::Heal(step) => self.heal(step),
-            Wake::Again(step, left) => self.again(step, left),
+            Wake::Again(step, left) => self.net.again(&mut self.run, step, left),
             Wake::Restart(host) => self.restart(host),
-            Wake::Node(host, life) => self.node_timer(host, life),
-            Wake::Mail(host, life) => self.read_mail(host, life),
-            Wake::Events(host, life) => self.read_events(host, life),
-            Wake::Retry(host, life, peer) => self.retry(host, life, peer),
-            Wake::Flow(host, flow) => self.flow(host, flow),
-            Wake::Dial(host, life, dial) => self.dial_goes_on(host, life, dial),
-            Wake::Saved(host, life) => self.saved(host, life),
-            Wake::Program(host, life, timer) => self.program_timer(host, life, timer),
-            Wake::Failed(host, life) => self.program_failed(host, life),
-            Wake::Words(link, side) => self.read_words(link, side),
-            Wake::Session(link, side) => self.session_timer(link, side),
-            Wake::Take(link, side) => self.take(link, side),
-            Wake::Greet(link, side) => self.greet(link, side),
+            Wake::Node(host, life) => self.nodes().node_timer(host, life),
+            Wake::Mail(host, life) => self.nodes().read_node_inbox(host, life),
+            Wake::Events(host, life) => self.nodes().read_events(host, life),
+            Wake::Retry(host, life, peer) => self.apps().retry(host, life, peer),
+            Wake::Flow(host, flow) => self.apps().flow(host, flow),
+            Wake::Dial(host, life, dial) => self.nodes().dial_goes_on(host, life, dial),
+            Wake::Saved(host, life) => self.nodes().saved(host, life),
+            Wake::Program(host, life, timer) => self.apps().program_timer(host, life, timer),
+            Wake::Failed(host, life) => self.apps().program_failed(host, life),
+            Wake::SessionInbox(link, side) => self.sessions().read_session_inbox(link, side),
+            Wake::Session(link, side) => self.sessions().session_timer(link, side),
+            Wake::Take(link, side) => self.apps().take(link, side),
+            Wake::Greet(link, side) => self.apps().continue_handshake(link, side),
             Wake::Arrive(link, side) => self.arrive(link, side),
-            Wake::Lose(link, side) => self.lose(link, side),
+            Wake::Lose(link, side) => self.sessions().lose(link, side),
             Wake::Retire(link, side) => self.retire(link, side),
-            Wake::Idle(link, since) => self.idle(link, since),
+            Wake::Idle(link, since) => self.net.idle(&mut self.run, link, since),
             Wake::Offer(link, pipe) => self.offer(link, pipe),
             Wake::Answer(link, pipe, is_yes) => self.answer(link, pipe, is_yes),
-            Wake::Write(link, pipe, side) => self.write(link, pipe, side),
+            Wake::Write(link, pipe, side) => self.sessions().write(link, pipe, side),
             Wake::Read(link, pipe, side) => self.read(link, pipe, side),
-            Wake::Stopped(link, pipe, side) => self.stopped(link, pipe, side),
-            Wake::Acknowledge(link, pipe, side) => self.acknowledge(link, pipe, side),
-            Wake::Rogue(link, side, act) => self.rogue_goes_on(link, side, act),
-            Wake::Ruse(by, to, trick, left) => self.ruse(by, to, trick, left),
+            Wake::Stopped(link, pipe, side) => self.sessions().stopped(link, pipe, side),
+            Wake::Acknowledge(link, pipe, side) => self.sessions().acknowledge(link, pipe, side),
+            Wake::Script(link, side, act) => self.adversary().act(link, side, act),
+            Wake::TrickAgain(by, to, trick, left) => self.repeat_trick(by, to, trick, left),
+        }
+    }
+
+    /// Keeps back what can't happen now, and returns whether it did.
+    fn is_held_up(&mut self, wake: Wake) -> bool {
+        let Some(host) = self.net.host_of(wake) else {
+            return false;
+        };
+        let until = self.hosts[host].paused_until;
+        if until > self.run.now {
+            self.run.push(until, wake);
+            // The queue must not forget that the timer stands.
+            self.move_timer(wake, until);
+            return true;
+        }
+        let Some((link, side)) = self.net.crossing(wake) else {
+            return false;
+        };
+        let from = self.net.links[link].ends[1 - side].host;
+        if self.net.faults.is_blocked(from, host) {
+            self.net.faults.hold(wake, from, host);
+            return true;
+        }
+        false
+    }
+
+    fn move_timer(&mut self, wake: Wake, until: u64) {
+        let timer = match wake {
+            Wake::Node(host, life) if self.hosts[host].life == life => &mut self.hosts[host].timer,
+            Wake::Session(link, side) => &mut self.net.links[link].ends[side].timer,
+            _ => return,
+        };
+        if *timer == Some(self.run.now) {
+            *timer = Some(until);
         }
     }
 
     /// Takes the outputs of all machines that were given an input, until there are no more.
     fn look(&mut self) {
-        while let Some(touch) = self.touched.pop_front() {
+        while let Some(touch) = self.run.touched.pop_front() {
             let host = match touch {
                 Touch::Node(host) => host,
-                Touch::Session(link, side) => self.links[link].ends[side].host,
+                Touch::Session(link, side) => self.net.links[link].ends[side].host,
             };
-            if self.hosts[host].is_doomed {
+            if self.run.kills[host].is_due {
                 self.kill(host);
                 continue;
             }
@@ -307,50 +313,6 @@ impl World {
                 Touch::Session(link, side) => self.drain_session(link, side),
             }
         }
-    }
-
-    /// Counts a situation.
-    fn reach(&mut self, what: Option<&'static str>) {
-        if let Some(what) = what {
-            *self.reached.entry(what).or_default() += 1;
-        }
-    }
-
-    fn at(&self) -> Instant {
-        Instant::from_micros(self.now)
-    }
-
-    /// Notes something that happened on a host.
-    fn note(&mut self, host: usize, link: usize, what: Kind, (a, b): (u64, u64)) {
-        self.trace.note(Note { at: self.now, host, link, what, a, b });
-    }
-
-    /// Counts and notes an input to a machine of a host.
-    fn input(&mut self, host: usize, link: usize, what: Kind, numbers: (u64, u64)) {
-        self.inputs += 1;
-        self.note(host, link, what, numbers);
-        if let Some((inputs, _)) = &mut self.hosts[host].doom {
-            match inputs.checked_sub(1) {
-                Some(fewer) => *inputs = fewer,
-                None => self.hosts[host].is_doomed = true,
-            }
-        }
-    }
-
-    /// Counts and notes an input to a session, whose outputs are looked at then.
-    fn input_of_session(&mut self, (link, side): (usize, Side), what: Kind, numbers: (u64, u64)) {
-        let end = &mut self.links[link].ends[side];
-        end.told_at = self.now;
-        let host = end.host;
-        self.input(host, link, what, numbers);
-        self.touched.push_back(Touch::Session(link, side));
-    }
-
-    /// Counts and notes an input to a node, whose outputs are looked at then.
-    fn input_of_node(&mut self, host: usize, what: Kind, numbers: (u64, u64)) {
-        self.hosts[host].told_at = self.now;
-        self.input(host, NOWHERE, what, numbers);
-        self.touched.push_back(Touch::Node(host));
     }
 }
 
@@ -367,4 +329,3 @@ fn identities() -> &'static [([u8; 32], PublicKey)] {
 }
 
 const HOST: u64 = 2;
-const LINK: u64 = 3;

@@ -1,19 +1,156 @@
-//! The network: dials, connections that come and go, and what holds them up.
+//! The network: connections that come and go, how long things take, and what holds them up.
 
-use glueberry_proto::{ConnectionLost, DialError, DialId, Naming, Origin};
+use glueberry_proto::{ConnectionLost, Naming, Origin};
 
-use super::{LINK, Wake, World};
-use crate::link::{End, Link, Side, Standing};
-use crate::plan::{Family, NamingMode};
+use super::hosts::Hosts;
+use crate::check::Invariant;
+use crate::fault::Faults;
+use crate::link::{End, EndState, Link};
+use crate::plan::{Family, NamingMode, What};
 use crate::rng::{Rng, u64_of};
-use crate::situation::DIAL_REFUSED;
+use crate::run::Run;
+use crate::trick::Trick;
+use crate::wake::{Side, Wake};
 
-impl World {
-    // ---- delays -------------------------------------------------------------------------------
+/// All connections of a run, and what is wrong with the network at the moment.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(super) links: Vec<Link>,
+    /// Connections of each pair so far, so that each draws for itself.
+    meetings: Vec<u64>,
+    pub(super) faults: Faults,
+}
+
+impl Network {
+    pub(super) fn new(hosts: usize) -> Self {
+        Self { links: Vec::new(), meetings: vec![0; hosts * hosts], faults: Faults::new(hosts) }
+    }
+
+    /// Frees a connection that has nothing at either end.
+    pub(super) fn link_over(&mut self, run: &mut Run, link: usize) {
+        let is_over = self.links[link].ends.iter().all(|end| end.state == EndState::Gone);
+        if is_over && !self.links[link].is_over {
+            self.check_accounts(run, link);
+            self.links[link].clear();
+        }
+    }
+
+    /// A connection flaps: blocked and open in turn.
+    pub(super) fn again(&mut self, run: &mut Run, step: usize, left: u64) {
+        let What::Flap { a, b, every, .. } = run.plan.steps[step].what else {
+            return;
+        };
+        if run.is_calm || left == 0 || a == b {
+            return;
+        }
+        for (from, to) in [(a, b), (b, a)] {
+            match left % 2 {
+                0 => self.faults.block(from, to),
+                _ => self.faults.unblock(from, to),
+            }
+        }
+        if left.is_multiple_of(2) {
+            self.fire_if_blocked(run, "link flap");
+        } else {
+            self.release_held(run);
+        }
+        run.push(run.now + every, Wake::Again(step, left - 1));
+    }
+
+    pub(super) fn partition(&mut self, set: u64, one_way: bool, blocks: bool) {
+        let count = self.faults.hosts();
+        let is_in = |host: usize| set >> host & 1 == 1;
+        for from in 0..count {
+            for to in 0..count {
+                let crosses = is_in(from) != is_in(to) && !(one_way && is_in(from));
+                match (crosses, blocks) {
+                    (true, true) => self.faults.block(from, to),
+                    (true, false) => self.faults.unblock(from, to),
+                    (false, _) => {}
+                }
+            }
+        }
+    }
+
+    pub(super) fn fire_if_blocked(&mut self, run: &mut Run, kind: &'static str) {
+        let is_met = self.note_blocks(run);
+        run.fire_if(is_met, kind);
+    }
+
+    pub(super) fn touch_links_of(&mut self, host: usize) {
+        for link in 0..self.links.len() {
+            if self.links[link].ends.iter().any(|end| end.host == host) {
+                self.touch_link(link);
+            }
+        }
+    }
+
+    /// Returns the connections between two hosts that are not over.
+    pub(super) fn links_between(&self, a: usize, b: usize) -> Vec<usize> {
+        let joins = |link: &usize| {
+            let link = &self.links[*link];
+            let [x, y] = [link.ends[0].host, link.ends[1].host];
+            !link.is_over && ((x, y) == (a, b) || (x, y) == (b, a))
+        };
+        (0..self.links.len()).filter(joins).collect()
+    }
+
+    /// Both ends of a connection are over: what became of each message?
+    pub(super) fn check_accounts(&self, run: &mut Run, link: usize) {
+        let ends = &self.links[link].ends;
+        let (Some(_), Some(_)) = (ends[0].closed, ends[1].closed) else {
+            return;
+        };
+        for side in [0, 1] {
+            let [end, other] = [side, 1 - side].map(|side| &self.links[link].ends[side]);
+            let accepted: u64 = end.lanes.iter().map(|lane| lane.accepted).sum();
+            let unsent: u64 = end.lanes.iter().map(|lane| lane.unsent).sum();
+            let received: u64 = other.lanes.iter().map(|lane| lane.received).sum();
+            let in_doubt = end.closed.map_or(0, |(_, in_doubt)| in_doubt);
+            let host = end.host;
+            let is_adversary = run.is_adversary(host) || run.is_adversary(other.host);
+            let certain = accepted.saturating_sub(unsent).saturating_sub(in_doubt);
+            let is_within = received + unsent <= accepted
+                && (received >= certain || !run.plan.net.acknowledges_reads);
+            run.checks.hold(
+                Invariant::Accounted,
+                (run.now, host),
+                is_adversary || is_within,
+                || {
+                    (
+                        format!("{accepted} accepted, {unsent} unsent, {in_doubt} in doubt"),
+                        format!("{received} were delivered on connection {link}"),
+                    )
+                },
+            );
+        }
+    }
+
+    /// The trick is done: it is counted, once per connection.
+    pub(super) fn count_trick(&mut self, run: &mut Run, link: usize) {
+        if let Some(script) = &mut self.links[link].script
+            && !std::mem::replace(&mut script.is_done, true)
+        {
+            run.fire(script.trick.name());
+        }
+    }
+
+    pub(super) fn trick(&self, link: usize) -> Option<Trick> {
+        self.links[link].script.as_ref().map(|script| script.trick)
+    }
+
+    /// Returns whether the other end of a connection claims to have the key of the host itself.
+    pub(super) fn is_lookalike(&mut self, run: &mut Run, link: usize) -> bool {
+        let is_it = self.trick(link) == Some(Trick::Lookalike);
+        if is_it {
+            self.count_trick(run, link);
+        }
+        is_it
+    }
 
     /// Draws how long something takes on a connection.
-    pub(super) fn delay(&mut self, link: usize) -> u64 {
-        let net = &self.plan.net;
+    pub(super) fn delay(&mut self, run: &Run, link: usize) -> u64 {
+        let net = &run.plan.net;
         let rng = &mut self.links[link].rng;
         let more = match net.family {
             Family::Constant => net.jitter,
@@ -23,56 +160,20 @@ impl World {
             Family::Bimodal => net.jitter / 2,
         };
         let ends = &self.links[link].ends;
-        (net.delay + more) * self.faults.slowness(self.now, ends[0].host, ends[1].host)
+        (net.delay + more) * self.faults.slowness(run.now, ends[0].host, ends[1].host)
     }
 
     /// Puts something into the queue that crosses a connection.
-    pub(super) fn send(&mut self, link: usize, wake: Wake) {
-        let delay = self.delay(link);
-        self.queue.push(self.now + delay, wake);
-    }
-
-    // ---- what is held up ----------------------------------------------------------------------
-
-    /// Keeps back what can't happen now, and says so.
-    pub(super) fn is_held_up(&mut self, wake: Wake) -> bool {
-        let Some(host) = self.host_of(wake) else {
-            return false;
-        };
-        let until = self.hosts[host].paused_until;
-        if until > self.now {
-            self.queue.push(until, wake);
-            // The queue must not forget that the timer stands.
-            self.move_timer(wake, until);
-            return true;
-        }
-        let Some((link, side)) = self.crossing(wake) else {
-            return false;
-        };
-        let from = self.links[link].ends[1 - side].host;
-        if self.faults.is_blocked(from, host) {
-            self.faults.hold(wake, from, host);
-            return true;
-        }
-        false
-    }
-
-    fn move_timer(&mut self, wake: Wake, until: u64) {
-        let timer = match wake {
-            Wake::Node(host, life) if self.hosts[host].life == life => &mut self.hosts[host].timer,
-            Wake::Session(link, side) => &mut self.links[link].ends[side].timer,
-            _ => return,
-        };
-        if *timer == Some(self.now) {
-            *timer = Some(until);
-        }
+    pub(super) fn send(&mut self, run: &mut Run, link: usize, wake: Wake) {
+        let delay = self.delay(run, link);
+        run.push(run.now + delay, wake);
     }
 
     /// Returns the host that does something then.
     pub(super) fn host_of(&self, wake: Wake) -> Option<usize> {
         match wake {
             Wake::Step(_) | Wake::Heal(_) | Wake::Again(..) | Wake::Restart(_) => None,
-            Wake::Idle(..) | Wake::Ruse(..) => None,
+            Wake::Idle(..) | Wake::TrickAgain(..) => None,
             Wake::Node(host, _)
             | Wake::Mail(host, _)
             | Wake::Events(host, _)
@@ -82,7 +183,7 @@ impl World {
             | Wake::Program(host, ..)
             | Wake::Failed(host, _)
             | Wake::Dial(host, ..) => Some(host),
-            Wake::Words(link, side)
+            Wake::SessionInbox(link, side)
             | Wake::Session(link, side)
             | Wake::Take(link, side)
             | Wake::Greet(link, side)
@@ -93,7 +194,7 @@ impl World {
             | Wake::Read(link, _, side)
             | Wake::Stopped(link, _, side)
             | Wake::Acknowledge(link, _, side)
-            | Wake::Rogue(link, side, _) => Some(self.links[link].ends[side].host),
+            | Wake::Script(link, side, _) => Some(self.links[link].ends[side].host),
             Wake::Offer(link, pipe) => {
                 let opener = self.links[link].pipes.get(pipe)?.opener;
                 Some(self.links[link].ends[1 - opener].host)
@@ -106,7 +207,7 @@ impl World {
     }
 
     /// Returns the end that something reaches over the network.
-    fn crossing(&self, wake: Wake) -> Option<(usize, Side)> {
+    pub(super) fn crossing(&self, wake: Wake) -> Option<(usize, Side)> {
         match wake {
             Wake::Lose(link, side) => {
                 let is_word = matches!(
@@ -126,7 +227,7 @@ impl World {
     }
 
     /// Something is blocked since now: its connections may not live through it.
-    pub(super) fn note_blocks(&mut self) -> bool {
+    pub(super) fn note_blocks(&mut self, run: &mut Run) -> bool {
         let mut is_any = false;
         for link in 0..self.links.len() {
             let [a, b] = [0, 1].map(|side| self.links[link].ends[side].host);
@@ -138,9 +239,9 @@ impl World {
                 (true, None) => {
                     is_any = true;
                     self.touch_link(link);
-                    self.links[link].blocked_since = Some(self.now);
-                    let idle = self.plan.net.idle;
-                    self.queue.push(self.now + idle, Wake::Idle(link, self.now));
+                    self.links[link].blocked_since = Some(run.now);
+                    let idle = run.plan.net.idle;
+                    run.push(run.now + idle, Wake::Idle(link, run.now));
                 }
                 (false, Some(_)) => self.links[link].blocked_since = None,
                 _ => {}
@@ -150,29 +251,29 @@ impl World {
     }
 
     /// What was held up and is no longer goes on.
-    pub(super) fn release_held(&mut self) {
+    pub(super) fn release_held(&mut self, run: &mut Run) {
         for wake in self.faults.released() {
-            self.queue.push(self.now + RESUMES, wake);
+            run.push(run.now + RESUMES, wake);
         }
-        self.note_blocks();
+        self.note_blocks(run);
     }
 
     /// A connection was silent for too long.
-    pub(super) fn idle(&mut self, link: usize, since: u64) {
+    pub(super) fn idle(&mut self, run: &mut Run, link: usize, since: u64) {
         if self.links[link].blocked_since == Some(since) {
-            self.break_link(link, &ConnectionLost::TimedOut);
+            self.break_link(run, link, &ConnectionLost::TimedOut);
         }
     }
 
     /// Both ends lose a connection, each at its own time.
-    pub(super) fn break_link(&mut self, link: usize, why: &ConnectionLost) {
+    pub(super) fn break_link(&mut self, run: &mut Run, link: usize, why: &ConnectionLost) {
         self.touch_link(link);
         for side in [0, 1] {
             let later = self.links[link].rng.below(UNEVEN);
             let end = &mut self.links[link].ends[side];
-            if !matches!(end.standing, Standing::Gone | Standing::Lost) {
+            if !matches!(end.state, EndState::Gone | EndState::Lost) {
                 end.loss = Some(why.clone());
-                self.queue.push(self.now + later, Wake::Lose(link, side));
+                run.push(run.now + later, Wake::Lose(link, side));
             }
         }
     }
@@ -182,91 +283,54 @@ impl World {
         self.links[link].is_touched = true;
     }
 
-    // ---- dials --------------------------------------------------------------------------------
-
-    pub(super) fn dial_begins(&mut self, host: usize, dial: DialId) {
-        let wait = self.hosts[host].rng.below(self.plan.net.delay + 1);
-        let life = self.hosts[host].life;
-        self.queue.push(self.now + wait, Wake::Dial(host, life, dial));
-    }
-
-    /// Tries to reach whom a dial is for, again and again.
-    pub(super) fn dial_goes_on(&mut self, host: usize, life: u64, dial: DialId) {
-        if self.hosts[host].life != life {
-            return;
-        }
-        let Some(dialled) = self.hosts[host].dials.get(&dial).copied() else {
-            return;
-        };
-        let to = dialled.to;
-        if self.hosts[host].app.dials_fail_until > self.now {
-            self.faults.fire("refuse");
-            return self.dial_failed(host, dial, DialError::NoUsableAddress);
-        }
-        if to >= self.hosts.len() || to == host {
-            return self.dial_failed(host, dial, DialError::NoUsableAddress);
-        }
-        let is_blocked = self.faults.is_blocked(host, to) || self.faults.is_blocked(to, host);
-        let answers = self.hosts[to].is_up() && self.hosts[to].paused_until <= self.now;
-        if answers && !is_blocked {
-            self.connect_hosts(host, to, Origin::Dialled(dial));
-            return;
-        }
-        if !is_blocked && !self.hosts[to].is_up() && self.hosts[host].rng.chance(300) {
-            self.reach(Some(DIAL_REFUSED));
-            return self.dial_failed(host, dial, DialError::Transport("refused".to_owned()));
-        }
-        let tries = dialled.tries + 1;
-        if let Some(dialled) = self.hosts[host].dials.get_mut(&dial) {
-            dialled.tries = tries;
-        }
-        let wait = DIAL_AGAIN << tries.min(3);
-        self.queue.push(self.now + wait, Wake::Dial(host, life, dial));
-    }
-
     /// Two hosts get a connection; the first has dialled it.
-    pub(super) fn connect_hosts(&mut self, a: usize, b: usize, origin: Origin) -> usize {
+    pub(super) fn connect_hosts(
+        &mut self,
+        run: &mut Run,
+        hosts: &Hosts,
+        (a, b): (usize, usize),
+        origin: Origin,
+    ) -> usize {
         let (low, high) = (a.min(b), a.max(b));
-        let pair = low * self.hosts.len() + high;
+        let pair = low * hosts.len() + high;
         self.meetings[pair] += 1;
         let meeting = u64_of(pair) << 32 | self.meetings[pair];
-        let mut rng = Rng::derive(self.plan.seed, LINK, meeting);
-        let naming = match self.plan.net.naming {
+        let mut rng = Rng::derive(run.plan.seed, LINK, meeting);
+        let naming = match run.plan.net.naming {
             NamingMode::Negotiated => Naming::Negotiated,
             NamingMode::Preamble => Naming::Preamble,
             NamingMode::Either if rng.chance(500) => Naming::Negotiated,
             NamingMode::Either => Naming::Preamble,
         };
         let ends = [(a, origin), (b, Origin::Accepted)]
-            .map(|(host, origin)| End::new(host, self.hosts[host].life, origin));
+            .map(|(host, origin)| End::new(host, hosts[host].life, origin));
         let link = self.links.len();
         self.links.push(Link::new(ends, naming, rng));
-        let is_slow = self.faults.slowness(self.now, a, b) > 1;
-        let has_rogue = self.hosts[a].is_rogue || self.hosts[b].is_rogue;
-        self.links[link].is_touched = is_slow || has_rogue;
-        let there = self.delay(link);
-        let back = self.delay(link);
-        self.queue.push(self.now + there, Wake::Arrive(link, 1));
-        // The dialler hears of it when the answer is back, or a little before the other does.
+        let is_slow = self.faults.slowness(run.now, a, b) > 1;
+        let has_adversary = run.is_adversary(a) || run.is_adversary(b);
+        self.links[link].is_touched = is_slow || has_adversary;
+        let there = self.delay(run, link);
+        let back = self.delay(run, link);
+        run.push(run.now + there, Wake::Arrive(link, 1));
+        // The dialler learns of it when the answer is back, or a little before the other does.
         let heard = if self.links[link].rng.chance(800) { there + back } else { there };
-        self.queue.push(self.now + heard, Wake::Arrive(link, 0));
+        run.push(run.now + heard, Wake::Arrive(link, 0));
         link
     }
 
-    /// A side closes a connection: the other hears of it later.
-    pub(super) fn hang_up(&mut self, link: usize, side: Side, code: u64) {
+    /// A side closes a connection: the other learns of it later.
+    pub(super) fn hang_up(&mut self, run: &mut Run, link: usize, side: Side, code: u64) {
         let other = &mut self.links[link].ends[1 - side];
-        if matches!(other.standing, Standing::Open | Standing::Arriving) && other.loss.is_none() {
+        if matches!(other.state, EndState::Open | EndState::Arriving) && other.loss.is_none() {
             other.loss = Some(ConnectionLost::ClosedByPeer { code });
-            self.send(link, Wake::Lose(link, 1 - side));
+            self.send(run, link, Wake::Lose(link, 1 - side));
         }
-        self.link_over(link);
+        self.link_over(run, link);
     }
 }
 
-/// Microseconds until a dial is tried again; doubles three times.
-const DIAL_AGAIN: u64 = 500_000;
 /// Microseconds after which what was held up goes on.
 const RESUMES: u64 = 1_000;
 /// Most microseconds between the moments at which the two ends notice a loss.
 const UNEVEN: u64 = 2_000_000;
+const LINK: u64 = 3;

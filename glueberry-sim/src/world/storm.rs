@@ -3,19 +3,19 @@
 use bytes::Bytes;
 use glueberry_proto::{ConnectionState, FinalizeError, PrepareError, SendError, StreamName};
 
-use super::World;
+use super::app::Application;
 use crate::check::Invariant;
-use crate::link::Side;
 use crate::rng::{Rng, u64_of};
 use crate::trace::Kind;
+use crate::wake::Side;
 
-impl World {
+impl Application<'_> {
     /// Makes so many calls, some of which make no sense.
     pub(super) fn storm(&mut self, host: usize, calls: u64) {
         if self.hosts[host].node.is_none() {
             return;
         }
-        self.faults.fire("call storm");
+        self.run.fire("call storm");
         let mut rng = self.hosts[host].rng.clone();
         for _ in 0..calls {
             let peer = rng.index(self.hosts.len());
@@ -27,19 +27,19 @@ impl World {
     }
 
     fn call(&mut self, host: usize, peer: usize, rng: &mut Rng) {
-        let end = self.current_end(host, peer);
+        let end = self.hosts.current_end(host, peer);
         match (rng.below(20), end) {
             (_, Some((link, side)))
-                if !self.links[link].ends[side].talk.is_finalized && rng.chance(300) =>
+                if !self.net.links[link].ends[side].progress.is_finalized && rng.chance(300) =>
             {
                 self.prepare_with_wrong_key((link, side), peer);
             }
-            (0, _) => self.part(host, peer),
+            (0, _) => self.disconnect(host, peer),
             (1..=4, _) => {
-                self.learn(host, peer);
+                self.add_peer(host, peer);
                 self.connect(host, peer);
             }
-            (5, _) => self.learn(host, peer),
+            (5, _) => self.add_peer(host, peer),
             (6, Some(end)) => self.prepare_with_wrong_key(end, peer),
             (7, Some(end)) => self.finalize_early(end),
             (8, Some(end)) => self.send_too_much(end, rng),
@@ -51,7 +51,7 @@ impl World {
             (14, _) => self.housekeeping(host, peer, rng),
             (15, _) => self.forget(host, peer),
             (_, Some((link, side))) => {
-                let stream = rng.index(self.streams.len());
+                let stream = rng.index(self.run.streams.len());
                 self.send_message(link, side, stream, 40);
             }
             _ => {}
@@ -59,7 +59,7 @@ impl World {
     }
 
     pub(super) fn cancel_reconnection(&mut self, host: usize, peer: usize) {
-        let (now, key) = (self.at(), self.hosts[peer].key);
+        let (now, key) = (self.run.at(), self.hosts[peer].key);
         let Some(node) = self.hosts[host].node.as_mut() else {
             return;
         };
@@ -67,7 +67,7 @@ impl World {
         let before = node.state(key);
         let was_any = node.cancel_reconnection(now, key);
         let after = node.state(key);
-        self.input_of_node(host, Kind::Cancel, (u64_of(peer), u64::from(was_any)));
+        self.nodes().input_of_node(host, Kind::Cancel, (u64_of(peer), u64::from(was_any)));
         let holds = match before {
             ConnectionState::Reconnecting => was_any && after == ConnectionState::Disconnected,
             // Only a dial that is itself an attempt to reconnect is given up.
@@ -84,7 +84,7 @@ impl World {
 
     /// Forgets the address of a peer, and learns it again.
     fn forget(&mut self, host: usize, peer: usize) {
-        let (now, key) = (self.at(), self.hosts[peer].key);
+        let (now, key) = (self.run.at(), self.hosts[peer].key);
         let Some(node) = self.hosts[host].node.as_mut() else {
             return;
         };
@@ -93,7 +93,11 @@ impl World {
         let removed = node.remove_peer(now, key);
         let is_known = node.book().entry(key).is_some_and(|entry| !entry.addresses().is_empty());
         let after = node.state(key);
-        self.input_of_node(host, Kind::Forget, (u64_of(peer), u64::from(removed.is_some())));
+        self.nodes().input_of_node(
+            host,
+            Kind::Forget,
+            (u64_of(peer), u64::from(removed.is_some())),
+        );
         let expected = match before {
             // There is nowhere to dial any more.
             ConnectionState::Reconnecting => ConnectionState::Disconnected,
@@ -101,15 +105,15 @@ impl World {
         };
         let holds = after == expected && !is_known;
         self.answered(host, holds, &format!("the peer was {before}"), &(after, removed));
-        self.learn(host, peer);
-        if self.hosts[host].app.wants[peer] {
+        self.add_peer(host, peer);
+        if self.hosts[host].wants[peer] {
             self.retry_soon(host, peer);
         }
     }
 
     /// What may be called at any time and changes no state of a peer.
     fn housekeeping(&mut self, host: usize, peer: usize, rng: &mut Rng) {
-        let (now, key) = (self.at(), self.hosts[peer].key);
+        let (now, key) = (self.run.at(), self.hosts[peer].key);
         let Some(node) = self.hosts[host].node.as_mut() else {
             return;
         };
@@ -119,21 +123,22 @@ impl World {
         let noted = node.protect(now, key, rng.chance(500));
         let reset = node.set_reconnect_policy(now, key, None);
         let after = node.state(key);
-        self.input_of_node(host, Kind::Housekeeping, (u64_of(peer), 0));
+        self.nodes().input_of_node(host, Kind::Housekeeping, (u64_of(peer), 0));
         let holds = before == after && noted.is_ok() && reset.is_ok();
         self.answered(host, holds, &format!("the peer was {before}"), &(after, noted, reset));
     }
 
     fn prepare_with_wrong_key(&mut self, (link, side): (usize, Side), peer: usize) {
-        let host = self.links[link].ends[side].host;
+        let host = self.net.links[link].ends[side].host;
         let wrong = (0..self.hosts.len()).find(|other| *other != peer && *other != host);
         let Some(wrong) = wrong.map(|other| self.hosts[other].key) else {
             return;
         };
-        let names = self.streams.clone();
-        let prepared = self.with_session((link, side), Kind::Command, (3, 0), |session, now| {
-            session.prepare_streams(now, wrong, &names)
-        });
+        let names = self.run.streams.clone();
+        let prepared =
+            self.sessions().with_session((link, side), Kind::Command, (3, 0), |session, now| {
+                session.prepare_streams(now, wrong, &names)
+            });
         let holds = matches!(
             prepared,
             None | Some(Err(PrepareError::WrongKey { .. }
@@ -145,78 +150,83 @@ impl World {
     }
 
     fn prepare_nothing(&mut self, (link, side): (usize, Side)) {
-        let host = self.links[link].ends[side].host;
-        let peer = self.hosts[self.links[link].ends[1 - side].host].key;
-        let prepared = self.with_session((link, side), Kind::Command, (4, 0), |session, now| {
-            session.prepare_streams(now, peer, &[])
-        });
+        let host = self.net.links[link].ends[side].host;
+        let peer = self.hosts[self.net.links[link].ends[1 - side].host].key;
+        let prepared =
+            self.sessions().with_session((link, side), Kind::Command, (4, 0), |session, now| {
+                session.prepare_streams(now, peer, &[])
+            });
         let holds = !matches!(prepared, Some(Ok(())));
         self.answered(host, holds, "no stream was named", &prepared);
     }
 
     fn finalize_early(&mut self, (link, side): (usize, Side)) {
-        let talk = self.links[link].ends[side].talk;
-        let host = self.links[link].ends[side].host;
-        if talk.is_prepared && !talk.is_finalized {
+        let progress = self.net.links[link].ends[side].progress;
+        let host = self.net.links[link].ends[side].host;
+        if progress.is_prepared && !progress.is_finalized {
             return;
         }
-        let done = self.with_session((link, side), Kind::Command, (5, 0), |session, now| {
-            session.finalize_handshake(now)
-        });
+        let done =
+            self.sessions().with_session((link, side), Kind::Command, (5, 0), |session, now| {
+                session.finalize_handshake(now)
+            });
         // What another session had prepared counts.
         let holds = match done {
-            Some(Ok(())) => !talk.is_finalized,
-            Some(Err(FinalizeError::AlreadyFinalized)) => talk.is_finalized,
-            Some(Err(FinalizeError::NotPrepared)) => !talk.is_prepared,
+            Some(Ok(())) => !progress.is_finalized,
+            Some(Err(FinalizeError::AlreadyFinalized)) => progress.is_finalized,
+            Some(Err(FinalizeError::NotPrepared)) => !progress.is_prepared,
             _ => true,
         };
         if done == Some(Ok(())) {
-            self.links[link].ends[side].talk.is_finalized = true;
+            self.net.links[link].ends[side].progress.is_finalized = true;
         }
-        self.answered(host, holds, &format!("{talk:?}"), &done);
+        self.answered(host, holds, &format!("{progress:?}"), &done);
     }
 
     fn send_too_much(&mut self, (link, side): (usize, Side), rng: &mut Rng) {
-        let host = self.links[link].ends[side].host;
+        let host = self.net.links[link].ends[side].host;
         let more = rng.index(1000) + 1;
-        let text = Bytes::from(vec![0; self.plan.limits.max_message_size + more]);
-        let name = self.streams[0].clone();
-        let sent = self.with_session((link, side), Kind::Command, (6, 0), |session, now| {
-            session.send(now, &name, text)
-        });
+        let text = Bytes::from(vec![0; self.run.plan.limits.max_message_size + more]);
+        let name = self.run.streams[0].clone();
+        let sent =
+            self.sessions().with_session((link, side), Kind::Command, (6, 0), |session, now| {
+                session.send(now, &name, text)
+            });
         let holds = !matches!(sent, Some(Ok(()) | Err(SendError::UnknownStream)));
         self.answered(host, holds, "the message is above the limit", &sent);
     }
 
     fn send_nowhere(&mut self, (link, side): (usize, Side)) {
-        let host = self.links[link].ends[side].host;
+        let host = self.net.links[link].ends[side].host;
         let Ok(name) = StreamName::new("nowhere") else {
             return;
         };
-        let sent = self.with_session((link, side), Kind::Command, (7, 0), |session, now| {
-            session.send(now, &name, Bytes::from_static(b"lost"))
-        });
+        let sent =
+            self.sessions().with_session((link, side), Kind::Command, (7, 0), |session, now| {
+                session.send(now, &name, Bytes::from_static(b"lost"))
+            });
         let holds = !matches!(sent, Some(Ok(())));
         self.answered(host, holds, "nobody has prepared that stream", &sent);
     }
 
     fn close_session(&mut self, link: usize, side: Side) {
-        self.touch_link(link);
-        self.with_session((link, side), Kind::Command, (8, 0), |session, now| session.close(now));
+        self.net.touch_link(link);
+        self.sessions()
+            .with_session((link, side), Kind::Command, (8, 0), |session, now| session.close(now));
     }
 
     fn reject(&mut self, (link, side): (usize, Side)) {
-        let is_early = !self.links[link].ends[side].talk.is_finalized;
+        let is_early = !self.net.links[link].ends[side].progress.is_finalized;
         if is_early {
-            self.touch_link(link);
+            self.net.touch_link(link);
         }
-        self.with_session((link, side), Kind::Command, (9, 0), |session, now| {
+        self.sessions().with_session((link, side), Kind::Command, (9, 0), |session, now| {
             session.reject_handshake(now, "not today");
         });
     }
 
     fn answered(&mut self, host: usize, holds: bool, fact: &str, answer: &dyn std::fmt::Debug) {
-        self.checks.hold(Invariant::Answer, (self.now, host), holds, || {
+        self.run.checks.hold(Invariant::Answer, (self.run.now, host), holds, || {
             (fact.to_owned(), format!("answered {answer:?}"))
         });
     }

@@ -4,6 +4,8 @@ use std::env;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
 use glueberry_tokio::store::StoreError;
 
@@ -46,7 +48,7 @@ fn a_read_only_folder_is_told_and_left_as_it_is() {
     fs::create_dir(&folder).unwrap();
     let path = folder.join(BOOK);
     fs::write(&path, book(1).emit()).unwrap();
-    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    copy_in_another_process(&env::current_exe().unwrap(), &program);
 
     let test = "permissions::a_read_only_folder_is_told_and_left_as_it_is";
     let mut other = child_of(&program, test, &path);
@@ -60,12 +62,20 @@ fn a_read_only_folder_is_told_and_left_as_it_is() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Copies a program so that it can be run at once. Were this process to write the copy, a child that
+/// another test starts meanwhile would hold the file open for writing until its own `exec`, and the
+/// system runs no program that is open for writing ("Text file busy").
+fn copy_in_another_process(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg(from).arg(to).status().unwrap();
+    assert!(status.success(), "cp: {status}");
+}
+
 /// Not even root can create files there.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_folder_of_the_kernel_is_told() {
     for folder in ["/proc", "/proc/self", "/sys"] {
-        let error = open(&std::path::Path::new(folder).join(BOOK)).unwrap_err();
+        let error = open(&Path::new(folder).join(BOOK)).unwrap_err();
         let is_told = matches!(error, StoreError::Denied { .. } | StoreError::NoFolder { .. });
         assert!(is_told, "{folder}: {error:?}");
     }

@@ -9,7 +9,8 @@ use glueberry_proto::wire::{Answer, emit_acceptance, emit_proposal, parse_answer
 use glueberry_proto::{
     Action, Address, Admission, Closed, Config, ConnectionState, Event, Identity, Ingest, Instant,
     Naming, NewConnection, Node, NodeAction, OpenError, Origin, Profile, ProtocolId, PublicKey,
-    ResetCode, Seed, Session, StreamName, SubstreamBuffer, SubstreamEnd, SubstreamId,
+    ResetCode, Seed, SendLimits, SendQueue, Session, StreamName, SubstreamBuffer, SubstreamEnd,
+    SubstreamId,
 };
 
 use super::{A, B, config, identity, key, name, names};
@@ -26,6 +27,8 @@ pub(crate) struct Raw {
     /// node, and `WantWrite`.
     pub(crate) actions: Vec<Action>,
     pub(crate) buffers: BTreeMap<SubstreamId, SubstreamBuffer>,
+    /// Queues that are lent to the session whenever it writes.
+    pub(crate) lent: BTreeMap<StreamName, SendQueue>,
     pub(crate) cipher: Cipher,
     nonces: u64,
 }
@@ -63,6 +66,7 @@ impl Raw {
             naming,
             actions: Vec::new(),
             buffers: BTreeMap::new(),
+            lent: BTreeMap::new(),
             cipher: Cipher::from_key(&peer.agree_v1(&key(A)).unwrap()),
             nonces: 0,
         };
@@ -305,8 +309,13 @@ impl Raw {
     /// Returns all that the session writes on a substream now.
     pub(crate) fn written(&mut self, id: SubstreamId) -> Vec<u8> {
         let mut written = BytesMut::new();
-        while self.session.poll_write(id, &mut written, usize::MAX) > 0 {}
+        while self.write(id, &mut written, usize::MAX) > 0 {}
         written.to_vec()
+    }
+
+    /// Lets the session write on a substream, once.
+    pub(crate) fn write(&mut self, id: SubstreamId, out: &mut BytesMut, budget: usize) -> usize {
+        self.session.poll_write_from(id, out, budget, &mut self.lent)
     }
 
     /// Returns the messages that the session writes on a substream of a named stream now.
@@ -325,6 +334,15 @@ impl Raw {
     pub(crate) fn send(&mut self, stream: &str, message: &[u8]) {
         let message = Bytes::copy_from_slice(message);
         self.session.send(self.now, &name(stream), message).unwrap();
+        self.settle();
+    }
+
+    /// Puts a message into the lent queue of a stream, and reports it.
+    pub(crate) fn lend(&mut self, stream: &str, message: &[u8]) {
+        let limits = SendLimits::from(self.node.config());
+        let queue = self.lent.entry(name(stream)).or_insert_with(|| SendQueue::new(limits));
+        queue.push(Bytes::copy_from_slice(message)).unwrap();
+        self.session.handle_queued(self.now, &name(stream));
         self.settle();
     }
 

@@ -4,11 +4,11 @@ use bytes::{BufMut, Bytes};
 use glueberry_proto::Profile;
 use glueberry_proto::wire::{MAX_TRAILING_LEN, varint};
 
-use super::Purpose;
-use super::speech::{By, Ending, Speech};
-use crate::link::Side;
+use super::Adversary;
+use super::payload::{CloseMode, OffenceAt, Payload};
+use crate::script::Purpose;
 use crate::trick::Trick;
-use crate::world::World;
+use crate::wake::Side;
 
 /// Returns whether a trick breaks frames.
 pub(super) const fn is_about(trick: Trick) -> bool {
@@ -36,9 +36,9 @@ pub(super) const fn can_be_in_handshake(trick: Trick) -> bool {
 }
 
 /// Returns a frame that is broken, where frames of so many bytes are allowed.
-pub(super) fn speech(trick: Trick, profile: Profile, limit: usize) -> Speech {
-    let mut speech = Speech { offends: Some(By::Bytes), ..Speech::default() };
-    let out = &mut speech.bytes;
+pub(super) fn payload(trick: Trick, profile: Profile, limit: usize) -> Payload {
+    let mut payload = Payload { offence: Some(OffenceAt::Bytes), ..Payload::default() };
+    let out = &mut payload.bytes;
     match trick {
         Trick::HugeFrame => profile.framing().emit_header(limit + 1, out),
         Trick::EndlessFrame if profile == Profile::V1 => out.put_u32(u32::MAX),
@@ -62,47 +62,52 @@ pub(super) fn speech(trick: Trick, profile: Profile, limit: usize) -> Speech {
                 Profile::V1 => out.put_bytes(0, 2),
                 _ => out.put_slice(&[200, 1, 0x80]),
             }
-            speech.offends = Some(By::End);
-            speech.ending = Ending::Finish;
+            payload.offence = Some(OffenceAt::End);
+            payload.close = CloseMode::Finish;
         }
         Trick::HalfFrame | Trick::BrokenFrame => {
             let is_clean = trick == Trick::HalfFrame;
             profile.framing().emit_header(100, out);
             out.put_bytes(1, 50);
-            speech.offends = is_clean.then_some(By::End);
-            speech.ending = if is_clean { Ending::Finish } else { Ending::Reset };
+            payload.offence = is_clean.then_some(OffenceAt::End);
+            payload.close = if is_clean { CloseMode::Finish } else { CloseMode::Reset };
         }
         Trick::CreepingFrame => {
             profile.framing().emit_header(limit, out);
-            speech.offends = None;
+            payload.offence = None;
         }
-        _ => speech.offends = None,
+        _ => payload.offence = None,
     }
-    speech
+    payload
 }
 
 /// Returns what [`speech`] does for messages of so many bytes; a frame that is only strange has a
 /// record that is as it should be.
-pub(super) fn speech_around(trick: Trick, profile: Profile, limit: usize, record: &[u8]) -> Speech {
-    let mut speech = speech(trick, profile, limit + OVERHEAD);
+pub(super) fn speech_around(
+    trick: Trick,
+    profile: Profile,
+    limit: usize,
+    record: &[u8],
+) -> Payload {
+    let mut payload = payload(trick, profile, limit + OVERHEAD);
     if trick == Trick::PaddedLength {
         let inner = padded(record.len());
-        speech.bytes.put_slice(&padded(record.len() + inner.len()));
-        speech.bytes.put_slice(&inner);
-        speech.bytes.put_slice(record);
+        payload.bytes.put_slice(&padded(record.len() + inner.len()));
+        payload.bytes.put_slice(&inner);
+        payload.bytes.put_slice(record);
     }
-    speech
+    payload
 }
 
-impl World {
+impl Adversary<'_> {
     /// Sends one more byte of a frame that never ends.
     pub(super) fn creep(&mut self, link: usize, side: Side) {
-        let rogue = self.links[link].rogue.as_ref();
-        let stream = rogue.and_then(|rogue| {
-            rogue.opened.iter().find(|(_, what)| *what == Purpose::Stream).map(|(pipe, _)| *pipe)
+        let script = self.net.links[link].script.as_ref();
+        let stream = script.and_then(|script| {
+            script.opened.iter().find(|(_, what)| *what == Purpose::Stream).map(|(pipe, _)| *pipe)
         });
         if let Some(at) = stream {
-            self.put(link, at, side, Bytes::from_static(&[7]));
+            self.net.put(self.run, link, at, side, Bytes::from_static(&[7]));
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use glueberry_proto::crypto::{Aead, Identity, SharedKey, default_aead};
 
-use super::speech::{By, Speech};
+use super::Adversary;
+use super::payload::{OffenceAt, Payload};
 use crate::cipher::FastAead;
-use crate::link::Side;
 use crate::trick::Trick;
-use crate::world::{World, identities};
+use crate::wake::Side;
+use crate::world::identities;
 
 /// Returns whether a trick is one with records, after the handshake.
 pub(super) const fn is_about(trick: Trick) -> bool {
@@ -25,72 +26,72 @@ pub(super) const fn is_about(trick: Trick) -> bool {
     )
 }
 
-impl World {
-    /// Returns the records that a rogue sends on a named stream.
-    pub(super) fn records(&mut self, link: usize, side: Side, trick: Trick) -> Speech {
-        let profile = self.rogue_profile(link);
-        let mut speech = Speech::default();
-        let mut say = |record: &[u8]| speech.frame(profile, record);
+impl Adversary<'_> {
+    /// Returns the records that an adversary sends on a named stream.
+    pub(super) fn records(&mut self, link: usize, side: Side, trick: Trick) -> Payload {
+        let profile = self.profile(link);
+        let mut payload = Payload::default();
+        let mut send_handshake = |record: &[u8]| payload.frame(profile, record);
         match trick {
             Trick::BadRecords => {
-                (0..FORGIVEN + 4).for_each(|_| say(&[9; 60]));
-                speech.offends = Some(By::Bytes);
+                (0..FORGIVEN + 4).for_each(|_| send_handshake(&[9; 60]));
+                payload.offence = Some(OffenceAt::Bytes);
             }
             Trick::ForgivenRecords => {
-                (0..FORGIVEN).for_each(|number| say(&[number; 60]));
-                say(&self.good_record(link, side));
+                (0..FORGIVEN).for_each(|number| send_handshake(&[number; 60]));
+                send_handshake(&self.good_record(link, side));
             }
-            Trick::ShortRecord => say(&[]),
-            Trick::TinyRecord => say(&[9; 27]),
+            Trick::ShortRecord => send_handshake(&[]),
+            Trick::TinyRecord => send_handshake(&[9; 27]),
             Trick::FlippedRecord => {
                 let mut record = self.seal(link, side, Key::Right, 1);
-                let at = self.links[link].rng.index(record.len());
-                record[at] ^= 1 << self.links[link].rng.below(8);
-                say(&record);
+                let at = self.net.links[link].rng.index(record.len());
+                record[at] ^= 1 << self.net.links[link].rng.below(8);
+                send_handshake(&record);
             }
-            Trick::ForeignRecord => say(&self.seal(link, side, Key::Foreign, 1)),
-            Trick::ZeroKeyRecord => say(&self.seal(link, side, Key::Zero, 1)),
+            Trick::ForeignRecord => send_handshake(&self.seal(link, side, Key::Foreign, 1)),
+            Trick::ZeroKeyRecord => send_handshake(&self.seal(link, side, Key::Zero, 1)),
             Trick::Replay | Trick::Early => {
                 let record = self.good_record(link, side);
-                (0..3).for_each(|_| say(&record));
+                (0..3).for_each(|_| send_handshake(&record));
             }
             Trick::ReplayElsewhere => {
                 // The same on each stream, as the nonce is.
                 self.expect(link, 1);
-                say(&self.seal(link, side, Key::Right, 1));
+                send_handshake(&self.seal(link, side, Key::Right, 1));
             }
             Trick::NonceTwice => {
                 self.expect(link, 1);
-                say(&self.seal(link, side, Key::Right, 1));
-                say(&self.seal(link, side, Key::Right, 2));
+                send_handshake(&self.seal(link, side, Key::Right, 1));
+                send_handshake(&self.seal(link, side, Key::Right, 2));
             }
-            Trick::Churn => speech.ending = super::speech::Ending::Finish,
-            Trick::AbortedSubstreams => speech.ending = super::speech::Ending::Reset,
-            _ => say(&self.good_record(link, side)),
+            Trick::Churn => payload.close = super::payload::CloseMode::Finish,
+            Trick::AbortedSubstreams => payload.close = super::payload::CloseMode::Reset,
+            _ => send_handshake(&self.good_record(link, side)),
         }
-        speech
+        payload
     }
 
     /// Seals a message as an honest peer would, which may then be delivered.
     pub(super) fn good_record(&mut self, link: usize, side: Side) -> Vec<u8> {
-        let rogue = self.links[link].rogue.as_mut();
-        let number = rogue.map_or(0, |rogue| {
-            rogue.sealed += 1;
-            rogue.sealed
+        let script = self.net.links[link].script.as_mut();
+        let number = script.map_or(0, |script| {
+            script.sealed += 1;
+            script.sealed
         });
         let mut nonce = [0; 12];
-        nonce[..8].copy_from_slice(&self.links[link].rng.next().to_le_bytes());
+        nonce[..8].copy_from_slice(&self.net.links[link].rng.next().to_le_bytes());
         self.seal_with(link, side, Key::Right, (nonce, number))
     }
 
     /// Takes note of how many messages may be delivered, whatever is sealed.
     fn expect(&mut self, link: usize, most: u64) {
-        if let Some(rogue) = &mut self.links[link].rogue {
-            rogue.sealed = most;
+        if let Some(script) = &mut self.net.links[link].script {
+            script.sealed = most;
         }
     }
 
-    /// Seals a message with the nonce that a rogue uses for everything.
+    /// Seals a message with the nonce that an adversary uses for everything.
     fn seal(&self, link: usize, side: Side, key: Key, number: u64) -> Vec<u8> {
         self.seal_with(link, side, key, ([0x5a; 12], number))
     }
@@ -102,10 +103,10 @@ impl World {
         key: Key,
         (nonce, number): ([u8; 12], u64),
     ) -> Vec<u8> {
-        let ends = &self.links[link].ends;
+        let ends = &self.net.links[link].ends;
         let (own, peer) = (ends[side].host, self.hosts[ends[1 - side].host].key);
         let all = identities();
-        let mut own = usize::from(self.plan.hosts[own].identity) % all.len();
+        let mut own = usize::from(self.run.plan.hosts[own].identity) % all.len();
         if key == Key::Foreign {
             let is_other = |one: &usize| *one != own && all[*one].1 != peer;
             own = (0..all.len()).find(is_other).unwrap_or(own);
@@ -119,7 +120,7 @@ impl World {
             return Vec::new();
         };
         let key =
-            if self.plan.is_real { default_aead().key(&shared) } else { FastAead.key(&shared) };
+            if self.run.plan.is_real { default_aead().key(&shared) } else { FastAead.key(&shared) };
         let mut record = nonce.to_vec();
         record.extend_from_slice(&u64::MAX.to_le_bytes());
         record.extend_from_slice(&number.to_le_bytes());

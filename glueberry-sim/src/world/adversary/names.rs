@@ -6,13 +6,13 @@ use glueberry_proto::wire::{
 };
 use glueberry_proto::{Naming, Profile, ProtocolId, StreamName};
 
-use super::Purpose;
-use super::blame::Offence;
-use crate::link::{Pipe, Side, Stage};
+use super::Adversary;
+use crate::link::{Pipe, Stage};
+use crate::script::{Offence, Purpose};
 use crate::trick::Trick;
-use crate::world::{Wake, World};
+use crate::wake::{Side, Wake};
 
-/// What a rogue says to a name.
+/// What an adversary says to a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Yes,
@@ -23,7 +23,7 @@ pub(super) enum Answer {
 }
 
 impl Trick {
-    /// Returns what a rogue says to a name that its peer proposes.
+    /// Returns what an adversary says to a name that its peer proposes.
     const fn answer(self, proposal: Option<&ProtocolId>) -> Answer {
         match (self, proposal) {
             (_, None) => Answer::No,
@@ -50,42 +50,40 @@ impl Trick {
     }
 }
 
-impl World {
-    // ---- what it proposes ---------------------------------------------------------------------
-
+impl Adversary<'_> {
     /// Opens a substream under a name that is one only in so far as it consists of bytes. Where the
     /// transport negotiates names, it refuses them all.
     pub(super) fn open_as(&mut self, link: usize, side: Side, name: &[u8]) -> usize {
-        let at = self.links[link].pipes.len();
-        self.links[link].pipes.push(Pipe::new(side, None, Vec::new()));
-        if let Some(rogue) = &mut self.links[link].rogue {
-            rogue.opened.push((at, Purpose::Junk));
+        let at = self.net.links[link].pipes.len();
+        self.net.links[link].pipes.push(Pipe::new(side, None, Vec::new()));
+        if let Some(script) = &mut self.net.links[link].script {
+            script.opened.push((at, Purpose::Junk));
         }
-        if self.links[link].naming == Naming::Preamble {
-            self.put(link, at, side, Bytes::copy_from_slice(name));
+        if self.net.links[link].naming == Naming::Preamble {
+            self.net.put(self.run, link, at, side, Bytes::copy_from_slice(name));
         } else {
-            self.send(link, Wake::Offer(link, at));
+            self.net.send(self.run, link, Wake::Offer(link, at));
         }
         at
     }
 
     pub(super) fn name_badly(&mut self, link: usize, side: Side, trick: Trick) {
-        let says_names = self.links[link].naming == Naming::Preamble;
+        let says_names = self.net.links[link].naming == Naming::Preamble;
         match trick {
             Trick::UnknownStreams => {
                 for name in ["nobody", "knows", "these"] {
                     if let Ok(name) = StreamName::new(name) {
-                        self.rogue_open(link, side, Profile::V1.stream_id(name), Purpose::Stream);
+                        self.open(link, side, Profile::V1.stream_id(name), Purpose::Stream);
                     }
                 }
-                return self.deed(link);
+                return self.net.count_trick(self.run, link);
             }
             Trick::LongStreamName => {
                 let long = "x".repeat(90);
                 for name in [&long, "not allowed", "", "a/b", "handshake/handshake"] {
                     self.open_as(link, side, &prefixed(&format!("/glueberry/stream/{name}/1.0.0")));
                 }
-                return self.deed(link);
+                return self.net.count_trick(self.run, link);
             }
             _ if !says_names => return,
             _ => {}
@@ -98,10 +96,10 @@ impl World {
         };
         let pipe = self.open_as(link, side, name);
         match trick {
-            Trick::HalfName => self.rogue_ends(link, pipe, side),
+            Trick::HalfName => self.finish(link, pipe, side),
             _ => self.offend(link, Offence { pipe, by_end: false, in_handshake: false }),
         }
-        self.deed(link);
+        self.net.count_trick(self.run, link);
     }
 
     /// Opens a lot of substreams, each by a name of its own.
@@ -110,7 +108,7 @@ impl World {
             let name = format!("/glueberry/stream/bomb-{round}-{number}/1.0.0");
             self.open_as(link, side, &prefixed(&name));
         }
-        self.deed(link);
+        self.net.count_trick(self.run, link);
     }
 
     /// Writes one more byte of each of a lot of names.
@@ -119,38 +117,36 @@ impl World {
         let Some(byte) = name.get(crate::rng::usize_of(round)).copied() else {
             return;
         };
-        if self.links[link].naming != Naming::Preamble {
+        if self.net.links[link].naming != Naming::Preamble {
             return;
         }
-        self.deed(link);
+        self.net.count_trick(self.run, link);
         if round == 0 {
             for _ in 0..60 {
                 self.open_as(link, side, &[byte]);
             }
             return;
         }
-        let opened = self.links[link].rogue.as_ref().map(|rogue| rogue.opened.clone());
+        let opened = self.net.links[link].script.as_ref().map(|script| script.opened.clone());
         for (at, _) in opened.unwrap_or_default().iter().filter(|(_, what)| *what == Purpose::Junk)
         {
-            self.put(link, *at, side, Bytes::copy_from_slice(&[byte]));
+            self.net.put(self.run, link, *at, side, Bytes::copy_from_slice(&[byte]));
         }
     }
 
-    // ---- what it answers ----------------------------------------------------------------------
-
-    /// Returns what the rogue of a connection says to a name, and counts it if that is the trick.
-    pub(super) fn rogue_answer(&mut self, link: usize, proposal: Option<&ProtocolId>) -> Answer {
-        let Some(trick) = self.trick(link) else {
+    /// Returns what the adversary of a connection says to a name, and counts it if that is the trick.
+    pub(super) fn answer(&mut self, link: usize, proposal: Option<&ProtocolId>) -> Answer {
+        let Some(trick) = self.net.trick(link) else {
             return Answer::No;
         };
         let answer = trick.answer(proposal);
         if trick.is_done_by(answer, proposal) {
-            self.deed(link);
+            self.net.count_trick(self.run, link);
         }
         match proposal {
             // A second handshake protocol is another trick.
             Some(ProtocolId::Handshake(profile))
-                if answer == Answer::Yes && *profile != self.rogue_profile(link) =>
+                if answer == Answer::Yes && *profile != self.profile(link) =>
             {
                 Answer::No
             }
@@ -159,7 +155,7 @@ impl World {
     }
 
     /// Settles the name of a substream where the bytes say it.
-    pub(super) fn rogue_names(
+    pub(super) fn read_name(
         &mut self,
         link: usize,
         at: usize,
@@ -167,14 +163,14 @@ impl World {
         bytes: &mut BytesMut,
         trick: Trick,
     ) {
-        if self.links[link].pipes[at].opener == side {
+        if self.net.links[link].pipes[at].opener == side {
             // The answer: whole or not, it begins with its length, or with zero for a refusal.
             let is_yes = bytes.first() != Some(&0);
             bytes.clear();
             if is_yes {
-                self.rogue_opened(link, at, side);
-            } else if let Some(rogue) = &mut self.links[link].rogue {
-                rogue.named.push(at);
+                self.opened(link, at, side);
+            } else if let Some(script) = &mut self.net.links[link].script {
+                script.named.push(at);
             }
             return;
         }
@@ -187,12 +183,12 @@ impl World {
             Proposal::Known(id) => Some(id),
             _ => None,
         };
-        let answer = self.rogue_answer(link, proposal.as_ref());
+        let answer = self.answer(link, proposal.as_ref());
         if answer == Answer::Silence {
             return;
         }
-        if let Some(rogue) = &mut self.links[link].rogue {
-            rogue.named.push(at);
+        if let Some(script) = &mut self.net.links[link].script {
+            script.named.push(at);
         }
         let mut out = BytesMut::new();
         match (answer, &proposal) {
@@ -204,10 +200,10 @@ impl World {
             _ => emit_refusal(&mut out),
         }
         // From now on the peer reads what comes.
-        self.links[link].pipes[at].stage = Stage::Open;
-        self.put(link, at, side, out.freeze());
+        self.net.links[link].pipes[at].stage = Stage::Open;
+        self.net.put(self.run, link, at, side, out.freeze());
         if answer == Answer::Yes {
-            self.rogue_agreed(link, at, side, trick);
+            self.agreed(link, at, side, trick);
         }
     }
 }

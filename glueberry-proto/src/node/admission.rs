@@ -1,0 +1,180 @@
+//! Which connections get a session, and what the limits allow.
+
+use super::context::Env;
+use super::event::ConnectionState;
+use super::outputs::Outputs;
+use super::peer::Peer;
+use super::peers::Peers;
+use super::sessions::Sessions;
+use super::store::Store;
+use super::timer::PeerTimer;
+use crate::bug::Bug;
+use crate::crypto::PublicKey;
+use crate::error::{ConnectError, NoteError, RefuseReason};
+use crate::id::DialId;
+use crate::session::{Direction, Naming, Session};
+
+/// A connection that could carry a session.
+///
+/// ```
+/// # use glueberry_proto::*;
+/// # let (identity, seed) = (Identity::from_seed(&[1; 32]), Seed::from_bytes([2; 32]));
+/// # let mut node = Node::new(Instant::ZERO, identity, Config::default(), seed)?;
+/// # let peer = Identity::from_seed(&[3; 32]).public_key();
+/// let connection = NewConnection { peer, origin: Origin::Accepted, naming: Naming::Negotiated };
+/// match node.handle_connection(Instant::ZERO, connection) {
+///     Admission::Accept(session) => assert_eq!(session.peer(), peer),
+///     Admission::Refuse(reason) => println!("close it: {reason}"),
+///     _ => {}
+/// }
+/// # Ok::<(), ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "an input that adapters build")]
+pub struct NewConnection {
+    /// The peer, as the transport has authenticated it.
+    pub peer: PublicKey,
+    /// How it came about.
+    pub origin: Origin,
+    /// Whether the transport negotiates a name for each substream.
+    pub naming: Naming,
+}
+
+/// How a connection came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "an input that adapters build")]
+pub enum Origin {
+    /// By the dial of [`NodeAction::Dial`](crate::NodeAction::Dial).
+    Dialled(DialId),
+    /// The peer dialled, or opened a handshake substream on a connection that it shares with
+    /// others.
+    Accepted,
+}
+
+/// What becomes of a connection.
+#[derive(Debug)]
+#[must_use = "a session that is dropped must be reported as gone"]
+#[non_exhaustive]
+pub enum Admission {
+    /// It carries this session, which belongs into the task that owns the connection.
+    Accept(Box<Session>),
+    /// The node does not need it: close it unless something else uses it.
+    Refuse(RefuseReason),
+}
+
+/// What the limits are checked against.
+#[derive(Debug)]
+pub(super) struct Gate<'a> {
+    pub(super) env: &'a Env,
+    pub(super) store: &'a Store,
+    pub(super) peers: &'a Peers,
+    pub(super) sessions: &'a Sessions,
+    pub(super) out: &'a Outputs,
+}
+
+impl Gate<'_> {
+    /// Checks that a peer may be dialled now.
+    pub(super) fn check_connect(&self, key: PublicKey) -> Result<(), ConnectError> {
+        let config = &self.env.config;
+        if self.env.is_stopping {
+            return Err(ConnectError::ShuttingDown);
+        }
+        if key == self.env.own_key {
+            return Err(ConnectError::OwnKey);
+        }
+        if self.store.is_blacklisted(key, self.env.now) {
+            return Err(ConnectError::Blacklisted);
+        }
+        let peer = self.peers.get(key);
+        match peer.map_or(ConnectionState::Disconnected, Peer::state) {
+            ConnectionState::Disconnected | ConnectionState::Reconnecting => {}
+            ConnectionState::Cooldown => {
+                let until = peer.and_then(|peer| peer.deadline(PeerTimer::Cooldown));
+                let remaining = until.unwrap_or(self.env.now).duration_since(self.env.now);
+                return Err(ConnectError::InCooldown { remaining });
+            }
+            ConnectionState::Connecting
+            | ConnectionState::Connected
+            | ConnectionState::Established => return Err(ConnectError::AlreadyConnected),
+        }
+        if !self.store.has_address(key) {
+            return Err(ConnectError::NoAddress);
+        }
+        if self.sessions.len() >= config.max_sessions {
+            return Err(ConnectError::LimitReached("max_sessions"));
+        }
+        if peer.is_none() && self.peers.len() >= config.max_peers {
+            return Err(ConnectError::LimitReached("max_peers"));
+        }
+        if !self.out.has_event_room() {
+            return Err(ConnectError::LimitReached("event_queue"));
+        }
+        Ok(())
+    }
+
+    /// Checks that a connection may carry a session.
+    pub(super) fn check_connection(
+        &self,
+        key: PublicKey,
+        direction: Direction,
+    ) -> Result<(), RefuseReason> {
+        if self.env.is_stopping {
+            return Err(RefuseReason::ShuttingDown);
+        }
+        if key == self.env.own_key {
+            return Err(RefuseReason::OwnKey);
+        }
+        if self.store.is_blacklisted(key, self.env.now) {
+            return Err(RefuseReason::Blacklisted);
+        }
+        if self.sessions.len() >= self.env.config.max_sessions {
+            return Err(RefuseReason::LimitReached("max_sessions"));
+        }
+        if !self.out.has_event_room() {
+            return Err(RefuseReason::LimitReached("event_queue"));
+        }
+        match self.peers.get(key) {
+            None if self.peers.len() >= self.env.config.max_peers => {
+                Err(RefuseReason::LimitReached("max_peers"))
+            }
+            None => Ok(()),
+            Some(peer) => self.check_peer(peer, direction),
+        }
+    }
+
+    /// Checks that a known peer may have another session.
+    fn check_peer(&self, peer: &Peer, direction: Direction) -> Result<(), RefuseReason> {
+        let config = &self.env.config;
+        // Those that are ending count, too: they still hold memory.
+        if peer.session_count() >= config.max_sessions_per_peer {
+            return Err(RefuseReason::LimitReached("max_sessions_per_peer"));
+        }
+        match (peer.state(), direction) {
+            (ConnectionState::Connecting, Direction::Inbound) if config.has(Bug::MutualRefusal) => {
+                Err(RefuseReason::AlreadyConnected)
+            }
+            (ConnectionState::Established, _) if config.has(Bug::IgnoresRedial) => {
+                Err(RefuseReason::AlreadyConnected)
+            }
+            (ConnectionState::Cooldown, _) => Err(RefuseReason::InCooldown),
+            // An inbound one is let in: the peer may have been restarted, and the probe decides.
+            (ConnectionState::Established, Direction::Outbound) => {
+                Err(RefuseReason::AlreadyConnected)
+            }
+            (_, Direction::Inbound)
+                if peer.refused_until().is_some_and(|until| until > self.env.now) =>
+            {
+                Err(RefuseReason::Disconnected)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the node may hold a state for a peer.
+    pub(super) fn check_peer_limit(&self, key: PublicKey) -> Result<(), NoteError> {
+        if self.peers.get(key).is_none() && self.peers.len() >= self.env.config.max_peers {
+            return Err(NoteError::LimitReached("max_peers"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,289 @@
+//! Which of several sessions of a peer is the current one.
+//!
+//! Each side decides by itself, and both must come to the same end. The preferred direction is that
+//! of the session that the smaller key has dialled: `Outbound` on the one side, `Inbound` on the
+//! other. A session enters the table when a handshake substream is agreed on it; a session that
+//! waits enters it again when the rival has ended or may no longer be waited for.
+//!
+//! | agreed session | rival | what happens | why |
+//! |---|---|---|---|
+//! | any | none | becomes current | |
+//! | preferred | preferred one is being negotiated | becomes current | the rival is no better |
+//! | not preferred, preferred is `Outbound` | preferred one is being negotiated | waits | the rival is ours and has a deadline; nothing that was said has then to be taken back |
+//! | not preferred, preferred is `Inbound` | preferred one is being negotiated | waits for [`probe_timeout`](crate::Config::probe_timeout) | the rival is the peer's, which may never go on with it |
+//! | preferred | current is not preferred, streams not prepared | replaces it | the connections crossed, and the peer decides the same |
+//! | `Outbound` | any other current | is ended | of two connections each is closed by the side that dialled it |
+//! | `Inbound` | any other current | waits; the current one is probed | the peer may have been restarted, and no longer have the current one |
+//!
+//! The smaller key never sees an outbound session with a rival: while its own session is negotiating
+//! no other becomes current, and once another is current its dial is cancelled.
+//!
+//! A session that has prepared streams, or is Established, is never replaced: what was encrypted
+//! for it would be lost. A probe that is answered ends the sessions that wait because of it, and
+//! one that is not ends the current session, so that one that waits becomes current.
+
+use super::Peer;
+use super::sessions::{SessionRecord, Stage};
+use super::state::{Current, State};
+use crate::bug::Bug;
+use crate::crypto::PublicKey;
+use crate::error::CloseReason;
+use crate::id::SessionId;
+use crate::message::{Carry, FromNode};
+use crate::node::context::{Context, Env};
+use crate::session::Direction;
+
+/// An agreed session, and what stands in its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Case {
+    /// The direction of the session that is kept of two that crossed.
+    preferred: Direction,
+    /// The direction of the agreed session.
+    agreed: Direction,
+    rival: Rival,
+}
+
+/// The other session that matters most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rival {
+    None,
+    /// There is no current session, but one of the preferred direction is being negotiated.
+    Negotiating,
+    /// There is a current session.
+    Current {
+        direction: Direction,
+        is_prepared: bool,
+    },
+}
+
+/// What happens to the agreed session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It becomes current.
+    Activate,
+    /// It waits until the rival is agreed or has ended.
+    Wait,
+    /// It waits for the rival, but not longer than the peer has to answer a probe.
+    Hold,
+    /// It becomes current once the current one has yielded.
+    Replace,
+    /// It ends.
+    End,
+    /// It waits until the current one is known to be alive or lost.
+    Probe,
+}
+
+impl Case {
+    fn decide(self) -> Verdict {
+        let is_preferred = self.agreed == self.preferred;
+        match self.rival {
+            Rival::None => Verdict::Activate,
+            Rival::Negotiating if is_preferred => Verdict::Activate,
+            Rival::Negotiating => match self.preferred {
+                Direction::Outbound => Verdict::Wait,
+                Direction::Inbound => Verdict::Hold,
+            },
+            Rival::Current { direction, is_prepared: false }
+                if is_preferred && direction != self.preferred =>
+            {
+                Verdict::Replace
+            }
+            Rival::Current { .. } => match self.agreed {
+                Direction::Outbound => Verdict::End,
+                Direction::Inbound => Verdict::Probe,
+            },
+        }
+    }
+}
+
+impl Peer {
+    /// A handshake substream is agreed on a session.
+    pub(super) fn session_agreed(&mut self, id: SessionId, cx: &mut Context<'_>) {
+        let Some(record) = self.others.get_mut(id) else {
+            return cx.out.internal_error("a session that is agreed is not its peer's");
+        };
+        match record.stage {
+            Stage::Negotiating { deadline } => record.stage = Stage::Agreed { deadline },
+            // The node has asked it to end meanwhile.
+            Stage::Ending => return,
+            Stage::Agreed { .. } | Stage::Yielded => {
+                return cx.out.internal_error("a session was agreed twice");
+            }
+        }
+        let agreed = record.direction;
+        match self.current().copied() {
+            None => self.promote(cx),
+            Some(current) => self.compete(id, agreed, current, cx),
+        }
+    }
+
+    /// Makes the best agreed session current, of a peer that has no current one.
+    pub(super) fn promote(&mut self, cx: &mut Context<'_>) {
+        let preferred = preferred_direction(cx.env, self.key);
+        let best = self.others.agreed().min_by_key(|session| session.direction != preferred);
+        let Some(best) = best.copied() else {
+            return;
+        };
+        // The sessions of a peer whose handshake failed are about to end.
+        if matches!(self.state, State::Cooldown { .. }) {
+            return;
+        }
+        let is_negotiating = self
+            .others
+            .live()
+            .any(|session| session.direction == preferred && !session.is_agreed());
+        let rival = if is_negotiating { Rival::Negotiating } else { Rival::None };
+        match (Case { preferred, agreed: best.direction, rival }).decide() {
+            Verdict::Wait => {}
+            Verdict::Hold if !self.hold_is_over(cx.env) => {}
+            _ => self.activate(&best, cx),
+        }
+    }
+
+    /// Decides what becomes of a session that is agreed while another is current.
+    fn compete(
+        &mut self,
+        id: SessionId,
+        agreed: Direction,
+        current: Current,
+        cx: &mut Context<'_>,
+    ) {
+        let is_established = matches!(self.state, State::Established { .. });
+        if is_established && cx.env.config.has(Bug::Evicts) {
+            return cx.out.close(current.id, CloseReason::Superseded);
+        }
+        let preferred = preferred_direction(cx.env, self.key);
+        let (is_prepared, direction) = (self.is_prepared(), current.direction);
+        let rival = Rival::Current { direction, is_prepared };
+        match (Case { preferred, agreed, rival }).decide() {
+            Verdict::Replace => self.replace(id, cx),
+            Verdict::End => self.end_other(id, CloseReason::Superseded, cx),
+            _ => self.probe(cx),
+        }
+    }
+
+    /// Makes a session current.
+    fn activate(&mut self, session: &SessionRecord, cx: &mut Context<'_>) {
+        let id = session.id;
+        self.cancel_dial(cx);
+        self.others.remove(id);
+        self.others.hold = None;
+        let event = self.move_to_connected(session, cx);
+        cx.out.publish(event);
+        cx.out.forward(id, FromNode::Grant(Carry::default()));
+        // The peer ends those that it has dialled.
+        let outbound = self.others.agreed().filter(|other| other.direction == Direction::Outbound);
+        let losers: Vec<SessionId> = outbound.map(|other| other.id).collect();
+        for loser in losers {
+            self.end_other(loser, CloseReason::Superseded, cx);
+        }
+        cx.store.peer_connected(self.key, cx.env);
+        cx.has_activated = true;
+    }
+
+    /// Asks the current session to hand over to another.
+    fn replace(&mut self, id: SessionId, cx: &mut Context<'_>) {
+        let State::Connected { current, successor, .. } = &mut self.state else {
+            return cx.out.internal_error("a session is to be replaced that is not Connected");
+        };
+        *successor = Some(id);
+        cx.out.forward(current.id, FromNode::Yield);
+    }
+
+    /// Finds out whether the peer still has the current session, unless that is being done.
+    fn probe(&mut self, cx: &mut Context<'_>) {
+        let until = cx.env.now + cx.env.config.probe_timeout;
+        if let Some(current) = self.state.current_mut()
+            && current.probe.is_none()
+        {
+            current.probe = Some(until);
+            cx.out.forward(current.id, FromNode::Probe);
+        }
+    }
+
+    /// True if a session that waits for one of the peer's has waited long enough. The wait begins
+    /// when this is asked first.
+    fn hold_is_over(&mut self, env: &Env) -> bool {
+        let until = env.now + env.config.probe_timeout;
+        env.now >= *self.others.hold.get_or_insert(until)
+    }
+
+    /// True if the current session can no longer be replaced.
+    const fn is_prepared(&self) -> bool {
+        match self.state {
+            State::Connected { is_prepared, .. } => is_prepared,
+            _ => true,
+        }
+    }
+}
+
+/// Returns the direction of the session that is kept of two that crossed: that which the smaller
+/// key has dialled.
+fn preferred_direction(env: &Env, peer: PublicKey) -> Direction {
+    if env.own_key < peer { Direction::Outbound } else { Direction::Inbound }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Direction::{Inbound, Outbound};
+
+    const fn current(direction: Direction, is_prepared: bool) -> Rival {
+        Rival::Current { direction, is_prepared }
+    }
+
+    /// Every case: the agreed session's direction, the rival, and the verdict where `Outbound` is
+    /// preferred and where `Inbound` is.
+    const TABLE: [(Direction, Rival, [Verdict; 2]); 12] = [
+        (Outbound, Rival::None, [Verdict::Activate, Verdict::Activate]),
+        (Inbound, Rival::None, [Verdict::Activate, Verdict::Activate]),
+        (Outbound, Rival::Negotiating, [Verdict::Activate, Verdict::Hold]),
+        (Inbound, Rival::Negotiating, [Verdict::Wait, Verdict::Activate]),
+        (Outbound, current(Outbound, false), [Verdict::End, Verdict::End]),
+        (Outbound, current(Inbound, false), [Verdict::Replace, Verdict::End]),
+        (Inbound, current(Outbound, false), [Verdict::Probe, Verdict::Replace]),
+        (Inbound, current(Inbound, false), [Verdict::Probe, Verdict::Probe]),
+        (Outbound, current(Outbound, true), [Verdict::End, Verdict::End]),
+        (Outbound, current(Inbound, true), [Verdict::End, Verdict::End]),
+        (Inbound, current(Outbound, true), [Verdict::Probe, Verdict::Probe]),
+        (Inbound, current(Inbound, true), [Verdict::Probe, Verdict::Probe]),
+    ];
+
+    fn rivals() -> Vec<Rival> {
+        let mut rivals = vec![Rival::None, Rival::Negotiating];
+        for direction in [Outbound, Inbound] {
+            rivals.extend([false, true].map(|is_prepared| current(direction, is_prepared)));
+        }
+        rivals
+    }
+
+    #[test]
+    fn every_case_is_in_the_table_once_and_decided_by_it() {
+        for agreed in [Outbound, Inbound] {
+            for rival in rivals() {
+                let mut rows = TABLE.iter().filter(|row| (row.0, row.1) == (agreed, rival));
+                let (.., verdicts) = rows.next().unwrap();
+                assert_eq!(rows.count(), 0, "{agreed:?} {rival:?}");
+                for (preferred, expected) in [Outbound, Inbound].into_iter().zip(verdicts) {
+                    let case = Case { preferred, agreed, rival };
+                    assert_eq!(case.decide(), *expected, "{case:?}");
+                }
+            }
+        }
+        assert_eq!(TABLE.len(), 2 * rivals().len());
+    }
+
+    /// What one side keeps the other keeps, too: where two sessions crossed and nothing is
+    /// prepared, either side ends up with the preferred one.
+    #[test]
+    fn both_sides_keep_the_same_of_two_that_crossed() {
+        for first in [Outbound, Inbound] {
+            let second = if first == Outbound { Inbound } else { Outbound };
+            for preferred in [Outbound, Inbound] {
+                let case = Case { preferred, agreed: second, rival: current(first, false) };
+                let keeps_first = case.decide() != Verdict::Replace;
+                assert_eq!(keeps_first, first == preferred, "{case:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Ending what there is with a peer: on request, and when time is up.
+
+use super::Peer;
+use super::sessions::{SessionRecord, Stage};
+use super::state::State;
+use crate::error::{CloseReason, ConnectionLost};
+use crate::message::FromNode;
+use crate::node::context::Context;
+use crate::node::event::StateReason;
+
+impl Peer {
+    /// Ends everything with the peer, sends what was queued, and refuses its own connections for a
+    /// while: they would undo it.
+    pub(in crate::node) fn cut_off(&mut self, reason: &CloseReason, cx: &mut Context<'_>) {
+        self.refused_until = Some(cx.env.after(cx.env.config.refuse_after_disconnect));
+        self.end_everything(reason, true, cx);
+    }
+
+    /// Cancels the dial and ends the sessions, and reports that by one event.
+    pub(in crate::node) fn end_everything(
+        &mut self,
+        reason: &CloseReason,
+        drain: bool,
+        cx: &mut Context<'_>,
+    ) {
+        self.cancel_dial(cx);
+        if let Some(current) = self.current() {
+            // It is no longer current, but not over before it has said so.
+            let (id, direction) = (current.id, current.direction);
+            self.others.insert(SessionRecord { id, direction, stage: Stage::Yielded });
+        }
+        self.end_sessions(reason, drain, cx);
+        self.attempts = 0;
+        let reason = match reason {
+            CloseReason::Blacklisted => StateReason::Blacklisted,
+            CloseReason::Pruned => StateReason::Pruned,
+            _ if cx.env.is_stopping => StateReason::ShuttingDown,
+            _ => StateReason::Disconnected,
+        };
+        if !matches!(self.state, State::Disconnected { .. }) {
+            let event = self.move_to_disconnected(reason, cx);
+            cx.out.publish(event);
+        }
+    }
+
+    /// Has the sessions end that are not current.
+    pub(super) fn end_sessions(&mut self, reason: &CloseReason, drain: bool, cx: &mut Context<'_>) {
+        for id in self.others.end_all(drain) {
+            cx.out.forward(id, FromNode::Close { reason: reason.clone(), drain });
+        }
+    }
+
+    pub(super) fn end_overdue_sessions(&mut self, cx: &mut Context<'_>) {
+        for session in self.others.overdue(cx.env.now) {
+            // One that was agreed has waited for nothing: the current one has lived on.
+            let reason = match session.is_agreed() {
+                true => CloseReason::Superseded,
+                false => CloseReason::HandshakeTimeout,
+            };
+            self.end_other(session.id, reason, cx);
+        }
+    }
+
+    /// Has the current session end. It stays current until it reports that it has ended: it may
+    /// have been established just now.
+    pub(super) fn handshake_timed_out(&mut self, cx: &mut Context<'_>) {
+        if let State::Connected { current, deadline, .. } = &mut self.state {
+            *deadline = None;
+            cx.out.close(current.id, CloseReason::HandshakeTimeout);
+        }
+    }
+
+    /// Has the current session end, whose peer has not answered the probe.
+    pub(super) fn probe_timed_out(&mut self, cx: &mut Context<'_>) {
+        if let Some(current) = self.state.current_mut() {
+            current.probe = None;
+            cx.out.close(current.id, CloseReason::ConnectionLost(ConnectionLost::TimedOut));
+        }
+    }
+}

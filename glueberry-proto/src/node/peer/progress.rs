@@ -1,0 +1,154 @@
+//! What the sessions of a peer report.
+
+use super::Peer;
+use super::sessions::{SessionRecord, Stage};
+use super::state::{Current, State};
+use crate::bug::Bug;
+use crate::error::{CloseReason, DialError};
+use crate::id::SessionId;
+use crate::message::{Carry, FromNode, FromSession};
+use crate::node::context::Context;
+use crate::node::event::StateReason;
+use crate::session::Direction;
+
+impl Peer {
+    pub(in crate::node) fn session_message(
+        &mut self,
+        id: SessionId,
+        message: FromSession,
+        cx: &mut Context<'_>,
+    ) {
+        let is_current = self.current().is_some_and(|current| current.id == id);
+        match message {
+            FromSession::Agreed => self.session_agreed(id, cx),
+            FromSession::Closed(reason) => self.session_closed(id, reason, cx),
+            // The node has ended the session or replaced it while the message was on its way.
+            _ if !is_current => {}
+            FromSession::Prepared => self.current_prepared(cx),
+            FromSession::Established => self.current_established(cx),
+            FromSession::Alive => self.current_alive(cx),
+            FromSession::Yielded(carry) => self.current_yielded(carry, cx),
+        }
+    }
+
+    /// The application has prepared streams: the session is no longer replaced.
+    fn current_prepared(&mut self, cx: &mut Context<'_>) {
+        match &mut self.state {
+            State::Connected { is_prepared, .. } => *is_prepared = true,
+            _ => cx.out.internal_error("streams were prepared on an Established session"),
+        }
+    }
+
+    fn current_established(&mut self, cx: &mut Context<'_>) {
+        let State::Connected { current, deadline, successor, .. } = self.state else {
+            return cx.out.internal_error("a session was established twice");
+        };
+        let mut established = current;
+        if cx.env.config.has(Bug::TimerRunsOn) {
+            established.probe = deadline;
+        }
+        let event = self.move_to_established(established, cx);
+        if !cx.env.config.has(Bug::SilentChange) {
+            cx.out.publish(event);
+        }
+        cx.store.key_confirmed(self.key, cx.env);
+        // The session was finalized before the request to yield reached it, and stays. Its
+        // successor may have ended by itself.
+        if let Some(successor) = successor
+            && self.others.get_mut(successor).is_some()
+        {
+            self.end_other(successor, CloseReason::Superseded, cx);
+        }
+    }
+
+    /// The current session hands over what was said to the one that replaces it.
+    fn current_yielded(&mut self, carry: Carry, cx: &mut Context<'_>) {
+        let State::Connected { current, is_prepared, successor, .. } = &mut self.state else {
+            return cx.out.internal_error("a session has yielded that is Established");
+        };
+        let yielded = *current;
+        let Some(successor) = successor.take() else {
+            cx.out.internal_error("a session has yielded that was not asked to");
+            return cx.out.forward(yielded.id, FromNode::Grant(carry));
+        };
+        let live = self.others.get_mut(successor).filter(|record| !record.is_ending());
+        let Some(record) = live.map(|record| *record) else {
+            // The successor died first: the session that has yielded goes on with what it had.
+            return cx.out.forward(yielded.id, FromNode::Grant(carry));
+        };
+        *current = Current::new(&record);
+        *is_prepared = false;
+        self.others.remove(record.id);
+        let Current { id, direction, .. } = yielded;
+        self.others.insert(SessionRecord { id, direction, stage: Stage::Yielded });
+        cx.out.forward(record.id, FromNode::Grant(carry));
+        // Each connection is closed by the side that dialled it: the other may not know yet that
+        // its session is replaced.
+        if direction == Direction::Outbound {
+            self.end_other(id, CloseReason::Superseded, cx);
+        }
+    }
+
+    /// The peer has answered the probe of its session, so it has not lost it: the connections that
+    /// it has opened since are not needed.
+    fn current_alive(&mut self, cx: &mut Context<'_>) {
+        let successor = match self.state {
+            State::Connected { successor, .. } => successor,
+            _ => None,
+        };
+        // An answer that comes when the probe has timed out decides nothing.
+        if self.state.current_mut().and_then(|current| current.probe.take()).is_none() {
+            return;
+        }
+        let inbound = self.others.agreed().filter(|other| other.direction == Direction::Inbound);
+        let waiting: Vec<SessionId> =
+            inbound.map(|other| other.id).filter(|other| Some(*other) != successor).collect();
+        for waiting in waiting {
+            self.end_other(waiting, CloseReason::Superseded, cx);
+        }
+    }
+
+    fn session_closed(&mut self, id: SessionId, reason: CloseReason, cx: &mut Context<'_>) {
+        let is_known = self.others.remove(id).is_some();
+        match self.current().copied() {
+            Some(current) if current.id == id => self.current_closed(reason, cx),
+            Some(current) if cx.env.config.has(Bug::WrongSessionEnds) => {
+                let (id, direction) = (current.id, current.direction);
+                self.others.insert(SessionRecord { id, direction, stage: Stage::Yielded });
+                self.current_closed(reason, cx);
+            }
+            _ if !is_known && !cx.env.config.has(Bug::LeaksSession) => {
+                cx.out.internal_error("a session that has ended is not its peer's");
+            }
+            Some(_) => {}
+            None => {
+                self.promote(cx);
+                self.connecting_failed(DialError::Session(reason), cx);
+            }
+        }
+    }
+
+    /// The current session is over. Another that is agreed takes its place, after an event that
+    /// reports the loss.
+    fn current_closed(&mut self, reason: CloseReason, cx: &mut Context<'_>) {
+        let config = &cx.env.config;
+        let is_established = matches!(self.state, State::Established { .. });
+        let has_lasted = is_established && self.since + config.stable_after <= cx.env.now;
+        if has_lasted && !config.has(Bug::AttemptsGoOn) {
+            self.attempts = 0;
+        }
+        let has_failed = !is_established
+            && matches!(reason, CloseReason::HandshakeTimeout | CloseReason::Rejected(_));
+        let reason = StateReason::SessionEnded(reason);
+        if has_failed {
+            // The peer would fail again on any other session.
+            let event = self.move_to_cooldown(reason, cx);
+            cx.out.publish(event);
+            return self.end_sessions(&CloseReason::Superseded, true, cx);
+        }
+        let event = self.move_to_disconnected(reason, cx);
+        cx.out.publish(event);
+        self.promote(cx);
+        self.retry_later(cx);
+    }
+}

@@ -1,0 +1,212 @@
+//! What the application commands and the node decides.
+
+use bytes::Bytes;
+
+use super::Session;
+use super::event::Event;
+use super::state::Keys;
+use super::streams::Streams;
+use crate::bug::Bug;
+use crate::crypto::PublicKey;
+use crate::error::{CloseReason, ConnectionLost, FinalizeError, PrepareError, SendError};
+use crate::message::{Carry, FromSession};
+use crate::time::Instant;
+use crate::wire::StreamName;
+
+impl Session {
+    // ---- the application ----------------------------------------------------------------------
+
+    /// Sends a handshake message.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::NotEstablished`] before the session is Connected,
+    /// [`SendError::HandshakeOver`] after [`finalize_handshake`](Self::finalize_handshake), and
+    /// [`SendError::Backpressure`] while more than
+    /// [`max_handshake_size`](crate::Config::max_handshake_size) bytes are unanswered.
+    pub fn send_handshake(&mut self, now: Instant, message: Bytes) -> Result<(), SendError> {
+        self.handle_timeout(now);
+        self.state.check_send_handshake()?;
+        let (handshake, _, mut lent) = self.parts();
+        handshake.send(message, &mut lent)
+    }
+
+    /// Derives the keys, after checking that `key` is the peer's, and gets ready to receive on the
+    /// named streams. More streams may be named by another call.
+    ///
+    /// # Errors
+    ///
+    /// See [`PrepareError`]; the session is then as it was.
+    pub fn prepare_streams(
+        &mut self,
+        now: Instant,
+        key: PublicKey,
+        names: &[StreamName],
+    ) -> Result<(), PrepareError> {
+        self.handle_timeout(now);
+        self.prepare(key, names)
+    }
+
+    /// Records this side's consent: the session is Established as soon as the profile allows, in
+    /// v1 at once. [`Event::Established`] reports it.
+    ///
+    /// # Errors
+    ///
+    /// See [`FinalizeError`]; the session is then as it was.
+    pub fn finalize_handshake(&mut self, now: Instant) -> Result<(), FinalizeError> {
+        self.handle_timeout(now);
+        self.state.check_finalize()?;
+        self.state.move_to_established();
+        self.out.emit(Event::Established);
+        self.out.forward(FromSession::Established);
+        let (handshake, _, mut lent) = self.parts();
+        handshake.end(&mut lent);
+        Streams::reset_parked(&mut lent);
+        // What the peer has sent ahead of our consent is read now.
+        lent.substreams.resume_streams(lent.out);
+        Ok(())
+    }
+
+    /// Ends the session because the application does not want this peer; the node leaves the peer
+    /// alone for a while. Does nothing once the handshake is over.
+    pub fn reject_handshake(&mut self, now: Instant, reason: &str) {
+        self.handle_timeout(now);
+        if self.state.in_handshake() {
+            self.finish_close(CloseReason::Rejected(reason.to_owned()));
+        }
+    }
+
+    /// Queues a message on a named stream. Only a reference to `message` is kept; it is sealed
+    /// when the transport can take it.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`]; nothing of the message is then kept.
+    pub fn send(
+        &mut self,
+        now: Instant,
+        stream: &StreamName,
+        message: Bytes,
+    ) -> Result<(), SendError> {
+        self.handle_timeout(now);
+        self.state.check_send()?;
+        let (_, streams, mut lent) = self.parts();
+        streams.send(stream, message, &mut lent)
+    }
+
+    /// Ends the session: what was queued is still sent, for at most
+    /// [`drain_timeout`](crate::Config::drain_timeout), and nothing new is accepted.
+    pub fn close(&mut self, now: Instant) {
+        self.handle_timeout(now);
+        if !self.state.is_closed() {
+            self.begin_close(CloseReason::Disconnected, true);
+        }
+    }
+
+    /// Removes and returns the messages of a stream that were never handed to the transport. Use
+    /// it after [`Event::StreamRefused`] or [`Event::Closed`]; before, there are none. A second
+    /// refusal of the same stream replaces those of the first.
+    pub fn take_unsent(&mut self, stream: &StreamName) -> Vec<Bytes> {
+        self.streams.take_unsent(stream)
+    }
+
+    pub(super) fn prepare(
+        &mut self,
+        key: PublicKey,
+        names: &[StreamName],
+    ) -> Result<(), PrepareError> {
+        self.state.check_prepare()?;
+        check_names(self, names)?;
+        let peer = self.params.peer;
+        if key != peer && !self.params.config.has(Bug::AnyKey) {
+            return Err(PrepareError::WrongKey { given: key, peer });
+        }
+        let profile = self.profile().ok_or(PrepareError::NotConnected)?;
+        if self.state.is_connected() {
+            let records = profile.records(&self.params, &key).map_err(PrepareError::Agreement)?;
+            self.state.move_to_prepared(Keys { profile, records, rejected: 0 });
+            self.out.forward(FromSession::Prepared);
+        }
+        for name in names {
+            self.streams.add(name.clone(), profile, &self.params.config);
+        }
+        let (_, streams, mut lent) = self.parts();
+        streams.bind_parked(&mut lent);
+        Ok(())
+    }
+
+    // ---- the node -----------------------------------------------------------------------------
+
+    /// The node has chosen this session among those of the peer. It goes on with the messages that
+    /// another one was given to send.
+    pub(super) fn grant(&mut self, carry: Carry) {
+        // It was granted before, and has handed nothing on since.
+        if !self.state.is_waiting() {
+            return;
+        }
+        self.state.move_to_connected();
+        self.handshake.queue.take_over(carry.messages);
+        if let Some(names) = carry.prepared
+            && self.prepare(self.params.peer, &names).is_err()
+        {
+            return self.finish_close(CloseReason::Internal("prepared streams did not carry over"));
+        }
+        let (handshake, _, mut lent) = self.parts();
+        handshake.start(&mut lent);
+    }
+
+    /// The node keeps another session of the peer: hands on what it was given to send.
+    pub(super) fn yield_to_another(&mut self) {
+        // It has yielded before, or its handshake was over before the node knew.
+        if !self.state.in_handshake() {
+            return;
+        }
+        if self.handshake.has_received() {
+            // The peer has sent a message here, so it is not one that dialled at the same time: it
+            // has lost this session and begins another, of which no message here is part.
+            return self.finish_close(CloseReason::Superseded);
+        }
+        let messages = self.handshake.queue.hand_on();
+        let names = self.streams.names().cloned().collect();
+        let prepared = self.state.is_prepared().then_some(names);
+        self.state.move_to_waiting();
+        self.out.forward(FromSession::Yielded(Carry { messages, prepared }));
+    }
+
+    /// Something arrived from the peer, which is what a probe is to find out.
+    pub(super) fn peer_answered(&mut self) {
+        if !self.state.is_closed() && self.probe.answered() {
+            self.out.forward(FromSession::Alive);
+        }
+    }
+
+    /// The peer has accepted a probe, which a peer with a session refuses.
+    pub(super) fn probe_accepted(&mut self) {
+        if self.profile().is_some() {
+            self.connection_lost(ConnectionLost::ClosedByPeer { code: 0 });
+        } else {
+            // It may not know of the session yet.
+            self.peer_answered();
+        }
+    }
+}
+
+/// Returns why streams may not be prepared with these names.
+fn check_names(session: &Session, names: &[StreamName]) -> Result<(), PrepareError> {
+    if names.is_empty() {
+        return Err(PrepareError::NoStreams);
+    }
+    let mut all: Vec<&StreamName> = session.streams.names().chain(names).collect();
+    all.sort_unstable();
+    all.dedup();
+    let (requested, limit) = (all.len(), session.params.config.max_streams);
+    if requested > limit {
+        return Err(PrepareError::TooManyStreams { requested, limit });
+    }
+    let is_allowed =
+        |name: &&StreamName| session.profile().is_none_or(|profile| profile.allows(name));
+    if let Some(name) = names.iter().find(|name| !is_allowed(name)) {
+        return Err(PrepareError::NameNotAllowed { name: name.clone() });
+    }
+    Ok(())
+}

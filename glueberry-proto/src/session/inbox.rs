@@ -1,0 +1,58 @@
+//! Messages that wait for the application.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+/// Received messages in their order, and whether the application knows of them.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    /// With what each occupies, which for a view into a larger buffer is more than its length.
+    messages: VecDeque<(Bytes, usize)>,
+    /// What all occupy.
+    bytes: usize,
+    /// An event has reported that there is something, and the inbox was not empty since.
+    is_reported: bool,
+}
+
+impl Inbox {
+    pub(super) fn push(&mut self, message: Bytes, cost: usize) {
+        self.bytes = self.bytes.saturating_add(cost);
+        self.messages.push_back((message, cost));
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        let popped = self.messages.pop_front();
+        if self.messages.is_empty() {
+            self.is_reported = false;
+            if self.messages.capacity() > IDLE_CAPACITY {
+                self.messages = VecDeque::new();
+            }
+        }
+        let (message, cost) = popped?;
+        self.bytes = self.bytes.saturating_sub(cost);
+        Some(message)
+    }
+
+    /// True, once, if there are messages that no event has reported.
+    pub(super) fn becomes_readable(&mut self) -> bool {
+        let becomes = !self.is_empty() && !self.is_reported;
+        self.is_reported |= becomes;
+        becomes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// What an inbox keeps when it runs empty.
+const IDLE_CAPACITY: usize = 64;

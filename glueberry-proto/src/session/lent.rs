@@ -1,0 +1,73 @@
+//! What a session lends to its parts.
+
+use std::sync::Arc;
+
+use super::action::{Direction, Naming};
+use super::outputs::Outputs;
+use super::state::{Keys, State};
+use super::substreams::{Purpose, Substreams};
+use crate::config::Config;
+use crate::crypto::{Aead, Identity, PublicKey};
+use crate::fault::Fault;
+use crate::id::{SessionId, SubstreamId};
+use crate::seed::Seed;
+use crate::time::Instant;
+use crate::wire::ProtocolId;
+
+/// What is fixed when a node makes a session.
+#[derive(Debug)]
+pub(crate) struct SessionParams {
+    pub(crate) config: Arc<Config>,
+    pub(crate) aead: Arc<dyn Aead>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) peer: PublicKey,
+    pub(crate) id: SessionId,
+    pub(crate) direction: Direction,
+    pub(crate) naming: Naming,
+    pub(crate) seed: Seed,
+}
+
+/// What the parts of a session share, lent to one of them for one step.
+///
+/// A part reads what is fixed, the time and the session's state, and has the table of substreams
+/// and the queues of outputs to work with. It can't reach another part: what concerns several is
+/// returned to the session, which routes it.
+#[derive(Debug)]
+pub(super) struct Lent<'a> {
+    pub(super) params: &'a SessionParams,
+    pub(super) now: Instant,
+    pub(super) state: &'a State,
+    pub(super) substreams: &'a mut Substreams,
+    pub(super) out: &'a mut Outputs,
+}
+
+/// What the session lends to write or read a named stream: its keys.
+#[derive(Debug)]
+pub(super) struct LentKeys<'a> {
+    pub(super) params: &'a SessionParams,
+    pub(super) now: Instant,
+    pub(super) is_draining: bool,
+    pub(super) keys: &'a mut Keys,
+    pub(super) substreams: &'a Substreams,
+    pub(super) out: &'a mut Outputs,
+}
+
+impl<'a> Lent<'a> {
+    pub(super) fn config(&self) -> &'a Config {
+        &self.params.config
+    }
+
+    /// Returns until when a substream that is negotiated from now on must be agreed.
+    pub(super) fn negotiation_deadline(&self) -> Instant {
+        self.now + self.params.config.negotiation_timeout
+    }
+
+    /// Has the adapter open a substream, which counts from now on.
+    pub(super) fn open(&mut self, purpose: Purpose, proposals: Vec<ProtocolId>) -> SubstreamId {
+        if self.config().breaks(Fault::C12) {
+            self.substreams.repeat_id();
+        }
+        let deadline = self.negotiation_deadline();
+        self.substreams.open(purpose, proposals, deadline, self.out)
+    }
+}

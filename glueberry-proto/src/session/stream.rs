@@ -1,0 +1,277 @@
+//! One named stream: which substream carries which direction.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::action::{Ingest, ResetCode};
+use super::event::Event;
+use super::lent::{Lent, LentKeys};
+use super::receive::Receiver;
+use super::send::{Sender, WriteTo};
+use super::substreams::{Opener, Purpose, Stage, Substream};
+use crate::bug::Bug;
+use crate::config::Config;
+use crate::error::PeerMisbehaved;
+use crate::fault::{Fault, process_counter};
+use crate::id::SubstreamId;
+use crate::seed::Generator;
+use crate::send_queue::SendLimits;
+use crate::wire::{Profile, StreamName};
+
+/// Both directions of one named stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
+    /// Live substreams of this name that the peer has opened, in its order.
+    peers: VecDeque<SubstreamId>,
+}
+
+impl Stream {
+    pub(super) fn new(profile: Profile, config: &Config) -> Self {
+        Self {
+            sender: Sender::new(profile, SendLimits::from(config)),
+            receiver: Receiver::new(profile),
+            peers: VecDeque::new(),
+        }
+    }
+
+    // ---- the send direction -------------------------------------------------------------------
+
+    /// There is something to send: has the adapter write, or finds a substream first.
+    pub(super) fn want_write(&mut self, name: &StreamName, lent: &mut Lent<'_>) {
+        match self.sender.bound() {
+            Some(id) => lent.substreams.want_write(id, lent.out),
+            None => self.find_target(name, lent),
+        }
+    }
+
+    /// Finds a substream if there is something to send: the peer's if there is one that may be
+    /// used, otherwise one of our own.
+    pub(super) fn find_target(&mut self, name: &StreamName, lent: &mut Lent<'_>) {
+        // Before Established nothing is carried, and so nothing is opened.
+        let Some(profile) = lent.state.carrying() else {
+            return;
+        };
+        if !self.sender.needs_target() {
+            return;
+        }
+        let mut peers = self.peers.iter().copied();
+        if profile.sends_on_peers_substream()
+            && let Some(id) = peers.find(|id| lent.substreams.is_writable(*id))
+        {
+            return self.bind_sender(id, lent);
+        }
+        let config = lent.config();
+        if lent.substreams.opened_by(Opener::Local) >= config.max_substreams {
+            // Those of other streams may end in the meantime.
+            return self.sender.schedule_retry(lent.now, config);
+        }
+        let id = lent.open(Purpose::Stream(name.clone()), vec![profile.stream_id(name.clone())]);
+        self.sender.open(id);
+    }
+
+    /// A substream of the peer may carry this direction too, or it is time to try again.
+    pub(super) fn offer_target(&mut self, name: &StreamName, lent: &mut Lent<'_>) {
+        self.sender.stop_waiting();
+        self.find_target(name, lent);
+    }
+
+    /// A substream of our own is agreed.
+    pub(super) fn opened(&mut self, id: SubstreamId, lent: &mut Lent<'_>) {
+        if self.sender.is_opening(id) {
+            self.bind_sender(id, lent);
+        } else {
+            // The messages have gone elsewhere, and this substream has nothing to carry.
+            lent.substreams.finish(id, lent.out);
+        }
+    }
+
+    /// A substream of our own could not be opened.
+    pub(super) fn not_opened(&mut self, id: SubstreamId, name: &StreamName, lent: &mut Lent<'_>) {
+        // The messages have gone elsewhere.
+        if !self.sender.is_opening(id) {
+            return;
+        }
+        let failures = self.sender.not_opened();
+        // A peer that has a substream of this name wants the stream, whatever it refuses.
+        if self.peers.is_empty() && failures >= lent.config().max_stream_attempts {
+            self.refused(name, lent);
+        } else {
+            self.sender.schedule_retry(lent.now, lent.config());
+        }
+    }
+
+    /// This side's half of a substream broke. Returns how many messages are in doubt.
+    pub(super) fn write_broken(
+        &mut self,
+        id: SubstreamId,
+        name: &StreamName,
+        lent: &mut Lent<'_>,
+    ) -> u64 {
+        if !self.sender.is_bound_to(id) {
+            return 0;
+        }
+        // If the peer has one of its own, it has given ours up in favour of that.
+        let mut others = self.peers.iter().filter(|other| **other != id);
+        let was_given_up = others.any(|other| lent.substreams.is_writable(*other));
+        let in_doubt = self.sender.break_off(was_given_up);
+        let in_doubt = if lent.config().has(Bug::NoDoubt) { 0 } else { in_doubt };
+        if in_doubt > 0 {
+            lent.out.emit(Event::StreamInterrupted { stream: name.clone(), in_doubt });
+        }
+        if was_given_up {
+            self.offer_target(name, lent);
+        } else {
+            self.sender.schedule_retry(lent.now, lent.config());
+        }
+        in_doubt
+    }
+
+    /// Ends this side's half of the substream, behind what is queued.
+    pub(super) fn finish(&mut self, name: &StreamName, lent: &mut Lent<'_>) {
+        match self.sender.bound() {
+            Some(id) => lent.substreams.finish(id, lent.out),
+            None => self.find_target(name, lent),
+        }
+    }
+
+    fn bind_sender(&mut self, id: SubstreamId, lent: &mut Lent<'_>) {
+        self.sender.bind(id, nonces(id, lent));
+        lent.substreams.want_write(id, lent.out);
+        if lent.state.is_draining() {
+            lent.substreams.finish(id, lent.out);
+        }
+    }
+
+    fn refused(&mut self, name: &StreamName, lent: &mut Lent<'_>) {
+        let (unsent, was_full) = self.sender.give_back();
+        lent.out.emit(Event::StreamRefused { stream: name.clone(), unsent });
+        if was_full {
+            lent.out.emit(Event::Writable { stream: name.clone() });
+        }
+    }
+
+    // ---- the receive direction ----------------------------------------------------------------
+
+    /// The peer has opened a substream of this name.
+    pub(super) fn accepted(&mut self, id: SubstreamId, name: &StreamName, lent: &mut Lent<'_>) {
+        if lent.config().has(Bug::BothReset)
+            && let Some(own) = self.sender.bound()
+        {
+            for id in [own, id] {
+                lent.substreams.reset(id, ResetCode::Refused, lent.out);
+            }
+            return;
+        }
+        lent.substreams.move_to(id, Stage::Bound(Purpose::Stream(name.clone())));
+        self.peers.push_back(id);
+        self.offer_target(name, lent);
+    }
+
+    /// The peer's half of a substream has ended.
+    pub(super) fn read_ended(&mut self, id: SubstreamId, is_finished: bool, lent: &mut Lent<'_>) {
+        self.peers.retain(|peer| *peer != id);
+        self.receiver.release(id);
+        // Nothing is answered on a substream whose reader is gone. But one that was reset while it
+        // carries this direction may be the one that a Go node gives up: the reset of this half is
+        // to follow, and then what was written goes out again.
+        if is_finished || !self.sender.is_bound_to(id) {
+            lent.substreams.finish(id, lent.out);
+        }
+        self.resume(lent);
+    }
+
+    /// Reads on: the substream that carries the direction, or those that may be the next to.
+    pub(super) fn resume(&self, lent: &mut Lent<'_>) {
+        if let Some(id) = self.receiver.current() {
+            return lent.substreams.resume(id, lent.out);
+        }
+        let first = self.peers.front().copied();
+        for id in first.into_iter().chain(self.sender.bound()) {
+            lent.substreams.resume(id, lent.out);
+        }
+    }
+
+    /// Claims the receive direction for a substream, unless another carries it. Of those that the
+    /// peer has opened, the earlier must have ended: messages keep their order.
+    fn claim(&mut self, id: SubstreamId, substream: &Substream) -> bool {
+        let is_next = match substream.opener {
+            Opener::Local => true,
+            Opener::Peer => self.peers.front() == Some(&id),
+        };
+        self.receiver.claim(id, is_next)
+    }
+
+    // ---- bytes --------------------------------------------------------------------------------
+
+    pub(super) fn write(
+        &mut self,
+        id: SubstreamId,
+        name: &StreamName,
+        lent: &mut LentKeys<'_>,
+        to: &mut WriteTo<'_>,
+    ) {
+        // The other half of a substream may carry only what the peer sends.
+        if !self.sender.is_bound_to(id) {
+            return;
+        }
+        let substream = lent.substreams.get(id);
+        let is_own = substream.is_some_and(|substream| substream.opener == Opener::Local);
+        let reopened = self.sender.write(name, is_own, lent, to);
+        if reopened && !lent.params.config.has(Bug::NeverWritable) {
+            lent.out.emit(Event::Writable { stream: name.clone() });
+        }
+    }
+
+    pub(super) fn ingest(
+        &mut self,
+        id: SubstreamId,
+        name: &StreamName,
+        lent: &mut LentKeys<'_>,
+        buf: &mut BytesMut,
+    ) -> Result<Ingest, PeerMisbehaved> {
+        let Some(substream) = lent.substreams.get(id) else {
+            debug_assert!(false, "bytes of a substream that is known");
+            return Ok(Ingest::Discard);
+        };
+        if buf.is_empty() {
+            return Ok(Ingest::More { missing: 1 });
+        }
+        if !self.claim(id, substream) {
+            return Ok(Ingest::Paused);
+        }
+        if self.sender.is_bound_to(id) {
+            // Whoever answers on a substream doesn't reset it in favour of another.
+            self.sender.forget_retained();
+        }
+        let gathered = self.receiver.gather(id, name, lent, buf);
+        if self.receiver.inbox.becomes_readable() {
+            lent.out.emit(Event::Readable { stream: name.clone() });
+        }
+        gathered
+    }
+
+    /// Removes and returns the next message; reads on once half of the room is free.
+    pub(super) fn take_message(&mut self, lent: &mut Lent<'_>) -> Option<Bytes> {
+        let message = self.receiver.inbox.pop()?;
+        let config = lent.config();
+        let resumes = self.receiver.has_room(config) && !config.has(Bug::NeverResumes);
+        if resumes && !lent.state.is_closed() {
+            self.resume(lent);
+        }
+        Some(message)
+    }
+}
+
+/// Nonces come from a generator of the substream: two substreams of a session never draw from one.
+fn nonces(id: SubstreamId, lent: &Lent<'_>) -> Generator {
+    let (config, seed) = (lent.config(), &lent.params.seed);
+    let seed = match config.breaks(Fault::C11) {
+        true => seed.child(b"fault", process_counter()),
+        false if config.has(Bug::NonceAgain) => seed.child(b"substream", 0),
+        false => seed.child(b"substream", id.as_u64()),
+    };
+    seed.generator()
+}

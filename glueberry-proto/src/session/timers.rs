@@ -1,0 +1,81 @@
+//! The timers of a session, each with a name.
+
+use super::Session;
+use super::action::{OpenError, ResetCode};
+use super::substreams::Opener;
+use crate::error::CloseReason;
+use crate::fault::Fault;
+use crate::id::SubstreamId;
+use crate::time::Instant;
+use crate::wire::StreamName;
+
+/// What a session waits for. The name is for traces and debugging; nothing follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Timer {
+    /// A substream must be agreed by then, or is given up.
+    Negotiation(SubstreamId),
+    /// Another substream is tried for a stream then.
+    Retry(StreamName),
+    /// What was written on a stream is no longer kept to go out again.
+    Settle(StreamName),
+    /// The session ends, unless there is a handshake substream again.
+    HandshakeLost,
+    /// Draining is given up.
+    Drain,
+}
+
+impl Session {
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout): strictly later than the
+    /// latest `now`, or never.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_timer().map(|(at, _)| at)
+    }
+
+    /// Returns the timer that [`poll_timeout`](Self::poll_timeout) is about, with its time.
+    pub fn next_timer(&self) -> Option<(Instant, Timer)> {
+        if self.state.is_closed() {
+            return None;
+        }
+        let negotiation = self.substreams.deadlines();
+        let streams = self.streams.deadlines();
+        let lost = self.handshake.lost_at().map(|at| (at, Timer::HandshakeLost));
+        let drain = self.state.drain_deadline().map(|at| (at, Timer::Drain));
+        let timers = negotiation.chain(streams).chain(lost).chain(drain);
+        let next = timers.min_by_key(|(at, _)| *at);
+        if self.params.config.breaks(Fault::C8) {
+            return next.map(|(_, timer)| (self.now, timer));
+        }
+        next
+    }
+
+    /// Does what is due. Early and spurious calls are harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if now <= self.now && !self.params.config.breaks(Fault::C7) {
+            // Whatever waits, waits for a later time (rule C8).
+            return;
+        }
+        self.now = now;
+        if self.state.is_closed() {
+            return;
+        }
+        for id in self.substreams.overdue(now) {
+            // A substream of the peer did not name its protocol, or one that was refused did not
+            // end; the others are ours, and were not agreed.
+            let is_peers = self.substreams.get(id).is_some_and(|it| it.opener == Opener::Peer);
+            match is_peers {
+                true => self.substreams.reset(id, ResetCode::Refused, &mut self.out),
+                false => self.open_failed(id, OpenError::Failed),
+            }
+        }
+        let (_, streams, mut lent) = self.parts();
+        streams.retry_due(&mut lent);
+        streams.settle_due(now);
+        if self.handshake.lost_at().is_some_and(|at| at <= now) {
+            self.finish_close(CloseReason::HandshakeLost);
+        }
+        if self.state.drain_deadline().is_some_and(|at| at <= now) {
+            self.finish_draining();
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What Go's profile needs because of how Go nodes treat two substreams of one name.
+//!
+//! When both sides open a substream of one name at once, a Go node resets ours, with what is in it
+//! unread, in favour of its own. So what was written on a substream of ours is kept for a while, and
+//! goes out again on the peer's if ours is reset. A peer of our own kind may have read some of it:
+//! it knows a record again by its nonce, because a repeated message is not sealed anew.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::crypto::NONCE_LEN;
+use crate::id::SubstreamId;
+use crate::send_queue::SendQueue;
+use crate::time::Instant;
+
+/// What was written on one stream and may have to go out again.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    /// All that was written to the current substream, or nothing.
+    retained: VecDeque<Written>,
+    /// Of the messages in `retained`.
+    retained_bytes: usize,
+    /// When `retained` is forgotten: a Go node has decided by then.
+    settle_at: Option<Instant>,
+    /// What goes out again on the current substream, ahead of everything else. The stream's queue
+    /// counts it.
+    repeats: VecDeque<Written>,
+}
+
+/// A message that was written, as it was written.
+#[derive(Debug)]
+struct Written {
+    /// With its header and sealed.
+    frame: Bytes,
+    /// Of the message.
+    len: usize,
+}
+
+impl Retention {
+    /// Keeps a message that was the `written`th on its substream.
+    pub(super) fn keep(
+        &mut self,
+        frame: &[u8],
+        len: usize,
+        written: u64,
+        config: &Config,
+        settle_at: Instant,
+    ) {
+        let bytes = self.retained_bytes.saturating_add(len);
+        let fits = bytes <= config.high_watermark_bytes.max(config.max_message_size)
+            && self.retained.len() < config.high_watermark;
+        let is_next = self.retained.len().try_into() == Ok(written.saturating_sub(1));
+        if fits && is_next {
+            self.retained_bytes = bytes;
+            self.retained.push_back(Written { frame: Bytes::copy_from_slice(frame), len });
+            self.settle_at.get_or_insert(settle_at);
+        } else {
+            // A gap in what would be repeated is worse than none of it.
+            self.forget();
+        }
+    }
+
+    /// Forgets what was written: the peer has answered on the substream, or has had the time to
+    /// reset it.
+    pub(super) fn forget(&mut self) {
+        self.retained = VecDeque::new();
+        self.retained_bytes = 0;
+        self.settle_at = None;
+    }
+
+    pub(super) const fn settle_at(&self) -> Option<Instant> {
+        self.settle_at
+    }
+
+    /// The substream broke: has what was retained go out again; returns how many messages that is.
+    pub(super) fn repeat(&mut self, queue: &mut SendQueue) -> u64 {
+        let bytes = self.retained_bytes;
+        self.repeats = std::mem::take(&mut self.retained);
+        self.forget();
+        queue.hold(self.repeats.len(), bytes);
+        count(&self.repeats)
+    }
+
+    /// Forgets what was to go out again; returns how many messages that was.
+    pub(super) fn give_up(&mut self, queue: &mut SendQueue) -> u64 {
+        let given_up = std::mem::take(&mut self.repeats);
+        queue.release(given_up.len(), given_up.iter().map(|written| written.len).sum());
+        count(&given_up)
+    }
+
+    /// Removes and returns the next frame that goes out again.
+    pub(super) fn next_repeat(&mut self, queue: &mut SendQueue) -> Option<Bytes> {
+        let repeat = self.repeats.pop_front()?;
+        queue.release(1, repeat.len);
+        Some(repeat.frame)
+    }
+}
+
+fn count(messages: &VecDeque<Written>) -> u64 {
+    messages.len().try_into().unwrap_or(u64::MAX)
+}
+
+/// Knows the records of one stream again that a peer has sent before.
+///
+/// A v1-go peer of our kind whose substream breaks early sends all of it again on another one,
+/// sealed as before and from the first record on, because a Go node would have read nothing of it.
+/// What was read then is not read again.
+#[derive(Debug, Default)]
+pub(super) struct RepeatFilter {
+    last: Option<Sequence>,
+}
+
+/// Where a substream that carries the direction is in its sequence of records.
+#[derive(Clone, Copy, Debug)]
+struct Sequence {
+    substream: SubstreamId,
+    /// The nonce of the first record: no other sequence begins so.
+    first: [u8; NONCE_LEN],
+    /// Records that arrived on `substream`.
+    position: u64,
+    /// The most that arrived on any substream with this sequence.
+    read: u64,
+}
+
+impl RepeatFilter {
+    /// Takes note of the next record on a substream. True if it arrived before on another.
+    pub(super) fn is_repeated(&mut self, substream: SubstreamId, record: &[u8]) -> bool {
+        // A record without a nonce can't be opened either, and is rejected there.
+        let Some(first) = record.first_chunk().copied() else {
+            return false;
+        };
+        let sequence = match self.last {
+            Some(last) if last.substream == substream => last,
+            Some(last) if last.first == first => Sequence { substream, position: 0, ..last },
+            _ => Sequence { substream, first, position: 0, read: 0 },
+        };
+        let position = sequence.position.saturating_add(1);
+        let read = sequence.read.max(position);
+        self.last = Some(Sequence { position, read, ..sequence });
+        position <= sequence.read
+    }
+}

@@ -1,0 +1,134 @@
+//! What a node says that it waits for.
+
+use std::time::Duration;
+
+use glueberry_proto::{
+    Action, Address, Admission, Config, ConnectionState, DialError, DialId, Instant, Naming,
+    NewConnection, Node, NodeAction, NodeTimer, Origin, PeerTimer, Profile, PublicKey,
+    ReconnectPolicy, Seed, Session,
+};
+
+use crate::support::{A, B, Side, config, identity, key};
+
+const NOW: Instant = Instant::ZERO;
+
+fn node(side: Side, change: impl FnOnce(&mut Config)) -> Node {
+    let mut config = config(&["chat"]);
+    change(&mut config);
+    Node::new(NOW, identity(side), config, Seed::from_bytes([7; 32])).unwrap()
+}
+
+fn accept(node: &mut Node, peer: PublicKey, origin: Origin) -> Session {
+    let connection = NewConnection { peer, origin, naming: Naming::Negotiated };
+    match node.handle_connection(NOW, connection) {
+        Admission::Accept(session) => *session,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn dial(node: &mut Node, peer: PublicKey) -> DialId {
+    node.add_peer(NOW, peer, &[Address::new("memory")]).unwrap();
+    node.connect(NOW, peer).unwrap();
+    let dial = std::iter::from_fn(|| node.poll_action()).find_map(|action| match action {
+        NodeAction::Dial { dial, .. } => Some(dial),
+        _ => None,
+    });
+    dial.unwrap()
+}
+
+/// The peer opens a handshake substream.
+fn agree(node: &mut Node, session: &mut Session) {
+    _ = session.handle_accepted(NOW, Some(Profile::V1.handshake_id()));
+    carry(node, session);
+}
+
+fn carry(node: &mut Node, session: &mut Session) {
+    while let Some(action) = session.poll_action() {
+        if let Action::Forward(message) = action {
+            node.handle_session_message(NOW, session.id(), message);
+        }
+    }
+    while let Some(action) = node.poll_action() {
+        if let NodeAction::Forward { session: id, message } = action
+            && id == session.id()
+        {
+            session.handle_node_message(NOW, message);
+        }
+    }
+}
+
+/// Checks what is due first, and when.
+#[track_caller]
+fn waits_for(node: &Node, expected: PeerTimer, wait: Duration) {
+    let peer = node.peers().next().unwrap();
+    let timer = NodeTimer::Peer { peer, timer: expected };
+    assert_eq!(node.next_timer(), Some((NOW + wait, timer)));
+    assert_eq!(node.poll_timeout(), Some(NOW + wait));
+}
+
+#[test]
+fn a_node_that_waits_for_nothing_has_no_timer() {
+    let node = node(A, |_| {});
+    assert_eq!((node.next_timer(), node.poll_timeout()), (None, None));
+}
+
+#[test]
+fn changes_of_the_book_that_can_wait_have_a_timer() {
+    let flush = Duration::from_secs(20);
+    let mut node = node(A, |config| config.book_flush_interval = flush);
+    node.add_peer(NOW, key(B), &[Address::new("memory")]).unwrap();
+    assert!(matches!(node.poll_action(), Some(NodeAction::SaveBook)));
+    let revision = node.book().revision();
+    node.handle_book_saved(NOW, revision);
+    assert_eq!(node.next_timer(), None);
+    // When the peer was seen is stored later.
+    let mut session = accept(&mut node, key(B), Origin::Accepted);
+    agree(&mut node, &mut session);
+    assert_eq!(node.next_timer(), Some((NOW + flush, NodeTimer::BookFlush)));
+    node.handle_timeout(NOW + flush);
+    assert!(matches!(node.poll_action(), Some(NodeAction::SaveBook)));
+    assert_eq!(node.next_timer().map(|(at, _)| at), Some(NOW + node.config().handshake_timeout));
+}
+
+#[test]
+fn each_wait_for_a_peer_has_its_name() {
+    let mut node = node(A, |config| {
+        config.reconnect = ReconnectPolicy::default();
+        config.book_flush_interval = Duration::from_secs(3600);
+    });
+    let limits = node.config().clone();
+    let dialled = dial(&mut node, key(B));
+    waits_for(&node, PeerTimer::Dial, limits.dial_timeout);
+    node.handle_dial_failed(NOW, dialled, DialError::NoUsableAddress);
+    let Some((_, NodeTimer::Peer { timer: PeerTimer::Retry, .. })) = node.next_timer() else {
+        panic!("{:?}", node.next_timer());
+    };
+    let mut session = accept(&mut node, key(B), Origin::Accepted);
+    assert!(node.cancel_reconnection(NOW, key(B)));
+    assert!(node.next_timer().is_none(), "the session was asked to end");
+    carry(&mut node, &mut session);
+    let mut session = accept(&mut node, key(B), Origin::Accepted);
+    waits_for(&node, PeerTimer::Session, limits.handshake_timeout);
+    agree(&mut node, &mut session);
+    waits_for(&node, PeerTimer::Handshake, limits.handshake_timeout);
+    let mut second = accept(&mut node, key(B), Origin::Accepted);
+    agree(&mut node, &mut second);
+    waits_for(&node, PeerTimer::Probe, limits.probe_timeout);
+    session.reject_handshake(NOW, "no");
+    carry(&mut node, &mut session);
+    assert_eq!(node.state(key(B)), ConnectionState::Cooldown);
+    waits_for(&node, PeerTimer::Cooldown, limits.cooldown);
+    node.disconnect(NOW, key(B));
+    waits_for(&node, PeerTimer::Refusal, limits.refuse_after_disconnect);
+}
+
+#[test]
+fn the_wait_for_a_session_of_the_smaller_key_has_its_name() {
+    let mut node = node(B, |_| {});
+    let dialled = dial(&mut node, key(A));
+    let mut own = accept(&mut node, key(A), Origin::Dialled(dialled));
+    let _theirs = accept(&mut node, key(A), Origin::Accepted);
+    agree(&mut node, &mut own);
+    let probe_timeout = node.config().probe_timeout;
+    waits_for(&node, PeerTimer::Hold, probe_timeout);
+}

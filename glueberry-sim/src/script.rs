@@ -1,0 +1,46 @@
+//! What a script that breaks the protocol knows of its connection.
+
+use glueberry_proto::Profile;
+
+use crate::trick::Trick;
+
+/// What a script knows of its connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Script {
+    pub(crate) trick: Trick,
+    pub(crate) profile: Profile,
+    /// Of each substream that it has opened: what for.
+    pub(crate) opened: Vec<(usize, Purpose)>,
+    /// Substreams whose name is settled.
+    pub(crate) named: Vec<usize>,
+    /// Where the protocol is broken for all to see, once that is written.
+    pub(crate) offence: Option<Offence>,
+    /// Messages that it has sealed as it should, and that may be delivered once each.
+    pub(crate) sealed: u64,
+    pub(crate) delivered: u64,
+    /// It has done its trick, which was counted.
+    pub(crate) is_done: bool,
+    /// It is a part of the trick on another connection.
+    pub(crate) is_second: bool,
+    /// It does on the handshake substream what it could do on a stream, or beside it.
+    pub(crate) spoils_handshake: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Handshake,
+    Stream,
+    /// Another stream than the first.
+    OtherStream,
+    Junk,
+}
+
+/// Where the protocol is broken for all to see.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offence {
+    pub(crate) pipe: usize,
+    /// It happens with the end of the substream, and not before.
+    pub(crate) by_end: bool,
+    /// It is what nobody reads any more once the handshake is over.
+    pub(crate) in_handshake: bool,
+}

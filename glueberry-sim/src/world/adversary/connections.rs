@@ -1,0 +1,162 @@
+//! Connections: too many, at the wrong moment, or dropped when that hurts most.
+
+use glueberry_proto::{ConnectionState, Origin};
+
+use super::Adversary;
+use super::{AFTER_HANDSHAKE, ENOUGH};
+use crate::link::EndState;
+use crate::trick::Trick;
+use crate::wake::{Side, Wake};
+use crate::world::World;
+
+impl World {
+    /// An adversary begins a trick on somebody.
+    pub(in crate::world) fn begin_trick(&mut self, by: usize, to: usize, trick: Trick) {
+        if !self.hosts.is_up(&self.run, to) || self.run.is_adversary(to) || by == to {
+            return;
+        }
+        if !trick.is_possible(self.adversary().profile_for(to, trick)) {
+            return;
+        }
+        match trick {
+            _ if trick.is_done_to_dialler() => self.wait_for_dial(by, to, trick),
+            _ if trick.is_passive() && self.hosts[by].rng.chance(400) => {
+                self.wait_for_dial(by, to, trick)
+            }
+            Trick::Duplicates | Trick::IdleDuplicates => {
+                for _ in 0..self.hosts[by].rng.range(2, 8) {
+                    self.adversary().dial(by, to, trick, false);
+                }
+            }
+            Trick::BanEvader => {
+                self.ban(to, by, None);
+                self.repeat_trick(by, to, trick, REDIALS);
+            }
+            Trick::Redialler => self.repeat_trick(by, to, trick, REDIALS),
+            Trick::Rejoiner => self.repeat_trick(by, to, trick, REJOINS),
+            _ => self.adversary().dial(by, to, trick, false),
+        }
+    }
+
+    /// Brings somebody to dial the adversary, which then does its trick to him.
+    fn wait_for_dial(&mut self, by: usize, to: usize, trick: Trick) {
+        self.hosts[by].planned_trick = Some((to, trick, self.run.now + ENOUGH));
+        self.apps().add_peer(to, by);
+        self.apps().connect(to, by);
+        self.run.push(self.run.now + ENOUGH, Wake::TrickAgain(by, to, trick, 0));
+    }
+
+    /// A trick of several connections goes on, and ends when none is left.
+    pub(in crate::world) fn repeat_trick(&mut self, by: usize, to: usize, trick: Trick, left: u64) {
+        match (trick, left) {
+            (Trick::HeldBack, 1) => return self.apps().cancel_reconnection(to, by),
+            (Trick::BanEvader, 0) if self.hosts[to].banned[by].is_some() => {
+                return self.apps().unban(to, by);
+            }
+            (Trick::BanEvader | Trick::Redialler | Trick::Rejoiner, 0) => return,
+            (_, 0) => {
+                // Whoever was lured has had enough of it.
+                if !self.hosts[to].is_stopping {
+                    self.apps().cancel_reconnection(to, by);
+                    self.apps().disconnect(to, by);
+                }
+                return;
+            }
+            _ => {}
+        }
+        if self.hosts.is_up(&self.run, to) && !self.run.is_calm {
+            self.adversary().dial(by, to, trick, false);
+        }
+        let pause = if trick == Trick::Rejoiner { AFTER_HANDSHAKE + 1_000_000 } else { 300_000 };
+        self.run.push(self.run.now + pause, Wake::TrickAgain(by, to, trick, left - 1));
+    }
+}
+
+impl Adversary<'_> {
+    /// Returns what an adversary has in mind for who dials it.
+    pub(super) fn planned_trick(&self, by: usize, who: usize) -> Option<Trick> {
+        let (whom, trick, until) = self.hosts[by].planned_trick?;
+        (whom == who && until > self.run.now).then_some(trick)
+    }
+
+    fn dial(&mut self, by: usize, to: usize, trick: Trick, is_second: bool) {
+        let link = self.net.connect_hosts(self.run, self.hosts, (by, to), Origin::Accepted);
+        self.run_script(link, to, trick, is_second);
+    }
+
+    /// A connection of an adversary has come about.
+    pub(super) fn connected(&mut self, link: usize, side: Side, trick: Trick) {
+        let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
+        match trick {
+            Trick::PendingDial | Trick::HeldBack if side == 1 => {
+                self.dial(by, to, trick, true);
+            }
+            Trick::BanEvader if !self.hosts.ban_holds(self.run, to, by) => {}
+            Trick::Duplicates | Trick::IdleDuplicates | Trick::BanEvader => {
+                self.net.count_trick(self.run, link)
+            }
+            _ => {}
+        }
+    }
+
+    /// Soon after a connection has come about, the adversary gives it up.
+    pub(super) fn after_connecting(&mut self, link: usize, side: Side, trick: Trick) {
+        match trick {
+            Trick::Hangup | Trick::Redialler => {
+                self.net.count_trick(self.run, link);
+                self.leave(link, side);
+            }
+            Trick::PendingDial if side == 1 && self.is_held_back(link, side) => {
+                self.net.count_trick(self.run, link)
+            }
+            Trick::HeldBack if side == 1 => self.drop_held_back(link, side),
+            _ => {}
+        }
+    }
+
+    /// Returns whether the session of who has dialled the adversary waits for the adversary's own dial.
+    fn is_held_back(&self, link: usize, side: Side) -> bool {
+        let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
+        let is_agreed =
+            self.net.links[link].script.as_ref().is_some_and(|one| !one.named.is_empty());
+        let is_kept = self.hosts[by].key < self.hosts[to].key;
+        let is_waiting = self.hosts.state(to, by) == ConnectionState::Connecting;
+        is_agreed && is_kept && is_waiting && self.net.links_between(by, to).len() > 1
+    }
+
+    /// Drops both connections, and has the peer give up what it does to get back.
+    fn drop_held_back(&mut self, link: usize, side: Side) {
+        let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
+        if self.is_held_back(link, side) {
+            self.net.count_trick(self.run, link);
+        }
+        for other in self.net.links_between(by, to) {
+            let ends = &self.net.links[other].ends;
+            let side = usize::from(ends[1].host == by);
+            if ends[side].state == EndState::Open {
+                self.leave(other, side);
+            }
+        }
+        let heard = self.run.now + 2 * self.run.plan.longest_delay() + 10_000;
+        if self.net.links[link].rng.chance(700) {
+            self.run.push(heard, Wake::TrickAgain(by, to, Trick::HeldBack, 1));
+        }
+    }
+
+    /// Connects once more beside a session, which is probed then.
+    pub(super) fn connect_beside(&mut self, link: usize, side: Side, trick: Trick) {
+        let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
+        self.dial(by, to, trick, true);
+    }
+
+    /// The adversary closes a connection, and hears nothing more of it.
+    pub(super) fn leave(&mut self, link: usize, side: Side) {
+        self.net.links[link].ends[side].state = EndState::Gone;
+        self.net.hang_up(self.run, link, side, 0);
+    }
+}
+
+/// How often an adversary dials again.
+const REDIALS: u64 = 12;
+/// How often an adversary comes back to a session.
+const REJOINS: u64 = 4;

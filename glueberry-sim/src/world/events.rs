@@ -1,0 +1,183 @@
+//! What sessions report to their applications.
+
+use glueberry_proto::handler::Notice;
+use glueberry_proto::{Closed, Event, PublicKey};
+
+use super::app::Application;
+use super::session::event_number;
+use crate::check::Invariant;
+use crate::model::Fate;
+use crate::rng::u64_of;
+use crate::situation::{IN_DOUBT, INTERRUPTED, STREAM_REFUSED, UNSENT};
+use crate::trace::Kind;
+use crate::wake::Side;
+
+impl Application<'_> {
+    pub(super) fn session_event(&mut self, link: usize, side: Side, event: Event) {
+        let end = &self.net.links[link].ends[side];
+        let (host, was_closed) = (end.host, end.progress.is_closed);
+        self.run.note(host, link, Kind::Event, (event_number(&event), 0));
+        self.run.checks.hold(Invariant::OneClosed, (self.run.now, host), !was_closed, || {
+            ("the session has told its end".into(), format!("then it told {event:?}"))
+        });
+        match event {
+            Event::Closed(closed) => self.session_closed(link, side, &closed),
+            Event::HandshakeReadable => self.read_handshake(link, side),
+            Event::Established => self.established(link, side),
+            Event::Readable { stream } => self.readable(link, side, &stream),
+            Event::Writable { stream } => {
+                self.resume_flows(link, side);
+                self.notify_program_of((link, side), |peer| Notice::Writable { peer, stream });
+            }
+            Event::RecordRejected { stream, error } => {
+                self.sessions().check_rejected(link, side, &stream, error);
+            }
+            Event::StreamInterrupted { stream, in_doubt } => {
+                self.run.reach(Some(INTERRUPTED));
+                self.sessions().check_untouched(link, side, &|| {
+                    format!("stream {stream} was interrupted with {in_doubt} messages in doubt")
+                });
+                self.resume_flows(link, side);
+                self.notify_program_of((link, side), |peer| Notice::Interrupted {
+                    peer,
+                    stream,
+                    in_doubt,
+                });
+            }
+            Event::StreamRefused { stream, unsent } => {
+                self.run.reach(Some(STREAM_REFUSED));
+                self.sessions().check_untouched(link, side, &|| {
+                    format!("stream {stream} was refused with {unsent} messages unsent")
+                });
+                let count = self.take_unsent(link, side);
+                let (now, taken) = (self.run.now, &mut self.net.links[link].ends[side].taken_back);
+                *taken = (now, if taken.0 == now { taken.1 + count } else { count });
+                self.resume_flows(link, side);
+            }
+            Event::StreamNotPrepared { stream } => {
+                self.sessions()
+                    .check_untouched(link, side, &|| format!("stream {stream} was not prepared"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Reports to the program of a host something about one of its sessions.
+    fn notify_program_of(
+        &mut self,
+        (link, side): (usize, Side),
+        notice: impl FnOnce(PublicKey) -> Notice,
+    ) {
+        if self.runs_programs() {
+            let ends = &self.net.links[link].ends;
+            let (host, peer) = (ends[side].host, self.hosts[ends[1 - side].host].key);
+            self.notify_program(host, notice(peer));
+        }
+    }
+
+    fn session_closed(&mut self, link: usize, side: Side, closed: &Closed) {
+        let host = self.net.links[link].ends[side].host;
+        self.run.note(host, link, Kind::Closed, (u64_of(closed.unsent), closed.in_doubt));
+        self.run.reach((closed.unsent > 0).then_some(UNSENT));
+        self.run.reach((closed.in_doubt > 0).then_some(IN_DOUBT));
+        let mut given_back = self.take_unsent(link, side);
+        // The end may have come before the application took note of a refusal.
+        let (at, before) = self.net.links[link].ends[side].taken_back;
+        if at == self.run.now && closed.unsent > given_back {
+            given_back += before;
+        }
+        let end = &mut self.net.links[link].ends[side];
+        end.progress.is_closed = true;
+        end.closed = Some((closed.unsent, closed.in_doubt));
+        let handshakes_sent = end.progress.handshakes_sent;
+        // Some were perhaps said on another session first, and carried over.
+        let is_counted =
+            (given_back..=given_back + handshakes_sent + CARRIED).contains(&closed.unsent);
+        self.run.checks.hold(Invariant::Accounted, (self.run.now, host), is_counted, || {
+            (
+                format!("the end tells of {} unsent messages", closed.unsent),
+                format!(
+                    "{given_back} were given back, and {handshakes_sent} were said in the handshake"
+                ),
+            )
+        });
+        self.sessions().check_close_reason(link, side, &closed.reason);
+        let closed = closed.clone();
+        self.notify_program_of((link, side), |peer| Notice::Closed { peer, closed });
+        self.sessions().retire_later(link, side);
+    }
+
+    /// Takes back what was never sent; returns how many messages that are.
+    fn take_unsent(&mut self, link: usize, side: Side) -> usize {
+        let mut count = 0;
+        for stream in 0..self.run.streams.len() {
+            let end = &mut self.net.links[link].ends[side];
+            let host = end.host;
+            let Some(session) = end.session.as_mut() else {
+                return count;
+            };
+            for message in session.take_unsent(&self.run.streams[stream]) {
+                count += 1;
+                self.net.links[link].ends[side].lanes[stream].unsent += 1;
+                if self.runs_programs() {
+                    continue;
+                }
+                let found = self.model.find(&message).filter(|(_, sent)| {
+                    sent.link == link && sent.side == side && sent.fate == Fate::Accepted
+                });
+                self.run.checks.hold(
+                    Invariant::UnsentStays,
+                    (self.run.now, host),
+                    found.is_some(),
+                    || {
+                        let sent = self.model.find(&message);
+                        ("a message was given back as unsent".into(), format!("it is {sent:?}"))
+                    },
+                );
+                if let Some((number, _)) = found {
+                    self.model.set(number, Fate::Unsent);
+                }
+            }
+        }
+        count
+    }
+
+    /// A session delivers what an adversary has sealed: once, and nothing that somebody else has.
+    pub(super) fn check_adversary_message(&mut self, link: usize, side: Side, text: &[u8]) {
+        let end = &self.net.links[link].ends[side];
+        let (host, own) = (end.host, self.model.find(text).map(|(_, sent)| sent));
+        // In version 1 a session knows its own records by their nonces, and remembers so many: what
+        // it has sealed since this one is no more than it has accepted on all of its streams.
+        let accepted: u64 = end.lanes.iter().map(|lane| lane.accepted).sum();
+        let is_forgotten = own.is_some_and(|sent| {
+            (sent.link, sent.side) == (link, side) && accepted > sent.place + REMEMBERED
+        });
+        let is_right = own.is_none() || is_forgotten;
+        self.run.checks.hold(Invariant::NoGhost, (self.run.now, host), is_right, || {
+            (
+                "an adversary has sent this back".into(),
+                "it is delivered as if it had sealed it".into(),
+            )
+        });
+        if is_forgotten {
+            return;
+        }
+        let Some(script) = &mut self.net.links[link].script else {
+            return;
+        };
+        script.delivered += 1;
+        let (delivered, sealed, trick) = (script.delivered, script.sealed, script.trick);
+        let holds = delivered <= sealed;
+        self.run.checks.hold(Invariant::AdversaryBlamed, (self.run.now, host), holds, || {
+            (
+                format!("of the records of this peer, {sealed} may be opened ({})", trick.name()),
+                format!("{delivered} were delivered"),
+            )
+        });
+    }
+}
+
+/// Nonces that a session remembers of what it has sealed.
+const REMEMBERED: u64 = 256;
+/// Handshake messages that may have come from another session of the same peer.
+const CARRIED: usize = 16;

@@ -1,0 +1,49 @@
+//! What a host must think of its peers, by its events and by what its application has asked.
+
+use glueberry_proto::ConnectionState;
+
+/// What is known of the peers of one host, each under its number.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    /// The state that was reported last, and when.
+    pub(super) reported: Vec<(ConnectionState, u64)>,
+    /// Attempts to get it back since a session has lasted.
+    pub(super) attempts: Vec<u32>,
+    /// When its state last changed, as the event says.
+    pub(super) changed_at: Vec<u64>,
+    /// Whether the application has asked for it since.
+    pub(super) asked: Vec<bool>,
+    /// When it was disconnected here.
+    pub(super) parted: Vec<u64>,
+    /// Since when the book of the host has something in it that is to be stored at once, and no save
+    /// has ended.
+    pub(super) unsaved_since: Option<u64>,
+}
+
+impl Expected {
+    pub(super) fn new(peers: usize) -> Self {
+        Self {
+            reported: vec![(ConnectionState::Disconnected, 0); peers],
+            attempts: vec![0; peers],
+            changed_at: vec![0; peers],
+            asked: vec![false; peers],
+            parted: vec![0; peers],
+            unsaved_since: None,
+        }
+    }
+
+    /// The host's process is killed.
+    pub(super) fn forget(&mut self) {
+        self.unsaved_since = None;
+        self.attempts.fill(0);
+        self.asked.fill(false);
+        self.reported.fill((ConnectionState::Disconnected, 0));
+    }
+
+    /// No time passes for the host, for so long.
+    pub(super) fn pause(&mut self, lasts: u64) {
+        for (_, since) in &mut self.reported {
+            *since += lasts;
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! How the scripted application holds the handshake: by its manners.
+
+use bytes::Bytes;
+
+use super::app::Application;
+use crate::check::Invariant;
+use crate::link::EndState;
+use crate::plan::Manners;
+use crate::rng::u64_of;
+use crate::situation::way;
+use crate::trace::Kind;
+use crate::wake::{Side, Wake};
+
+impl Application<'_> {
+    fn manners(&self, link: usize, side: Side) -> Manners {
+        self.run.plan.hosts[self.net.links[link].ends[side].host].manners
+    }
+
+    /// The message that the session is granted may still be on its way: then this comes again.
+    pub(super) fn send_hello(&mut self, link: usize, side: Side) {
+        if !self.send_handshake(link, side, HELLO) {
+            let soon = self.run.now + self.run.plan.net.message_delay + 1;
+            return self.run.push(soon, Wake::Greet(link, side));
+        }
+        if self.manners(link, side) == Manners::Prompt {
+            self.prepare(link, side);
+            self.finalize(link, side);
+        }
+    }
+
+    /// Goes on with the handshake, after a while or because something was not possible before.
+    pub(super) fn continue_handshake(&mut self, link: usize, side: Side) {
+        let end = &self.net.links[link].ends[side];
+        let progress = end.progress;
+        let is_over = end.session.is_none() || progress.is_closed || progress.is_finalized;
+        if is_over || end.state != EndState::Open {
+            return;
+        }
+        let peer = self.net.links[link].ends[1 - side].host;
+        if self.hosts.current_end(end.host, peer) != Some((link, side)) {
+            return;
+        }
+        if progress.handshakes_sent == 0 {
+            return self.send_hello(link, side);
+        }
+        if progress.got_hello && !progress.is_prepared {
+            self.prepare(link, side);
+        }
+        if progress.got_ready {
+            self.finalize(link, side);
+        }
+    }
+
+    pub(super) fn read_handshake(&mut self, link: usize, side: Side) {
+        loop {
+            let end = &mut self.net.links[link].ends[side];
+            let (host, profile) = (end.host, end.session.as_ref().and_then(|s| s.profile()));
+            let Some(message) = end.session.as_mut().and_then(|s| s.poll_handshake_message())
+            else {
+                break;
+            };
+            let header = profile.map_or(0, |one| one.framing().header_len(message.len()));
+            end.held = end.held.saturating_sub(u64_of(message.len() + header));
+            let word = message.first().copied().unwrap_or(0);
+            match word {
+                HELLO => end.progress.got_hello = true,
+                READY => {
+                    // Who is ready has greeted, though on a session that came to nothing perhaps.
+                    end.progress.got_hello = true;
+                    end.progress.got_ready = true;
+                }
+                _ => {}
+            }
+            let other = self.net.links[link].ends[1 - side].host;
+            let is_known = matches!(word, HELLO | READY) || self.run.is_adversary(other);
+            self.run.note(
+                host,
+                link,
+                Kind::HandshakeMessage,
+                (u64::from(word), u64_of(message.len())),
+            );
+            self.run.checks.hold(Invariant::NoGhost, (self.run.now, host), is_known, || {
+                ("applications say two words only".into(), format!("heard {message:?}"))
+            });
+        }
+        self.run.touch_session(link, side);
+        match self.manners(link, side) {
+            Manners::Slow(after) => self.run.push(self.run.now + after, Wake::Greet(link, side)),
+            _ => self.continue_handshake(link, side),
+        }
+    }
+
+    fn send_handshake(&mut self, link: usize, side: Side, word: u8) -> bool {
+        let message = Bytes::from(vec![word; 24]);
+        let handshakes_sent =
+            self.sessions().with_session((link, side), Kind::Command, (0, u64::from(word)), {
+                |session, now| session.send_handshake(now, message).is_ok()
+            });
+        let is_said = handshakes_sent.unwrap_or(false);
+        self.net.links[link].ends[side].progress.handshakes_sent += usize::from(is_said);
+        is_said
+    }
+
+    fn prepare(&mut self, link: usize, side: Side) {
+        let peer = self.hosts[self.net.links[link].ends[1 - side].host].key;
+        let names = self.run.streams.clone();
+        let prepared =
+            self.sessions().with_session((link, side), Kind::Command, (1, 0), |session, now| {
+                session.prepare_streams(now, peer, &names)
+            });
+        let host = self.net.links[link].ends[side].host;
+        if let Some(Err(error)) = &prepared {
+            // Another session may have been chosen meanwhile.
+            let is_moved = matches!(
+                error,
+                glueberry_proto::PrepareError::NotConnected | glueberry_proto::PrepareError::Closed
+            );
+            self.run.checks.hold(Invariant::Answer, (self.run.now, host), is_moved, || {
+                ("a Connected session was prepared".into(), format!("{error:?}"))
+            });
+            return;
+        }
+        if prepared.is_some() {
+            self.net.links[link].ends[side].progress.is_prepared = true;
+            self.send_handshake(link, side, READY);
+        }
+    }
+
+    pub(super) fn finalize(&mut self, link: usize, side: Side) {
+        let done =
+            self.sessions().with_session((link, side), Kind::Command, (2, 0), |session, now| {
+                session.finalize_handshake(now).is_ok()
+            });
+        if done == Some(true) {
+            self.net.links[link].ends[side].progress.is_finalized = true;
+        }
+    }
+
+    /// The session reports that named streams carry messages.
+    pub(super) fn established(&mut self, link: usize, side: Side) {
+        let end = &mut self.net.links[link].ends[side];
+        end.progress.is_established = true;
+        let (host, is_finalized) = (end.host, end.progress.is_finalized);
+        self.run.checks.hold(Invariant::Gate, (self.run.now, host), is_finalized, || {
+            ("the session is Established".into(), "nobody has finalized its handshake".into())
+        });
+        let profile =
+            self.net.links[link].ends[side].session.as_ref().and_then(|one| one.profile());
+        let naming = self.net.links[link].naming;
+        self.run.reach(profile.and_then(|profile| way(naming, profile)));
+        self.resume_flows(link, side);
+    }
+}
+
+/// The first message of a handshake.
+pub(super) const HELLO: u8 = b'h';
+/// The message of who has prepared.
+pub(super) const READY: u8 = b'r';
