@@ -70,7 +70,7 @@ impl QuicConnection {
                 let substream = QuicSubstream::new(send, recv);
                 Some(ConnectionEvent::Opened { id, protocol, substream })
             }
-            // What is lost is the connection, and that is what the session is told.
+            // What is lost is the connection, which is what the session has to know.
             Outcome::Opened(_, Err(NegotiateError::Lost(error))) => {
                 self.is_lost = true;
                 Some(ConnectionEvent::Lost(lost(error)))
