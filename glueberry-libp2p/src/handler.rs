@@ -42,7 +42,7 @@ pub struct Handler {
     events: VecDeque<ToBehaviour>,
 }
 
-/// What a handler tells its behaviour.
+/// What a handler sends its behaviour.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum ToBehaviour {
@@ -90,7 +90,7 @@ impl Handler {
 
     fn inbound(&mut self, negotiated: Negotiated) {
         if negotiated.protocol == Some(ProtocolId::Probe) {
-            // That it was accepted is all there is to say.
+            // Its acceptance is the answer.
             return;
         }
         if self.begins_anew(negotiated.protocol.as_ref()) {
@@ -133,7 +133,7 @@ impl Handler {
     }
 
     /// On a connection that outlives its sessions, the peer begins another: the one that it had
-    /// is over on its side, which v1 has no other way to tell.
+    /// is over on its side, for which v1 has no other message.
     fn succeed(&mut self, negotiated: Negotiated) {
         let slot = std::mem::replace(&mut self.slot, Slot::Asked(vec![negotiated]));
         if let Slot::Running(session) = slot {
@@ -150,8 +150,8 @@ impl Handler {
 
     // ---- from the node ------------------------------------------------------------------------
 
-    fn word(&mut self, word: ToHandler) {
-        match word {
+    fn message(&mut self, message: ToHandler) {
+        match message {
             ToHandler::Carry(driver) => self.carry(*driver),
             ToHandler::Refused(reason) => self.refused(reason),
             ToHandler::Released | ToHandler::Lost(_) => {}
@@ -212,7 +212,7 @@ impl Handler {
     }
 
     /// The session has ended; the connection may carry another. It must be free before the node
-    /// hears of the end, and dials again.
+    /// gets the end, and dials again.
     fn over(&mut self) {
         let slot = std::mem::replace(&mut self.slot, Slot::Idle);
         if !self.is_owned() {
@@ -246,11 +246,11 @@ impl Handler {
         }
     }
 
-    fn with_session(&mut self, opening: Opening, tell: impl FnOnce(&mut SwarmSession)) {
+    fn with_session(&mut self, opening: Opening, change: impl FnOnce(&mut SwarmSession)) {
         if let Slot::Running(session) = &mut self.slot
             && session.id() == opening.session
         {
-            tell(session);
+            change(session);
         }
     }
 }
@@ -266,7 +266,7 @@ impl ConnectionHandler for Handler {
     fn listen_protocol(&self) -> SubstreamProtocol<Proposal> {
         let accepts = match (&self.slot, self.peer) {
             (_, None) => Proposal::new(&[]),
-            // Who is left alone is told so before anything is agreed, not after.
+            // A peer that is refused learns it before anything is agreed, not after.
             (Slot::Idle, Some(peer)) if self.shared.is_refused(peer) => self.settings.probe.clone(),
             (Slot::Idle, _) => self.settings.idle.clone(),
             (Slot::Asked(_), _) => self.settings.first.clone(),
@@ -281,8 +281,8 @@ impl ConnectionHandler for Handler {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        for word in self.link.mailbox.take(cx) {
-            self.word(word);
+        for message in self.link.mailbox.take(cx) {
+            self.message(message);
         }
         let event = match self.events.pop_front() {
             Some(event) => Some(ConnectionHandlerEvent::NotifyBehaviour(event)),
@@ -325,8 +325,8 @@ impl Drop for Handler {
             let (driver, link) = (session.into_driver(), self.link.clone());
             return remains::drain_dropped(driver, &self.shared, link);
         }
-        for word in self.link.mailbox.close() {
-            if let ToHandler::Carry(driver) = word {
+        for message in self.link.mailbox.close() {
+            if let ToHandler::Carry(driver) = message {
                 remains::drain_lost(*driver, &self.shared, crate::link::gone());
             }
         }

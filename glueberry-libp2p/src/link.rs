@@ -17,7 +17,7 @@ pub(crate) struct Link {
     is_claimed: AtomicBool,
 }
 
-/// What the handler of a connection is told, past the swarm.
+/// What the handler of a connection is sent, past the swarm.
 #[derive(Debug)]
 pub(crate) enum ToHandler {
     /// Carry this session.
@@ -46,8 +46,8 @@ impl Link {
         drop(self.mailbox.put(ToHandler::Released));
     }
 
-    /// Says why the connection was lost. Nobody needs to hear if its handler is gone already
-    /// without leaving anything.
+    /// Reports why the connection was lost. A handler that is gone without leaving anything needs
+    /// no reason.
     pub(crate) fn lost(&self, why: ConnectionLost) {
         drop(self.mailbox.put(ToHandler::Lost(why)));
     }
@@ -92,7 +92,7 @@ impl Drop for LinkCarrier {
     }
 }
 
-/// What is said of a connection whose end nobody has explained.
+/// The reason of a connection that ended without one.
 pub(crate) fn gone() -> ConnectionLost {
     ConnectionLost::Transport("the connection is gone".to_owned())
 }

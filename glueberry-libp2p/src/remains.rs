@@ -26,8 +26,8 @@ pub(crate) fn drain_lost(session: SessionDriver, shared: &Arc<Shared>, why: Conn
     spawn(session, shared, Gone::Known(why));
 }
 
-/// Ends a session whose handler was dropped, and hands out what it still has. The swarm tells the
-/// behaviour why the connection was lost, which is waited for.
+/// Ends a session whose handler was dropped, and hands out what it still has. The swarm reports
+/// to the behaviour why the connection was lost, which is waited for.
 pub(crate) fn drain_dropped(session: SessionDriver, shared: &Arc<Shared>, link: Arc<Link>) {
     let mut timer = shared.runtime().timer();
     timer.reset(Some(shared.runtime().now() + PATIENCE));
@@ -65,10 +65,11 @@ impl Connection for Gone {
             Self::Ended => return Poll::Pending,
             Self::Known(why) => why.clone(),
             Self::Unexplained(link, timer) => {
-                let explained = link.mailbox.take(cx).into_iter().find_map(|word| match word {
-                    ToHandler::Lost(why) => Some(why),
-                    _ => None,
-                });
+                let explained =
+                    link.mailbox.take(cx).into_iter().find_map(|message| match message {
+                        ToHandler::Lost(why) => Some(why),
+                        _ => None,
+                    });
                 match explained {
                     Some(why) => why,
                     None if timer.poll(cx).is_ready() => gone(),
@@ -85,5 +86,5 @@ impl Connection for Gone {
     }
 }
 
-/// Time for the swarm to say why a connection was lost.
+/// Time for the swarm to report why a connection was lost.
 const PATIENCE: Duration = Duration::from_secs(1);

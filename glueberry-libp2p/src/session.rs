@@ -90,14 +90,14 @@ impl SwarmSession {
 
     /// The peer has opened a substream.
     pub(crate) fn accepted(&mut self, negotiated: Negotiated) {
-        self.liveness.heard();
+        self.liveness.received();
         let (protocol, substream) = self.substream(negotiated);
         self.inner.handle_event(ConnectionEvent::Accepted { protocol, substream });
     }
 
     /// What was asked for has been opened.
     pub(crate) fn opened(&mut self, opening: Opening, negotiated: Negotiated) {
-        self.liveness.heard();
+        self.liveness.received();
         let Some(id) = opening.substream else {
             self.liveness.answered(true);
             return self.inner.session().handle_probe_accepted(self.liveness.now());
@@ -110,7 +110,7 @@ impl SwarmSession {
     pub(crate) fn open_failed(&mut self, opening: Opening, error: OpenError) {
         let is_answer = error == OpenError::Refused;
         if is_answer {
-            self.liveness.heard();
+            self.liveness.received();
         }
         match opening.substream {
             None => self.liveness.answered(is_answer),

@@ -1,6 +1,7 @@
 //! Noticing that a peer has fallen silent, and what it must have received.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant as StdInstant};
 
 use glueberry_proto::Instant;
@@ -28,8 +29,8 @@ impl Liveness {
     }
 
     /// Something came from the peer.
-    pub(crate) fn heard(&self) {
-        self.lock().heard(self.now());
+    pub(crate) fn received(&self) {
+        self.lock().received(self.now());
     }
 
     /// The probe has come to its end.
@@ -37,9 +38,10 @@ impl Liveness {
         self.lock().answered(self.now(), is_answer);
     }
 
-    /// Returns whether everything sent by then is known to have arrived; a probe is to prove it.
-    pub(crate) fn is_proven(&self, sent_at: Instant) -> bool {
-        self.lock().is_proven(sent_at)
+    /// Ready once everything sent by then is known to have arrived. Else a probe is to prove it,
+    /// and its answer wakes the task.
+    pub(crate) fn poll_proof(&self, sent_at: Instant) -> Poll<()> {
+        self.lock().poll_proof(sent_at)
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -71,7 +73,7 @@ impl Liveness {
 struct Silence {
     keep_alive: Duration,
     lost_after: u32,
-    heard_at: Instant,
+    received_at: Instant,
     probing: Option<Instant>,
     probed_at: Instant,
     /// A probe that failed is not repeated at once.
@@ -87,7 +89,7 @@ impl Silence {
         Self {
             keep_alive,
             lost_after,
-            heard_at: now,
+            received_at: now,
             probing: None,
             probed_at: now,
             not_before: now,
@@ -97,8 +99,8 @@ impl Silence {
     }
 
     /// Something came from the peer.
-    fn heard(&mut self, now: Instant) {
-        self.heard_at = self.heard_at.max(now);
+    fn received(&mut self, now: Instant) {
+        self.received_at = self.received_at.max(now);
     }
 
     /// The probe has come to its end.
@@ -107,7 +109,7 @@ impl Silence {
             return;
         };
         if is_answer {
-            self.heard(now);
+            self.received(now);
             self.proven = Some(since);
             // Whatever was sent later is asked about again.
             self.wanted = None;
@@ -116,14 +118,13 @@ impl Silence {
         }
     }
 
-    /// Returns whether everything sent by then is known to have arrived. Else a probe is to prove
-    /// it.
-    fn is_proven(&mut self, sent_at: Instant) -> bool {
-        let is_proven = self.proven.is_some_and(|since| since > sent_at);
-        if !is_proven {
-            self.wanted = Some(self.wanted.map_or(sent_at, |wanted| wanted.min(sent_at)));
+    /// Ready once everything sent by then is known to have arrived. Else a probe is to prove it.
+    fn poll_proof(&mut self, sent_at: Instant) -> Poll<()> {
+        if self.proven.is_some_and(|since| since > sent_at) {
+            return Poll::Ready(());
         }
-        is_proven
+        self.wanted = Some(self.wanted.map_or(sent_at, |wanted| wanted.min(sent_at)));
+        Poll::Pending
     }
 
     fn is_lost(&self, now: Instant) -> bool {
@@ -154,11 +155,11 @@ impl Silence {
     }
 
     fn next_probe(&self) -> Instant {
-        self.heard_at.max(self.probed_at) + self.keep_alive
+        self.received_at.max(self.probed_at) + self.keep_alive
     }
 
     fn lost_at(&self) -> Instant {
-        self.heard_at + self.keep_alive.saturating_mul(self.lost_after)
+        self.received_at + self.keep_alive.saturating_mul(self.lost_after)
     }
 }
 
@@ -204,15 +205,15 @@ mod tests {
     #[test]
     fn an_answer_proves_what_was_sent_before_its_probe_and_nothing_later() {
         let mut silence = Silence::new(at(0), 5 * SECOND, 3);
-        assert!(!silence.is_proven(at(1)));
+        assert!(silence.poll_proof(at(1)).is_pending());
         assert!(!silence.begins_probe(at(1)), "not strictly before");
         assert_eq!(silence.deadline(), at(1) + TICK);
         assert!(silence.begins_probe(at(2)));
-        assert!(!silence.is_proven(at(1)));
+        assert!(silence.poll_proof(at(1)).is_pending());
         silence.answered(at(3), true);
-        assert!(silence.is_proven(at(1)));
+        assert!(silence.poll_proof(at(1)).is_ready());
         assert!(!silence.begins_probe(at(4)), "nothing is to be proven");
-        assert!(!silence.is_proven(at(2)));
+        assert!(silence.poll_proof(at(2)).is_pending());
         assert!(silence.begins_probe(at(4)));
     }
 }

@@ -112,11 +112,11 @@ impl Substream for SwarmSubstream {
         let read = ready!(buffer.read_with(|bytes| stream.poll_read(cx, bytes)));
         Poll::Ready(match read {
             Ok(count) => {
-                self.liveness.heard();
+                self.liveness.received();
                 if count == 0 { self.end_of_read(cx) } else { Ok(()) }
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                self.liveness.heard();
+                self.liveness.received();
                 self.was_reset()
             }
             Err(_) => {
@@ -178,11 +178,7 @@ impl Substream for SwarmSubstream {
                 return Poll::Pending;
             }
         };
-        // The answer to the probe wakes the task.
-        match self.liveness.is_proven(sent_at) {
-            true => Poll::Ready(Ok(())),
-            false => Poll::Pending,
-        }
+        self.liveness.poll_proof(sent_at).map(Ok)
     }
 
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -192,7 +188,7 @@ impl Substream for SwarmSubstream {
         }
     }
 
-    /// libp2p has no reset but to drop; its multiplexers tell the peer.
+    /// libp2p has no reset but to drop; its multiplexers reset then.
     fn reset(self, _: ResetCode) {}
 }
 

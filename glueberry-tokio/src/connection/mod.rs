@@ -135,7 +135,7 @@ pub trait Substream: Send + Unpin + 'static {
     fn poll_acknowledged(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>>;
 
     /// Waits until the peer refuses to read this side's half. It is polled while there is nothing
-    /// to write and the peer's half has ended, because a write would say the same sooner.
+    /// to write and the peer's half has ended, because a write would find out sooner.
     fn poll_stopped(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
@@ -181,7 +181,7 @@ impl ReadBuffer<'_> {
         self.buffer.append(self.session, self.now, bytes);
     }
 
-    /// Lends a slice to read into, and appends what `read` says that it has put to its front.
+    /// Lends a slice to read into, and appends as many bytes of it as `read` returns.
     ///
     /// # Errors
     ///

@@ -47,5 +47,5 @@ impl<C: Connection> Carrier for Offered<C> {
     }
 }
 
-/// The code of a connection that is not wanted; it does not say why.
+/// The code of a connection that is not wanted; it gives no reason.
 const REFUSED: u64 = 7;

@@ -110,7 +110,8 @@ impl<S: Substream> SubstreamPump<S> {
         match self.writing {
             Writing::Open if self.wants_write => self.write(cx, driver, now),
             Writing::Open if self.wants_flush => self.flush(cx, driver.session(), now),
-            // A peer that gives up a substream may have nothing written to it that would tell.
+            // There may be nothing to write by which this side would notice that the peer has
+            // given up the substream.
             Writing::Open if self.reading_is_over => {
                 let is_stopped = self.substream.poll_stopped(cx).is_ready();
                 is_stopped && self.write_failed(driver.session(), now, WriteError::Stopped)

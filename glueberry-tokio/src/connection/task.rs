@@ -25,7 +25,7 @@ pub struct ConnectionLoop<C: Connection> {
     opening: BTreeSet<SubstreamId>,
     scratch: Scratch,
     timer: Box<dyn Timer>,
-    /// Why the connection is gone, until the session is told.
+    /// Why the connection is gone, until the session knows.
     lost: Option<ConnectionLost>,
     /// Until when readers may still take what had arrived before the loss.
     lost_until: Option<Instant>,
@@ -107,7 +107,7 @@ impl<C: Connection> ConnectionLoop<C> {
 
     fn act(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut acted = false;
-        // A session that has ended is not asked: what it has to say to the node waits until the
+        // A session that has ended is not asked: its messages to the node wait until the
         // connection is free for another.
         while !self.has_ended()
             && let Some(action) = self.driver.poll_action()
@@ -155,16 +155,20 @@ impl<C: Connection> ConnectionLoop<C> {
     // ---- the connection -----------------------------------------------------------------------
 
     fn poll_events(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        for count in 0..EVENTS_PER_ROUND {
+        let mut has_happened = false;
+        for _ in 0..EVENTS_PER_ROUND {
             if self.is_event_blocked || self.closing != Closing::Open {
-                return count > 0;
+                break;
             }
             match self.connection.poll_event(cx, self.driver.session()) {
-                Poll::Ready(event) => self.event(now, event),
+                Poll::Ready(event) => {
+                    has_happened = true;
+                    self.event(now, event);
+                }
                 Poll::Pending => self.is_event_blocked = true,
             }
         }
-        true
+        has_happened
     }
 
     fn event(&mut self, now: Instant, event: ConnectionEvent<C::Substream>) {
@@ -196,7 +200,7 @@ impl<C: Connection> ConnectionLoop<C> {
         }
     }
 
-    /// Tells the session of a loss, once everything that had arrived before is handed out.
+    /// Reports a loss to the session, once everything that had arrived before is handed out.
     fn handle_lost(&mut self, now: Instant) -> bool {
         if self.has_unread(now) {
             return false;

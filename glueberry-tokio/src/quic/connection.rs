@@ -30,10 +30,10 @@ pub(super) struct QuicConnection {
 type Accepting =
     Pin<Box<dyn Future<Output = Result<(SendStream, RecvStream), ConnectionError>> + Send>>;
 
-/// How a negotiation ended: of a stream that this side opened, or of one of the peer.
+/// How a negotiation ended: of a stream that this side opened, or of one of the peer. Without an
+/// error if the peer took too long.
 enum Outcome {
-    Opened(SubstreamId, Result<Negotiated, NegotiateError>),
-    /// Without an error if the peer took too long.
+    Opened(SubstreamId, Result<Negotiated, Option<NegotiateError>>),
     Accepted(Result<Negotiated, Option<NegotiateError>>),
 }
 
@@ -48,15 +48,19 @@ impl QuicConnection {
         }
     }
 
-    fn respond(&self, send: SendStream, recv: RecvStream, session: &Session) {
-        let protocols = session.protocols().iter().map(ToString::to_string).collect();
+    /// Adds a negotiation. A peer that is silent in it holds the stream no longer than the session
+    /// would wait.
+    fn negotiate(
+        &self,
+        negotiation: impl Future<Output = Result<Negotiated, NegotiateError>> + Send + 'static,
+        outcome: impl FnOnce(Result<Negotiated, Option<NegotiateError>>) -> Outcome + Send + 'static,
+    ) {
         let runtime = self.shared.runtime.clone();
         let deadline = runtime.now() + self.shared.negotiation_timeout;
         self.negotiations.push(Box::pin(async move {
-            let response = pin!(respond(send, recv, protocols));
-            match select(response, runtime.sleep_until(deadline)).await {
-                Either::Left((response, _)) => Outcome::Accepted(response.map_err(Some)),
-                Either::Right(_) => Outcome::Accepted(Err(None)),
+            match select(pin!(negotiation), runtime.sleep_until(deadline)).await {
+                Either::Left((result, _)) => outcome(result.map_err(Some)),
+                Either::Right(_) => outcome(Err(None)),
             }
         }));
     }
@@ -70,15 +74,15 @@ impl QuicConnection {
                 let substream = QuicSubstream::new(send, recv);
                 Some(ConnectionEvent::Opened { id, protocol, substream })
             }
-            // What is lost is the connection, and that is what the session is told.
-            Outcome::Opened(_, Err(NegotiateError::Lost(error))) => {
+            // What is lost is the connection, which is what the session has to know.
+            Outcome::Opened(_, Err(Some(NegotiateError::Lost(error)))) => {
                 self.is_lost = true;
                 Some(ConnectionEvent::Lost(lost(error)))
             }
             Outcome::Opened(id, Err(error)) => {
-                trace!(%error, "substream was not agreed");
+                trace!(?error, "substream was not agreed");
                 let error = match error {
-                    NegotiateError::Refused => OpenError::Refused,
+                    Some(NegotiateError::Refused) => OpenError::Refused,
                     _ => OpenError::Failed,
                 };
                 Some(ConnectionEvent::OpenFailed { id, error })
@@ -102,13 +106,11 @@ impl Connection for QuicConnection {
     fn open(&mut self, id: SubstreamId, protocols: Vec<ProtocolId>) {
         let connection = self.connection.clone();
         let protocols: Vec<String> = protocols.iter().map(ToString::to_string).collect();
-        self.negotiations.push(Box::pin(async move {
-            let opened = match connection.open_bi().await {
-                Ok((send, recv)) => propose(send, recv, &protocols).await,
-                Err(error) => Err(NegotiateError::Lost(error)),
-            };
-            Outcome::Opened(id, opened)
-        }));
+        let opening = async move {
+            let (send, recv) = connection.open_bi().await.map_err(NegotiateError::Lost)?;
+            propose(send, recv, &protocols).await
+        };
+        self.negotiate(opening, move |result| Outcome::Opened(id, result));
     }
 
     fn poll_event(
@@ -129,7 +131,8 @@ impl Connection for QuicConnection {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok((send, recv))) => {
                     self.accepting = accept(self.connection.clone());
-                    self.respond(send, recv, session);
+                    let protocols = session.protocols().iter().map(ToString::to_string).collect();
+                    self.negotiate(respond(send, recv, protocols), Outcome::Accepted);
                 }
                 Poll::Ready(Err(error)) => {
                     self.is_lost = true;

@@ -91,7 +91,7 @@ impl Substream for QuicSubstream {
 
     fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         // It fails only if this half has ended before. That the peer has stopped reading is no
-        // failure here: waiting for the acknowledgement says so.
+        // failure here: the acknowledgement reports it.
         drop(self.send.finish());
         Poll::Ready(Ok(()))
     }
