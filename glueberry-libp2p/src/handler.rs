@@ -18,7 +18,7 @@ use libp2p::swarm::handler::{
 use libp2p::swarm::{ConnectionHandler, StreamUpgradeError, SubstreamProtocol};
 use tracing::{debug, trace};
 
-use crate::link::{Link, LinkCarrier, ToHandler};
+use crate::link::{Link, PendingLink, ToHandler};
 use crate::remains;
 use crate::session::{Opening, SwarmSession, Want};
 use crate::settings::{Ownership, Settings};
@@ -127,9 +127,9 @@ impl Handler {
     }
 
     fn offer(&self, peer: PublicKey) {
-        let carrier = LinkCarrier::new(self.link.clone(), self.shared.clone());
+        let pending = PendingLink::new(self.link.clone(), self.shared.clone());
         let offered = NewConnection { peer, origin: Origin::Accepted, naming: Naming::Negotiated };
-        self.shared.offer(offered, Box::new(carrier));
+        self.shared.offer(offered, Box::new(pending));
     }
 
     /// On a connection that outlives its sessions, the peer begins another: the one that it had
@@ -152,13 +152,13 @@ impl Handler {
 
     fn message(&mut self, message: ToHandler) {
         match message {
-            ToHandler::Carry(driver) => self.carry(*driver),
+            ToHandler::Session(driver) => self.accept(*driver),
             ToHandler::Refused(reason) => self.refused(reason),
             ToHandler::Released | ToHandler::Lost(_) => {}
         }
     }
 
-    fn carry(&mut self, driver: SessionDriver) {
+    fn accept(&mut self, driver: SessionDriver) {
         let mut session =
             SwarmSession::new(driver, self.shared.clone(), self.order, &self.settings);
         match std::mem::replace(&mut self.slot, Slot::Idle) {
@@ -326,7 +326,7 @@ impl Drop for Handler {
             return remains::drain_dropped(driver, &self.shared, link);
         }
         for message in self.link.mailbox.close() {
-            if let ToHandler::Carry(driver) = message {
+            if let ToHandler::Session(driver) = message {
                 remains::drain_lost(*driver, &self.shared, crate::link::gone());
             }
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use glueberry_proto::{ConnectionLost, RefuseReason};
-use glueberry_tokio::adapter::{Carrier, Mailbox, SessionDriver, Shared};
+use glueberry_tokio::adapter::{Mailbox, PendingConnection, SessionDriver, Shared};
 use tracing::debug;
 
 use crate::remains;
@@ -21,7 +21,7 @@ pub(crate) struct Link {
 #[derive(Debug)]
 pub(crate) enum ToHandler {
     /// Carry this session.
-    Carry(Box<SessionDriver>),
+    Session(Box<SessionDriver>),
     /// The node does not want the connection.
     Refused(RefuseReason),
     /// The claim was given up; nothing to do but to look again.
@@ -54,23 +54,23 @@ impl Link {
 }
 
 /// A connection as it is offered to the node.
-pub(crate) struct LinkCarrier {
+pub(crate) struct PendingLink {
     link: Arc<Link>,
     shared: Arc<Shared>,
     is_answered: bool,
 }
 
-impl LinkCarrier {
+impl PendingLink {
     pub(crate) fn new(link: Arc<Link>, shared: Arc<Shared>) -> Self {
         Self { link, shared, is_answered: false }
     }
 }
 
-impl Carrier for LinkCarrier {
-    fn carry(mut self: Box<Self>, session: SessionDriver) {
+impl PendingConnection for PendingLink {
+    fn accept(mut self: Box<Self>, session: SessionDriver) {
         self.is_answered = true;
-        if let Err(ToHandler::Carry(session)) =
-            self.link.mailbox.put(ToHandler::Carry(Box::new(session)))
+        if let Err(ToHandler::Session(session)) =
+            self.link.mailbox.put(ToHandler::Session(Box::new(session)))
         {
             debug!("connection was lost before it got its session");
             remains::drain_lost(*session, &self.shared, gone());
@@ -84,7 +84,7 @@ impl Carrier for LinkCarrier {
 }
 
 /// The node has stopped and answers nobody.
-impl Drop for LinkCarrier {
+impl Drop for PendingLink {
     fn drop(&mut self) {
         if !self.is_answered {
             drop(self.link.mailbox.put(ToHandler::Refused(RefuseReason::ShuttingDown)));

@@ -13,7 +13,7 @@
 //! 3. [`Fabric`] brings both up in [`Builder::build_over`](crate::Builder::build_over), where it
 //!    gets the node's identity and configuration as [`Parts`].
 //!
-//! A connection that belongs to something else, as in a libp2p swarm, implements [`Carrier`] and
+//! A connection that belongs to something else, as in a libp2p swarm, implements [`PendingConnection`] and
 //! polls a [`ConnectionLoop`] itself.
 
 use std::fmt;
@@ -41,7 +41,7 @@ pub use crate::node::Shared;
 use crate::node_task::NodeCommand;
 use crate::runtime::Runtime;
 pub use crate::session::SessionDriver;
-pub use crate::transport::{Carrier, Transport};
+pub use crate::transport::{PendingConnection, Transport};
 
 /// Something that a node runs over: see [`Builder::build_over`](crate::Builder::build_over).
 pub trait Fabric {
@@ -89,10 +89,10 @@ impl fmt::Debug for Parts {
 }
 
 impl Shared {
-    /// Offers a connection to the node that is driven by its carrier; see
-    /// [`offer_connection`](Self::offer_connection). A node that has stopped drops the carrier.
-    pub fn offer(&self, connection: NewConnection, carrier: Box<dyn Carrier>) {
-        drop(self.mailbox.put(NodeCommand::Connection(connection, carrier)));
+    /// Offers a connection to the node that is driven by something else; see
+    /// [`offer_connection`](Self::offer_connection). A node that has stopped drops it.
+    pub fn offer(&self, connection: NewConnection, pending: Box<dyn PendingConnection>) {
+        drop(self.mailbox.put(NodeCommand::Connection(connection, pending)));
     }
 
     /// Reports a dial that failed.

@@ -31,7 +31,7 @@ use crate::session::SessionDriver;
 use crate::session_handle::{SessionCommand, SessionHandle};
 use crate::store::wall_time;
 use crate::store_thread::StoreThread;
-use crate::transport::{Carrier, Transport};
+use crate::transport::{PendingConnection, Transport};
 
 /// Owns the core's [`Node`]: passes it commands and time, does its actions, publishes its events.
 pub(crate) struct NodeTask<T> {
@@ -165,8 +165,8 @@ impl<T: Transport> NodeTask<T> {
                 self.touch(id);
                 self.sessions.remove(&id);
             }
-            NodeCommand::Connection(connection, carrier) => {
-                self.connection(now, connection, carrier);
+            NodeCommand::Connection(connection, pending) => {
+                self.connection(now, connection, pending);
             }
             NodeCommand::DialFailed(dial, error) => self.node.handle_dial_failed(now, dial, error),
             NodeCommand::BookSaved(result) => {
@@ -204,7 +204,12 @@ impl<T: Transport> NodeTask<T> {
         }
     }
 
-    fn connection(&mut self, now: Instant, connection: NewConnection, carrier: Box<dyn Carrier>) {
+    fn connection(
+        &mut self,
+        now: Instant,
+        connection: NewConnection,
+        pending: Box<dyn PendingConnection>,
+    ) {
         let peer = PeerId::from(connection.peer);
         match self.node.handle_connection(now, connection) {
             Admission::Accept(session) => {
@@ -213,11 +218,11 @@ impl<T: Transport> NodeTask<T> {
                 let handle = SessionHandle::new(peer, id, self.shared.limits, telemetry);
                 let handle = Arc::new(handle);
                 self.sessions.insert(id, (connection.peer, handle.clone()));
-                carrier.carry(SessionDriver::new(*session, handle, self.shared.clone()));
+                pending.accept(SessionDriver::new(*session, handle, self.shared.clone()));
             }
             Admission::Refuse(reason) => {
                 debug!(%peer, %reason, "connection refused");
-                carrier.refuse(reason);
+                pending.refuse(reason);
             }
             _ => {}
         }

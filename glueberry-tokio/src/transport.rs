@@ -32,9 +32,9 @@ pub trait Transport: Send + 'static {
 }
 
 /// A connection that was offered to the node, and waits for its decision.
-pub trait Carrier: Send {
+pub trait PendingConnection: Send {
     /// Drives a session to its end.
-    fn carry(self: Box<Self>, session: SessionDriver);
+    fn accept(self: Box<Self>, session: SessionDriver);
 
     /// Closes the connection.
     fn refuse(self: Box<Self>, reason: RefuseReason);

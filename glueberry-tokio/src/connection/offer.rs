@@ -10,7 +10,7 @@ use glueberry_proto::{NewConnection, RefuseReason};
 use super::{Connection, ConnectionLoop};
 use crate::node::Shared;
 use crate::session::SessionDriver;
-use crate::transport::Carrier;
+use crate::transport::PendingConnection;
 
 impl Shared {
     /// Offers a connection to the node, which either refuses it, so that it is closed, or spawns a
@@ -29,8 +29,8 @@ struct Offered<C> {
     shared: Arc<Shared>,
 }
 
-impl<C: Connection> Carrier for Offered<C> {
-    fn carry(self: Box<Self>, session: SessionDriver) {
+impl<C: Connection> PendingConnection for Offered<C> {
+    fn accept(self: Box<Self>, session: SessionDriver) {
         let runtime = self.shared.runtime.clone();
         runtime.spawn(Box::pin(ConnectionLoop::new(self.connection, session, self.shared)));
     }

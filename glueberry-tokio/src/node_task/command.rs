@@ -12,7 +12,7 @@ use glueberry_proto::{
 use crate::error::Error;
 use crate::session_handle::HandshakeCommand;
 use crate::store::{Loaded, StoreError};
-use crate::transport::Carrier;
+use crate::transport::PendingConnection;
 
 /// A command to the node's task, or something that it must know.
 pub(crate) enum NodeCommand {
@@ -32,7 +32,7 @@ pub(crate) enum NodeCommand {
     SessionClosed(SessionId, Closed),
     SessionGone(SessionId),
     // From the transport.
-    Connection(NewConnection, Box<dyn Carrier>),
+    Connection(NewConnection, Box<dyn PendingConnection>),
     DialFailed(DialId, DialError),
     // From the thread that stores the address book.
     BookSaved(Result<Revision, StoreError>),
