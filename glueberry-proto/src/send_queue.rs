@@ -79,8 +79,9 @@ pub struct SendLimits {
 /// It is implemented for `()`, which has no messages, and for a map of [`SendQueue`]s.
 pub trait MessageSource {
     /// Appends the next messages of a stream to `out`, in order, and forgets them: as many as
-    /// [`SendQueue::take`] does for `budget`. Appends none if, and only if, there are none.
-    fn take(&mut self, stream: &StreamName, budget: usize, out: &mut VecDeque<Bytes>);
+    /// [`SendQueue::take`] does for `budget`. Returns whether more are left.
+    #[must_use = "the session asks again only if more are left"]
+    fn take(&mut self, stream: &StreamName, budget: usize, out: &mut VecDeque<Bytes>) -> bool;
 }
 
 impl SendQueue {
@@ -211,14 +212,18 @@ impl From<&Config> for SendLimits {
 }
 
 impl MessageSource for () {
-    fn take(&mut self, _: &StreamName, _: usize, _: &mut VecDeque<Bytes>) {}
+    fn take(&mut self, _: &StreamName, _: usize, _: &mut VecDeque<Bytes>) -> bool {
+        false
+    }
 }
 
 impl MessageSource for BTreeMap<StreamName, SendQueue> {
-    fn take(&mut self, stream: &StreamName, budget: usize, out: &mut VecDeque<Bytes>) {
-        if let Some(queue) = self.get_mut(stream) {
-            queue.take(budget, out);
-        }
+    fn take(&mut self, stream: &StreamName, budget: usize, out: &mut VecDeque<Bytes>) -> bool {
+        let Some(queue) = self.get_mut(stream) else {
+            return false;
+        };
+        queue.take(budget, out);
+        !queue.is_empty()
     }
 }
 

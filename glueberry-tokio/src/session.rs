@@ -123,7 +123,6 @@ impl SessionDriver {
         }
         self.deliver_handshake(cx);
         self.deliver_messages(cx);
-        self.count();
     }
 
     /// Returns whether the session has ended and nothing is left to deliver.
@@ -348,8 +347,9 @@ impl SessionDriver {
         }
     }
 
-    /// Adds to the statistics what was counted since the last time.
-    fn count(&mut self) {
+    /// Adds to the statistics what was counted since the last time. Once for all that a poll of the
+    /// task has moved is enough.
+    pub(crate) fn count(&mut self) {
         let (peer, stats) = (self.handle.peer, &self.shared.telemetry.stats);
         let handshake = Some((HANDSHAKE, &mut self.handshake.tally));
         let streams = self.streams.iter_mut().map(|it| (it.name.as_str(), &mut it.inbound.tally));
@@ -431,11 +431,11 @@ struct Outbound<'a> {
 }
 
 impl MessageSource for Outbound<'_> {
-    fn take(&mut self, stream: &StreamName, budget: usize, out: &mut VecDeque<Bytes>) {
+    fn take(&mut self, stream: &StreamName, budget: usize, out: &mut VecDeque<Bytes>) -> bool {
         let before = out.len();
-        self.handle.take_messages(stream, budget, out);
+        let has_more = self.handle.take_messages(stream, budget, out);
         let Some(stream) = self.streams.iter_mut().find(|it| it.name == *stream) else {
-            return;
+            return has_more;
         };
         for message in out.iter().skip(before) {
             let bytes = message.len();
@@ -443,6 +443,7 @@ impl MessageSource for Outbound<'_> {
             trace!(parent: &stream.span, bytes, "message sent");
             self.telemetry.metrics.message_sent(stream.name.as_str(), bytes);
         }
+        has_more
     }
 }
 

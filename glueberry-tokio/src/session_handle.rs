@@ -210,17 +210,17 @@ impl SessionHandle {
         state.commands.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Takes messages of a stream for the transport.
+    /// Takes messages of a stream for the transport. Returns whether more are left.
     pub(crate) fn take_messages(
         &self,
         stream: &StreamName,
         budget: usize,
         out: &mut VecDeque<Bytes>,
-    ) {
+    ) -> bool {
         let mut state = lock(&self.state);
         let Some(found) = state.stream(stream.as_str()) else {
             debug_assert!(false, "a stream that was never prepared is written");
-            return;
+            return false;
         };
         let before = out.len();
         found.queue.take(budget, out);
@@ -236,6 +236,7 @@ impl SessionHandle {
         if out.len() > before {
             self.telemetry.metrics.pending_messages(stream.as_str(), pending);
         }
+        !is_flushed
     }
 
     /// Makes room for the messages of streams that were prepared.

@@ -25,6 +25,8 @@ pub(super) struct Sender {
     queue: SendQueue,
     /// The lent queue may have more, which goes out behind `queue`.
     has_lent: bool,
+    /// Room for what is taken from the lent queue; empty between writes.
+    batch: VecDeque<Bytes>,
     target: Target,
     retention: Option<Box<Retention>>,
     /// Times in a row that no substream could be opened.
@@ -62,6 +64,7 @@ impl Sender {
         Self {
             queue: SendQueue::new(limits),
             has_lent: false,
+            batch: VecDeque::new(),
             target: Target::None,
             retention: profile.retention(),
             failures: 0,
@@ -250,10 +253,14 @@ impl Sender {
         }
         let settle_at = lent.now + config.settle_time;
         let retention = retention.filter(|_| keeps);
+        let batch = &mut self.batch;
         let mut sealer =
-            Sealer { keys: &mut *lent.keys, nonces, written, retention, config, settle_at };
+            Sealer { keys: &mut *lent.keys, nonces, written, retention, config, settle_at, batch };
         sealer.write_queue(&mut self.queue, to);
         self.has_lent = self.has_lent && sealer.write_lent(name, to);
+        if self.batch.capacity() > IDLE_CAPACITY {
+            self.batch = VecDeque::new();
+        }
         self.queue.reopened()
     }
 }
@@ -267,6 +274,8 @@ struct Sealer<'a> {
     retention: Option<&'a mut Retention>,
     config: &'a Config,
     settle_at: Instant,
+    /// Room for what is taken from the lent queue; empty between writes.
+    batch: &'a mut VecDeque<Bytes>,
 }
 
 impl Sealer<'_> {
@@ -285,17 +294,17 @@ impl Sealer<'_> {
     /// Messages are taken in batches, so that the lock of the queue's owner is taken once for many.
     /// All that is taken is written, though that may be a few bytes more than asked for.
     fn write_lent(&mut self, name: &StreamName, to: &mut WriteTo<'_>) -> bool {
-        let mut batch = VecDeque::new();
         while to.out.len() < to.full {
-            to.source.take(name, to.full - to.out.len(), &mut batch);
-            if batch.is_empty() {
-                return false;
-            }
+            let batch = &mut *self.batch;
+            let has_more = to.source.take(name, to.full - to.out.len(), batch);
             let needed = batch.iter().map(|message| message.len() + MESSAGE_OVERHEAD).sum();
             to.out.reserve(needed);
-            for message in batch.drain(..) {
+            while let Some(message) = self.batch.pop_front() {
                 debug_assert!(message.len() <= self.config.max_message_size);
                 self.write_message(&message, to.out);
+            }
+            if !has_more {
+                return false;
             }
         }
         true
@@ -319,3 +328,6 @@ impl Sealer<'_> {
         *self.written = self.written.saturating_add(1);
     }
 }
+
+/// Messages that the room for a batch keeps between writes.
+const IDLE_CAPACITY: usize = 64;

@@ -263,6 +263,7 @@ impl<C: Connection> Future for ConnectionLoop<C> {
         this.substreams.values_mut().for_each(SubstreamPump::woken);
         this.driver.take_commands(now, cx);
         let is_at_rest = (0..ROUNDS_PER_POLL).any(|_| !this.round(cx, now));
+        this.driver.count();
         if this.has_ended() {
             return Poll::Ready(());
         }
