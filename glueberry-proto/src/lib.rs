@@ -169,6 +169,7 @@
 
 pub mod book;
 mod buffer;
+pub mod compat;
 mod config;
 pub mod crypto;
 mod error;

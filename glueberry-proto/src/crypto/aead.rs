@@ -30,7 +30,7 @@ pub trait AeadKey: Send + Sync {
     /// Opens the ciphertext in `in_out` where it lies.
     ///
     /// # Errors
-    /// [`OpenError`] if anything was altered. What `in_out` holds then is not specified, but never
+    /// [`AeadError`] if anything was altered. What `in_out` holds then is not specified, but never
     /// plaintext.
     fn open(
         &self,
@@ -38,7 +38,7 @@ pub trait AeadKey: Send + Sync {
         aad: &[u8],
         in_out: &mut [u8],
         tag: &[u8; TAG_LEN],
-    ) -> Result<(), OpenError>;
+    ) -> Result<(), AeadError>;
 }
 
 /// Returns the fastest implementation that was compiled in.
@@ -54,7 +54,7 @@ pub fn default_aead() -> Arc<dyn Aead> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("authentication failed")]
 #[non_exhaustive]
-pub struct OpenError;
+pub struct AeadError;
 
 /// The implementation in Rust, for every platform.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,10 +83,10 @@ impl AeadKey for RustCryptoKey {
         aad: &[u8],
         in_out: &mut [u8],
         tag: &[u8; TAG_LEN],
-    ) -> Result<(), OpenError> {
+    ) -> Result<(), AeadError> {
         self.0
             .decrypt_inout_detached(nonce.into(), aad, in_out.into(), tag.into())
-            .map_err(|_| OpenError)
+            .map_err(|_| AeadError)
     }
 }
 

@@ -92,7 +92,7 @@ impl TryFrom<&[u8]> for PublicKey {
     }
 }
 
-/// Why bytes are no public key of a peer.
+/// Why bytes or a peer id give no public key of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublicKeyError {
@@ -114,6 +114,15 @@ pub enum PublicKeyError {
     /// The point is one of prime order plus one of small order.
     #[error("public key has a mixed order")]
     MixedOrder,
+    /// The peer id is a hash of the key. Keys that are too long to be contained have such ids.
+    #[error("peer id does not contain its key")]
+    NotInlined,
+    /// The peer id contains a key of another kind.
+    #[error("peer's key is not ed25519")]
+    NotEd25519,
+    /// The peer id does not encode its key as libp2p demands.
+    #[error("peer id is malformed")]
+    Malformed,
 }
 
 /// The local node's Ed25519 identity, with its secret.
@@ -184,7 +193,7 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Why bytes are no identity.
+/// Why bytes or a key pair give no identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
@@ -197,6 +206,9 @@ pub enum IdentityError {
     /// The public half does not belong to the secret half.
     #[error("public key does not belong to the secret key")]
     PublicKeyMismatch,
+    /// The key pair is of another kind.
+    #[error("key pair is not ed25519")]
+    NotEd25519,
 }
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {

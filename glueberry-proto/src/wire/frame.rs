@@ -97,7 +97,7 @@ impl Framing {
     pub fn check_end(self, rest: &[u8]) -> Result<(), FrameError> {
         let begun = match self {
             Self::LengthPrefix => !rest.is_empty(),
-            Self::DoubleVarint => match parse_varint(rest)? {
+            Self::DoubleVarint => match varint::parse(rest)? {
                 Some((0, _)) => return Err(FrameError::Empty),
                 Some((_, len)) => rest.len() > len,
                 None => false,
@@ -194,7 +194,7 @@ fn parse_length_prefix(input: &[u8], max_body: usize) -> Result<Parsed, FrameErr
 }
 
 fn parse_double_varint(input: &[u8], max_body: usize) -> Result<Parsed, FrameError> {
-    let Some((announced, outer_len)) = parse_varint(input)? else {
+    let Some((announced, outer_len)) = varint::parse(input)? else {
         return Ok(Parsed::Incomplete);
     };
     let max_outer = max_body.saturating_add(varint::MAX_LEN + MAX_TRAILING_LEN);
@@ -204,7 +204,7 @@ fn parse_double_varint(input: &[u8], max_body: usize) -> Result<Parsed, FrameErr
     }
     let received = input.get(outer_len..).unwrap_or_default();
     let inside = received.get(..outer).unwrap_or(received);
-    let Some((body, inner_len)) = parse_varint(inside)? else {
+    let Some((body, inner_len)) = varint::parse(inside)? else {
         let whole = inside.len() == outer;
         return if whole { Err(FrameError::InvalidVarint) } else { Ok(Parsed::Incomplete) };
     };
@@ -226,10 +226,6 @@ fn within(announced: u64, bound: usize, limit: usize) -> Result<usize, FrameErro
         Ok(len) if len <= bound => Ok(len),
         _ => Err(FrameError::TooLarge { announced, limit }),
     }
-}
-
-fn parse_varint(input: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
-    varint::parse(input).map_err(|varint::VarintError::Overflow| FrameError::InvalidVarint)
 }
 
 /// `varint::encoded_len` for lengths, which no const conversion turns into `u64`.

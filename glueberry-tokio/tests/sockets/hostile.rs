@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::proto::crypto::Cipher;
+use glueberry_tokio::proto::compat::Cipher;
 use glueberry_tokio::proto::{ConnectionLost, DialError, Identity, PeerMisbehaved, RecordError};
 use glueberry_tokio::runtime::Runtime;
 use glueberry_tokio::{CloseReason, ConnectionState, Event, Metrics, Multiaddr, StateReason};

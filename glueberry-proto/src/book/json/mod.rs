@@ -6,7 +6,7 @@ use multiaddr::Multiaddr;
 use thiserror::Error;
 
 use super::{Book, Limits};
-use crate::crypto::{PeerIdError, PublicKey};
+use crate::crypto::{PublicKey, PublicKeyError};
 
 mod entry;
 mod file;
@@ -102,7 +102,7 @@ pub enum Reason {
     NotAPeerId,
     /// The entry's name is the id of a peer that this library cannot speak to.
     #[error(transparent)]
-    Peer(#[from] PeerIdError),
+    Peer(#[from] PublicKeyError),
     /// The entry is no JSON object, but `null` perhaps.
     #[error("not an object")]
     NotAnObject,

@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use super::aead::{AeadKey, NONCE_LEN, TAG_LEN, default_aead};
-use super::agreement::{KeyLengthError, SharedKey};
+use crate::crypto::{AeadKey, KeyLengthError, NONCE_LEN, SharedKey, TAG_LEN, default_aead};
+use crate::error::RecordError;
 
 /// Seals and opens records: nonce (12) ‖ ciphertext ‖ tag (16).
 ///
 /// The key is wiped on drop.
 ///
 /// ```
-/// use glueberry_proto::crypto::Cipher;
+/// use glueberry_proto::compat::Cipher;
 ///
 /// let cipher = Cipher::new(&[1; 32])?;
 /// // Never use a nonce twice with one key.
@@ -52,15 +52,15 @@ impl Cipher {
     /// Opens a record.
     ///
     /// # Errors
-    /// [`DecryptError::TooShort`], or [`DecryptError::Authentication`] if anything was altered.
-    pub fn decrypt(&self, record: &[u8], aad: &[u8]) -> Result<Vec<u8>, DecryptError> {
-        let too_short = DecryptError::TooShort { got: record.len() };
+    /// [`RecordError::TooShort`], or [`RecordError::Authentication`] if anything was altered.
+    pub fn decrypt(&self, record: &[u8], aad: &[u8]) -> Result<Vec<u8>, RecordError> {
+        let too_short = RecordError::TooShort { got: record.len() };
         let (nonce, sealed) = record.split_first_chunk::<NONCE_LEN>().ok_or(too_short)?;
         let (ciphertext, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(too_short)?;
         let mut plaintext = ciphertext.to_vec();
         match self.0.open(nonce, aad, &mut plaintext, tag) {
             Ok(()) => Ok(plaintext),
-            Err(_) => Err(DecryptError::Authentication),
+            Err(_) => Err(RecordError::Authentication),
         }
     }
 }
@@ -69,21 +69,6 @@ impl fmt::Debug for Cipher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cipher").finish_non_exhaustive()
     }
-}
-
-/// Why a record can't be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecryptError {
-    /// The record has no room for a nonce and a tag.
-    #[error("record has {got} bytes, at least {MIN_RECORD_LEN} needed")]
-    TooShort {
-        /// How many it has.
-        got: usize,
-    },
-    /// The record was altered, or sealed with another key or other additional data.
-    #[error("authentication failed")]
-    Authentication,
 }
 
 /// Length of the record of an empty message, which is what a record adds to a message.
@@ -111,7 +96,7 @@ mod tests {
         let record = cipher().encrypt(b"", b"", &[1; 12]);
         assert_eq!(record.len(), MIN_RECORD_LEN);
         for got in 0..MIN_RECORD_LEN {
-            assert_eq!(cipher().decrypt(&record[..got], b""), Err(DecryptError::TooShort { got }));
+            assert_eq!(cipher().decrypt(&record[..got], b""), Err(RecordError::TooShort { got }));
         }
     }
 

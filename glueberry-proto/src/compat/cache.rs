@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::agreement::{AgreementError, SharedKey};
-use super::identity::{Identity, PublicKey};
+use crate::crypto::{AgreementError, Identity, PublicKey, SharedKey};
 
 /// The keys that one identity shares with its peers, bounded in number.
 ///
@@ -15,7 +14,7 @@ use super::identity::{Identity, PublicKey};
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
-/// use glueberry_proto::{Identity, crypto::KeyCache};
+/// use glueberry_proto::{Identity, compat::KeyCache};
 ///
 /// let mut cache = KeyCache::new(Arc::new(Identity::from_seed(&[1; 32])), NonZeroUsize::MIN);
 /// for peer in [2, 3] {
