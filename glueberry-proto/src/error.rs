@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::book::AddError;
+use crate::book::ChangeError;
 use crate::config::ConfigError;
 use crate::crypto::{AgreementError, PublicKey};
 use crate::wire::{FrameError, StreamName};
@@ -159,14 +159,20 @@ pub enum SendError {
     Backpressure,
 }
 
-/// Why streams were not prepared. The session is as it was.
+/// Why a step of the handshake was refused. The session is as it was.
+///
+/// [`prepare_streams`](crate::Session::prepare_streams) and
+/// [`finalize_handshake`](crate::Session::finalize_handshake) return it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum PrepareError {
+pub enum HandshakeError {
     /// The session is not Connected.
     #[error("session is not connected")]
     NotConnected,
-    /// The handshake is over.
+    /// `prepare_streams` must come first.
+    #[error("streams were not prepared")]
+    NotPrepared,
+    /// The handshake was finalized before.
     #[error("handshake is already finalized")]
     AlreadyFinalized,
     /// The session has ended or is ending.
@@ -202,24 +208,6 @@ pub enum PrepareError {
     Agreement(AgreementError),
 }
 
-/// Why a handshake was not finalized. The session is as it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum FinalizeError {
-    /// The session is not Connected.
-    #[error("session is not connected")]
-    NotConnected,
-    /// `prepare_streams` must come first.
-    #[error("streams were not prepared")]
-    NotPrepared,
-    /// The handshake was finalized before.
-    #[error("handshake is already finalized")]
-    AlreadyFinalized,
-    /// The session has ended or is ending.
-    #[error("session is closed")]
-    Closed,
-}
-
 /// Why a dial was not started. The node is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -250,28 +238,22 @@ pub enum ConnectError {
     ShuttingDown,
 }
 
-/// Why nothing was noted about a peer. The node is as it was.
+/// Why the node did not change what it knows of a peer. The node is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum NoteError {
+pub enum PeerError {
+    /// The peer is this node itself.
+    #[error("a node is no peer of itself")]
+    OwnKey,
+    /// The address book refuses it.
+    #[error(transparent)]
+    Book(#[from] ChangeError),
     /// The reconnect policy cannot work.
     #[error(transparent)]
     Policy(#[from] ConfigError),
     /// A limit of the configuration is reached.
     #[error("limit reached: {0}")]
     LimitReached(&'static str),
-}
-
-/// Why a peer was not added. The node is as it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum AddPeerError {
-    /// The peer is this node itself.
-    #[error("a node is no peer of itself")]
-    OwnKey,
-    /// The address book refuses it.
-    #[error(transparent)]
-    Book(#[from] AddError),
 }
 
 /// Why a connection was turned away by the node.

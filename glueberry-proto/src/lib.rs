@@ -195,8 +195,8 @@ pub use config::duration;
 pub use config::{Config, ConfigError, Problem};
 pub use crypto::{Identity, PublicKey};
 pub use error::{
-    AddPeerError, CloseReason, ConnectError, ConnectionLost, DialError, FinalizeError, NoteError,
-    PeerMisbehaved, PrepareError, RecordError, RefuseReason, SendError,
+    CloseReason, ConnectError, ConnectionLost, DialError, HandshakeError, PeerError,
+    PeerMisbehaved, RecordError, RefuseReason, SendError,
 };
 pub use id::{DialId, SessionId, SubstreamId};
 pub use message::{ToNode, ToSession};

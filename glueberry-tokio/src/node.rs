@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 use glueberry_proto::{
-    Address, ConnectionState, Direction, FinalizeError, Instant, Node as CoreNode, PrepareError,
+    Address, ConnectionState, Direction, HandshakeError, Instant, Node as CoreNode,
     ProtocolVersion, PublicKey, ReconnectPolicy, SendError, StreamName,
 };
 use libp2p_identity::PeerId;
@@ -265,7 +265,7 @@ impl Node {
             let port = self.port(peer)?;
             let (answer, result) = oneshot::channel();
             match self.order(&port, Command::Prepare(key, names.clone(), answer), result).await {
-                Some(Err(PrepareError::NotConnected | PrepareError::Closed))
+                Some(Err(HandshakeError::NotConnected | HandshakeError::Closed))
                     if self.is_replaced(&port).await => {}
                 Some(result) => return result.map_err(|error| Error::from(error).of_peer(peer)),
                 None if self.is_replaced(&port).await => {}
@@ -286,7 +286,7 @@ impl Node {
             let port = self.port(peer)?;
             let (answer, result) = oneshot::channel();
             match self.order(&port, Command::Finalize(answer), result).await {
-                Some(Err(FinalizeError::NotConnected | FinalizeError::Closed))
+                Some(Err(HandshakeError::NotConnected | HandshakeError::Closed))
                     if self.is_replaced(&port).await => {}
                 Some(result) => return result.map_err(|error| Error::from(error).of_peer(peer)),
                 None if self.is_replaced(&port).await => {}

@@ -8,9 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_channel::oneshot;
-use glueberry_proto::{
-    FinalizeError, PrepareError, PublicKey, SendError, SessionId, StreamName, ToSession,
-};
+use glueberry_proto::{HandshakeError, PublicKey, SendError, SessionId, StreamName, ToSession};
 use libp2p_identity::PeerId;
 
 use crate::debug::DebugQueue;
@@ -46,8 +44,8 @@ pub(crate) struct Limits {
 #[derive(Debug)]
 pub(crate) enum Command {
     Say(Bytes, oneshot::Sender<Result<(), SendError>>),
-    Prepare(PublicKey, Vec<StreamName>, oneshot::Sender<Result<(), PrepareError>>),
-    Finalize(oneshot::Sender<Result<(), FinalizeError>>),
+    Prepare(PublicKey, Vec<StreamName>, oneshot::Sender<Result<(), HandshakeError>>),
+    Finalize(oneshot::Sender<Result<(), HandshakeError>>),
     Reject(String),
     FromNode(ToSession),
 }

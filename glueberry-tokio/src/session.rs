@@ -7,8 +7,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use glueberry_proto::{
-    Action, Closed, Event as SessionEvent, FinalizeError, Instant, PrepareError, SendError,
-    Session, StreamName,
+    Action, Closed, Event as SessionEvent, HandshakeError, Instant, SendError, Session, StreamName,
 };
 use tracing::{Span, debug, debug_span, trace, warn};
 
@@ -150,7 +149,9 @@ impl SessionDriver {
                 let result = self.session.prepare_streams(now, key, &names);
                 match &result {
                     Ok(()) => self.prepared(&names),
-                    Err(PrepareError::Agreement(_)) => self.telemetry().metrics.encryption_error(),
+                    Err(HandshakeError::Agreement(_)) => {
+                        self.telemetry().metrics.encryption_error()
+                    }
                     Err(_) => {}
                 }
                 answer(answer_to, result);
@@ -389,8 +390,8 @@ impl Drop for SessionDriver {
 fn refuse(command: Command) {
     match command {
         Command::Say(_, answer_to) => answer(answer_to, Err(SendError::Closed)),
-        Command::Prepare(_, _, answer_to) => answer(answer_to, Err(PrepareError::Closed)),
-        Command::Finalize(answer_to) => answer(answer_to, Err(FinalizeError::Closed)),
+        Command::Prepare(_, _, answer_to) => answer(answer_to, Err(HandshakeError::Closed)),
+        Command::Finalize(answer_to) => answer(answer_to, Err(HandshakeError::Closed)),
         Command::Reject(_) | Command::FromNode(_) => {}
     }
 }

@@ -19,7 +19,7 @@ use crate::wall::WallTime;
 /// let entry = book.entry(peer).unwrap();
 /// assert_eq!(entry.ban(), Some(Ban::Until(later)));
 /// assert!(entry.is_blacklisted(now) && !entry.is_blacklisted(later));
-/// # Ok::<(), glueberry_proto::book::BlacklistError>(())
+/// # Ok::<(), glueberry_proto::book::ChangeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

@@ -68,7 +68,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::entry::{Ban, Entry};
 #[cfg(feature = "serde")]
 pub use self::json::{BookError, Reason, Rejected, is_multiaddr};
-pub use self::limits::{AddError, BlacklistError, Limits, MetadataError};
+pub use self::limits::{ChangeError, Limits};
 use crate::crypto::PublicKey;
 use crate::node::{Address, MAX_ADDRESS};
 use crate::wall::WallTime;
@@ -94,7 +94,7 @@ mod limits;
 /// assert_eq!(book.entry(peer).unwrap().metadata()["name"], "alice");
 /// book.remove(peer, now).unwrap();
 /// assert!(book.is_empty());
-/// # Ok::<(), glueberry_proto::book::AddError>(())
+/// # Ok::<(), glueberry_proto::book::ChangeError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Book {
@@ -170,27 +170,27 @@ impl Book {
     ///
     /// # Errors
     ///
-    /// See [`AddError`]; the book is then as it was.
+    /// See [`ChangeError`]; the book is then as it was.
     pub fn add(
         &mut self,
         peer: PublicKey,
         addresses: Vec<Address>,
         metadata: Option<BTreeMap<String, String>>,
         now: WallTime,
-    ) -> Result<(), AddError> {
+    ) -> Result<(), ChangeError> {
         let (got, limit) = (addresses.len(), self.limits.max_addresses);
         if got > limit {
-            return Err(AddError::TooManyAddresses { got, limit });
+            return Err(ChangeError::TooManyAddresses { got, limit });
         }
         if let Some(address) = addresses.iter().find(|address| !fits(address)) {
-            return Err(AddError::AddressTooLong { len: address.as_str().len() });
+            return Err(ChangeError::AddressTooLong { len: address.as_str().len() });
         }
         let (got, limit) = (metadata.as_ref().map_or(0, metadata_len), self.limits.max_metadata);
         if got > limit {
-            return Err(AddError::MetadataTooLarge { got, limit });
+            return Err(ChangeError::MetadataTooLarge { got, limit });
         }
         if !self.has_room_for(peer) {
-            return Err(AddError::TooManyEntries { limit: self.limits.max_entries });
+            return Err(ChangeError::TooManyEntries { limit: self.limits.max_entries });
         }
         let entry = self.entry_or_new(peer, now);
         entry.addresses = addresses;
@@ -230,14 +230,14 @@ impl Book {
     ///
     /// # Errors
     ///
-    /// See [`MetadataError`]; the book is then as it was.
+    /// See [`ChangeError`]; the book is then as it was.
     pub fn update_metadata(
         &mut self,
         peer: PublicKey,
         changes: BTreeMap<String, String>,
         now: WallTime,
-    ) -> Result<(), MetadataError> {
-        let entry = self.entries.get_mut(&peer).ok_or(MetadataError::UnknownPeer)?;
+    ) -> Result<(), ChangeError> {
+        let entry = self.entries.get_mut(&peer).ok_or(ChangeError::UnknownPeer)?;
         let mut metadata = entry.metadata.clone();
         for (key, value) in changes {
             if value.is_empty() {
@@ -248,7 +248,7 @@ impl Book {
         }
         let (got, limit) = (metadata_len(&metadata), self.limits.max_metadata);
         if got > limit {
-            return Err(MetadataError::TooLarge { got, limit });
+            return Err(ChangeError::MetadataTooLarge { got, limit });
         }
         entry.metadata = metadata;
         entry.mark_changed(now);
@@ -260,15 +260,15 @@ impl Book {
     ///
     /// # Errors
     ///
-    /// See [`BlacklistError`]; the book is then as it was.
+    /// See [`ChangeError`]; the book is then as it was.
     pub fn blacklist(
         &mut self,
         peer: PublicKey,
         until: Option<WallTime>,
         now: WallTime,
-    ) -> Result<(), BlacklistError> {
+    ) -> Result<(), ChangeError> {
         if !self.has_room_for(peer) {
-            return Err(BlacklistError::TooManyEntries { limit: self.limits.max_entries });
+            return Err(ChangeError::TooManyEntries { limit: self.limits.max_entries });
         }
         self.entry_or_new(peer, now);
         self.set_ban(peer, Some(until.map_or(Ban::Forever, Ban::Until)), now);
