@@ -1,19 +1,19 @@
-//! How much a book holds, and what it refuses for that.
+//! The limits of a book, and the errors of the commands that would exceed them.
 
 use thiserror::Error;
 
-/// How much a [`Book`](super::Book) holds.
+/// The limits of a [`Book`](super::Book).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Peers. 10,000. Bans that a file holds beyond it are taken nevertheless.
+    /// Peers. 10,000. Bans of a file beyond it are accepted nevertheless: no ban may be lost.
     pub max_entries: usize,
     /// Addresses per peer. 16.
     pub max_addresses: usize,
     /// Bytes of all keys and values of a peer's metadata. 4096.
     pub max_metadata: usize,
-    /// Bytes of a file that is read or written. 64 MiB: a thousand bytes for each of six times as
-    /// many peers as there may be.
+    /// Bytes of a file that is read or written. 64 MiB: a thousand bytes for each of six times the
+    /// default number of peers.
     pub max_file: usize,
 }
 

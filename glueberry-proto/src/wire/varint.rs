@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::frame::FrameError;
 
-/// Longest varint that a 64-bit integer can take, in bytes.
+/// Length of the longest varint of a 64-bit integer, in bytes.
 pub const MAX_LEN: usize = 10;
 
 /// Returns how many bytes [`emit`] writes for `value`.
@@ -29,7 +29,7 @@ pub fn emit(value: u64, out: &mut BytesMut) {
     out.put_u8(low_byte(rest));
 }
 
-/// Reads the varint that `input` starts with.
+/// Parses the varint that `input` starts with.
 ///
 /// Returns the value and how many bytes it took, or `None` if `input` ends inside it. Forms longer
 /// than needed are accepted, as Go does.
@@ -39,6 +39,7 @@ pub fn emit(value: u64, out: &mut BytesMut) {
 pub fn parse(input: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     let mut value = 0;
     for (index, byte) in input.iter().take(MAX_LEN).enumerate() {
+        // Nine bytes hold 63 bits, so the tenth may add one bit and must be the last.
         if index + 1 == MAX_LEN && *byte > 1 {
             return Err(FrameError::InvalidVarint);
         }
