@@ -1,4 +1,4 @@
-//! Records of version 1 for applications that seal and open by themselves.
+//! Records of version 1, for applications that seal and open them without a session.
 
 use std::fmt;
 
@@ -30,13 +30,13 @@ impl Cipher {
         Ok(Self::from_key(&SharedKey::from_bytes(key)?))
     }
 
-    /// Prepares a key that was agreed upon.
+    /// Prepares an agreed key.
     #[must_use]
     pub fn from_key(key: &SharedKey) -> Self {
         Self(default_aead().key(key))
     }
 
-    /// Seals `plaintext`; `aad` is authenticated with it but not contained in the record.
+    /// Seals `plaintext`. `aad` is authenticated with it but not contained in the record.
     ///
     /// A nonce must not be used twice with one key, neither here nor by the peer: draw it at random.
     #[must_use]
@@ -71,7 +71,7 @@ impl fmt::Debug for Cipher {
     }
 }
 
-/// Length of the record of an empty message, which is what a record adds to a message.
+/// Length of an empty message's record: the bytes that a record adds to a message.
 pub const MIN_RECORD_LEN: usize = NONCE_LEN + TAG_LEN;
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use super::identity::{Identity, PublicKey};
 pub struct SharedKey(Box<Zeroizing<[u8; 32]>>);
 
 impl SharedKey {
-    /// Takes over the bytes of a key.
+    /// Creates a key from its bytes.
     ///
     /// # Errors
     /// [`KeyLengthError`] if there are not 32. The caller wipes `bytes`.
@@ -39,7 +39,7 @@ impl SharedKey {
         Ok(key)
     }
 
-    /// Returns the bytes of the key. What is copied out of here, the caller wipes.
+    /// Returns the bytes of the key. The caller wipes any copy.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -84,18 +84,20 @@ impl Eq for SharedKey {}
 #[error("key has {got} bytes instead of 32")]
 #[non_exhaustive]
 pub struct KeyLengthError {
-    /// How many it has.
+    /// The number of bytes that it has.
     pub got: usize,
 }
 
 impl Identity {
-    /// Agrees with a peer on the key that version 1 uses for everything between the two.
+    /// Derives the key that version 1 uses for all messages between this identity and a peer.
     ///
     /// # Errors
-    /// [`AgreementError::OwnKey`] if `peer` is this identity or its negation,
-    /// [`AgreementError::LowOrder`] never for a checked [`PublicKey`], but it is not relied upon.
+    /// [`AgreementError::OwnKey`] if `peer` is this identity or its negation.
+    /// [`AgreementError::LowOrder`] cannot occur for a checked [`PublicKey`], but is checked all the
+    /// same.
     pub fn agree_v1(&self, peer: &PublicKey) -> Result<SharedKey, AgreementError> {
         let remote = peer.to_x25519();
+        // Compared after the conversion, which drops the sign: the negated key gives the same secret.
         if remote == self.public_key().to_x25519() {
             return Err(AgreementError::OwnKey);
         }
@@ -114,7 +116,7 @@ pub(crate) fn diffie_hellman(private: &[u8; 32], public: &[u8; 32]) -> Option<Ze
     agreed.was_contributory().then(|| Zeroizing::new(agreed.to_bytes()))
 }
 
-/// Why two keys agree on nothing.
+/// Why no key can be derived from two identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgreementError {

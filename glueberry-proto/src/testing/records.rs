@@ -1,4 +1,4 @@
-//! Records that a peer could send, against every implementation of the cipher.
+//! Records of a peer, against every implementation of the cipher.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use crate::compat::{Cipher, MIN_RECORD_LEN};
 use crate::crypto::{Aead, NONCE_LEN, RustCrypto, SharedKey, TAG_LEN, default_aead};
 use crate::error::RecordError;
 
-/// Opens bytes as a record under a fixed key, then under a key out of them; seals them; spoils what
-/// was sealed.
+/// Opens bytes as a record under a fixed key, then under a key taken from them; seals them; alters
+/// the sealed record.
 ///
-/// Every implementation must agree on each of it.
+/// All implementations must agree on every result.
 pub fn fuzz_open_record(data: &[u8]) {
     let fixed = SharedKey::from_bytes(&[0x5a; 32]).expect("32 bytes");
     assert!(opened(&fixed, data, b"").is_err(), "a record without its key");
@@ -38,7 +38,7 @@ pub fn fuzz_open_record(data: &[u8]) {
     seal_and_spoil(&key, record, aad, spoilt);
 }
 
-/// Opens a record in each way that there is.
+/// Opens a record with every implementation.
 fn opened(key: &SharedKey, record: &[u8], aad: &[u8]) -> Result<Vec<u8>, RecordError> {
     let result = Cipher::from_key(key).decrypt(record, aad);
     let parts = record.split_first_chunk::<NONCE_LEN>().and_then(|(nonce, sealed)| {
