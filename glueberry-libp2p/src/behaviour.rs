@@ -27,7 +27,7 @@ use thiserror::Error;
 use tracing::debug;
 
 use crate::handler::{Handler, ToBehaviour};
-use crate::link::{Link, LinkCarrier};
+use crate::link::{Link, PendingLink};
 use crate::settings::{Ownership, Settings};
 use crate::substream::Order;
 use crate::transport::{Request, SwarmTransport};
@@ -194,7 +194,7 @@ impl Behaviour {
         };
         let origin = Origin::Dialled(dial);
         let offered = NewConnection { peer: key, origin, naming: Naming::Negotiated };
-        self.shared.offer(offered, Box::new(LinkCarrier::new(link, self.shared.clone())));
+        self.shared.offer(offered, Box::new(PendingLink::new(link, self.shared.clone())));
     }
 
     fn dial_of(&self, id: ConnectionId) -> Option<DialId> {

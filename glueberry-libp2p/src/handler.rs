@@ -18,8 +18,8 @@ use libp2p::swarm::handler::{
 use libp2p::swarm::{ConnectionHandler, StreamUpgradeError, SubstreamProtocol};
 use tracing::{debug, trace};
 
-use crate::link::{Link, LinkCarrier, ToHandler};
-use crate::remains::Remains;
+use crate::link::{Link, PendingLink, ToHandler};
+use crate::remains;
 use crate::session::{Opening, SwarmSession, Want};
 use crate::settings::{Ownership, Settings};
 use crate::substream::Order;
@@ -42,7 +42,7 @@ pub struct Handler {
     events: VecDeque<ToBehaviour>,
 }
 
-/// What a handler tells its behaviour.
+/// What a handler sends its behaviour.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum ToBehaviour {
@@ -90,7 +90,7 @@ impl Handler {
 
     fn inbound(&mut self, negotiated: Negotiated) {
         if negotiated.protocol == Some(ProtocolId::Probe) {
-            // That it was accepted is all there is to say.
+            // Its acceptance is the answer.
             return;
         }
         if self.begins_anew(negotiated.protocol.as_ref()) {
@@ -127,21 +127,21 @@ impl Handler {
     }
 
     fn offer(&self, peer: PublicKey) {
-        let carrier = LinkCarrier::new(self.link.clone(), self.shared.clone());
+        let pending = PendingLink::new(self.link.clone(), self.shared.clone());
         let offered = NewConnection { peer, origin: Origin::Accepted, naming: Naming::Negotiated };
-        self.shared.offer(offered, Box::new(carrier));
+        self.shared.offer(offered, Box::new(pending));
     }
 
     /// On a connection that outlives its sessions, the peer begins another: the one that it had
-    /// is over on its side, which v1 has no other way to tell.
+    /// is over on its side, for which v1 has no other message.
     fn succeed(&mut self, negotiated: Negotiated) {
         let slot = std::mem::replace(&mut self.slot, Slot::Asked(vec![negotiated]));
         if let Slot::Running(session) = slot {
             debug!("the peer begins another session on this connection");
             let why = ConnectionLost::ClosedByPeer { code: 0 };
-            let mut remains = session.into_driver();
-            remains.session().handle_connection_lost(self.shared.now(), why);
-            Remains::of_ended(remains, &self.shared).spawn();
+            let mut driver = session.into_driver();
+            driver.session().handle_connection_lost(self.shared.now(), why);
+            remains::drain_ended(driver, &self.shared);
         }
         if let Some(peer) = self.peer {
             self.offer(peer);
@@ -150,15 +150,15 @@ impl Handler {
 
     // ---- from the node ------------------------------------------------------------------------
 
-    fn word(&mut self, word: ToHandler) {
-        match word {
-            ToHandler::Carry(driver) => self.carry(*driver),
+    fn message(&mut self, message: ToHandler) {
+        match message {
+            ToHandler::Session(driver) => self.accept(*driver),
             ToHandler::Refused(reason) => self.refused(reason),
             ToHandler::Released | ToHandler::Lost(_) => {}
         }
     }
 
-    fn carry(&mut self, driver: SessionDriver) {
+    fn accept(&mut self, driver: SessionDriver) {
         let mut session =
             SwarmSession::new(driver, self.shared.clone(), self.order, &self.settings);
         match std::mem::replace(&mut self.slot, Slot::Idle) {
@@ -166,7 +166,7 @@ impl Handler {
             Slot::Idle => {}
             Slot::Running(other) => {
                 // A claim is for one session, so this cannot be; but none may be lost.
-                Remains::of_lost(other.into_driver(), &self.shared, crate::link::gone()).spawn();
+                remains::drain_lost(other.into_driver(), &self.shared, crate::link::gone());
             }
         }
         self.slot = Slot::Running(Box::new(session));
@@ -212,7 +212,7 @@ impl Handler {
     }
 
     /// The session has ended; the connection may carry another. It must be free before the node
-    /// hears of the end, and dials again.
+    /// gets the end, and dials again.
     fn over(&mut self) {
         let slot = std::mem::replace(&mut self.slot, Slot::Idle);
         if !self.is_owned() {
@@ -220,7 +220,7 @@ impl Handler {
             self.link.release();
         }
         if let Slot::Running(session) = slot {
-            Remains::of_ended(session.into_driver(), &self.shared).spawn();
+            remains::drain_ended(session.into_driver(), &self.shared);
         }
         if self.is_owned() {
             self.events.push_back(ToBehaviour::Close);
@@ -246,11 +246,11 @@ impl Handler {
         }
     }
 
-    fn with_session(&mut self, opening: Opening, tell: impl FnOnce(&mut SwarmSession)) {
+    fn with_session(&mut self, opening: Opening, change: impl FnOnce(&mut SwarmSession)) {
         if let Slot::Running(session) = &mut self.slot
             && session.id() == opening.session
         {
-            tell(session);
+            change(session);
         }
     }
 }
@@ -266,7 +266,7 @@ impl ConnectionHandler for Handler {
     fn listen_protocol(&self) -> SubstreamProtocol<Proposal> {
         let accepts = match (&self.slot, self.peer) {
             (_, None) => Proposal::new(&[]),
-            // Who is left alone is told so before anything is agreed, not after.
+            // A peer that is refused learns it before anything is agreed, not after.
             (Slot::Idle, Some(peer)) if self.shared.is_refused(peer) => self.settings.probe.clone(),
             (Slot::Idle, _) => self.settings.idle.clone(),
             (Slot::Asked(_), _) => self.settings.first.clone(),
@@ -281,8 +281,8 @@ impl ConnectionHandler for Handler {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        for word in self.link.mailbox.take(cx) {
-            self.word(word);
+        for message in self.link.mailbox.take(cx) {
+            self.message(message);
         }
         let event = match self.events.pop_front() {
             Some(event) => Some(ConnectionHandlerEvent::NotifyBehaviour(event)),
@@ -323,11 +323,11 @@ impl Drop for Handler {
         let slot = std::mem::replace(&mut self.slot, Slot::Idle);
         if let Slot::Running(session) = slot {
             let (driver, link) = (session.into_driver(), self.link.clone());
-            return Remains::of_dropped(driver, &self.shared, link).spawn();
+            return remains::drain_dropped(driver, &self.shared, link);
         }
-        for word in self.link.mailbox.close() {
-            if let ToHandler::Carry(driver) = word {
-                Remains::of_lost(*driver, &self.shared, crate::link::gone()).spawn();
+        for message in self.link.mailbox.close() {
+            if let ToHandler::Session(driver) = message {
+                remains::drain_lost(*driver, &self.shared, crate::link::gone());
             }
         }
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use glueberry_proto::{ConnectionLost, RefuseReason};
-use glueberry_tokio::adapter::{Carrier, Mailbox, SessionDriver, Shared};
+use glueberry_tokio::adapter::{Mailbox, PendingConnection, SessionDriver, Shared};
 use tracing::debug;
 
-use crate::remains::Remains;
+use crate::remains;
 
 /// The shared side of one connection of the swarm.
 #[derive(Debug, Default)]
@@ -17,11 +17,11 @@ pub(crate) struct Link {
     is_claimed: AtomicBool,
 }
 
-/// What the handler of a connection is told, past the swarm.
+/// What the handler of a connection is sent, past the swarm.
 #[derive(Debug)]
 pub(crate) enum ToHandler {
     /// Carry this session.
-    Carry(Box<SessionDriver>),
+    Session(Box<SessionDriver>),
     /// The node does not want the connection.
     Refused(RefuseReason),
     /// The claim was given up; nothing to do but to look again.
@@ -46,34 +46,34 @@ impl Link {
         drop(self.mailbox.put(ToHandler::Released));
     }
 
-    /// Says why the connection was lost. Nobody needs to hear if its handler is gone already
-    /// without leaving anything.
+    /// Reports why the connection was lost. A handler that is gone without leaving anything needs
+    /// no reason.
     pub(crate) fn lost(&self, why: ConnectionLost) {
         drop(self.mailbox.put(ToHandler::Lost(why)));
     }
 }
 
 /// A connection as it is offered to the node.
-pub(crate) struct LinkCarrier {
+pub(crate) struct PendingLink {
     link: Arc<Link>,
     shared: Arc<Shared>,
     is_answered: bool,
 }
 
-impl LinkCarrier {
+impl PendingLink {
     pub(crate) fn new(link: Arc<Link>, shared: Arc<Shared>) -> Self {
         Self { link, shared, is_answered: false }
     }
 }
 
-impl Carrier for LinkCarrier {
-    fn carry(mut self: Box<Self>, session: SessionDriver) {
+impl PendingConnection for PendingLink {
+    fn accept(mut self: Box<Self>, session: SessionDriver) {
         self.is_answered = true;
-        if let Err(ToHandler::Carry(session)) =
-            self.link.mailbox.put(ToHandler::Carry(Box::new(session)))
+        if let Err(ToHandler::Session(session)) =
+            self.link.mailbox.put(ToHandler::Session(Box::new(session)))
         {
             debug!("connection was lost before it got its session");
-            Remains::of_lost(*session, &self.shared, gone()).spawn();
+            remains::drain_lost(*session, &self.shared, gone());
         }
     }
 
@@ -84,7 +84,7 @@ impl Carrier for LinkCarrier {
 }
 
 /// The node has stopped and answers nobody.
-impl Drop for LinkCarrier {
+impl Drop for PendingLink {
     fn drop(&mut self) {
         if !self.is_answered {
             drop(self.link.mailbox.put(ToHandler::Refused(RefuseReason::ShuttingDown)));
@@ -92,7 +92,7 @@ impl Drop for LinkCarrier {
     }
 }
 
-/// What is said of a connection whose end nobody has explained.
+/// The reason of a connection that ended without one.
 pub(crate) fn gone() -> ConnectionLost {
     ConnectionLost::Transport("the connection is gone".to_owned())
 }

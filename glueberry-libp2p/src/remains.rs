@@ -1,94 +1,90 @@
 //! What is left of a session once its connection is gone: messages that were received and not read
-//! yet, and words that the node must hear.
+//! yet, and messages that the node must get.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use glueberry_proto::ConnectionLost;
-use glueberry_tokio::adapter::{SessionDriver, Shared};
+use glueberry_proto::{ConnectionLost, ProtocolId, Session, SubstreamId};
+use glueberry_tokio::adapter::{
+    Connection, ConnectionEvent, ConnectionLoop, SessionDriver, Shared,
+};
 use glueberry_tokio::runtime::Timer;
 
 use crate::link::{Link, ToHandler, gone};
+use crate::substream::SwarmSubstream;
 
-/// Hands out what a session without a connection still has, then ends.
+/// Hands out what a session that has ended still has. The node knows of the end before this
+/// returns.
+pub(crate) fn drain_ended(mut session: SessionDriver, shared: &Arc<Shared>) {
+    while session.poll_action().is_some() {}
+    spawn(session, shared, Gone::Ended);
+}
+
+/// Ends a session whose connection is known to be lost, and hands out what it still has.
+pub(crate) fn drain_lost(session: SessionDriver, shared: &Arc<Shared>, why: ConnectionLost) {
+    spawn(session, shared, Gone::Known(why));
+}
+
+/// Ends a session whose handler was dropped, and hands out what it still has. The swarm reports
+/// to the behaviour why the connection was lost, which is waited for.
+pub(crate) fn drain_dropped(session: SessionDriver, shared: &Arc<Shared>, link: Arc<Link>) {
+    let mut timer = shared.runtime().timer();
+    timer.reset(Some(shared.runtime().now() + PATIENCE));
+    spawn(session, shared, Gone::Unexplained(link, timer));
+}
+
+fn spawn(session: SessionDriver, shared: &Arc<Shared>, gone: Gone) {
+    let task = ConnectionLoop::new(gone, session, shared.clone());
+    shared.runtime().spawn(Box::pin(task));
+}
+
+/// A connection that is gone.
 #[derive(Debug)]
-pub(crate) struct Remains {
-    session: SessionDriver,
-    shared: Arc<Shared>,
-    /// Who will say why the connection was lost, and until when that is waited for.
-    cause: Option<(Arc<Link>, Box<dyn Timer>)>,
+enum Gone {
+    /// The session knows.
+    Ended,
+    Known(ConnectionLost),
+    Unexplained(Arc<Link>, Box<dyn Timer>),
 }
 
-impl Remains {
-    /// Of a session that has ended by itself. The node hears of it before this returns.
-    pub(crate) fn of_ended(mut session: SessionDriver, shared: &Arc<Shared>) -> Self {
-        while session.poll_action().is_some() {}
-        Self { session, shared: shared.clone(), cause: None }
+impl Connection for Gone {
+    /// It has none.
+    type Substream = SwarmSubstream;
+
+    fn open(&mut self, _: SubstreamId, _: Vec<ProtocolId>) {
+        // The loss, which is about to be reported, is the answer.
     }
 
-    /// Of a session whose connection is known to be lost.
-    pub(crate) fn of_lost(
-        mut session: SessionDriver,
-        shared: &Arc<Shared>,
-        why: ConnectionLost,
-    ) -> Self {
-        session.session().handle_connection_lost(shared.now(), why);
-        Self { session, shared: shared.clone(), cause: None }
-    }
-
-    /// Of a session whose handler was dropped; the swarm tells the behaviour why.
-    pub(crate) fn of_dropped(
-        session: SessionDriver,
-        shared: &Arc<Shared>,
-        link: Arc<Link>,
-    ) -> Self {
-        let mut timer = shared.runtime().timer();
-        timer.reset(Some(shared.runtime().now() + PATIENCE));
-        Self { session, shared: shared.clone(), cause: Some((link, timer)) }
-    }
-
-    pub(crate) fn spawn(self) {
-        let runtime = self.shared.runtime().clone();
-        runtime.spawn(Box::pin(self));
-    }
-
-    fn poll_cause(&mut self, cx: &mut Context<'_>) {
-        let Some((link, timer)) = &mut self.cause else {
-            return;
-        };
-        let mut why = None;
-        for word in link.mailbox.take(cx) {
-            if let ToHandler::Lost(lost) = word {
-                why = Some(lost);
+    fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &Session,
+    ) -> Poll<ConnectionEvent<SwarmSubstream>> {
+        let why = match self {
+            Self::Ended => return Poll::Pending,
+            Self::Known(why) => why.clone(),
+            Self::Unexplained(link, timer) => {
+                let explained =
+                    link.mailbox.take(cx).into_iter().find_map(|message| match message {
+                        ToHandler::Lost(why) => Some(why),
+                        _ => None,
+                    });
+                match explained {
+                    Some(why) => why,
+                    None if timer.poll(cx).is_ready() => gone(),
+                    None => return Poll::Pending,
+                }
             }
-        }
-        if timer.poll(cx).is_ready() {
-            why.get_or_insert_with(gone);
-        }
-        if let Some(why) = why {
-            self.cause = None;
-            self.session.session().handle_connection_lost(self.shared.now(), why);
-        }
+        };
+        *self = Self::Ended;
+        Poll::Ready(ConnectionEvent::Lost(why))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>, _: u64) -> Poll<()> {
+        Poll::Ready(())
     }
 }
 
-impl Future for Remains {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_cause(cx);
-        let now = self.shared.now();
-        self.session.take_commands(now, cx);
-        self.session.deliver(now, cx);
-        while self.session.poll_action().is_some() {}
-        self.session.deliver(now, cx);
-        while self.session.poll_action().is_some() {}
-        if self.session.is_done() { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-/// Time for the swarm to say why a connection was lost.
+/// Time for the swarm to report why a connection was lost.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,31 +1,28 @@
 //! A session inside a connection handler: moves its bytes, and asks for what only the swarm can do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 
-use glueberry_proto::{
-    Action, ConnectionLost, Instant, OpenError, ProtocolId, SessionId, SubstreamId,
+use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, Session, SessionId, SubstreamId};
+use glueberry_tokio::adapter::{
+    Connection, ConnectionEvent, ConnectionLoop, SessionDriver, Shared,
 };
-use glueberry_tokio::adapter::{SessionDriver, Shared};
 use glueberry_tokio::runtime::Timer;
 
 use crate::settings::Settings;
-use crate::silence::Silence;
-use crate::substream::{Order, Scratch, Substream};
+use crate::silence::Liveness;
+use crate::substream::{Order, SwarmSubstream};
 use crate::upgrade::Negotiated;
 
-/// One session and its substreams.
+/// One session, and what it has of the connection.
 #[derive(Debug)]
 pub(crate) struct SwarmSession {
-    driver: SessionDriver,
-    shared: Arc<Shared>,
+    inner: ConnectionLoop<SwarmConnection>,
     order: Order,
-    substreams: BTreeMap<SubstreamId, Substream>,
-    /// Substreams that are being opened and that the session still wants.
-    opening: BTreeSet<SubstreamId>,
-    scratch: Scratch,
-    silence: Silence,
+    liveness: Liveness,
     timer: Box<dyn Timer>,
 }
 
@@ -54,27 +51,21 @@ impl SwarmSession {
         order: Order,
         settings: &Settings,
     ) -> Self {
-        let timer = shared.runtime().timer();
-        let silence = Silence::new(shared.now(), settings.keep_alive, settings.lost_after);
         Self {
-            driver,
-            shared,
+            timer: shared.runtime().timer(),
+            liveness: Liveness::new(shared.clone(), settings),
+            inner: ConnectionLoop::new(SwarmConnection::default(), driver, shared),
             order,
-            substreams: BTreeMap::new(),
-            opening: BTreeSet::new(),
-            scratch: Scratch::default(),
-            silence,
-            timer,
         }
     }
 
-    /// Gives back the session, without its substreams.
+    /// Returns the driver of the session, without its substreams.
     pub(crate) fn into_driver(self) -> SessionDriver {
-        self.driver
+        self.inner.into_driver()
     }
 
     pub(crate) fn id(&mut self) -> SessionId {
-        self.driver.session().id()
+        self.inner.session().id()
     }
 
     /// Returns whether a handshake substream of the peer would belong to another session than this.
@@ -82,194 +73,114 @@ impl SwarmSession {
         let Some(ProtocolId::Handshake(profile)) = protocol else {
             return false;
         };
-        self.driver.session().is_succeeded_by(*profile)
+        self.inner.session().is_succeeded_by(*profile)
     }
 
-    /// Returns whether nothing more is said in the handshake.
+    /// Returns whether nothing more is sent in the handshake.
     pub(crate) fn handshake_is_over(&mut self) -> bool {
-        self.driver.session().handshake_is_over()
+        self.inner.session().handshake_is_over()
     }
 
     /// Returns what the peer may open now.
     pub(crate) fn protocols(&mut self) -> Vec<ProtocolId> {
-        self.driver.session().protocols()
+        self.inner.session().protocols()
     }
 
     // ---- from the swarm -----------------------------------------------------------------------
 
     /// The peer has opened a substream.
     pub(crate) fn accepted(&mut self, negotiated: Negotiated) {
-        let now = self.shared.now();
-        self.silence.heard(now);
-        let id = self.driver.session().handle_accepted(now, negotiated.protocol.clone());
-        self.substreams.insert(id, Substream::new(id, negotiated, self.order));
+        self.liveness.received();
+        let (protocol, substream) = self.substream(negotiated);
+        self.inner.handle_event(ConnectionEvent::Accepted { protocol, substream });
     }
 
     /// What was asked for has been opened.
     pub(crate) fn opened(&mut self, opening: Opening, negotiated: Negotiated) {
-        let now = self.shared.now();
-        self.silence.heard(now);
+        self.liveness.received();
         let Some(id) = opening.substream else {
-            self.silence.answered(now, true);
-            return self.driver.session().handle_probe_accepted(now);
+            self.liveness.answered(true);
+            return self.inner.session().handle_probe_accepted(self.liveness.now());
         };
-        if self.opening.remove(&id) {
-            let protocol = negotiated.protocol.clone();
-            self.substreams.insert(id, Substream::new(id, negotiated, self.order));
-            self.driver.session().handle_opened(now, id, protocol);
-        }
+        let (protocol, substream) = self.substream(negotiated);
+        self.inner.handle_event(ConnectionEvent::Opened { id, protocol, substream });
     }
 
     /// What was asked for could not be opened.
     pub(crate) fn open_failed(&mut self, opening: Opening, error: OpenError) {
-        let now = self.shared.now();
         let is_answer = error == OpenError::Refused;
         if is_answer {
-            self.silence.heard(now);
+            self.liveness.received();
         }
-        let Some(id) = opening.substream else {
-            return self.silence.answered(now, is_answer);
-        };
-        if self.opening.remove(&id) {
-            self.driver.session().handle_open_failed(now, id, error);
+        match opening.substream {
+            None => self.liveness.answered(is_answer),
+            Some(id) => self.inner.handle_event(ConnectionEvent::OpenFailed { id, error }),
         }
+    }
+
+    fn substream(&self, negotiated: Negotiated) -> (Option<ProtocolId>, SwarmSubstream) {
+        let protocol = negotiated.protocol.clone();
+        (protocol, SwarmSubstream::new(negotiated, self.order, self.liveness.clone()))
     }
 
     // ---- the loop -----------------------------------------------------------------------------
 
     /// Does what can be done; returns the next thing that the swarm must do, or nothing for now.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Want> {
-        let now = self.shared.now();
-        self.substreams.values_mut().for_each(Substream::woken);
-        self.driver.take_commands(now, cx);
-        let mut want = None;
-        let mut is_at_rest = false;
-        for _ in 0..ROUNDS_PER_POLL {
-            match self.round(cx, now) {
-                Round::Again => {}
-                Round::Rest => {
-                    is_at_rest = true;
-                    break;
-                }
-                Round::Want(wanted) => {
-                    want = Some(wanted);
-                    break;
-                }
-            }
+        if Pin::new(&mut self.inner).poll(cx).is_ready() {
+            return Some(Want::Over);
         }
-        self.driver.report();
-        if !is_at_rest && want.is_none() {
-            // Others have their turn.
-            cx.waker().wake_by_ref();
+        if let Some((substream, protocols)) = self.inner.connection().wanted.pop_front() {
+            let opening = Opening { session: self.id(), substream: Some(substream) };
+            return Some(Want::Open(opening, protocols));
         }
-        want
+        self.poll_silence(cx)
     }
 
-    /// Does everything that can be done once.
-    fn round(&mut self, cx: &mut Context<'_>, now: Instant) -> Round {
-        if let Acted::Want(want) = self.act(now) {
-            return Round::Want(want);
-        }
-        let mut has_more = false;
-        let session = self.driver.session();
-        let (scratch, silence) = (&mut self.scratch, &mut self.silence);
-        self.substreams.retain(|_, substream| {
-            let moved = substream.poll(cx, session, now, scratch);
-            has_more |= moved.has_more;
-            if moved.has_heard {
-                silence.heard(now);
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Option<Want> {
+        loop {
+            if self.liveness.is_lost() {
+                self.inner.handle_event(ConnectionEvent::Lost(ConnectionLost::TimedOut));
+                return Pin::new(&mut self.inner).poll(cx).is_ready().then_some(Want::Over);
             }
-            if substream.unproven().is_some_and(|sent_at| silence.proves(sent_at)) {
-                substream.proven(session, now);
+            if self.liveness.begins_probe() {
+                let opening = Opening { session: self.id(), substream: None };
+                return Some(Want::Open(opening, vec![ProtocolId::Probe]));
             }
-            !substream.is_over()
-        });
-        self.driver.deliver(now, cx);
-        match self.act(now) {
-            Acted::Want(want) => Round::Want(want),
-            // A substream may read on, or write: nothing else would look after it.
-            Acted::Done => Round::Again,
-            Acted::Nothing if has_more => Round::Again,
-            Acted::Nothing => self.poll_timer(cx),
-        }
-    }
-
-    /// A session that is closed is not asked what to do: what it has to say to the node, its handler
-    /// lets it say once the connection is free for another.
-    fn act(&mut self, now: Instant) -> Acted {
-        if self.driver.session().is_closed() {
-            self.substreams.clear();
-            return Acted::Want(Want::Over);
-        }
-        let mut acted = Acted::Nothing;
-        while let Some(action) = self.driver.poll_action() {
-            acted = Acted::Done;
-            match action {
-                Action::OpenSubstream { substream, protocols } => {
-                    self.opening.insert(substream);
-                    let session = self.id();
-                    return Acted::Want(Want::Open(
-                        Opening { session, substream: Some(substream) },
-                        protocols,
-                    ));
-                }
-                Action::WantWrite(id) => self.with(id, Substream::want_write),
-                Action::Finish(id) => self.with(id, Substream::finish),
-                Action::ResumeRead(id) => {
-                    if let Some(substream) = self.substreams.get_mut(&id) {
-                        substream.resume(self.driver.session(), now);
-                    }
-                }
-                // libp2p has no reset but to drop; its multiplexers tell the peer.
-                Action::Reset { substream, .. } => {
-                    self.opening.remove(&substream);
-                    self.substreams.remove(&substream);
-                }
-                _ => {}
+            self.timer.reset(self.liveness.deadline());
+            if self.timer.poll(cx).is_pending() {
+                return None;
             }
         }
-        acted
-    }
-
-    fn with(&mut self, id: SubstreamId, change: impl FnOnce(&mut Substream)) {
-        if let Some(substream) = self.substreams.get_mut(&id) {
-            change(substream);
-        }
-    }
-
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Round {
-        let now = self.shared.now();
-        if self.silence.is_lost(now) {
-            self.driver.session().handle_connection_lost(now, ConnectionLost::TimedOut);
-            return Round::Again;
-        }
-        let unproven = self.substreams.values().filter_map(Substream::unproven).min();
-        if self.silence.begins_probe(now, unproven) {
-            let opening = Opening { session: self.id(), substream: None };
-            return Round::Want(Want::Open(opening, vec![ProtocolId::Probe]));
-        }
-        let at = self.silence.deadline(unproven);
-        let at = self.driver.session().poll_timeout().map_or(at, |session| session.min(at));
-        self.timer.reset(self.shared.until(at));
-        if self.timer.poll(cx).is_pending() {
-            return Round::Rest;
-        }
-        self.driver.session().handle_timeout(self.shared.now());
-        Round::Again
     }
 }
 
-/// What came of what the session asked for.
-enum Acted {
-    Nothing,
-    Done,
-    Want(Want),
+/// A connection of the swarm as far as one session has it. The handler is called where another
+/// connection would be polled, and asks the swarm for what is wanted here.
+#[derive(Debug, Default)]
+pub(crate) struct SwarmConnection {
+    wanted: VecDeque<(SubstreamId, Vec<ProtocolId>)>,
 }
 
-enum Round {
-    Again,
-    Rest,
-    Want(Want),
-}
+impl Connection for SwarmConnection {
+    type Substream = SwarmSubstream;
 
-const ROUNDS_PER_POLL: usize = 32;
+    const OUTLIVES_SESSION: bool = true;
+
+    fn open(&mut self, substream: SubstreamId, protocols: Vec<ProtocolId>) {
+        self.wanted.push_back((substream, protocols));
+    }
+
+    fn poll_event(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &Session,
+    ) -> Poll<ConnectionEvent<SwarmSubstream>> {
+        Poll::Pending
+    }
+
+    /// The handler closes it, if it is the node's own.
+    fn poll_close(&mut self, _: &mut Context<'_>, _: u64) -> Poll<()> {
+        Poll::Ready(())
+    }
+}

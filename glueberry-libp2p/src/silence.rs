@@ -1,8 +1,68 @@
 //! Noticing that a peer has fallen silent, and what it must have received.
 
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant as StdInstant};
 
 use glueberry_proto::Instant;
+use glueberry_tokio::adapter::Shared;
+
+use crate::settings::Settings;
+
+/// What a connection and its substreams know together about the peer's silence, on the node's
+/// clock.
+#[derive(Clone, Debug)]
+pub(crate) struct Liveness {
+    shared: Arc<Shared>,
+    /// Never contended: a connection and its substreams live in one task.
+    silence: Arc<Mutex<Silence>>,
+}
+
+impl Liveness {
+    pub(crate) fn new(shared: Arc<Shared>, settings: &Settings) -> Self {
+        let silence = Silence::new(shared.now(), settings.keep_alive, settings.lost_after);
+        Self { shared, silence: Arc::new(Mutex::new(silence)) }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.shared.now()
+    }
+
+    /// Something came from the peer.
+    pub(crate) fn received(&self) {
+        self.lock().received(self.now());
+    }
+
+    /// The probe has come to its end.
+    pub(crate) fn answered(&self, is_answer: bool) {
+        self.lock().answered(self.now(), is_answer);
+    }
+
+    /// Ready once everything sent by then is known to have arrived. Else a probe is to prove it,
+    /// and its answer wakes the task.
+    pub(crate) fn poll_proof(&self, sent_at: Instant) -> Poll<()> {
+        self.lock().poll_proof(sent_at)
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lock().is_lost(self.now())
+    }
+
+    /// Returns whether to begin a probe now; if so, it has begun.
+    pub(crate) fn begins_probe(&self) -> bool {
+        self.lock().begins_probe(self.now())
+    }
+
+    /// Returns when to look again.
+    pub(crate) fn deadline(&self) -> Option<StdInstant> {
+        let at = self.lock().deadline();
+        self.shared.until(at)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// When to probe a peer, and when to give it up.
 ///
@@ -10,62 +70,71 @@ use glueberry_proto::Instant;
 /// nobody has to implement. It also proves that what was sent before it has arrived, on a transport
 /// that keeps the order of substreams.
 #[derive(Debug)]
-pub(crate) struct Silence {
+struct Silence {
     keep_alive: Duration,
     lost_after: u32,
-    heard_at: Instant,
+    received_at: Instant,
     probing: Option<Instant>,
     probed_at: Instant,
     /// A probe that failed is not repeated at once.
     not_before: Instant,
     /// When the latest probe that was answered began.
     proven: Option<Instant>,
+    /// The first of what was sent that a probe is to prove.
+    wanted: Option<Instant>,
 }
 
 impl Silence {
-    pub(crate) fn new(now: Instant, keep_alive: Duration, lost_after: u32) -> Self {
+    fn new(now: Instant, keep_alive: Duration, lost_after: u32) -> Self {
         Self {
             keep_alive,
             lost_after,
-            heard_at: now,
+            received_at: now,
             probing: None,
             probed_at: now,
             not_before: now,
             proven: None,
+            wanted: None,
         }
     }
 
     /// Something came from the peer.
-    pub(crate) fn heard(&mut self, now: Instant) {
-        self.heard_at = self.heard_at.max(now);
+    fn received(&mut self, now: Instant) {
+        self.received_at = self.received_at.max(now);
     }
 
     /// The probe has come to its end.
-    pub(crate) fn answered(&mut self, now: Instant, is_answer: bool) {
+    fn answered(&mut self, now: Instant, is_answer: bool) {
         let Some(since) = self.probing.take() else {
             return;
         };
         if is_answer {
-            self.heard(now);
+            self.received(now);
             self.proven = Some(since);
+            // Whatever was sent later is asked about again.
+            self.wanted = None;
         } else {
             self.not_before = now + RETRY;
         }
     }
 
-    /// Returns whether everything sent by then is known to have arrived.
-    pub(crate) fn proves(&self, sent_at: Instant) -> bool {
-        self.proven.is_some_and(|since| since > sent_at)
+    /// Ready once everything sent by then is known to have arrived. Else a probe is to prove it.
+    fn poll_proof(&mut self, sent_at: Instant) -> Poll<()> {
+        if self.proven.is_some_and(|since| since > sent_at) {
+            return Poll::Ready(());
+        }
+        self.wanted = Some(self.wanted.map_or(sent_at, |wanted| wanted.min(sent_at)));
+        Poll::Pending
     }
 
-    pub(crate) fn is_lost(&self, now: Instant) -> bool {
+    fn is_lost(&self, now: Instant) -> bool {
         now >= self.lost_at()
     }
 
-    /// Returns whether to begin a probe now, because of silence or because `wanted` is to be proven;
-    /// if so, it has begun.
-    pub(crate) fn begins_probe(&mut self, now: Instant, wanted: Option<Instant>) -> bool {
-        let is_due = self.next_probe() <= now || wanted.is_some_and(|sent_at| sent_at < now);
+    /// Returns whether to begin a probe now, because of silence or because something is to be
+    /// proven; if so, it has begun.
+    fn begins_probe(&mut self, now: Instant) -> bool {
+        let is_due = self.next_probe() <= now || self.wanted.is_some_and(|sent_at| sent_at < now);
         if self.probing.is_some() || !is_due || now < self.not_before {
             return false;
         }
@@ -75,8 +144,8 @@ impl Silence {
     }
 
     /// Returns when to look again.
-    pub(crate) fn deadline(&self, wanted: Option<Instant>) -> Instant {
-        match (self.probing, wanted) {
+    fn deadline(&self) -> Instant {
+        match (self.probing, self.wanted) {
             (Some(_), _) => self.lost_at(),
             (None, Some(sent_at)) => {
                 (sent_at + TICK).min(self.next_probe()).max(self.not_before).min(self.lost_at())
@@ -86,11 +155,11 @@ impl Silence {
     }
 
     fn next_probe(&self) -> Instant {
-        self.heard_at.max(self.probed_at) + self.keep_alive
+        self.received_at.max(self.probed_at) + self.keep_alive
     }
 
     fn lost_at(&self) -> Instant {
-        self.heard_at + self.keep_alive.saturating_mul(self.lost_after)
+        self.received_at + self.keep_alive.saturating_mul(self.lost_after)
     }
 }
 
@@ -112,11 +181,11 @@ mod tests {
     #[test]
     fn a_silent_peer_is_probed_and_then_lost() {
         let mut silence = Silence::new(at(0), 5 * SECOND, 3);
-        assert!(!silence.begins_probe(at(4), None));
-        assert_eq!(silence.deadline(None), at(5));
-        assert!(silence.begins_probe(at(5), None));
-        assert!(!silence.begins_probe(at(11), None), "one at a time");
-        assert_eq!(silence.deadline(None), at(15));
+        assert!(!silence.begins_probe(at(4)));
+        assert_eq!(silence.deadline(), at(5));
+        assert!(silence.begins_probe(at(5)));
+        assert!(!silence.begins_probe(at(11)), "one at a time");
+        assert_eq!(silence.deadline(), at(15));
         assert!(!silence.is_lost(at(14)));
         assert!(silence.is_lost(at(15)));
     }
@@ -124,10 +193,10 @@ mod tests {
     #[test]
     fn an_answer_is_a_sign_of_life_and_a_failure_is_none() {
         let mut silence = Silence::new(at(0), 5 * SECOND, 3);
-        assert!(silence.begins_probe(at(5), None));
+        assert!(silence.begins_probe(at(5)));
         silence.answered(at(6), false);
         assert!(silence.is_lost(at(15)));
-        assert!(silence.begins_probe(at(10), None));
+        assert!(silence.begins_probe(at(10)));
         silence.answered(at(11), true);
         assert!(!silence.is_lost(at(25)));
         assert!(silence.is_lost(at(26)));
@@ -136,12 +205,15 @@ mod tests {
     #[test]
     fn an_answer_proves_what_was_sent_before_its_probe_and_nothing_later() {
         let mut silence = Silence::new(at(0), 5 * SECOND, 3);
-        assert!(!silence.begins_probe(at(1), Some(at(1))), "not strictly before");
-        assert_eq!(silence.deadline(Some(at(1))), at(1) + TICK);
-        assert!(silence.begins_probe(at(2), Some(at(1))));
-        assert!(!silence.proves(at(1)));
+        assert!(silence.poll_proof(at(1)).is_pending());
+        assert!(!silence.begins_probe(at(1)), "not strictly before");
+        assert_eq!(silence.deadline(), at(1) + TICK);
+        assert!(silence.begins_probe(at(2)));
+        assert!(silence.poll_proof(at(1)).is_pending());
         silence.answered(at(3), true);
-        assert!(silence.proves(at(1)));
-        assert!(!silence.proves(at(2)));
+        assert!(silence.poll_proof(at(1)).is_ready());
+        assert!(!silence.begins_probe(at(4)), "nothing is to be proven");
+        assert!(silence.poll_proof(at(2)).is_pending());
+        assert!(silence.begins_probe(at(4)));
     }
 }

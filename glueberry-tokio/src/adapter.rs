@@ -1,6 +1,20 @@
-//! The seam by which other crates bring a transport: `glueberry-libp2p` does.
+//! Running a node over a transport of your own: `glueberry-libp2p` does, and `tests/own_transport`
+//! of this crate does over plain TCP.
 //!
-//! Not a public API: it changes without notice.
+//! What a transport has to be: authenticated (whoever hands in a connection vouches for the peer's
+//! Ed25519 key), reliable, and able to carry several ordered streams of bytes in one connection,
+//! each with flow control of its own.
+//!
+//! 1. [`Substream`] and [`Connection`] are what bytes go over. One loop, [`ConnectionLoop`], drives
+//!    a session over them: it reads, writes, ends and resets, tells lost connections from ended
+//!    ones, keeps time and reports backpressure.
+//! 2. [`Transport`] dials and closes for the node. Connections, dialled or accepted, are handed to
+//!    [`Shared::offer_connection`], failed dials to [`Shared::dial_failed`].
+//! 3. [`Fabric`] brings both up in [`Builder::build_over`](crate::Builder::build_over), where it
+//!    gets the node's identity and configuration as [`Parts`].
+//!
+//! A connection that belongs to something else, as in a libp2p swarm, implements [`PendingConnection`] and
+//! polls a [`ConnectionLoop`] itself.
 
 use std::fmt;
 use std::future::Future;
@@ -14,16 +28,20 @@ use multiaddr::Multiaddr;
 
 use crate::builder::start;
 use crate::config::Config;
-use crate::driver::Letter;
+pub use crate::connection::{
+    Connection, ConnectionEvent, ConnectionLoop, ReadBuffer, ReadError, Substream, WriteError,
+};
 use crate::error::Error;
+#[doc(hidden)]
 pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
 use crate::metrics::Metrics;
 use crate::node::Node;
 pub use crate::node::Shared;
+use crate::node_task::NodeCommand;
 use crate::runtime::Runtime;
 pub use crate::session::SessionDriver;
-pub use crate::transport::{Carrier, Transport};
+pub use crate::transport::{PendingConnection, Transport};
 
 /// Something that a node runs over: see [`Builder::build_over`](crate::Builder::build_over).
 pub trait Fabric {
@@ -49,7 +67,7 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Starts the node.
+    /// Starts the node, which is reached at `addrs`, over the transport that `transport` makes.
     ///
     /// # Errors
     ///
@@ -71,25 +89,26 @@ impl fmt::Debug for Parts {
 }
 
 impl Shared {
-    /// Offers a connection to the node. A node that has stopped drops the carrier.
-    pub fn offer(&self, connection: NewConnection, carrier: Box<dyn Carrier>) {
-        drop(self.mailbox.put(Letter::Connection(connection, carrier)));
+    /// Offers a connection to the node that is driven by something else; see
+    /// [`offer_connection`](Self::offer_connection). A node that has stopped drops it.
+    pub fn offer(&self, connection: NewConnection, pending: Box<dyn PendingConnection>) {
+        drop(self.mailbox.put(NodeCommand::Connection(connection, pending)));
     }
 
     /// Reports a dial that failed.
     pub fn dial_failed(&self, dial: DialId, error: DialError) {
-        drop(self.mailbox.put(Letter::DialFailed(dial, error)));
+        drop(self.mailbox.put(NodeCommand::DialFailed(dial, error)));
     }
 
     /// Returns whether the peer is banned.
     pub fn is_banned(&self, peer: PublicKey) -> bool {
-        self.refusals.is_banned(peer)
+        self.views.is_banned(peer)
     }
 
     /// Returns whether the peer would be refused if it dialled now. The node's own answer, which
     /// comes later, is the one that counts.
     pub fn is_refused(&self, peer: PublicKey) -> bool {
-        self.refusals.is_refused(peer, self.now())
+        self.views.is_refused(peer, self.now())
     }
 
     /// Returns the first moment at which the core's instant has come, or `None` if it never does.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use glueberry_proto::{Identity, Seed};
+use glueberry_proto::{Identity, Seed, SendLimits};
 use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
 use tracing::{info, warn};
@@ -13,21 +13,21 @@ use zeroize::Zeroizing;
 use crate::adapter::{Fabric, Parts};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::driver::NodeDriver;
 use crate::error::{Error, ErrorCode};
 use crate::events::EventHub;
 use crate::inbox::Inbox;
-use crate::keeper::{Keeper, findings};
 use crate::mailbox::Mailbox;
 use crate::metrics::{Metrics, NoMetrics};
 use crate::node::{Node, Shared, stream_name};
-use crate::refusals::Refusals;
-use crate::routes::Routes;
+use crate::node_task::NodeTask;
+use crate::readers::Readers;
 use crate::runtime::{Runtime, default_runtime};
 use crate::stats::Statistics;
 use crate::store::{FileStore, wall_time};
+use crate::store_thread::{StoreThread, findings};
 use crate::telemetry::Telemetry;
 use crate::transport::Transport;
+use crate::views::PeerViews;
 
 /// Builds a [`Node`]: see [`Node::builder`].
 ///
@@ -104,7 +104,7 @@ impl Builder {
     /// Without one, the node forgets with its end.
     ///
     /// The file is locked until the node has shut down. If it is no address book it is renamed;
-    /// [`Node::address_book_findings`] tells.
+    /// [`Node::address_book_findings`] then says so.
     pub fn address_book(mut self, path: impl Into<PathBuf>) -> Self {
         self.book = Some(path.into());
         self
@@ -200,18 +200,18 @@ pub(crate) fn start<T: Transport + Unpin>(
     let now = shared.now();
     let mut node = glueberry_proto::Node::new(now, identity, core, seed()?)?;
     node.set_wall_time(now, wall_time(SystemTime::now()));
-    let (mut keeper, mut troubles) = (None, Vec::new());
+    let (mut thread, mut troubles) = (None, Vec::new());
     if let Some((store, loaded)) = opened {
         let (book, found) = findings(loaded);
         node.load_book(now, book);
-        keeper = Some(Keeper::start(store, limits, shared.clone())?);
+        thread = Some(StoreThread::start(store, limits, shared.clone())?);
         troubles = found;
     }
     for trouble in &troubles {
         warn!(%trouble, "address book trouble");
     }
-    let driver = NodeDriver::new(node, shared.clone(), transport(&shared), keeper);
-    shared.runtime.spawn(Box::pin(driver));
+    let task = NodeTask::new(node, shared.clone(), transport(&shared), thread);
+    shared.runtime.spawn(Box::pin(task));
     info!(peer = %libp2p_identity::PeerId::from(key), "node started");
     Ok(Node::new(shared, key, troubles, inbox))
 }
@@ -223,16 +223,17 @@ fn shared(
     addrs: Vec<Multiaddr>,
     inbox: &Arc<Inbox>,
 ) -> Arc<Shared> {
-    let events = EventHub::new(config.event_buffer, metrics.clone());
+    let views = Arc::new(PeerViews::default());
+    let events = EventHub::new(config.event_buffer, metrics.clone(), views.clone());
     let stats = Statistics::new(config.core.max_peers);
     Arc::new(Shared {
         mailbox: Mailbox::new(),
-        routes: Routes::new(inbox.clone()),
+        views,
+        readers: Readers::new(inbox.clone()),
         telemetry: Arc::new(Telemetry::new(events, metrics, stats, runtime.clone())),
         addrs: addrs.into(),
-        refusals: Refusals::default(),
         clock: Clock::starting_at(runtime.now()),
-        limits: config.limits(),
+        limits: SendLimits::from(&config.core()),
         delivery: config.delivery,
         stats_retention: config.stats_retention,
         message_buffer: config.message_buffer,

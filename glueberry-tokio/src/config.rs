@@ -5,8 +5,6 @@ use std::time::Duration;
 use glueberry_proto::{ConfigError, Problem, duration};
 use serde::{Deserialize, Serialize};
 
-use crate::port::Limits;
-
 /// What a node may do and hold: the core's limits and those of the async side.
 ///
 /// Set fields, then hand it to [`Builder::config`](crate::Builder::config); it is checked when the
@@ -150,17 +148,6 @@ impl Config {
             (core.high_watermark_bytes, core.low_watermark_bytes) = (usize::MAX, usize::MAX - 1);
         }
         core
-    }
-
-    pub(crate) fn limits(&self) -> Limits {
-        let core = self.core();
-        Limits {
-            message: core.max_message_size,
-            high: core.high_watermark,
-            low: core.low_watermark,
-            high_bytes: core.high_watermark_bytes,
-            low_bytes: core.low_watermark_bytes,
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use libp2p_identity::PeerId;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::driver::Examination;
+use crate::node_task::Examination;
 
 /// What a node is and does at one moment; see [`Node::debug_state`](crate::Node::debug_state).
 ///
@@ -43,7 +43,7 @@ pub struct DebugState {
     pub address_book: DebugBook,
     /// The configuration.
     pub config: Config,
-    /// Where each peer stands that there is anything to say about.
+    /// Each peer that the node holds a state for.
     pub peers: Vec<DebugPeer>,
     /// Sessions, of which more than one may be with one peer while it is decided which is kept.
     pub sessions: usize,

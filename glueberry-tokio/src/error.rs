@@ -146,8 +146,7 @@ impl Error {
         self
     }
 
-    /// Makes an error out of its cause.
-    #[doc(hidden)]
+    /// Makes an error out of its cause, for a [`Fabric`](crate::adapter::Fabric) that can't start.
     pub fn because(code: ErrorCode, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(Box::new(Parts { code, peer: None, stream: None, source: Some(source.into()) }))
     }

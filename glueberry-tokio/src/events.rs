@@ -1,6 +1,6 @@
-//! What happened to peers, told to every subscriber without ever waiting for one.
+//! Events about peers, published to every subscriber without ever waiting for one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
@@ -12,6 +12,7 @@ use libp2p_identity::PeerId;
 
 use crate::mailbox::{lock, remember};
 use crate::metrics::Metrics;
+use crate::views::{Entered, PeerViews, Previous};
 
 /// Something that happened to a peer.
 ///
@@ -106,7 +107,7 @@ pub enum Event {
         /// How many events.
         missed: u64,
     },
-    /// Where peers stand after events went missing: all that this subscription is about, but for
+    /// The states of peers after events went missing: all that this subscription is about, but for
     /// those that are Disconnected. Later events go on from here.
     Snapshot(Vec<StateChanged>),
 }
@@ -232,18 +233,19 @@ impl EventFilter {
 }
 
 /// All subscribers of a node.
+///
+/// Locks are taken in this order: the views of peers, the list of subscribers, the queue of one.
 #[derive(Clone, Debug)]
 pub(crate) struct EventHub {
     capacity: usize,
     metrics: Arc<dyn Metrics>,
-    shared: Arc<Mutex<Subscribers>>,
+    views: Arc<PeerViews>,
+    subscribers: Arc<Mutex<Subscribers>>,
 }
 
 #[derive(Debug, Default)]
 struct Subscribers {
     all: Vec<Weak<Subscriber>>,
-    /// The last change of each peer that was told, unless it is Disconnected.
-    states: BTreeMap<PeerId, StateChanged>,
     is_closed: bool,
 }
 
@@ -261,82 +263,111 @@ struct SubscriberState {
     is_closed: bool,
 }
 
+/// An event is in the queues: what is left to do without any lock.
+#[derive(Debug, Default)]
+#[must_use = "its readers wait to be woken"]
+struct Queued {
+    readers: Vec<Waker>,
+    /// Subscribers whose queues were full.
+    dropped: usize,
+}
+
 impl EventHub {
-    pub(crate) fn new(capacity: usize, metrics: Arc<dyn Metrics>) -> Self {
-        Self { capacity, metrics, shared: Arc::default() }
+    pub(crate) fn new(capacity: usize, metrics: Arc<dyn Metrics>, views: Arc<PeerViews>) -> Self {
+        Self { capacity, metrics, views, subscribers: Arc::default() }
     }
 
     pub(crate) fn subscribe(&self, filter: EventFilter) -> Events {
-        let mut subscribers = lock(&self.shared);
+        let mut subscribers = lock(&self.subscribers);
         let state = SubscriberState { is_closed: subscribers.is_closed, ..Default::default() };
         let subscriber = Arc::new(Subscriber { filter, state: Mutex::new(state) });
         subscribers.all.push(Arc::downgrade(&subscriber));
         Events { subscriber, hub: self.clone() }
     }
 
+    /// Returns the state that a peer is about to leave.
+    pub(crate) fn previous(&self, peer: &PeerId) -> Previous {
+        self.views.previous(peer)
+    }
+
+    /// Publishes a change of state together with the peer's view.
+    pub(crate) fn publish_change(&self, entered: Entered) {
+        let event = Event::State(entered.changed.clone());
+        self.metrics.event_emitted(entered.changed.state);
+        let (before, queued) = self.views.change(entered, || self.queue(&event));
+        // Its span ends without a lock.
+        drop(before);
+        self.finish(queued);
+    }
+
+    /// Publishes any other event.
     pub(crate) fn publish(&self, event: &Event) {
-        let mut subscribers = lock(&self.shared);
-        if let Event::State(changed) = event {
-            self.metrics.event_emitted(changed.state);
-            match changed.state {
-                ConnectionState::Disconnected => drop(subscribers.states.remove(&changed.peer)),
-                _ => drop(subscribers.states.insert(changed.peer, changed.clone())),
-            }
-        }
-        subscribers.all.retain(|subscriber| match subscriber.upgrade() {
+        debug_assert!(event.state().is_none(), "a change of state goes with the peer's view");
+        let queued = self.queue(event);
+        self.finish(queued);
+    }
+
+    fn queue(&self, event: &Event) -> Queued {
+        let mut queued = Queued::default();
+        lock(&self.subscribers).all.retain(|subscriber| match subscriber.upgrade() {
             Some(subscriber) => {
-                if !subscriber.push(event, self.capacity) {
-                    self.metrics.event_dropped();
-                }
+                subscriber.push(event, self.capacity, &mut queued);
                 true
             }
             None => false,
         });
+        queued
     }
 
-    /// Ends every subscription behind what waits in it.
+    fn finish(&self, queued: Queued) {
+        queued.readers.into_iter().for_each(Waker::wake);
+        (0..queued.dropped).for_each(|_| self.metrics.event_dropped());
+    }
+
+    /// Ends every subscription behind the events in its queue.
     pub(crate) fn close(&self) {
-        let mut subscribers = lock(&self.shared);
+        let mut subscribers = lock(&self.subscribers);
         subscribers.is_closed = true;
-        for subscriber in subscribers.all.drain(..).filter_map(|weak| weak.upgrade()) {
+        let all = std::mem::take(&mut subscribers.all);
+        drop(subscribers);
+        for subscriber in all.into_iter().filter_map(|weak| weak.upgrade()) {
             let mut state = lock(&subscriber.state);
             state.is_closed = true;
-            if let Some(reader) = state.reader.take() {
+            let reader = state.reader.take();
+            drop(state);
+            if let Some(reader) = reader {
                 reader.wake();
             }
         }
     }
 
-    /// Takes the count of missed events, and where peers stand behind them.
+    /// Takes the count of missed events, and the states that the later events go on from.
     fn catch_up(&self, subscriber: &Subscriber) -> (u64, Vec<StateChanged>) {
-        // Nobody may tell an event in between.
-        let subscribers = lock(&self.shared);
-        let missed = std::mem::take(&mut lock(&subscriber.state).missed);
-        let states = subscribers.states.values();
-        let passes = |changed: &&StateChanged| {
-            subscriber.filter.passes(&Event::State(StateChanged::clone(changed)))
-        };
-        (missed, states.filter(passes).cloned().collect())
+        self.views.snapshot(|changes| {
+            let missed = std::mem::take(&mut lock(&subscriber.state).missed);
+            let passes = |changed: &&StateChanged| {
+                subscriber.filter.passes(&Event::State(StateChanged::clone(changed)))
+            };
+            (missed, changes.filter(passes).cloned().collect())
+        })
     }
 }
 
 impl Subscriber {
-    /// Queues an event; returns false if it does not fit.
-    fn push(&self, event: &Event, capacity: usize) -> bool {
+    /// Queues an event, or counts it as missed if it does not fit.
+    fn push(&self, event: &Event, capacity: usize, queued: &mut Queued) {
         if !self.filter.passes(event) {
-            return true;
+            return;
         }
         let mut state = lock(&self.state);
-        let fits = state.missed == 0 && state.queue.len() < capacity;
-        if fits {
+        // Behind events that were missed, nothing is queued before the snapshot.
+        if state.missed == 0 && state.queue.len() < capacity {
             state.queue.push_back(event.clone());
         } else {
             state.missed = state.missed.saturating_add(1);
+            queued.dropped += 1;
         }
-        if let Some(reader) = state.reader.take() {
-            reader.wake();
-        }
-        fits
+        queued.readers.extend(state.reader.take());
     }
 }
 

@@ -1,6 +1,6 @@
 //! Running a program that was written against the core's handler trait.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -97,6 +97,7 @@ pub async fn run_handler<H: Handler>(
         timers: BTreeMap::new(),
         next: 0,
         tasks: FuturesUnordered::new(),
+        full: BTreeSet::new(),
         notices: VecDeque::new(),
     };
     let mut runner = Runner { hand, events, messages, handler };
@@ -105,13 +106,13 @@ pub async fn run_handler<H: Handler>(
     runner.handler
 }
 
-/// What the program is told next.
+/// What the runner does next.
 enum Next {
     Event(Event),
     Message(Message),
     Notice(Notice),
     Timer(u64),
-    /// Something was done, of which there is nothing to tell.
+    /// A request succeeded.
     Nothing,
     Over,
 }
@@ -123,8 +124,25 @@ struct Runner<H> {
     handler: H,
 }
 
-/// Something that the node is asked for, and what to tell if it could not be done.
-type Request = Pin<Box<dyn Future<Output = Option<Notice>> + Send>>;
+/// Something that is done in the background.
+type Request = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// What came of a request.
+enum Done {
+    /// Nothing that the program must know.
+    Silently,
+    Failed {
+        peer: PublicKey,
+        why: String,
+    },
+    /// A queue was full. It accepts messages again, or its session has ended, which the peer's
+    /// state reports.
+    Waited {
+        peer: PublicKey,
+        stream: StreamName,
+        is_writable: bool,
+    },
+}
 
 struct Hand {
     node: Node,
@@ -132,20 +150,16 @@ struct Hand {
     clock: Clock,
     streams: Vec<String>,
     /// By when they are due, and in which order they were set.
-    timers: BTreeMap<(StdInstant, u64), Timed>,
+    timers: BTreeMap<(StdInstant, u64), u64>,
     next: u64,
     tasks: FuturesUnordered<Request>,
+    /// Streams whose queues have refused a message and are waited for.
+    full: BTreeSet<(PublicKey, StreamName)>,
     notices: VecDeque<Notice>,
 }
 
-/// What is due at a time.
-enum Timed {
-    Timer(u64),
-    Notice(Notice),
-}
-
 impl<H: Handler> Runner<H> {
-    /// Waits for the next thing and tells the program; returns whether the node goes on.
+    /// Waits for the next thing and passes it to the program; returns whether the node goes on.
     async fn turn(&mut self) -> bool {
         let deadline = self.hand.timers.first_key_value().map(|((at, _), _)| *at);
         let mut alarm = self.hand.runtime.timer();
@@ -185,14 +199,14 @@ impl<H: Handler> Runner<H> {
         if let Some(notice) = self.hand.notices.pop_front() {
             return Poll::Ready(Next::Notice(notice));
         }
-        // Events first: a message comes from a peer of which the program has heard.
+        // Events first: the program gets a peer's Established before its messages.
         match pin!(&mut self.events).poll_next(cx) {
             Poll::Ready(Some(event)) => return Poll::Ready(Next::Event(event)),
             Poll::Ready(None) => return Poll::Ready(Next::Over),
             Poll::Pending => {}
         }
         if let Poll::Ready(Some(done)) = pin!(&mut self.hand.tasks).poll_next(cx) {
-            return Poll::Ready(done.map_or(Next::Nothing, Next::Notice));
+            return Poll::Ready(self.hand.done(done));
         }
         match pin!(&mut self.messages).poll_next(cx) {
             Poll::Ready(Some(message)) => Poll::Ready(Next::Message(message)),
@@ -205,13 +219,12 @@ impl Hand {
     /// Removes and returns what is due first.
     fn due(&mut self) -> Next {
         match self.timers.pop_first() {
-            Some((_, Timed::Timer(timer))) => Next::Timer(timer),
-            Some((_, Timed::Notice(notice))) => Next::Notice(notice),
+            Some((_, timer)) => Next::Timer(timer),
             None => Next::Nothing,
         }
     }
 
-    /// Returns what the program is told of an event, and does what is due to the peer.
+    /// Returns the notices of an event, and completes the handshake with a peer that connects.
     fn notices_of(&self, event: Event) -> Vec<Notice> {
         let key = |peer: &PeerId| PublicKey::try_from(peer).ok();
         match event {
@@ -236,32 +249,54 @@ impl Hand {
         if state == ConnectionState::Connected {
             let (node, streams) = (self.node.clone(), self.streams.clone());
             self.tasks.push(Box::pin(async move {
-                // How it ends is told by the state, either way.
+                // The peer's state tells the outcome.
                 node.complete_handshake(peer, key, &streams).await.ok();
-                None
+                Done::Silently
             }));
         }
         Some(Notice::State { peer: key, state, direction, reason })
     }
 
-    /// Has something done, and told if it can't be.
+    /// Returns what follows from a request that is done.
+    fn done(&mut self, done: Done) -> Next {
+        match done {
+            Done::Silently => Next::Nothing,
+            Done::Failed { peer, why } => Next::Notice(Notice::Failed { peer, why }),
+            Done::Waited { peer, stream, is_writable } => {
+                self.full.remove(&(peer, stream.clone()));
+                match is_writable {
+                    true => Next::Notice(Notice::Writable { peer, stream }),
+                    false => Next::Nothing,
+                }
+            }
+        }
+    }
+
+    /// Does something in the background, and gives notice if it fails.
     fn request(
         &self,
         peer: PublicKey,
         request: impl Future<Output = Result<(), Error>> + Send + 'static,
     ) {
         self.tasks.push(Box::pin(async move {
-            let failed = request.await.err()?;
-            Some(Notice::Failed { peer, why: failed.to_string() })
+            match request.await {
+                Ok(()) => Done::Silently,
+                Err(error) => Done::Failed { peer, why: error.to_string() },
+            }
         }));
     }
 
-    fn later(&mut self, after: Duration, timed: Timed) {
-        // What is beyond the end of time is never due.
-        if let Some(at) = self.runtime.now().checked_add(after) {
-            self.next += 1;
-            self.timers.insert((at, self.next), timed);
+    /// Gives notice once the stream's queue accepts messages again. Several refused messages have
+    /// one notice, as in the core.
+    fn notify_writable(&mut self, peer: PublicKey, stream: &StreamName) {
+        if !self.full.insert((peer, stream.clone())) {
+            return;
         }
+        let (node, stream) = (self.node.clone(), stream.clone());
+        self.tasks.push(Box::pin(async move {
+            let is_writable = node.writable(peer.into(), stream.as_str()).await.is_ok();
+            Done::Waited { peer, stream, is_writable }
+        }));
     }
 }
 
@@ -305,9 +340,9 @@ impl Context for Hand {
     fn disconnect(&mut self, peer: PublicKey) {
         let node = self.node.clone();
         self.tasks.push(Box::pin(async move {
-            // There was nothing to end, which is as well.
+            // It fails only if there was nothing to end.
             node.disconnect(peer.into()).await.ok();
-            None
+            Done::Silently
         }));
     }
 
@@ -321,8 +356,7 @@ impl Context for Hand {
         let sent = self.node.try_send(peer.into(), stream.as_str(), message);
         sent.map_err(|error| match error.code() {
             ErrorCode::Backpressure => {
-                let notice = Notice::Writable { peer, stream: stream.clone() };
-                self.later(ROOM, Timed::Notice(notice));
+                self.notify_writable(peer, stream);
                 SendError::Backpressure
             }
             // How far below the limit lies, the node's configuration says.
@@ -336,9 +370,10 @@ impl Context for Hand {
     }
 
     fn set_timer(&mut self, timer: u64, after: Duration) {
-        self.later(after, Timed::Timer(timer));
+        // What is beyond the end of time is never due.
+        if let Some(at) = self.runtime.now().checked_add(after) {
+            self.next += 1;
+            self.timers.insert((at, self.next), timer);
+        }
     }
 }
-
-/// Time after which a full queue may have room again.
-const ROOM: Duration = Duration::from_millis(10);

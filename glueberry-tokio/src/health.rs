@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use glueberry_proto::ConnectionState;
 use serde::Serialize;
 
-use crate::driver::Examination;
+use crate::node_task::Examination;
 
 /// The outcome of all health checks; see [`Node::health`](crate::Node::health).
 ///

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::config::Delivery;
 use crate::mailbox::{lock, remember};
 use crate::message::{Message, Source};
+use crate::waiters::{WaiterId, Waiters, wake_all};
 
 /// A bounded queue of messages from all sessions to one reader.
 ///
@@ -26,11 +27,123 @@ pub(crate) struct Inbox {
 #[derive(Debug, Default)]
 struct State {
     queue: Queue,
+    /// Room that writers have reserved and not filled yet.
+    reserved: usize,
     reader: Option<Waker>,
     /// Sessions that wait for room.
-    writers: Vec<Waker>,
+    writers: Waiters,
     is_closed: bool,
     is_abandoned: bool,
+}
+
+/// The end of an [`Inbox`] into which one session writes.
+#[derive(Debug)]
+pub(crate) struct InboxWriter {
+    inbox: Arc<Inbox>,
+    waiting: Option<WaiterId>,
+}
+
+/// What a writer finds.
+enum Room {
+    /// Room for so many messages, which is reserved.
+    For(usize),
+    /// None; the writer is woken when there is.
+    Full,
+    /// The reader is gone.
+    Abandoned,
+}
+
+impl InboxWriter {
+    pub(crate) const fn new(inbox: Arc<Inbox>) -> Self {
+        Self { inbox, waiting: None }
+    }
+
+    /// Writes to another inbox from now on.
+    pub(crate) fn write_to(&mut self, inbox: Arc<Inbox>) {
+        if !Arc::ptr_eq(&self.inbox, &inbox) {
+            *self = Self::new(inbox);
+        }
+    }
+
+    /// Moves messages from `next` for as long as there is room and there are messages. If the inbox
+    /// is full, the caller is woken when it no longer is; or, if messages are to be dropped, the
+    /// rest is taken and forgotten. Returns how many messages that were.
+    ///
+    /// No lock is held while `next` runs.
+    pub(crate) fn fill(
+        &mut self,
+        cx: &Context<'_>,
+        delivery: Delivery,
+        source: Source,
+        mut next: impl FnMut() -> Option<Bytes>,
+    ) -> u64 {
+        loop {
+            let room = match self.reserve(cx) {
+                Room::For(room) => room,
+                Room::Full if delivery == Delivery::Lossless => return 0,
+                Room::Full => return std::iter::from_fn(next).map(|_| 1).sum(),
+                Room::Abandoned => {
+                    std::iter::from_fn(next).for_each(drop);
+                    return 0;
+                }
+            };
+            let mut data = VecDeque::new();
+            while data.len() < room
+                && let Some(message) = next()
+            {
+                data.push_back(message);
+            }
+            if data.len() < room {
+                self.push(room, Run { source, data });
+                return 0;
+            }
+            self.push(room, Run { source: source.clone(), data });
+        }
+    }
+
+    fn reserve(&mut self, cx: &Context<'_>) -> Room {
+        let mut state = lock(&self.inbox.state);
+        if state.is_abandoned {
+            return Room::Abandoned;
+        }
+        let room = self.inbox.room(&state).min(BATCH);
+        if room == 0 {
+            state.writers.register(&mut self.waiting, cx);
+            return Room::Full;
+        }
+        state.reserved += room;
+        Room::For(room)
+    }
+
+    /// Fills room that was reserved, and gives back the rest.
+    fn push(&self, reserved: usize, run: Run) {
+        let mut state = lock(&self.inbox.state);
+        state.reserved -= reserved;
+        let mut reader = None;
+        if !run.data.is_empty() && !state.is_abandoned {
+            state.queue.push(run);
+            reader = state.reader.take();
+        }
+        // Another writer may have found everything reserved.
+        let writers = match self.inbox.room(&state) {
+            0 => Vec::new(),
+            _ => state.writers.take(),
+        };
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        wake_all(writers);
+    }
+}
+
+impl Drop for InboxWriter {
+    fn drop(&mut self) {
+        if let Some(id) = self.waiting {
+            let waker = lock(&self.inbox.state).writers.remove(id);
+            drop(waker);
+        }
+    }
 }
 
 impl Inbox {
@@ -38,45 +151,8 @@ impl Inbox {
         Arc::new(Self { capacity, state: Mutex::default() })
     }
 
-    /// Fills the inbox from `next` for as long as it has room and there is a message. If it is
-    /// full, the caller is woken when it no longer is; or, if messages are to be dropped, the rest
-    /// is taken and forgotten. Returns how many messages that were.
-    pub(crate) fn fill(
-        &self,
-        cx: &Context<'_>,
-        delivery: Delivery,
-        source: Source,
-        mut next: impl FnMut() -> Option<Bytes>,
-    ) -> u64 {
-        let mut guard = lock(&self.state);
-        let state = &mut *guard;
-        let (before, mut dropped) = (state.queue.len, 0);
-        state.queue.runs.push_back(Run { source, data: VecDeque::new() });
-        loop {
-            let is_full = state.queue.len >= self.capacity && !state.is_abandoned;
-            if is_full && delivery == Delivery::Lossless {
-                if !state.writers.iter().any(|writer| writer.will_wake(cx.waker())) {
-                    state.writers.push(cx.waker().clone());
-                }
-                break;
-            }
-            match next() {
-                Some(_) if state.is_abandoned => {}
-                Some(_) if is_full => dropped += 1,
-                Some(data) => state.queue.push(data),
-                None => break,
-            }
-        }
-        let is_filled = state.queue.len > before;
-        if !is_filled {
-            state.queue.runs.pop_back();
-        }
-        let reader = if is_filled { state.reader.take() } else { None };
-        drop(guard);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-        dropped
+    fn room(&self, state: &State) -> usize {
+        self.capacity.saturating_sub(state.queue.len + state.reserved)
     }
 
     /// Ends the stream of messages behind what waits.
@@ -90,12 +166,15 @@ impl Inbox {
         }
     }
 
-    /// The reader is gone: what comes is taken and forgotten, so that nobody waits for it.
+    /// The reader is gone: messages are taken and forgotten, so that no session waits for room.
     fn abandon(&self) {
         let mut state = lock(&self.state);
         state.is_abandoned = true;
-        state.queue = Queue::default();
-        wake_all(&mut state.writers);
+        let forgotten = std::mem::take(&mut state.queue);
+        let writers = state.writers.take();
+        drop(state);
+        drop(forgotten);
+        wake_all(writers);
     }
 
     /// Takes all that waits, which is nothing only at the end.
@@ -109,9 +188,9 @@ impl Inbox {
             return Poll::Pending;
         }
         let batch = std::mem::take(&mut state.queue);
-        let mut writers = std::mem::take(&mut state.writers);
+        let writers = state.writers.take();
         drop(state);
-        wake_all(&mut writers);
+        wake_all(writers);
         Poll::Ready(batch)
     }
 }
@@ -120,7 +199,7 @@ impl Inbox {
 /// takes more room than most of them.
 #[derive(Debug, Default)]
 struct Queue {
-    /// None is empty, but for the last while it is filled.
+    /// None is empty.
     runs: VecDeque<Run>,
     len: usize,
 }
@@ -136,12 +215,9 @@ impl Queue {
         Self { runs: VecDeque::new(), len: 0 }
     }
 
-    /// Appends to the last run.
-    fn push(&mut self, data: Bytes) {
-        if let Some(run) = self.runs.back_mut() {
-            run.data.push_back(data);
-            self.len += 1;
-        }
+    fn push(&mut self, run: Run) {
+        self.len += run.data.len();
+        self.runs.push_back(run);
     }
 
     fn pop(&mut self) -> Option<Message> {
@@ -245,8 +321,5 @@ impl Stream for Messages {
     }
 }
 
-fn wake_all(wakers: &mut Vec<Waker>) {
-    for waker in wakers.drain(..) {
-        waker.wake();
-    }
-}
+/// Messages that a writer moves at a time, for which it reserves room.
+const BATCH: usize = 128;

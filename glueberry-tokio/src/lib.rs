@@ -36,45 +36,91 @@
 //!
 //! Each runs QUIC by itself; no tokio runtime drives a node on the others.
 //!
+//! # Transports
+//!
+//! [`Builder::build`] takes raw QUIC; the crate `glueberry-libp2p` has libp2p, and [`adapter`] is how
+//! to bring a transport of your own.
+//!
 //! # Logs
 //!
 #![doc = include_str!("../LOGGING.md")]
 //!
-//! Where each name of the architecture document lives here is told in `DOCUMENT.md`.
+//! # Inside
+//!
+//! A node is one task that owns the core's node, and one task per connection that owns the core's
+//! session. Handles share two things with them: the view of each peer, which the node's task
+//! publishes and everybody else reads, and the queues of the session that is current.
+//!
+//! ```text
+//! handle ── commands ──────────────► node's task ── actions ──► transport
+//!   ▲  │                              │   ▲   │
+//!   │  │     views, events            │   │   │ commands, in order
+//!   ├──┼──────────────────────────────┘   │   ▼
+//!   │  └──── messages ───► send queues ──►session's task ◄──► connection
+//!   └─────── messages ◄─── inbox ◄────────┘
+//! ```
+//!
+//! A message waits in one queue on its way out and in two on its way in, besides the transport's:
+//!
+//! ```text
+//! send ─► send queue ──┬─► write buffer ─► transport ═══ transport ─► read buffer ─┐
+//!         of the stream│   (64 KiB,                                   (one message,│
+//!                   sealed  sealed)                                    sealed)  opened
+//!                                                                                  │
+//!                             recv ◄── inbox of the reader ◄── receive queue ◄─────┘
+//!                                      (all sessions)          of the stream
+//! ```
+//!
+//! - A sender puts a reference into the stream's send queue, under its session's lock. There is one
+//!   rule for watermarks, that of [`SendQueue`](proto::SendQueue).
+//! - When the transport can take bytes, the session's task takes as many messages as fit into a
+//!   write buffer, and seals them into it without the lock: the one copy on the way out.
+//! - What arrives is opened where it lies, and is handed on by reference.
+//! - The reader swaps the inbox for an empty one and hands out what was in it.
+//!
+//! Handshake commands go by way of the node's task, which knows the session that is current, and
+//! so do their answers: once a future is ready, the peer's view shows its effect.
+//!
+//! No lock is held while metrics, `tracing` or wakers run. Two locks are held at a time only where a
+//! change of state is published: the table of views, then the list of subscribers, then the queue of
+//! one subscriber, in this order.
+//!
+//! `DOCUMENT.md` says where each name of the architecture document lives here.
 
-#[doc(hidden)]
 pub mod adapter;
+mod book_storage;
 mod builder;
 mod clock;
 mod config;
+mod connection;
 mod debug;
-mod desk;
-mod driver;
 mod error;
 mod events;
 mod handler;
 mod health;
 mod inbox;
-mod keeper;
 mod mailbox;
 mod message;
 mod metrics;
 mod node;
+mod node_task;
 mod peers;
-mod port;
 #[cfg(feature = "quic")]
 mod quic;
-mod refusals;
-mod routes;
+mod readers;
 pub mod runtime;
 mod session;
+mod session_handle;
 mod stats;
 pub mod store;
+mod store_thread;
 mod stream;
 mod telemetry;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 mod transport;
+mod views;
+mod waiters;
 
 pub use builder::Builder;
 pub use config::{Config, Delivery};

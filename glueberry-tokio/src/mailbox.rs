@@ -8,8 +8,8 @@ use futures_channel::oneshot;
 
 /// A queue into one task.
 ///
-/// It has no capacity of its own: what is put in is bounded by its senders, each of whom waits for
-/// an answer before it puts in more, or has only so much to say in its life.
+/// It has no capacity of its own: its senders bound it. Each waits for an answer before it puts more
+/// in, or puts in only so much in its life.
 #[derive(Debug)]
 pub struct Mailbox<T> {
     state: Mutex<State<T>>,
@@ -35,13 +35,13 @@ impl<T> Mailbox<T> {
         Self { state: Mutex::new(state) }
     }
 
-    /// Puts a letter in; gives it back if nobody will ever read it.
-    pub fn put(&self, letter: T) -> Result<(), T> {
+    /// Appends an item; gives it back if the mailbox is closed.
+    pub fn put(&self, item: T) -> Result<(), T> {
         let mut state = lock(&self.state);
         if state.is_closed {
-            return Err(letter);
+            return Err(item);
         }
-        state.queue.push_back(letter);
+        state.queue.push_back(item);
         let reader = state.reader.take();
         drop(state);
         if let Some(reader) = reader {
@@ -50,14 +50,19 @@ impl<T> Mailbox<T> {
         Ok(())
     }
 
-    /// Takes all letters, and wakes the caller for the next.
+    /// Takes all items, and wakes the caller for the next.
     pub fn take(&self, cx: &Context<'_>) -> VecDeque<T> {
         let mut state = lock(&self.state);
         remember(&mut state.reader, cx);
         std::mem::take(&mut state.queue)
     }
 
-    /// Refuses letters from now on, and returns those that were not read.
+    /// Returns whether the mailbox is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.state).is_closed
+    }
+
+    /// Refuses items from now on, and returns those that were not read.
     pub fn close(&self) -> VecDeque<T> {
         let mut state = lock(&self.state);
         state.is_closed = true;

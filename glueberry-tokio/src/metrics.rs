@@ -99,7 +99,7 @@ pub trait Metrics: fmt::Debug + Send + Sync + 'static {
         let _ = cached;
     }
 
-    /// A change of state was told to subscribers.
+    /// A change of state was published to subscribers.
     fn event_emitted(&self, state: ConnectionState) {
         let _ = state;
     }

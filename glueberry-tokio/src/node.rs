@@ -9,26 +9,26 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 use glueberry_proto::{
-    Address, ConnectionState, Direction, HandshakeError, Instant, Node as CoreNode,
-    ProtocolVersion, PublicKey, ReconnectPolicy, SendError, StreamName,
+    Address, ConnectionState, Direction, Instant, Node as CoreNode, ProtocolVersion, PublicKey,
+    ReconnectPolicy, SendError, SendLimits, StreamName,
 };
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-pub(crate) use self::messages::send_on;
+pub(crate) use self::messages::queue_on;
 use crate::builder::Builder;
 use crate::clock::Clock;
 use crate::config::{Config, Delivery};
-use crate::driver::Letter;
 use crate::error::{Error, ErrorCode};
 use crate::events::BookTrouble;
 use crate::inbox::{Inbox, Messages};
 use crate::mailbox::{Mailbox, answer, lock};
-use crate::port::{Command, Limits, Port};
-use crate::refusals::Refusals;
-use crate::routes::Routes;
+use crate::node_task::{Answer, HandshakeRequest, NodeCommand};
+use crate::readers::Readers;
 use crate::runtime::Runtime;
+use crate::session_handle::{HandshakeCommand, SessionHandle};
 use crate::telemetry::Telemetry;
+use crate::views::PeerViews;
 
 /// A running node: connects to peers by key, and exchanges named, encrypted messages with them.
 ///
@@ -67,18 +67,18 @@ struct Inner {
 /// What handles, the node's task and sessions share.
 #[derive(Debug)]
 pub struct Shared {
-    pub(crate) mailbox: Mailbox<Letter>,
-    pub(crate) routes: Routes,
+    pub(crate) mailbox: Mailbox<NodeCommand>,
+    pub(crate) views: Arc<PeerViews>,
+    pub(crate) readers: Readers,
     /// Where the node listens.
     pub(crate) addrs: std::sync::Mutex<Vec<Multiaddr>>,
-    pub(crate) refusals: Refusals,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) config: Config,
     pub(crate) delivery: Delivery,
     pub(crate) stats_retention: Duration,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: Clock,
-    pub(crate) limits: Limits,
+    pub(crate) limits: SendLimits,
     pub(crate) message_buffer: usize,
     pub(crate) max_substreams: usize,
     pub(crate) max_incoming: usize,
@@ -91,11 +91,12 @@ impl Shared {
         self.clock.at(self.runtime.now())
     }
 
-    /// The node is over: nobody may wait for it any more.
+    /// The node has stopped: everything that waits for it ends.
     pub(crate) fn stop(&self) {
         drop(self.mailbox.close());
+        self.views.clear();
         self.telemetry.events.close();
-        self.routes.close();
+        self.readers.close();
     }
 }
 
@@ -157,7 +158,9 @@ impl Node {
     /// [`LimitReached`](ErrorCode::LimitReached), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn connect(&self, peer: PeerId) -> Result<(), Error> {
         let key = key_of(peer)?;
-        self.ask(|answer| Letter::Connect(key, answer)).await?.map_err(|error| error.of_peer(peer))
+        self.ask(|answer| NodeCommand::Connect(key, answer))
+            .await?
+            .map_err(|error| error.of_peer(peer))
     }
 
     /// Ends the connection or the dial of a peer. What was queued is still sent, in the
@@ -220,7 +223,7 @@ impl Node {
     }
 
     /// Dials every peer in the address book that is Disconnected, not banned and has an address, a
-    /// few at a time. How it goes is told by events.
+    /// few at a time. Events report the outcome.
     ///
     /// # Errors
     ///
@@ -229,22 +232,21 @@ impl Node {
         self.core(|core, now| core.autoconnect(now)).await
     }
 
-    /// Returns where a peer stands.
+    /// Returns the peer's state.
     pub fn connection_state(&self, peer: PeerId) -> ConnectionState {
-        let standing = self.inner.shared.routes.standing(&peer);
-        standing.map_or(ConnectionState::Disconnected, |standing| standing.state)
+        self.inner.shared.views.state(&peer)
     }
 
     /// Returns whether this node dialled the peer, or `None` if nobody ever did.
     pub fn is_outbound(&self, peer: PeerId) -> Option<bool> {
-        let direction = self.inner.shared.routes.standing(&peer)?.direction?;
+        let direction = self.inner.shared.views.direction(&peer)?;
         Some(direction == Direction::Outbound)
     }
 
     // ---- handshake ----------------------------------------------------------------------------
 
     /// First phase: derives the keys and gets ready to receive on the named streams. `key` is
-    /// what the peer has said its key is; it must be the one that its id contains.
+    /// what the peer has sent as its key; it must be the one that its id contains.
     ///
     /// # Errors
     ///
@@ -261,17 +263,7 @@ impl Node {
     ) -> Result<(), Error> {
         let names: Vec<StreamName> =
             streams.iter().map(|name| stream_name(name.as_ref())).collect::<Result<_, _>>()?;
-        loop {
-            let port = self.port(peer)?;
-            let (answer, result) = oneshot::channel();
-            match self.order(&port, Command::Prepare(key, names.clone(), answer), result).await {
-                Some(Err(HandshakeError::NotConnected | HandshakeError::Closed))
-                    if self.is_replaced(&port).await => {}
-                Some(result) => return result.map_err(|error| Error::from(error).of_peer(peer)),
-                None if self.is_replaced(&port).await => {}
-                None => return Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
-            }
-        }
+        self.in_handshake(peer, |answer| HandshakeCommand::Prepare(key, names, answer)).await
     }
 
     /// Second phase: consents, and waits until the session is Established.
@@ -282,17 +274,7 @@ impl Node {
     /// [`prepare_streams`](Self::prepare_streams), [`NotConnected`](ErrorCode::NotConnected),
     /// [`StreamClosed`](ErrorCode::StreamClosed) if it was finalized before.
     pub async fn finalize_handshake(&self, peer: PeerId) -> Result<(), Error> {
-        loop {
-            let port = self.port(peer)?;
-            let (answer, result) = oneshot::channel();
-            match self.order(&port, Command::Finalize(answer), result).await {
-                Some(Err(HandshakeError::NotConnected | HandshakeError::Closed))
-                    if self.is_replaced(&port).await => {}
-                Some(result) => return result.map_err(|error| Error::from(error).of_peer(peer)),
-                None if self.is_replaced(&port).await => {}
-                None => return Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
-            }
-        }
+        self.in_handshake(peer, HandshakeCommand::Finalize).await
     }
 
     /// Both phases in one: [`prepare_streams`](Self::prepare_streams), then
@@ -317,16 +299,15 @@ impl Node {
     ///
     /// [`NotConnected`](ErrorCode::NotConnected).
     pub fn reject_handshake(&self, peer: PeerId, reason: &str) -> Result<(), Error> {
-        let port = self.port(peer)?;
-        port.command(Command::Reject(reason.to_owned()))
-            .map_err(|_| Error::new(ErrorCode::NotConnected).of_peer(peer))
+        self.session(peer)?;
+        self.handshake_command(peer, HandshakeCommand::Reject(reason.to_owned()))
     }
 
     /// Shuts down: sends what was queued, within the drain timeout, closes all connections and
     /// waits until that is done. Every handle is of no more use afterwards.
     pub async fn shutdown(&self) {
         let (answer, done) = oneshot::channel();
-        if self.inner.shared.mailbox.put(Letter::Shutdown(Some(answer))).is_ok() {
+        if self.inner.shared.mailbox.put(NodeCommand::Shutdown(Some(answer))).is_ok() {
             // An error means that the node has stopped in another way.
             done.await.unwrap_or_default();
         }
@@ -334,15 +315,36 @@ impl Node {
 
     // ---- parts --------------------------------------------------------------------------------
 
-    pub(crate) fn port(&self, peer: PeerId) -> Result<Arc<Port>, Error> {
-        let routes = &self.inner.shared.routes;
-        routes.port(&peer).ok_or_else(|| {
-            let code = match routes.is_closed() {
+    /// Returns the session of a peer that is current.
+    pub(crate) fn session(&self, peer: PeerId) -> Result<Arc<SessionHandle>, Error> {
+        let shared = &self.inner.shared;
+        shared.views.session(&peer).ok_or_else(|| {
+            let code = match shared.mailbox.is_closed() {
                 true => ErrorCode::NodeStopped,
                 false => ErrorCode::NotConnected,
             };
             Error::new(code).of_peer(peer)
         })
+    }
+
+    /// Has a handshake command done by the session that is current; ready once its effect is
+    /// published.
+    pub(crate) async fn in_handshake(
+        &self,
+        peer: PeerId,
+        command: impl FnOnce(Answer<()>) -> HandshakeCommand,
+    ) -> Result<(), Error> {
+        let (answer, result) = oneshot::channel();
+        self.handshake_command(peer, command(answer))?;
+        let result = result.await.unwrap_or_else(|_| Err(Error::new(ErrorCode::NodeStopped)));
+        result.map_err(|error| error.of_peer(peer))
+    }
+
+    /// Leaves a handshake command to the node's task, which knows the session that is current.
+    fn handshake_command(&self, peer: PeerId, command: HandshakeCommand) -> Result<(), Error> {
+        let request = HandshakeRequest::new(key_of(peer)?, command);
+        let sent = self.inner.shared.mailbox.put(NodeCommand::Handshake(request));
+        sent.map_err(|_| Error::new(ErrorCode::NodeStopped).of_peer(peer))
     }
 
     /// Does something with the core's node, in its task.
@@ -351,7 +353,7 @@ impl Node {
         what: impl FnOnce(&mut CoreNode, Instant) -> T + Send + 'static,
     ) -> Result<T, Error> {
         self.ask(|answer_to| {
-            Letter::Do(Box::new(move |core, now| {
+            NodeCommand::Call(Box::new(move |core, now| {
                 let result = what(core, now);
                 Box::new(move || answer(answer_to, result))
             }))
@@ -368,42 +370,16 @@ impl Node {
     }
 
     pub(crate) fn release(&self, peer: PeerId, stream: &StreamName) {
-        self.inner.shared.routes.release(peer, stream);
-    }
-
-    /// Leaves a command for a session and waits for the answer; `None` if there will be none.
-    async fn order<T>(
-        &self,
-        port: &Port,
-        command: Command,
-        answer: oneshot::Receiver<T>,
-    ) -> Option<T> {
-        port.command(command).ok()?;
-        answer.await.ok()
-    }
-
-    /// Returns whether another session speaks for the peer by now, after one of two that competed
-    /// has yielded.
-    async fn is_replaced(&self, port: &Port) -> bool {
-        for _ in 0..REPLACEMENT_POLLS {
-            match self.inner.shared.routes.port(&port.peer) {
-                Some(current) if current.connection != port.connection => return true,
-                Some(_) => {}
-                None => return false,
-            }
-            let runtime = &self.inner.shared.runtime;
-            runtime.sleep_until(runtime.now() + REPLACEMENT_PAUSE).await;
-        }
-        false
+        self.inner.shared.readers.release(peer, stream);
     }
 
     pub(crate) async fn ask<T>(
         &self,
-        letter: impl FnOnce(oneshot::Sender<T>) -> Letter,
+        command: impl FnOnce(oneshot::Sender<T>) -> NodeCommand,
     ) -> Result<T, Error> {
         let (answer, result) = oneshot::channel();
         let stopped = || Error::new(ErrorCode::NodeStopped);
-        self.inner.shared.mailbox.put(letter(answer)).map_err(|_| stopped())?;
+        self.inner.shared.mailbox.put(command(answer)).map_err(|_| stopped())?;
         result.await.map_err(|_| stopped())
     }
 }
@@ -423,7 +399,7 @@ impl WeakNode {
 /// The last handle is gone.
 impl Drop for Inner {
     fn drop(&mut self) {
-        drop(self.shared.mailbox.put(Letter::Shutdown(None)));
+        drop(self.shared.mailbox.put(NodeCommand::Shutdown(None)));
     }
 }
 
@@ -453,7 +429,3 @@ pub(crate) fn address_of(peer: PeerId, addr: &Multiaddr) -> Result<Address, Erro
     }
     Ok(Address::from(addr))
 }
-
-/// A session that has yielded is replaced as soon as two tasks have exchanged a word.
-const REPLACEMENT_POLLS: u32 = 20;
-const REPLACEMENT_PAUSE: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! A session on the async side: the core's machine with its port, its readers and the node.
+//! A session on the async side: the core's machine between its handle, its readers and the node.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,65 +7,75 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use glueberry_proto::{
-    Action, Closed, Event as SessionEvent, HandshakeError, Instant, SendError, Session, StreamName,
+    Action, Closed, Event as SessionEvent, HandshakeError, Instant, MessageSource, SendError,
+    Session, StreamName, SubstreamBuffer,
 };
 use tracing::{Span, debug, debug_span, trace, warn};
 
 use crate::config::Delivery;
-use crate::driver::Letter;
+use crate::error::{Error, ErrorCode};
 use crate::events::Event;
-use crate::inbox::Inbox;
-use crate::mailbox::answer;
+use crate::inbox::{Inbox, InboxWriter};
 use crate::message::{HANDSHAKE, Source};
 use crate::node::Shared;
-use crate::port::{Command, Port};
+use crate::node_task::{HandshakeRequest, NodeCommand, Returned};
+use crate::session_handle::{HandshakeCommand, SessionCommand, SessionHandle};
 use crate::stats::Tally;
 use crate::telemetry::Telemetry;
 
-/// Drives one [`Session`] between its handles and an adapter that moves its bytes.
+/// Drives one [`Session`] between the node, its handles and an adapter that moves its bytes.
 #[derive(Debug)]
 pub struct SessionDriver {
     session: Session,
-    port: Arc<Port>,
+    handle: Arc<SessionHandle>,
     shared: Arc<Shared>,
-    readers: Vec<Reader>,
+    handshake: Inbound,
+    streams: Vec<Stream>,
     readers_version: u64,
-    handshake_is_readable: bool,
-    handshake_tally: Tally,
-    /// Whether the streams were counted as open.
-    is_established: bool,
-    /// Messages that the core would not take at once.
-    stalled: VecDeque<(StreamName, VecDeque<Bytes>)>,
-    is_over: bool,
-    /// How the session ended, to be told behind its last word to the node.
-    closed: Option<Closed>,
+    stage: Stage,
+    /// What the node's task gets behind the session's own messages.
+    to_node: Vec<NodeCommand>,
 }
 
-/// One stream and who reads it.
+/// What was reported of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Handshake,
+    /// Its streams were counted as open.
+    Established,
+    /// Its end was reported.
+    Ended,
+}
+
+/// Messages of the peer on their way to a reader, and what was counted in both directions.
 #[derive(Debug)]
-struct Reader {
-    /// What the stream is in a trace, from Established to the session's end.
-    span: Span,
-    stream: StreamName,
-    inbox: Arc<Inbox>,
+struct Inbound {
+    writer: InboxWriter,
+    /// The core has messages for it.
     is_readable: bool,
     tally: Tally,
 }
 
+/// A named stream.
+#[derive(Debug)]
+struct Stream {
+    name: StreamName,
+    inbound: Inbound,
+    /// What the stream is in a trace, from Established to the session's end.
+    span: Span,
+}
+
 impl SessionDriver {
-    pub(crate) fn new(session: Session, port: Arc<Port>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(session: Session, handle: Arc<SessionHandle>, shared: Arc<Shared>) -> Self {
         Self {
             session,
-            port,
+            handle,
+            handshake: Inbound::new(shared.readers.main().clone()),
             shared,
-            readers: Vec::new(),
+            streams: Vec::new(),
             readers_version: 0,
-            handshake_is_readable: false,
-            handshake_tally: Tally::default(),
-            is_established: false,
-            stalled: VecDeque::new(),
-            is_over: false,
-            closed: None,
+            stage: Stage::Handshake,
+            to_node: Vec::new(),
         }
     }
 
@@ -74,165 +84,163 @@ impl SessionDriver {
         &mut self.session
     }
 
-    /// Gives the core what handles have left for it.
+    /// Passes commands to the core, and which streams have messages to send.
     pub fn take_commands(&mut self, now: Instant, cx: &Context<'_>) {
-        let stalled = &mut self.stalled;
-        let commands = self.port.take(cx, |stream, messages| {
-            stalled.push_back((stream.clone(), messages));
-        });
+        let session = &mut self.session;
         // Messages first: they were accepted before a command that ends the session.
-        self.send_stalled(now);
+        let commands = self.handle.take_commands(cx, |stream| session.handle_queued(now, stream));
         for command in commands {
             self.command(now, command);
         }
     }
 
-    /// Returns the next thing for the adapter to do; words to the node are carried on the way.
+    /// Returns the bytes to write next on a substream, or `None` if there are none: see
+    /// [`SubstreamBuffer::chunk`]. Messages are taken from their queues and sealed only now.
+    pub fn chunk<'a>(&mut self, buffer: &'a mut SubstreamBuffer) -> Option<&'a mut Bytes> {
+        let Self { session, handle, streams, shared, .. } = self;
+        buffer.chunk_from(session, &mut Outbound { handle, streams, telemetry: &shared.telemetry })
+    }
+
+    /// Returns the next action for the adapter. Messages to the node are sent on the way.
     pub fn poll_action(&mut self) -> Option<Action> {
-        let connection = self.session.id();
+        let id = self.session.id();
         while let Some(action) = self.session.poll_action() {
             match action {
-                Action::Forward(message) => self.write(Letter::FromSession(connection, message)),
+                Action::Forward(message) => self.send(NodeCommand::FromSession(id, message)),
                 action => return Some(action),
             }
         }
-        if let Some(closed) = self.closed.take() {
-            self.write(Letter::SessionClosed(self.port.peer, closed));
+        for command in std::mem::take(&mut self.to_node) {
+            self.send(command);
         }
         None
     }
 
-    /// Hands out events, and messages for as long as their readers have room.
-    pub fn deliver(&mut self, now: Instant, cx: &Context<'_>) {
-        self.send_stalled(now);
+    /// Publishes events, and delivers messages for as long as their readers have room.
+    pub fn deliver(&mut self, cx: &Context<'_>) {
         while let Some(event) = self.session.poll_event() {
             self.event(event);
         }
         self.deliver_handshake(cx);
         self.deliver_messages(cx);
-    }
-
-    /// Tells handles what the transport has taken.
-    pub fn report(&mut self) {
         self.count();
-        if !self.is_over {
-            let (session, stalled) = (&self.session, &self.stalled);
-            self.port.update(|stream| {
-                let (messages, bytes) = session.queued(stream);
-                let waiting = stalled.iter().filter(|(name, _)| name == stream);
-                waiting
-                    .flat_map(|(_, messages)| messages)
-                    .fold((messages, bytes), |sum, message| (sum.0 + 1, sum.1 + message.len()))
-            });
-        }
     }
 
-    /// Returns whether the session has ended and nothing is left to hand out.
+    /// Returns whether the session has ended and nothing is left to deliver.
     pub fn is_done(&self) -> bool {
-        self.is_over
-            && !self.handshake_is_readable
-            && !self.readers.iter().any(|reader| reader.is_readable)
+        self.stage == Stage::Ended
+            && !self.handshake.is_readable
+            && !self.streams.iter().any(|stream| stream.inbound.is_readable)
     }
 
-    fn command(&mut self, now: Instant, command: Command) {
+    fn command(&mut self, now: Instant, command: SessionCommand) {
         match command {
-            Command::Say(message, answer_to) => {
-                let bytes = message.len();
-                let result = self.session.send_handshake(now, message);
-                if result.is_ok() {
-                    self.handshake_tally.sent(bytes);
-                    self.telemetry().metrics.message_sent(HANDSHAKE, bytes);
-                }
-                answer(answer_to, result);
-            }
-            Command::Prepare(key, names, answer_to) => {
-                let result = self.session.prepare_streams(now, key, &names);
-                match &result {
-                    Ok(()) => self.prepared(&names),
-                    Err(HandshakeError::Agreement(_)) => {
-                        self.telemetry().metrics.encryption_error()
-                    }
-                    Err(_) => {}
-                }
-                answer(answer_to, result);
-            }
-            Command::Finalize(answer_to) => {
-                let result = self.session.finalize_handshake(now);
-                if self.session.is_established() {
-                    self.established();
-                }
-                answer(answer_to, result);
-            }
-            Command::Reject(reason) => self.session.reject_handshake(now, &reason),
-            Command::FromNode(message) => {
+            SessionCommand::FromNode(message) => {
                 self.session.handle_node_message(now, message);
                 // It may have taken over what another session was prepared for.
                 let names: Vec<StreamName> = self.session.streams().cloned().collect();
-                if names.len() > self.readers.len() {
+                if names.len() > self.streams.len() {
                     self.prepared(&names);
                 }
+                if self.session.handshake_is_over() && !self.session.is_established() {
+                    // It drains: only what was accepted until now is still sent.
+                    self.handle.refuse_messages();
+                }
+            }
+            SessionCommand::Handshake(request) => self.handshake(now, request),
+        }
+    }
+
+    /// Does a handshake command, and answers it by way of the node's task, so that the caller finds
+    /// the effect published. One that only another session of the peer may do is returned.
+    fn handshake(&mut self, now: Instant, request: HandshakeRequest) {
+        let result = self.attempt(now, &request.command);
+        self.to_node.push(match result {
+            Err(NotDone::NotCurrent { is_over, error }) => self.returned(request, is_over, error),
+            Ok(()) => NodeCommand::HandshakeDone(request.command, Ok(())),
+            Err(NotDone::Refused(error)) => NodeCommand::HandshakeDone(request.command, Err(error)),
+        });
+    }
+
+    fn attempt(&mut self, now: Instant, command: &HandshakeCommand) -> Result<(), NotDone> {
+        match command {
+            HandshakeCommand::Send(message, _) => {
+                self.session.send_handshake(now, message.clone())?;
+                self.handshake.tally.sent(message.len());
+                self.telemetry().metrics.message_sent(HANDSHAKE, message.len());
+            }
+            HandshakeCommand::Prepare(key, names, _) => {
+                let result = self.session.prepare_streams(now, *key, names);
+                if matches!(result, Err(HandshakeError::Agreement(_))) {
+                    self.telemetry().metrics.encryption_error();
+                }
+                result?;
+                self.prepared(names);
+            }
+            HandshakeCommand::Finalize(_) => {
+                self.session.finalize_handshake(now)?;
+                if self.session.is_established() {
+                    self.established();
+                }
+            }
+            HandshakeCommand::Reject(reason) => self.session.reject_handshake(now, reason),
+        }
+        Ok(())
+    }
+
+    fn returned(&self, mut request: HandshakeRequest, is_over: bool, error: Error) -> NodeCommand {
+        request.returned = Some(Box::new(Returned { from: self.session.id(), is_over, error }));
+        NodeCommand::Handshake(request)
+    }
+
+    /// Returns the commands that came too late.
+    fn return_all(&mut self, commands: VecDeque<SessionCommand>) {
+        for command in commands {
+            if let SessionCommand::Handshake(request) = command {
+                let error = Error::new(ErrorCode::NotConnected);
+                self.to_node.push(self.returned(request, true, error));
             }
         }
     }
 
     fn established(&mut self) {
-        self.port.established();
-        if !std::mem::replace(&mut self.is_established, true) {
-            let (peer, telemetry) = (self.port.peer, &self.shared.telemetry);
-            for reader in &mut self.readers {
-                telemetry.metrics.stream_opened(reader.stream.as_str());
-                reader.span = debug_span!("stream", %peer, stream = %reader.stream);
-                debug!(parent: &reader.span, "stream opened");
-            }
+        if self.stage != Stage::Handshake {
+            return;
+        }
+        self.stage = Stage::Established;
+        self.handle.established();
+        let (peer, telemetry) = (self.handle.peer, &self.shared.telemetry);
+        for stream in &mut self.streams {
+            telemetry.metrics.stream_opened(stream.name.as_str());
+            stream.span = debug_span!("stream", %peer, stream = %stream.name);
+            debug!(parent: &stream.span, "stream opened");
         }
     }
 
     fn prepared(&mut self, names: &[StreamName]) {
-        if self.readers.is_empty() {
+        if self.streams.is_empty() {
             self.telemetry().metrics.key_derivation(false);
         }
-        self.port.prepared(names);
-        for stream in names {
-            if !self.readers.iter().any(|reader| reader.stream == *stream) {
-                let inbox = self.shared.routes.reader(self.port.peer, Some(stream));
-                let (stream, tally) = (stream.clone(), Tally::default());
-                let span = Span::none();
-                self.readers.push(Reader { span, stream, inbox, is_readable: false, tally });
-            }
-        }
-    }
-
-    fn send_stalled(&mut self, now: Instant) {
-        while let Some((stream, mut messages)) = self.stalled.pop_front() {
-            let mut reader = self.readers.iter_mut().find(|reader| reader.stream == stream);
-            let metrics = &self.shared.telemetry.metrics;
-            while let Some(message) = messages.front() {
-                let bytes = message.len();
-                if self.session.send(now, &stream, message.clone()).is_err() {
-                    // There is no room; or the session is over, and its end tells how many were
-                    // not sent.
-                    return self.stalled.push_front((stream, messages));
-                }
-                if let Some(reader) = &mut reader {
-                    reader.tally.sent(bytes);
-                    trace!(parent: &reader.span, bytes, "message sent");
-                }
-                metrics.message_sent(stream.as_str(), bytes);
-                messages.pop_front();
+        self.handle.prepared(names);
+        for name in names {
+            if !self.streams.iter().any(|stream| stream.name == *name) {
+                let inbox = self.shared.readers.inbox(self.handle.peer, name);
+                let (name, inbound) = (name.clone(), Inbound::new(inbox));
+                self.streams.push(Stream { name, inbound, span: Span::none() });
             }
         }
     }
 
     fn event(&mut self, event: SessionEvent) {
-        let peer = self.port.peer;
-        let told = match event {
+        let peer = self.handle.peer;
+        let event = match event {
             SessionEvent::HandshakeReadable => {
-                self.handshake_is_readable = true;
+                self.handshake.is_readable = true;
                 return;
             }
             SessionEvent::Readable { stream } => {
-                for reader in &mut self.readers {
-                    reader.is_readable |= reader.stream == stream;
+                for it in &mut self.streams {
+                    it.inbound.is_readable |= it.name == stream;
                 }
                 return;
             }
@@ -247,6 +255,7 @@ impl SessionDriver {
                 Event::StreamInterrupted { peer, stream, in_doubt }
             }
             SessionEvent::StreamRefused { stream, unsent } => {
+                let unsent = unsent + self.handle.give_up(&stream);
                 warn!(%peer, %stream, unsent, "stream refused");
                 Event::StreamRefused { peer, stream, unsent }
             }
@@ -260,45 +269,40 @@ impl SessionDriver {
                 return;
             }
         };
-        self.telemetry().events.publish(&told);
+        self.telemetry().events.publish(&event);
     }
 
     fn closed(&mut self, mut closed: Closed) {
-        self.is_over = true;
-        if self.is_established {
-            for reader in &mut self.readers {
-                self.shared.telemetry.metrics.stream_closed(reader.stream.as_str());
-                debug!(parent: &reader.span, "stream closed");
-                reader.span = Span::none();
+        if std::mem::replace(&mut self.stage, Stage::Ended) == Stage::Established {
+            for stream in &mut self.streams {
+                self.shared.telemetry.metrics.stream_closed(stream.name.as_str());
+                debug!(parent: &stream.span, "stream closed");
+                stream.span = Span::none();
             }
         }
-        let (commands, left) = self.port.close();
-        for command in commands {
-            refuse(command);
-        }
-        let stalled: usize = self.stalled.iter().map(|(_, messages)| messages.len()).sum();
-        closed.unsent += left + stalled;
-        self.stalled = VecDeque::new();
-        let peer = self.port.peer;
+        let (commands, left) = self.handle.close();
+        closed.unsent += left;
+        let peer = self.handle.peer;
         debug!(%peer, reason = %closed.reason, closed.unsent, closed.in_doubt, "session closed");
-        self.closed = Some(closed);
+        self.to_node.push(NodeCommand::SessionClosed(self.session.id(), closed));
+        self.return_all(commands);
     }
 
-    /// Puts a word to the node; one that is gone needs to hear nothing.
-    fn write(&self, letter: Letter) {
-        drop(self.shared.mailbox.put(letter));
+    /// Sends a command to the node's task. One that is gone drops it, and with it the answers.
+    fn send(&self, command: NodeCommand) {
+        drop(self.shared.mailbox.put(command));
     }
 
     fn deliver_handshake(&mut self, cx: &Context<'_>) {
-        if !self.handshake_is_readable {
+        if !self.handshake.is_readable {
             return;
         }
-        let source = Source { peer: self.port.peer, stream: None, received_at: SystemTime::now() };
-        let inbox = self.shared.routes.reader(source.peer, None);
-        let (session, is_readable) = (&mut self.session, &mut self.handshake_is_readable);
-        let (tally, telemetry) = (&mut self.handshake_tally, &self.shared.telemetry);
-        // What is said in the handshake is never dropped: it is little, and needed.
-        inbox.fill(cx, Delivery::Lossless, source, || match session.poll_handshake_message() {
+        let source =
+            Source { peer: self.handle.peer, stream: None, received_at: SystemTime::now() };
+        let (session, telemetry) = (&mut self.session, &self.shared.telemetry);
+        let Inbound { writer, is_readable, tally } = &mut self.handshake;
+        // Handshake messages are never dropped: they are few, and needed.
+        writer.fill(cx, Delivery::Lossless, source, || match session.poll_handshake_message() {
             Some(data) => {
                 tally.received(data.len());
                 telemetry.metrics.message_received(HANDSHAKE, data.len());
@@ -312,20 +316,20 @@ impl SessionDriver {
     }
 
     fn deliver_messages(&mut self, cx: &Context<'_>) {
-        if !self.readers.iter().any(|reader| reader.is_readable) {
+        if !self.streams.iter().any(|stream| stream.inbound.is_readable) {
             return;
         }
         self.refresh_readers();
-        let (peer, session) = (self.port.peer, &mut self.session);
+        let (peer, session) = (self.handle.peer, &mut self.session);
         let received_at = SystemTime::now();
         let telemetry = &self.shared.telemetry;
-        for reader in self.readers.iter_mut().filter(|reader| reader.is_readable) {
-            let Reader { span, stream, inbox, is_readable, tally } = reader;
-            let next = || match session.poll_message(stream) {
+        for stream in self.streams.iter_mut().filter(|stream| stream.inbound.is_readable) {
+            let Stream { name, inbound: Inbound { writer, is_readable, tally }, span } = stream;
+            let next = || match session.poll_message(name) {
                 Some(data) => {
                     tally.received(data.len());
                     trace!(parent: &*span, bytes = data.len(), "message received");
-                    telemetry.metrics.message_received(stream.as_str(), data.len());
+                    telemetry.metrics.message_received(name.as_str(), data.len());
                     Some(data)
                 }
                 None => {
@@ -333,12 +337,12 @@ impl SessionDriver {
                     None
                 }
             };
-            let source = Source { peer, stream: Some(stream.clone()), received_at };
-            let count = inbox.fill(cx, self.shared.delivery, source, next);
+            let source = Source { peer, stream: Some(name.clone()), received_at };
+            let count = writer.fill(cx, self.shared.delivery, source, next);
             if count > 0 {
-                (0..count).for_each(|_| telemetry.metrics.message_dropped(stream.as_str()));
-                warn!(%peer, %stream, count, "messages dropped");
-                let stream = Some(stream.clone());
+                (0..count).for_each(|_| telemetry.metrics.message_dropped(name.as_str()));
+                warn!(%peer, stream = %name, count, "messages dropped");
+                let stream = Some(name.clone());
                 telemetry.events.publish(&Event::MessagesDropped { peer, stream, count });
             }
         }
@@ -346,10 +350,9 @@ impl SessionDriver {
 
     /// Adds to the statistics what was counted since the last time.
     fn count(&mut self) {
-        let (peer, stats) = (self.port.peer, &self.shared.telemetry.stats);
-        let handshake = Some((HANDSHAKE, &mut self.handshake_tally));
-        let streams =
-            self.readers.iter_mut().map(|reader| (reader.stream.as_str(), &mut reader.tally));
+        let (peer, stats) = (self.handle.peer, &self.shared.telemetry.stats);
+        let handshake = Some((HANDSHAKE, &mut self.handshake.tally));
+        let streams = self.streams.iter_mut().map(|it| (it.name.as_str(), &mut it.inbound.tally));
         for (stream, tally) in streams.chain(handshake) {
             if !tally.is_empty() {
                 stats.count(peer, stream, std::mem::take(tally), SystemTime::now());
@@ -362,36 +365,93 @@ impl SessionDriver {
     }
 
     fn refresh_readers(&mut self) {
-        let version = self.shared.routes.version();
+        let version = self.shared.readers.version();
         if version != self.readers_version {
             self.readers_version = version;
-            for reader in &mut self.readers {
-                reader.inbox = self.shared.routes.reader(self.port.peer, Some(&reader.stream));
+            for stream in &mut self.streams {
+                let inbox = self.shared.readers.inbox(self.handle.peer, &stream.name);
+                stream.inbound.writer.write_to(inbox);
             }
         }
     }
 }
 
-/// The session is gone with its task, one way or another: nobody may wait for it.
-impl Drop for SessionDriver {
-    fn drop(&mut self) {
-        self.count();
-        let (commands, _) = self.port.close();
-        for command in commands {
-            refuse(command);
-        }
-        if !self.is_over {
-            self.write(Letter::SessionGone(self.session.id()));
+/// Why a session has not done a handshake command.
+enum NotDone {
+    Refused(Error),
+    /// The session is over, or waits for another that competes with it.
+    NotCurrent {
+        is_over: bool,
+        error: Error,
+    },
+}
+
+impl From<SendError> for NotDone {
+    fn from(error: SendError) -> Self {
+        let is_over = error == SendError::Closed;
+        let is_waiting = error == SendError::NotEstablished;
+        Self::new(is_waiting, is_over, Error::from(error).on_stream(HANDSHAKE))
+    }
+}
+
+impl From<HandshakeError> for NotDone {
+    fn from(error: HandshakeError) -> Self {
+        let is_over = error == HandshakeError::Closed;
+        Self::new(error == HandshakeError::NotConnected, is_over, error.into())
+    }
+}
+
+impl NotDone {
+    const fn new(is_waiting: bool, is_over: bool, error: Error) -> Self {
+        match is_waiting || is_over {
+            true => Self::NotCurrent { is_over, error },
+            false => Self::Refused(error),
         }
     }
 }
 
-/// Answers a command that came too late.
-fn refuse(command: Command) {
-    match command {
-        Command::Say(_, answer_to) => answer(answer_to, Err(SendError::Closed)),
-        Command::Prepare(_, _, answer_to) => answer(answer_to, Err(HandshakeError::Closed)),
-        Command::Finalize(answer_to) => answer(answer_to, Err(HandshakeError::Closed)),
-        Command::Reject(_) | Command::FromNode(_) => {}
+impl Inbound {
+    fn new(inbox: Arc<Inbox>) -> Self {
+        Self { writer: InboxWriter::new(inbox), is_readable: false, tally: Tally::default() }
+    }
+}
+
+/// The queues of a session's streams, lent to its machine while that writes.
+struct Outbound<'a> {
+    handle: &'a SessionHandle,
+    streams: &'a mut [Stream],
+    telemetry: &'a Telemetry,
+}
+
+impl MessageSource for Outbound<'_> {
+    fn take(&mut self, stream: &StreamName, budget: usize, out: &mut VecDeque<Bytes>) {
+        let before = out.len();
+        self.handle.take_messages(stream, budget, out);
+        let Some(stream) = self.streams.iter_mut().find(|it| it.name == *stream) else {
+            return;
+        };
+        for message in out.iter().skip(before) {
+            let bytes = message.len();
+            stream.inbound.tally.sent(bytes);
+            trace!(parent: &stream.span, bytes, "message sent");
+            self.telemetry.metrics.message_sent(stream.name.as_str(), bytes);
+        }
+    }
+}
+
+/// The task is gone, in the order of things or with its runtime.
+impl Drop for SessionDriver {
+    fn drop(&mut self) {
+        self.count();
+        // What the session has to say to the node, and answers behind it.
+        while self.poll_action().is_some() {}
+        let (commands, _) = self.handle.close();
+        if self.stage != Stage::Ended {
+            self.send(NodeCommand::SessionGone(self.session.id()));
+        }
+        self.return_all(commands);
+        for command in std::mem::take(&mut self.to_node) {
+            self.send(command);
+        }
     }
 }

@@ -41,7 +41,7 @@ pub struct PeerStats {
     pub connected_at: Option<SystemTime>,
     /// How long it was Established in all, up to now.
     pub total_connect_time: Duration,
-    /// Messages queued for sending, handshake messages among them.
+    /// Messages sent, handshake messages among them.
     pub messages_sent: u64,
     /// Messages received, handshake messages among them.
     pub messages_received: u64,
@@ -66,7 +66,7 @@ pub struct PeerStats {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StreamStats {
-    /// Messages queued for sending.
+    /// Messages sent.
     pub messages_sent: u64,
     /// Messages received.
     pub messages_received: u64,
@@ -80,7 +80,7 @@ pub struct StreamStats {
     pub last_received_at: Option<SystemTime>,
 }
 
-/// What one task has counted on a stream since it last told.
+/// What one task has counted on a stream since it last reported.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) sent: (u64, u64),
@@ -168,7 +168,7 @@ impl Statistics {
         });
     }
 
-    /// Forgets peers that are not Established and of which nothing was heard for so long.
+    /// Forgets peers that are not Established and that have been idle for so long.
     pub(crate) fn clean(&self, retention: Duration, now: SystemTime) {
         let is_stale = |stats: &PeerStats| {
             let age = now.duration_since(stats.touched_at).unwrap_or_default();

@@ -12,8 +12,8 @@ use libp2p_identity::PeerId;
 
 use crate::error::Error;
 use crate::inbox::{Inbox, InboxReader};
-use crate::node::{Node, on_stream, send_on};
-use crate::port::Port;
+use crate::node::{Node, on_stream, queue_on};
+use crate::session_handle::{SessionHandle, Waiting};
 
 /// One named stream of one peer: a [`Stream`] of received messages and a [`Sink`] for those to
 /// send.
@@ -47,14 +47,16 @@ pub struct StreamHandle {
     name: StreamName,
     reader: InboxReader,
     /// The session that was last sent on.
-    port: Option<Arc<Port>>,
+    session: Option<Arc<SessionHandle>>,
     /// A message that the sink has accepted and the queue has not.
     pending: Option<Bytes>,
+    waiting: Waiting,
 }
 
 impl StreamHandle {
-    pub(crate) const fn new(node: Node, peer: PeerId, name: StreamName, inbox: Arc<Inbox>) -> Self {
-        Self { node, peer, name, reader: InboxReader::new(inbox), port: None, pending: None }
+    pub(crate) fn new(node: Node, peer: PeerId, name: StreamName, inbox: Arc<Inbox>) -> Self {
+        let (reader, waiting) = (InboxReader::new(inbox), Waiting::new());
+        Self { node, peer, name, reader, session: None, pending: None, waiting }
     }
 
     /// Returns the peer.
@@ -82,8 +84,14 @@ impl StreamHandle {
     ///
     /// Those of [`Node::send`].
     pub async fn send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        let port = current(&mut self.port, &self.node, self.peer)?;
-        send_on(port, self.name.as_str(), &message.into()).await
+        let message = message.into();
+        loop {
+            let session = self.session()?;
+            match queue_on(&session, self.name.as_str(), &message).await {
+                Err(SendError::Closed) if self.is_succeeded(&session)? => {}
+                result => return result.map_err(|error| self.error(error)),
+            }
+        }
     }
 
     /// Sends a message if the queue has room.
@@ -92,25 +100,54 @@ impl StreamHandle {
     ///
     /// Those of [`Node::try_send`].
     pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        let port = current(&mut self.port, &self.node, self.peer)?;
-        port.send(self.name.as_str(), &message.into(), None)
-            .map_err(|error| on_stream(error, self.peer, self.name.as_str()))
+        let message = message.into();
+        loop {
+            let session = self.session()?;
+            match session.send(self.name.as_str(), &message) {
+                Err(SendError::Closed) if self.is_succeeded(&session)? => {}
+                result => return result.map_err(|error| self.error(error)),
+            }
+        }
     }
 
     fn poll_pending(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         let Some(message) = self.pending.take() else {
             return Poll::Ready(Ok(()));
         };
-        let port = current(&mut self.port, &self.node, self.peer)?;
-        match port.send(self.name.as_str(), &message, Some(cx)) {
-            Err(SendError::Backpressure) => {
-                self.pending = Some(message);
-                Poll::Pending
-            }
-            result => {
-                Poll::Ready(result.map_err(|error| on_stream(error, self.peer, self.name.as_str())))
+        loop {
+            let session = self.session()?;
+            match session.poll_send(cx, self.name.as_str(), &message, &mut self.waiting) {
+                Poll::Pending => {
+                    self.pending = Some(message);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(SendError::Closed)) if self.is_succeeded(&session)? => {}
+                Poll::Ready(result) => {
+                    return Poll::Ready(result.map_err(|error| self.error(error)));
+                }
             }
         }
+    }
+
+    /// Returns the session that was last sent on, or else the current one.
+    fn session(&mut self) -> Result<Arc<SessionHandle>, Error> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.node.session(self.peer)?,
+        };
+        Ok(self.session.insert(session).clone())
+    }
+
+    /// Looks up the session to send on in place of one that has ended. Returns false if it is still
+    /// the current one, because the node's task does not know yet.
+    fn is_succeeded(&mut self, ended: &SessionHandle) -> Result<bool, Error> {
+        self.session = None;
+        let current = self.session()?;
+        Ok(current.id != ended.id)
+    }
+
+    fn error(&self, error: SendError) -> Error {
+        on_stream(error, self.peer, self.name.as_str())
     }
 }
 
@@ -145,9 +182,10 @@ impl Sink<Bytes> for StreamHandle {
             Poll::Ready(Ok(())) => {}
             other => return other,
         }
-        match &self.port {
-            Some(port) if !port.is_flushed(self.name.as_str(), cx) => Poll::Pending,
-            _ => Poll::Ready(Ok(())),
+        let Self { session, name, waiting, .. } = &mut *self;
+        match session {
+            Some(session) => session.poll_flushed(cx, name.as_str(), waiting).map(Ok),
+            None => Poll::Ready(Ok(())),
         }
     }
 
@@ -160,17 +198,4 @@ impl Drop for StreamHandle {
     fn drop(&mut self) {
         self.node.release(self.peer, &self.name);
     }
-}
-
-/// Returns the session to send on, looked up again once the last one is over.
-fn current<'a>(
-    port: &'a mut Option<Arc<Port>>,
-    node: &Node,
-    peer: PeerId,
-) -> Result<&'a Port, Error> {
-    let live = match port.take() {
-        Some(port) if !port.is_closed() => port,
-        _ => node.port(peer)?,
-    };
-    Ok(port.insert(live))
 }

@@ -1,35 +1,24 @@
-//! Where everything that a node tells comes together: events, metrics, statistics.
+//! Events, metrics and statistics of a node, fed in one place.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use glueberry_proto::{CloseReason, ConnectionState, Direction, StreamName};
 use libp2p_identity::PeerId;
-use tracing::Span;
 
 use crate::events::{Event, EventHub, StateChanged};
 use crate::metrics::{AttemptOutcome, HandshakeOutcome, Metrics};
 use crate::runtime::Runtime;
 use crate::stats::Statistics;
+use crate::views::Entered;
 
-/// What the parts of a node tell, and to whom.
+/// What the parts of a node report to.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     pub(crate) events: EventHub,
     pub(crate) metrics: Arc<dyn Metrics>,
     pub(crate) stats: Statistics,
     runtime: Arc<dyn Runtime>,
-}
-
-/// What a peer's next change of state is judged by.
-#[derive(Clone, Debug)]
-pub(crate) struct Before {
-    pub(crate) state: ConnectionState,
-    pub(crate) direction: Option<Direction>,
-    /// On the core's clock, which never jumps.
-    pub(crate) since: glueberry_proto::Instant,
-    /// What the state stands for in a trace; over when this is dropped.
-    pub(crate) _span: Span,
 }
 
 impl Telemetry {
@@ -46,15 +35,13 @@ impl Telemetry {
         self.runtime.now()
     }
 
-    /// Tells a change of state.
-    pub(crate) fn moved(
-        &self,
-        before: &Before,
-        changed: StateChanged,
-        now: glueberry_proto::Instant,
-    ) {
+    /// Publishes a change of state, and counts what follows from it.
+    pub(crate) fn state_changed(&self, entered: Entered) {
         use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established};
-        let StateChanged { peer, state, direction, at, .. } = changed;
+        let changed = &entered.changed;
+        let StateChanged { peer, state, direction, at, .. } = *changed;
+        // Whoever hears of the change finds it counted.
+        let before = self.events.previous(&peer);
         let is_live = |state| matches!(state, Connected | Established);
         let way = direction.unwrap_or(Direction::Inbound);
         if !is_live(before.state) && is_live(state) {
@@ -67,9 +54,9 @@ impl Telemetry {
             (Connecting, Disconnected) => self.metrics.connection_attempt(AttemptOutcome::Failure),
             (Connected, Established) => {
                 self.metrics.handshake_result(HandshakeOutcome::Success);
-                self.metrics.handshake_duration(now.duration_since(before.since));
+                self.metrics.handshake_duration(entered.since.duration_since(before.since));
             }
-            (Connected, _) => self.metrics.handshake_result(handshake_outcome(&changed)),
+            (Connected, _) => self.metrics.handshake_result(handshake_outcome(changed)),
             _ => {}
         }
         let is_wanted = matches!(
@@ -86,17 +73,18 @@ impl Telemetry {
         );
         let is_failure = matches!(state, Disconnected | Cooldown) && !is_wanted;
         self.stats.moved(peer, state, direction, is_failure, at);
-        self.events.publish(&Event::State(changed));
+        self.events.publish_change(entered);
     }
 
-    /// A stream's queue came above its high watermark. `told_at` is when that was last told.
-    pub(crate) fn engaged(&self, peer: PeerId, stream: &StreamName, told_at: &mut Option<Instant>) {
-        self.metrics.backpressure_engaged(stream.as_str());
-        let now = self.now();
-        if told_at.is_none_or(|at| now.saturating_duration_since(at) >= BACKPRESSURE_INTERVAL) {
-            *told_at = Some(now);
-            self.events.publish(&Event::Backpressure { peer, stream: stream.clone() });
-        }
+    /// Returns whether it is published that a stream is full, if it was last published at that
+    /// time.
+    pub(crate) fn announces_backpressure(announced_at: Option<Instant>, now: Instant) -> bool {
+        announced_at.is_none_or(|at| now.saturating_duration_since(at) >= BACKPRESSURE_INTERVAL)
+    }
+
+    /// Publishes that a stream is full.
+    pub(crate) fn backpressure(&self, peer: PeerId, stream: StreamName) {
+        self.events.publish(&Event::Backpressure { peer, stream });
     }
 }
 
@@ -109,5 +97,5 @@ fn handshake_outcome(changed: &StateChanged) -> HandshakeOutcome {
     }
 }
 
-/// A queue can fill and drain a thousand times a second; nobody wants to hear of each.
+/// A queue can fill and drain a thousand times a second: not every time is worth an event.
 const BACKPRESSURE_INTERVAL: Duration = Duration::from_secs(1);

@@ -8,28 +8,33 @@ use libp2p_identity::PeerId;
 
 use crate::session::SessionDriver;
 
-/// Dials peers, and brings connections to the node by [`Shared::offer`](crate::adapter::Shared).
+/// Dials peers and accepts their connections, for a node. It hands connections to the node by
+/// [`Shared::offer_connection`](crate::adapter::Shared::offer_connection).
 pub trait Transport: Send + 'static {
-    /// Starts a dial; its result comes as a letter.
+    /// Starts a dial. Its result is a connection of [`Origin::Dialled`], or
+    /// [`Shared::dial_failed`](crate::adapter::Shared::dial_failed).
+    ///
+    /// [`Origin::Dialled`]: glueberry_proto::Origin::Dialled
     fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Address>);
 
-    /// Gives a dial up; its result is of no use any more.
+    /// Gives a dial up. Its result, if it still comes, is ignored.
     fn cancel(&mut self, dial: DialId);
 
-    /// A peer was banned: whatever still connects to it, besides sessions, is to be closed.
+    /// Takes note that a peer was banned, and closes whatever still connects to it besides
+    /// sessions.
     fn banned(&mut self, _peer: PeerId) {}
 
-    /// Returns whether peers can still reach the node; true if that was not asked for.
+    /// Returns whether peers can still reach the node. True for a node that does not listen.
     fn is_listening(&self) -> bool;
 
-    /// Closes everything; ready when peers had time to hear of it.
+    /// Closes everything. Ready once peers had time to receive that.
     fn close(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
-/// A connection that is offered to the node.
-pub trait Carrier: Send {
-    /// Carries a session to its end.
-    fn carry(self: Box<Self>, session: SessionDriver);
+/// A connection that was offered to the node, and waits for its decision.
+pub trait PendingConnection: Send {
+    /// Drives a session to its end.
+    fn accept(self: Box<Self>, session: SessionDriver);
 
     /// Closes the connection.
     fn refuse(self: Box<Self>, reason: RefuseReason);

@@ -12,6 +12,8 @@ pub mod party;
 pub mod proxy;
 pub mod scenarios;
 pub mod simulated;
+#[cfg(test)]
+mod walks;
 
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]

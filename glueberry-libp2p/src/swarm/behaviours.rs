@@ -50,11 +50,11 @@ impl Behaviours {
 }
 
 /// Connections are limited a little above sessions: one may be relayed and one direct, and the
-/// core has the last word on sessions.
+/// core has the last word on sessions. Those whose handshake is under way are limited by each
+/// transport of its own.
 fn limits(config: &Config) -> ConnectionLimits {
     let count = |number: usize| Some(u32::try_from(number).unwrap_or(u32::MAX));
     ConnectionLimits::default()
-        .with_max_pending_incoming(count(config.max_incoming))
         .with_max_established(count(config.core.max_sessions.saturating_mul(2)))
         .with_max_established_per_peer(count(config.core.max_sessions_per_peer.saturating_mul(2)))
 }

@@ -1,6 +1,7 @@
 //! The ready-made node: a swarm that nobody has to put together.
 
 mod behaviours;
+mod bounded;
 mod security;
 mod stack;
 mod task;
@@ -143,7 +144,7 @@ impl Fabric for Libp2p {
         let (identity, config) = (parts.identity.clone(), parts.config.clone());
         let (runtime, addresses) = (parts.runtime.clone(), parts.listen.clone());
         let wait = if self.hole_punching { self.hole_punch_wait } else { Duration::ZERO };
-        let (stack, relay) = stack::build(&self, &identity, &config)
+        let (stack, relay) = stack::build(&self, &identity, &config, &runtime)
             .map_err(|error| Error::because(ErrorCode::InvalidConfig, error))?;
         let settings = Settings::new(&config, Ownership::Owned, wait);
         let (stop, stopping) = oneshot::channel();

@@ -1,6 +1,7 @@
 //! The transports of a ready-made node.
 
 use std::io;
+use std::sync::Arc;
 
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::dummy::DummyTransport;
@@ -10,8 +11,10 @@ use libp2p::identity::Keypair;
 use libp2p::{PeerId, dns, quic, relay, tcp, yamux};
 
 use super::Libp2p;
+use super::bounded::Bounded;
 use super::security::Security;
 use glueberry_tokio::Config;
+use glueberry_tokio::runtime::Runtime;
 
 /// Connections to authenticated peers, whatever they run over.
 pub(super) type Stack = Boxed<(PeerId, StreamMuxerBox)>;
@@ -21,14 +24,16 @@ pub(super) fn build(
     options: &Libp2p,
     identity: &Keypair,
     config: &Config,
+    runtime: &Arc<dyn Runtime>,
 ) -> io::Result<(Stack, Option<relay::client::Behaviour>)> {
+    let bounded = |stack| Bounded::new(stack, runtime, config).boxed();
     let security = Security::new(identity, options.tls, options.noise)?;
     let mut stack: Stack = DummyTransport::new().boxed();
     if options.quic {
-        stack = either(over_quic(identity, config), stack);
+        stack = either(bounded(over_quic(identity, config)), stack);
     }
     if options.tcp {
-        stack = either(over_tcp(security.clone(), config), stack);
+        stack = either(bounded(over_tcp(security.clone(), config)), stack);
     }
     if options.dns {
         stack = dns::tokio::Transport::system(stack)?.boxed();
@@ -43,7 +48,7 @@ pub(super) fn build(
         .multiplex(muxer(config))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
-    Ok((either(relayed, stack), Some(behaviour)))
+    Ok((either(bounded(relayed), stack), Some(behaviour)))
 }
 
 fn either(first: Stack, second: Stack) -> Stack {

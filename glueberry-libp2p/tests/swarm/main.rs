@@ -6,4 +6,5 @@ mod gates;
 mod parts;
 mod relays;
 mod shared;
+mod strangers;
 mod support;

@@ -1,7 +1,24 @@
 use std::task::Waker;
 
+use glueberry_proto::Instant;
+use tracing::Span;
+
 use super::*;
 use crate::metrics::NoMetrics;
+
+fn hub(capacity: usize) -> EventHub {
+    EventHub::new(capacity, Arc::new(NoMetrics), Arc::default())
+}
+
+/// Publishes an event as the node's task does.
+fn publish(hub: &EventHub, event: &Event) {
+    match event.clone() {
+        Event::State(changed) => {
+            hub.publish_change(Entered { changed, since: Instant::ZERO, _span: Span::none() });
+        }
+        event => hub.publish(&event),
+    }
+}
 
 fn change(peer: PeerId, state: ConnectionState) -> Event {
     Event::State(StateChanged {
@@ -23,7 +40,7 @@ fn next(events: &Events) -> Option<Event> {
 #[test]
 fn a_slow_subscriber_is_told_how_many_it_missed_and_where_peers_stand() {
     use ConnectionState::{Connected, Connecting, Disconnected, Established};
-    let hub = EventHub::new(2, Arc::new(NoMetrics));
+    let hub = hub(2);
     let (slow, quick) =
         (hub.subscribe(EventFilter::default()), hub.subscribe(EventFilter::default()));
     let (a, b, c) = (PeerId::random(), PeerId::random(), PeerId::random());
@@ -36,7 +53,7 @@ fn a_slow_subscriber_is_told_how_many_it_missed_and_where_peers_stand() {
         change(a, Established),
     ];
     for event in &told {
-        hub.publish(event);
+        publish(&hub, event);
         assert_eq!(next(&quick).as_ref(), Some(event));
     }
     assert_eq!([next(&slow), next(&slow)], [Some(told[0].clone()), Some(told[1].clone())]);
@@ -48,7 +65,7 @@ fn a_slow_subscriber_is_told_how_many_it_missed_and_where_peers_stand() {
     expected.sort_unstable();
     assert_eq!(stands, expected);
     // From here on nothing is missing.
-    hub.publish(&change(c, Connected));
+    publish(&hub, &change(c, Connected));
     assert_eq!(next(&slow), Some(change(c, Connected)));
     assert_eq!(next(&slow), None);
 }
@@ -56,7 +73,7 @@ fn a_slow_subscriber_is_told_how_many_it_missed_and_where_peers_stand() {
 #[test]
 fn filters_let_through_what_they_name() {
     use ConnectionState::{Connected, Established};
-    let hub = EventHub::new(10, Arc::new(NoMetrics));
+    let hub = hub(10);
     let (a, b) = (PeerId::random(), PeerId::random());
     let of_peer = hub.subscribe(EventFilter { peers: vec![a], states: Vec::new() });
     let of_state = hub.subscribe(EventFilter { peers: Vec::new(), states: vec![Established] });
@@ -65,7 +82,7 @@ fn filters_let_through_what_they_name() {
     let refused = |peer| Event::StreamRefused { peer, stream: stream.clone(), unsent: 1 };
     for peer in [a, b] {
         for event in [change(peer, Connected), change(peer, Established), refused(peer)] {
-            hub.publish(&event);
+            publish(&hub, &event);
         }
     }
     let all = |events: &Events| std::iter::from_fn(|| next(events)).collect::<Vec<_>>();
@@ -76,11 +93,11 @@ fn filters_let_through_what_they_name() {
 
 #[test]
 fn a_subscription_ends_with_the_node_and_dropping_it_unsubscribes() {
-    let hub = EventHub::new(10, Arc::new(NoMetrics));
+    let hub = hub(10);
     let events = hub.subscribe(EventFilter::default());
     drop(hub.subscribe(EventFilter::default()));
-    hub.publish(&change(PeerId::random(), ConnectionState::Connected));
-    assert_eq!(lock(&hub.shared).all.len(), 1);
+    publish(&hub, &change(PeerId::random(), ConnectionState::Connected));
+    assert_eq!(lock(&hub.subscribers).all.len(), 1);
     hub.close();
     let mut cx = Context::from_waker(Waker::noop());
     assert!(matches!(events.poll_event(&cx), Poll::Ready(Some(_))));

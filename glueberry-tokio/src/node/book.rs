@@ -9,9 +9,9 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 use super::{Node, address_of, key_of};
-use crate::driver::Letter;
 use crate::error::{Error, ErrorCode};
 use crate::events::BookTrouble;
+use crate::node_task::NodeCommand;
 use crate::peers::PeerEntry;
 use crate::store::wall_time;
 
@@ -172,7 +172,7 @@ impl Node {
     /// [`AddressBookFailed`](ErrorCode::AddressBookFailed),
     /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn flush_address_book(&self) -> Result<(), Error> {
-        self.ask(Letter::FlushBook).await?
+        self.ask(NodeCommand::FlushBook).await?
     }
 
     /// Reads the address book anew, in place of what is known, and cuts off whom it bans.
@@ -182,11 +182,11 @@ impl Node {
     /// [`AddressBookFailed`](ErrorCode::AddressBookFailed),
     /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn reload_address_book(&self) -> Result<(), Error> {
-        self.ask(Letter::ReloadBook).await?
+        self.ask(NodeCommand::ReloadBook).await?
     }
 
     /// Returns what was found wrong with the stored address book when the node was built. Later
-    /// trouble is told by [`Event::AddressBook`](crate::Event::AddressBook).
+    /// trouble is reported by [`Event::AddressBook`](crate::Event::AddressBook).
     pub fn address_book_findings(&self) -> &[BookTrouble] {
         self.findings()
     }

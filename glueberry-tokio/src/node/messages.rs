@@ -1,10 +1,9 @@
-//! What a node's handle sends, receives and is told.
+//! Sending, receiving and subscribing by a node's handle.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_channel::oneshot;
 use glueberry_proto::{ConnectionState, SendError};
 use libp2p_identity::PeerId;
 
@@ -14,12 +13,12 @@ use crate::events::{EventFilter, Events};
 use crate::inbox::{Inbox, Messages};
 use crate::mailbox::lock;
 use crate::message::HANDSHAKE;
-use crate::port::{Command, Port};
+use crate::session_handle::{HandshakeCommand, SessionHandle, Waiting};
 use crate::stream::StreamHandle;
 
 impl Node {
-    /// Sends a message on a stream, waiting while its queue is full. On [`HANDSHAKE`] it is said
-    /// in the handshake.
+    /// Sends a message on a stream, waiting while its queue is full. On [`HANDSHAKE`] it is
+    /// a handshake message.
     ///
     /// Ready when the message is queued, which says nothing about its arrival: see
     /// [`Event::SessionClosed`](crate::Event::SessionClosed) for what becomes of it. If the future
@@ -41,10 +40,11 @@ impl Node {
     ) -> Result<(), Error> {
         let message = message.into();
         if stream == HANDSHAKE {
-            return self.say(peer, message).await;
+            return self.in_handshake(peer, |answer| HandshakeCommand::Send(message, answer)).await;
         }
-        let port = self.port(peer)?;
-        send_on(&port, stream, &message).await
+        let session = self.session(peer)?;
+        let queued = queue_on(&session, stream, &message).await;
+        queued.map_err(|error| on_stream(error, peer, stream))
     }
 
     /// Sends a message if the stream's queue has room. [`HANDSHAKE`] is not among the streams
@@ -60,8 +60,8 @@ impl Node {
         stream: &str,
         message: impl Into<Bytes>,
     ) -> Result<(), Error> {
-        let port = self.port(peer)?;
-        port.send(stream, &message.into(), None).map_err(|error| on_stream(error, peer, stream))
+        let session = self.session(peer)?;
+        session.send(stream, &message.into()).map_err(|error| on_stream(error, peer, stream))
     }
 
     /// Takes over one stream of one peer: its messages come to the handle and no longer to
@@ -74,7 +74,7 @@ impl Node {
     pub fn stream(&self, peer: PeerId, stream: &str) -> Result<StreamHandle, Error> {
         let name = stream_name(stream)?;
         let inbox = Inbox::new(self.inner.shared.message_buffer);
-        if !self.inner.shared.routes.claim(peer, name.clone(), inbox.clone()) {
+        if !self.inner.shared.readers.claim(peer, name.clone(), inbox.clone()) {
             return Err(Error::new(ErrorCode::AlreadyConnected).of_peer(peer).on_stream(stream));
         }
         Ok(StreamHandle::new(self.clone(), peer, name, inbox))
@@ -106,37 +106,36 @@ impl Node {
     pub fn events_for_states(&self, states: impl IntoIterator<Item = ConnectionState>) -> Events {
         self.subscribe(EventFilter { peers: Vec::new(), states: states.into_iter().collect() })
     }
+}
 
-    async fn say(&self, peer: PeerId, message: Bytes) -> Result<(), Error> {
-        loop {
-            let port = self.port(peer)?;
-            let (answer, result) = oneshot::channel();
-            match self.order(&port, Command::Say(message.clone(), answer), result).await {
-                Some(Err(SendError::NotEstablished | SendError::Closed))
-                    if self.is_replaced(&port).await => {}
-                Some(result) => {
-                    return result.map_err(|error| on_stream(error, peer, HANDSHAKE));
-                }
-                None if self.is_replaced(&port).await => {}
-                None => return Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
-            }
-        }
+impl Node {
+    /// Waits until a stream accepts messages; fails if its session ends first.
+    pub(crate) async fn writable(&self, peer: PeerId, stream: &str) -> Result<(), Error> {
+        let session = self.session(peer)?;
+        let mut waiting = Waiting::new();
+        poll_fn(|cx| session.poll_writable(cx, stream, &mut waiting))
+            .await
+            .map_err(|error| on_stream(error, peer, stream))
     }
 }
 
 /// Queues a message, waiting for room.
-pub(crate) async fn send_on(port: &Port, stream: &str, message: &Bytes) -> Result<(), Error> {
-    let mut waited_since = None;
-    let result = poll_fn(|cx| match port.send(stream, message, Some(cx)) {
-        Err(SendError::Backpressure) => {
-            waited_since.get_or_insert_with(|| port.now());
-            Poll::Pending
+pub(crate) async fn queue_on(
+    session: &Arc<SessionHandle>,
+    stream: &str,
+    message: &Bytes,
+) -> Result<(), SendError> {
+    let (mut waiting, mut waited_since) = (Waiting::new(), None);
+    let result = poll_fn(|cx| {
+        let sent = session.poll_send(cx, stream, message, &mut waiting);
+        if sent.is_pending() {
+            waited_since.get_or_insert_with(|| session.now());
         }
-        result => Poll::Ready(result),
+        sent
     })
     .await;
     if let Some(since) = waited_since {
-        port.waited(stream, since);
+        session.waited(stream, since);
     }
-    result.map_err(|error| on_stream(error, port.peer, stream))
+    result
 }

@@ -1,6 +1,7 @@
-//! What a node's handle tells of itself and of its peers.
+//! Statistics, health and debugging by a node's handle.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_channel::oneshot;
@@ -10,9 +11,9 @@ use libp2p_identity::PeerId;
 
 use super::Node;
 use crate::debug::{DebugState, Known};
-use crate::driver::{Examination, Letter};
 use crate::error::Error;
 use crate::health::Health;
+use crate::node_task::{Examination, NodeCommand};
 use crate::stats::PeerStats;
 
 impl Node {
@@ -46,7 +47,7 @@ impl Node {
     /// [`NodeStopped`](crate::ErrorCode::NodeStopped).
     pub async fn debug_state(&self) -> Result<DebugState, Error> {
         let shared = self.shared();
-        let examination = self.ask(Letter::Examine).await?;
+        let examination = self.ask(NodeCommand::Examine).await?;
         let known = Known {
             key: self.public_key(),
             listen_addrs: self.addrs().iter().map(ToString::to_string).collect(),
@@ -54,15 +55,26 @@ impl Node {
             uptime: shared.now().duration_since(Instant::ZERO),
             peers_with_stats: shared.telemetry.stats.len(),
         };
-        let queues = |peer| shared.routes.port(&peer).map(|port| port.queues()).unwrap_or_default();
+        let queues = |peer| {
+            let session = shared.views.session(&peer);
+            session.map(|session| session.queues()).unwrap_or_default()
+        };
         Ok(DebugState::new(known, examination, queues))
     }
 
     async fn examine(&self) -> Option<Examination> {
         let shared = self.shared();
         let (answer, examination) = oneshot::channel();
-        shared.mailbox.put(Letter::Examine(answer)).ok()?;
-        let timeout = shared.runtime.sleep_until(shared.runtime.now() + HEALTH_TIMEOUT);
+        let (alarm, timeout) = oneshot::channel::<()>();
+        shared.mailbox.put(NodeCommand::Examine(answer)).ok()?;
+        // In a task of the node's runtime, which may be going down: a timer of it would panic in
+        // the caller, where the task is dropped, and the alarm with it.
+        let runtime = shared.runtime.clone();
+        shared.runtime.spawn(Box::pin(async move {
+            let sleep = runtime.sleep_until(runtime.now() + HEALTH_TIMEOUT);
+            let mut alarm = alarm;
+            select(pin!(sleep), alarm.cancellation()).await;
+        }));
         match select(examination, timeout).await {
             Either::Left((examination, _)) => examination.ok(),
             Either::Right(_) => None,

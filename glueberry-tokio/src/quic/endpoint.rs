@@ -14,6 +14,7 @@ use aws_lc_rs::hmac;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
+use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{ConnectError, Connecting, EndpointConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -300,11 +301,31 @@ fn restartable(identity: &Keypair, local: SocketAddr) -> io::Result<EndpointConf
         secret.ok_or_else(|| io::Error::other("the identity has no secret to derive keys from"))
     };
     let reset = hmac::Key::new(hmac::HMAC_SHA256, &*derive("stateless reset")?);
-    let mut config = EndpointConfig::new(Arc::new(reset));
+    let mut config = EndpointConfig::new(Arc::new(ResetKey(reset)));
     let ids = derive("connection ids")?;
     let ids = u64::from_le_bytes(ids.first_chunk().copied().unwrap_or_default());
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
     Ok(config)
+}
+
+/// What tokens of stateless resets are made with.
+///
+/// quinn has it only for the key of one library: for ring's as soon as anything in the program
+/// wants that, as libp2p does.
+struct ResetKey(hmac::Key);
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature: &mut [u8]) {
+        signature.copy_from_slice(hmac::sign(&self.0, data).as_ref());
+    }
+
+    fn signature_len(&self) -> usize {
+        self.0.algorithm().digest_algorithm().output_len()
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        hmac::verify(&self.0, data, signature).map_err(|_| CryptoError)
+    }
 }
 
 /// Asks the system for the source address of packets to `target`. Sends nothing.

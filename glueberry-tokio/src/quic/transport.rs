@@ -8,23 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures_channel::oneshot;
-use glueberry_proto::{Address, DialId, Naming, NewConnection, Origin, PublicKey, RefuseReason};
+use glueberry_proto::{Address, DialId, Naming, NewConnection, Origin, PublicKey};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 use quinn::VarInt;
 use tracing::debug;
 
 use super::accept::accept_all;
-use super::connection::ConnectionTask;
+use super::connection::QuicConnection;
 use super::dial::dial_any;
 use super::{Endpoint, EndpointError, QuicConfig};
 use crate::config::Config;
-use crate::driver::Letter;
 use crate::error::{Error, ErrorCode};
 use crate::node::Shared;
 use crate::runtime::Runtime;
-use crate::session::SessionDriver;
-use crate::transport::{Carrier, Transport};
+use crate::transport::Transport;
 
 /// Binds the sockets of a node.
 pub(crate) fn bind(
@@ -96,7 +94,7 @@ impl Transport for QuicTransport {
             match result.await {
                 None => {}
                 Some(Ok(connection)) => offer(&shared, connection, peer, Origin::Dialled(dial)),
-                Some(Err(error)) => drop(shared.mailbox.put(Letter::DialFailed(dial, error))),
+                Some(Err(error)) => shared.dial_failed(dial, error),
             }
         }));
     }
@@ -141,26 +139,9 @@ pub(super) fn offer(
         return connection.close(REFUSED, b"");
     };
     let offered = NewConnection { peer: key, origin, naming: Naming::Negotiated };
-    let carrier = QuicCarrier { connection, shared: shared.clone() };
     // A node that has stopped closes its connections with the endpoint.
-    drop(shared.mailbox.put(Letter::Connection(offered, Box::new(carrier))));
+    shared.offer_connection(offered, QuicConnection::new(connection, shared.clone()));
 }
 
-struct QuicCarrier {
-    connection: quinn::Connection,
-    shared: Arc<Shared>,
-}
-
-impl Carrier for QuicCarrier {
-    fn carry(self: Box<Self>, session: SessionDriver) {
-        let task = ConnectionTask::new(self.connection, session, self.shared.clone());
-        self.shared.runtime.spawn(Box::pin(task));
-    }
-
-    fn refuse(self: Box<Self>, _: RefuseReason) {
-        self.connection.close(REFUSED, b"");
-    }
-}
-
-/// The code of a connection that is not wanted; it does not tell why.
+/// The code of a connection from somebody whom Glueberry can't talk to.
 const REFUSED: VarInt = VarInt::from_u32(7);

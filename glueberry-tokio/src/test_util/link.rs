@@ -1,312 +1,299 @@
-//! One connection of a memory network: a task that drives the sessions at both of its ends.
+//! One connection of a memory network, with both of its ends.
 
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use glueberry_proto::{
-    Action, ConnectionLost, RefuseReason, SubstreamBuffer, SubstreamEnd, SubstreamId,
-};
+use bytes::Bytes;
+use glueberry_proto::{ConnectionLost, ProtocolId, ResetCode, Session, SubstreamId};
 
+use crate::connection::{
+    Connection, ConnectionEvent, ReadBuffer, ReadError, Substream, WriteError,
+};
 use crate::mailbox::{lock, remember};
-use crate::node::Shared;
-use crate::runtime::Timer;
-use crate::session::SessionDriver;
-use crate::transport::Carrier;
 
 /// A connection between two nodes.
+#[derive(Default)]
 pub(super) struct Link {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     ends: [End; 2],
-    last_wire: u64,
-    waker: Option<Waker>,
-    /// How it ended, for each end that has not been told.
-    lost: [Option<ConnectionLost>; 2],
+    pipes: BTreeMap<u64, Pipe>,
+    last_pipe: u64,
     is_closed: bool,
 }
 
-/// One end, and the session there once it was admitted.
+/// What one end has not noticed yet.
+#[derive(Default)]
 struct End {
-    shared: Arc<Shared>,
-    driver: Option<SessionDriver>,
-    substreams: BTreeMap<SubstreamId, Substream>,
-    timer: Box<dyn Timer>,
+    accepted: VecDeque<u64>,
+    lost: Option<ConnectionLost>,
+    waker: Option<Waker>,
 }
 
-/// One substream at one end; both ends of it have the same wire.
-struct Substream {
-    wire: u64,
-    buffer: SubstreamBuffer,
-    has_finished: bool,
+/// A substream: what each side has written that the other has not read.
+#[derive(Default)]
+struct Pipe {
+    halves: [Half; 2],
+    /// Ends that still have it.
+    holders: usize,
+}
+
+#[derive(Default)]
+struct Half {
+    chunks: VecDeque<Bytes>,
+    end: Option<HalfEnd>,
+    is_stopped: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HalfEnd {
+    Finished,
+    Reset,
 }
 
 impl Link {
-    pub(super) fn start(dialler: &Arc<Shared>, listener: &Arc<Shared>) -> Arc<Self> {
-        let end = |shared: &Arc<Shared>| End {
-            shared: shared.clone(),
-            driver: None,
-            substreams: BTreeMap::new(),
-            timer: shared.runtime.timer(),
-        };
-        let state = State {
-            ends: [end(dialler), end(listener)],
-            last_wire: 0,
-            waker: None,
-            lost: [None, None],
-            is_closed: false,
-        };
-        let link = Arc::new(Self { state: Mutex::new(state) });
-        dialler.runtime.spawn(Box::pin(LinkTask(link.clone())));
-        link
+    /// Makes a connection, and returns its two ends.
+    pub(super) fn new() -> (Arc<Self>, [MemoryConnection; 2]) {
+        let link = Arc::new(Self::default());
+        let end = |side| MemoryConnection { link: link.clone(), side, opened: VecDeque::new() };
+        let ends = [end(0), end(1)];
+        (link, ends)
     }
 
-    /// Neither end hears of the other any more.
+    /// Neither end receives anything from the other any more.
     pub(super) fn cut(&self) {
-        let mut state = lock(&self.state);
-        if !state.is_closed {
-            state.lost = [Some(ConnectionLost::TimedOut), Some(ConnectionLost::TimedOut)];
-            state.close();
+        for pipe in lock(&self.state).pipes.values_mut() {
+            pipe.halves.iter_mut().for_each(|half| half.chunks.clear());
         }
+        self.close([Some(ConnectionLost::TimedOut), Some(ConnectionLost::TimedOut)]);
     }
 
-    fn carry(&self, side: usize, driver: SessionDriver) {
+    /// Closes the connection unless it is closed, and has each end notice what is given for it.
+    fn close(&self, lost: [Option<ConnectionLost>; 2]) {
         let mut state = lock(&self.state);
-        state.ends[side].driver = Some(driver);
-        state.wake();
-    }
-
-    fn hang_up(&self, side: usize, code: u64) {
-        let mut state = lock(&self.state);
-        if !state.is_closed {
-            state.lost[1 - side] = Some(ConnectionLost::ClosedByPeer { code });
-            state.close();
+        if std::mem::replace(&mut state.is_closed, true) {
+            return;
         }
-    }
-}
-
-impl State {
-    fn close(&mut self) {
-        self.is_closed = true;
-        self.wake();
+        for (end, lost) in state.ends.iter_mut().zip(lost) {
+            end.lost = lost;
+        }
+        drop(state);
+        (0..2).for_each(|side| self.wake(side));
     }
 
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
+    /// Wakes one end, without the lock: a waker may run anything.
+    fn wake(&self, side: usize) {
+        let waker = lock(&self.state).ends[side].waker.take();
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
-
-    /// Does everything that can be done once; returns whether anything was.
-    fn round(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        for side in 0..2 {
-            moved |= self.act(side);
-            if !self.is_closed {
-                moved |= self.pump(side);
-            }
-            let end = &mut self.ends[side];
-            let now = end.shared.now();
-            if let Some(driver) = &mut end.driver {
-                driver.deliver(now, cx);
-                if let Some(why) = self.lost[side].take() {
-                    driver.session().handle_connection_lost(now, why);
-                    moved = true;
-                }
-                let deadline = driver.session().poll_timeout();
-                end.timer.reset(deadline.and_then(|at| end.shared.clock.until(at)));
-                if end.timer.poll(cx).is_ready() {
-                    driver.session().handle_timeout(end.shared.now());
-                    moved = true;
-                }
-            }
-            moved |= self.act(side);
-        }
-        moved
-    }
-
-    fn act(&mut self, side: usize) -> bool {
-        let mut acted = false;
-        while let Some(action) =
-            self.ends[side].driver.as_mut().and_then(SessionDriver::poll_action)
-        {
-            acted = true;
-            self.action(side, action);
-        }
-        acted
-    }
-
-    fn action(&mut self, side: usize, action: Action) {
-        let now = self.ends[side].shared.now();
-        match action {
-            Action::OpenSubstream { substream, .. } => {
-                self.last_wire += 1;
-                let end = &mut self.ends[side];
-                end.substreams.insert(substream, Substream::new(self.last_wire, substream));
-                if let Some(driver) = &mut end.driver {
-                    driver.session().handle_opened(now, substream, None);
-                }
-            }
-            Action::ResumeRead(id) => {
-                let End { driver, substreams, .. } = &mut self.ends[side];
-                if let (Some(driver), Some(substream)) = (driver, substreams.get_mut(&id)) {
-                    substream.buffer.resume(driver.session(), now);
-                }
-            }
-            Action::Finish(id) => {
-                if let Some(substream) = self.ends[side].substreams.get_mut(&id) {
-                    substream.buffer.finish();
-                }
-            }
-            Action::Reset { substream, .. } => {
-                if let Some(gone) = self.ends[side].substreams.remove(&substream) {
-                    self.end_far_half(side, gone.wire, SubstreamEnd::Aborted);
-                }
-            }
-            Action::CloseConnection { code } if !self.is_closed => {
-                self.lost[1 - side] = Some(ConnectionLost::ClosedByPeer { code });
-                self.is_closed = true;
-            }
-            // It is written whenever there is something.
-            _ => {}
-        }
-    }
-
-    /// Hands over what one end has to say, as far as the other end listens.
-    fn pump(&mut self, side: usize) -> bool {
-        let mut moved = false;
-        let ids: Vec<SubstreamId> = self.ends[side].substreams.keys().copied().collect();
-        for id in ids {
-            moved |= self.pump_substream(side, id);
-        }
-        moved
-    }
-
-    fn pump_substream(&mut self, side: usize, id: SubstreamId) -> bool {
-        let (near, far) = split(&mut self.ends, side);
-        let (near_now, far_now) = (near.shared.now(), far.shared.now());
-        let (Some(near_driver), Some(far_driver)) = (&mut near.driver, &mut far.driver) else {
-            return false;
-        };
-        let Some(substream) = near.substreams.get_mut(&id) else {
-            return false;
-        };
-        let mut moved = false;
-        while let Some(chunk) = substream.buffer.chunk(near_driver.session()) {
-            let theirs = match far.substreams.values_mut().find(|far| far.wire == substream.wire) {
-                Some(theirs) => theirs,
-                None => {
-                    let id = far_driver.session().handle_accepted(far_now, None);
-                    far.substreams.entry(id).or_insert_with(|| Substream::new(substream.wire, id))
-                }
-            };
-            if !theirs.buffer.wants_read() {
-                return moved;
-            }
-            let bytes = chunk.split_off(0);
-            theirs.buffer.append(far_driver.session(), far_now, &bytes);
-            theirs.buffer.received(far_driver.session(), far_now);
-            moved = true;
-        }
-        if substream.buffer.is_finishing() && !substream.has_finished {
-            substream.has_finished = true;
-            let wire = substream.wire;
-            near_driver.session().handle_acknowledged(near_now, id);
-            self.end_far_half(side, wire, SubstreamEnd::Finished);
-            return true;
-        }
-        moved
-    }
-
-    fn end_far_half(&mut self, side: usize, wire: u64, end: SubstreamEnd) {
-        let (_, far) = split(&mut self.ends, side);
-        let now = far.shared.now();
-        let theirs = far.substreams.values_mut().find(|far| far.wire == wire);
-        if let (Some(driver), Some(theirs)) = (&mut far.driver, theirs) {
-            theirs.buffer.ended(driver.session(), now, end);
-        }
-    }
 }
 
-impl Substream {
-    fn new(wire: u64, id: SubstreamId) -> Self {
-        Self { wire, buffer: SubstreamBuffer::new(id), has_finished: false }
-    }
-}
-
-fn split(ends: &mut [End; 2], side: usize) -> (&mut End, &mut End) {
-    let [first, second] = ends;
-    if side == 0 { (first, second) } else { (second, first) }
-}
-
-/// Drives both ends until both are over.
-struct LinkTask(Arc<Link>);
-
-impl Future for LinkTask {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = lock(&self.0.state);
-        remember(&mut state.waker, cx);
-        for end in &mut state.ends {
-            let now = end.shared.now();
-            if let Some(driver) = &mut end.driver {
-                driver.take_commands(now, cx);
-            }
-        }
-        let is_at_rest = (0..ROUNDS_PER_POLL).any(|_| !state.round(cx));
-        for end in &mut state.ends {
-            if let Some(driver) = &mut end.driver {
-                driver.report();
-            }
-        }
-        if !is_at_rest {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let is_over = |end: &End| end.driver.as_ref().is_none_or(SessionDriver::is_done);
-        match state.is_closed && state.ends.iter().all(is_over) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
-    }
-}
-
-/// One end of a connection on its way to its node.
-pub(super) struct MemoryCarrier {
+/// One end of a connection.
+pub(super) struct MemoryConnection {
     link: Arc<Link>,
     side: usize,
-    is_carried: bool,
+    /// What was opened and not reported.
+    opened: VecDeque<(SubstreamId, u64)>,
 }
 
-impl MemoryCarrier {
-    pub(super) const fn new(link: Arc<Link>, side: usize) -> Self {
-        Self { link, side, is_carried: false }
+impl MemoryConnection {
+    fn substream(&self, pipe: u64) -> MemorySubstream {
+        MemorySubstream { link: self.link.clone(), side: self.side, pipe }
+    }
+
+    fn close(&self, code: u64) {
+        let mut lost = [None, None];
+        lost[1 - self.side] = Some(ConnectionLost::ClosedByPeer { code });
+        self.link.close(lost);
     }
 }
 
-impl Carrier for MemoryCarrier {
-    fn carry(mut self: Box<Self>, session: SessionDriver) {
-        self.is_carried = true;
-        self.link.carry(self.side, session);
+impl Connection for MemoryConnection {
+    type Substream = MemorySubstream;
+
+    fn open(&mut self, substream: SubstreamId, _: Vec<ProtocolId>) {
+        let mut state = lock(&self.link.state);
+        state.last_pipe += 1;
+        let pipe = state.last_pipe;
+        state.pipes.insert(pipe, Pipe { holders: 2, ..Pipe::default() });
+        state.ends[1 - self.side].accepted.push_back(pipe);
+        drop(state);
+        self.link.wake(1 - self.side);
+        self.opened.push_back((substream, pipe));
     }
 
-    fn refuse(self: Box<Self>, _: RefuseReason) {}
+    fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &Session,
+    ) -> Poll<ConnectionEvent<MemorySubstream>> {
+        let protocol = None;
+        if let Some((id, pipe)) = self.opened.pop_front() {
+            let substream = self.substream(pipe);
+            return Poll::Ready(ConnectionEvent::Opened { id, protocol, substream });
+        }
+        let mut state = lock(&self.link.state);
+        let end = &mut state.ends[self.side];
+        remember(&mut end.waker, cx);
+        if let Some(pipe) = end.accepted.pop_front() {
+            drop(state);
+            let substream = self.substream(pipe);
+            return Poll::Ready(ConnectionEvent::Accepted { protocol, substream });
+        }
+        end.lost.take().map_or(Poll::Pending, |why| Poll::Ready(ConnectionEvent::Lost(why)))
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>, code: u64) -> Poll<()> {
+        self.close(code);
+        Poll::Ready(())
+    }
 }
 
-/// A connection that is not wanted is closed.
-impl Drop for MemoryCarrier {
+impl Drop for MemoryConnection {
     fn drop(&mut self) {
-        if !self.is_carried {
-            self.link.hang_up(self.side, REFUSED);
+        self.close(0);
+    }
+}
+
+/// One end of a substream.
+pub(super) struct MemorySubstream {
+    link: Arc<Link>,
+    side: usize,
+    pipe: u64,
+}
+
+impl MemorySubstream {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.link.state)
+    }
+
+    /// Looks at one half, and wakes the other end if anything has become of it.
+    fn with<T>(
+        &self,
+        cx: &Context<'_>,
+        side: usize,
+        change: impl FnOnce(&mut Half) -> Poll<T>,
+    ) -> Poll<Option<T>> {
+        let mut state = self.lock();
+        let Some(pipe) = state.pipes.get_mut(&self.pipe) else {
+            debug_assert!(false, "a pipe outlives its holders");
+            return Poll::Ready(None);
+        };
+        match change(&mut pipe.halves[side]) {
+            Poll::Ready(done) => {
+                drop(state);
+                self.link.wake(1 - self.side);
+                Poll::Ready(Some(done))
+            }
+            Poll::Pending if state.is_closed => Poll::Ready(None),
+            Poll::Pending => {
+                remember(&mut state.ends[self.side].waker, cx);
+                Poll::Pending
+            }
         }
     }
 }
 
-/// The code of a connection that is not wanted.
-const REFUSED: u64 = 7;
-const ROUNDS_PER_POLL: usize = 64;
+impl Substream for MemorySubstream {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuffer<'_>,
+    ) -> Poll<Result<(), ReadError>> {
+        let read = self.with(cx, 1 - self.side, |half| match (half.chunks.pop_front(), half.end) {
+            (Some(chunk), _) => Poll::Ready(Ok(chunk)),
+            (None, Some(HalfEnd::Finished)) => Poll::Ready(Ok(Bytes::new())),
+            (None, Some(HalfEnd::Reset)) => Poll::Ready(Err(ReadError::Reset)),
+            (None, None) => Poll::Pending,
+        });
+        read.map(|read| {
+            buffer.append(&read.unwrap_or(Err(ReadError::ConnectionLost))?);
+            Ok(())
+        })
+    }
+
+    fn stop(&mut self) {
+        let mut state = self.lock();
+        if let Some(pipe) = state.pipes.get_mut(&self.pipe) {
+            pipe.halves[1 - self.side].is_stopped = true;
+        }
+        drop(state);
+        self.link.wake(1 - self.side);
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<Result<(), WriteError>> {
+        let written = self.with(cx, self.side, |half| {
+            if half.is_stopped {
+                return Poll::Ready(Err(WriteError::Stopped));
+            }
+            if half.chunks.iter().map(Bytes::len).sum::<usize>() >= WINDOW {
+                return Poll::Pending;
+            }
+            half.chunks.push_back(std::mem::take(bytes));
+            Poll::Ready(Ok(()))
+        });
+        written.map(|written| written.unwrap_or(Err(WriteError::ConnectionLost)))
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        let finished = self.with(cx, self.side, |half| {
+            half.end.get_or_insert(HalfEnd::Finished);
+            Poll::Ready(())
+        });
+        finished.map(|finished| finished.ok_or(WriteError::ConnectionLost))
+    }
+
+    /// What is in the memory of the process has arrived.
+    fn poll_acknowledged(&mut self, _: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let stopped = self.with(cx, self.side, |half| match half.is_stopped {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        });
+        match stopped {
+            Poll::Ready(Some(())) => Poll::Ready(()),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn reset(self, _: ResetCode) {}
+}
+
+impl Drop for MemorySubstream {
+    fn drop(&mut self) {
+        let mut state = self.lock();
+        if let Some(pipe) = state.pipes.get_mut(&self.pipe) {
+            pipe.halves[self.side].end.get_or_insert(HalfEnd::Reset);
+            pipe.halves[1 - self.side].is_stopped = true;
+            pipe.holders -= 1;
+            if pipe.holders == 0 {
+                state.pipes.remove(&self.pipe);
+            }
+        }
+        drop(state);
+        self.link.wake(1 - self.side);
+    }
+}
+
+impl fmt::Debug for MemorySubstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemorySubstream").field("pipe", &self.pipe).finish_non_exhaustive()
+    }
+}
+
+/// Bytes that wait in one half of a substream before its writer does.
+const WINDOW: usize = 64 * 1024;

@@ -12,9 +12,8 @@ use glueberry_proto::{
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-use super::link::{Link, MemoryCarrier};
+use super::link::Link;
 use crate::adapter::{Fabric, Parts};
-use crate::driver::Letter;
 use crate::error::{Error, ErrorCode};
 use crate::mailbox::lock;
 use crate::node::{Node, Shared};
@@ -154,21 +153,20 @@ impl Transport for MemoryTransport {
         };
         let listener = match self.network.dial(self.key, to, &addresses) {
             Ok(listener) => listener,
-            Err(error) => return drop(self.shared.mailbox.put(Letter::DialFailed(dial, error))),
+            Err(error) => return self.shared.dial_failed(dial, error),
         };
-        let link = Link::start(&self.shared, &listener);
+        let (link, ends) = Link::new();
         {
             let mut hosts = lock(&self.network.hosts);
             hosts.links.retain(|(_, link)| link.strong_count() > 0);
             hosts.links.push((pair(self.key, to), Arc::downgrade(&link)));
         }
-        let ends =
+        let offers =
             [(&self.shared, to, Origin::Dialled(dial)), (&listener, self.key, Origin::Accepted)];
-        for (side, (shared, peer, origin)) in ends.into_iter().enumerate() {
-            let connection = NewConnection { peer, origin, naming: Naming::Preamble };
-            let carrier = MemoryCarrier::new(link.clone(), side);
-            // A node that has stopped drops the carrier, which closes the connection.
-            drop(shared.mailbox.put(Letter::Connection(connection, Box::new(carrier))));
+        for ((shared, peer, origin), connection) in offers.into_iter().zip(ends) {
+            let offered = NewConnection { peer, origin, naming: Naming::Preamble };
+            // A node that has stopped drops the connection, which closes it.
+            shared.offer_connection(offered, connection);
         }
     }
 

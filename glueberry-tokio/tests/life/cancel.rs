@@ -1,8 +1,12 @@
 //! Futures that are dropped before they are ready.
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
-use glueberry_tokio::{ConnectionState, Node};
+use glueberry_tokio::{Config, ConnectionState, Node};
 use tokio::time::timeout;
 
 use crate::support::{Party, STREAM, eventually, pair, quick, run};
@@ -32,16 +36,21 @@ async fn send_impatiently(node: Node, party: &Party) -> Vec<u64> {
     accepted
 }
 
+/// A configuration in which little fits anywhere.
+pub(crate) fn tight() -> Config {
+    let mut config = quick();
+    config.keep_alive = Duration::from_secs(10);
+    config.message_buffer = 4;
+    (config.stream_window, config.send_window) = (16 * 1024, 16 * 1024);
+    (config.core.high_watermark, config.core.low_watermark) = (4, 2);
+    config.core.receive_queue = 4;
+    config
+}
+
 #[test]
 fn a_send_that_is_dropped_has_queued_nothing_and_a_dropped_recv_loses_nothing() {
     run(async {
-        let mut config = quick();
-        config.keep_alive = Duration::from_secs(10);
-        config.message_buffer = 4;
-        config.stream_window = 16 * 1024;
-        (config.core.high_watermark, config.core.low_watermark) = (4, 2);
-        config.core.receive_queue = 4;
-        let (a, mut b) = pair(config).await;
+        let (a, mut b) = pair(tight()).await;
         let accepted = send_impatiently(a.node.clone(), &b).await;
         assert!(accepted.len() < 400, "nothing had to wait");
         let (node, to) = (a.node.clone(), b.id());
@@ -73,5 +82,35 @@ fn a_connect_that_is_dropped_goes_on_and_events_that_are_not_awaited_stay() {
         drop(timeout(Duration::ZERO, a.node.shutdown()).await);
         while a.events.recv().await.is_some() {}
         assert!(!a.node.health().await.is_healthy);
+    });
+}
+
+/// A task that is never run, only referred to.
+struct Idle;
+
+impl Wake for Idle {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_send_that_is_dropped_leaves_no_waker_behind() {
+    run(async {
+        let (a, b) = pair(tight()).await;
+        let task = Arc::new(Idle);
+        let waker = task.clone().into();
+        let mut cx = Context::from_waker(&waker);
+        let mut handle = a.node.stream(b.id(), STREAM).unwrap();
+        let is_stuck = async || {
+            while timeout(MOMENT * 100, a.node.send(b.id(), STREAM, numbered(0))).await.is_ok() {}
+        };
+        is_stuck().await;
+        for _ in 0..100 {
+            let send = pin!(a.node.send(b.id(), STREAM, numbered(1)));
+            assert!(matches!(send.poll(&mut cx), Poll::Pending), "the queue has room");
+            let send = pin!(handle.send(numbered(2)));
+            assert!(matches!(send.poll(&mut cx), Poll::Pending), "the queue has room");
+        }
+        // Only this test refers to it, by itself and by its own waker.
+        assert_eq!(Arc::strong_count(&task), 2);
     });
 }

@@ -10,6 +10,7 @@ mod faults;
 mod load;
 mod observe;
 mod processes;
+mod programs;
 mod races;
 mod reconnect;
 mod sockets;

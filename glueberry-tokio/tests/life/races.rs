@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use glueberry_tokio::{ConnectionState, ErrorCode, HANDSHAKE};
+use glueberry_tokio::identity::PeerId;
+use glueberry_tokio::{ConnectionState, Error, ErrorCode, HANDSHAKE, Node};
 
-use crate::support::{Party, STREAM, pair, quick, run};
+use crate::support::{Party, STREAM, STREAMS, key, pair, quick, run};
 
 #[test]
 fn both_dial_at_once_200_times_and_there_is_one_session() {
@@ -91,4 +92,85 @@ fn whoever_sees_that_a_peer_is_connected_can_speak_to_it_at_once() {
             speaks.await.unwrap().unwrap();
         }
     });
+}
+
+#[test]
+fn a_handshake_that_is_complete_is_seen_to_be_50_times() {
+    async fn complete(party: &mut Party, peer: PeerId) -> ConnectionState {
+        party.until(ConnectionState::Connected).await;
+        party.node.complete_handshake(peer, key(peer), &STREAMS).await.unwrap();
+        party.node.connection_state(peer)
+    }
+    run(async {
+        for round in 0..50 {
+            let (mut a, mut b) = (Party::new(quick()).await, Party::new(quick()).await);
+            a.dial(&b).await;
+            let (to_a, to_b) = (a.id(), b.id());
+            let states = tokio::join!(complete(&mut a, to_b), complete(&mut b, to_a));
+            let established = ConnectionState::Established;
+            assert_eq!(states, (established, established), "round {round}");
+        }
+    });
+}
+
+/// Uses a node in every way that waits for its tasks, until it says that it has stopped.
+async fn use_until_stopped(node: Node, peer: PeerId) {
+    let is_over = |result: Result<(), Error>| match result {
+        Ok(()) => false,
+        Err(error) => {
+            let code = error.code();
+            // The handshake is over, or the session is, or the node is.
+            let is_typed = matches!(
+                code,
+                ErrorCode::NodeStopped
+                    | ErrorCode::NotConnected
+                    | ErrorCode::StreamClosed
+                    | ErrorCode::HandshakeNotComplete
+                    | ErrorCode::AlreadyConnected
+                    | ErrorCode::PeerNotFound
+                    | ErrorCode::Backpressure
+                    // The runtime has dropped the session before the node.
+                    | ErrorCode::Internal
+            );
+            assert!(is_typed, "{error}");
+            code == ErrorCode::NodeStopped
+        }
+    };
+    loop {
+        node.health().await;
+        let results = [
+            node.send(peer, HANDSHAKE, "hello").await,
+            node.complete_handshake(peer, key(peer), &STREAMS).await,
+            node.send(peer, STREAM, vec![0; 8 * 1024]).await,
+            node.connect(peer).await,
+        ];
+        if results.into_iter().any(is_over) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_runtime_that_goes_down_under_its_users_gives_them_errors_and_no_panic() {
+    let mine = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    for round in 0..40 {
+        let theirs = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let (a, b) = theirs.block_on(async {
+            let (a, b) = (Party::new(quick()).await, Party::new(quick()).await);
+            a.dial(&b).await;
+            (a, b)
+        });
+        let users: Vec<_> = [(&a, b.id()), (&a, b.id()), (&b, a.id()), (&b, a.id())]
+            .into_iter()
+            .map(|(party, peer)| mine.spawn(use_until_stopped(party.node.clone(), peer)))
+            .collect();
+        std::thread::sleep(Duration::from_micros(500 * round));
+        theirs.shutdown_background();
+        mine.block_on(async {
+            for user in users {
+                let ended = tokio::time::timeout(Duration::from_secs(20), user).await;
+                ended.expect("a call waits for a node that is gone").expect("a call panicked");
+            }
+        });
+    }
 }

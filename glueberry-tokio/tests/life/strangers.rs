@@ -122,7 +122,7 @@ impl Killable {
             .enable_all()
             .build()
             .unwrap();
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         runtime.spawn(async move {
             let node = Node::builder(keypair(77))
                 .streams(STREAMS)

@@ -3,12 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use glueberry_tokio::identity::Keypair;
 use glueberry_tokio::proto::compat::Cipher;
 use glueberry_tokio::proto::{ConnectionLost, DialError, Identity, PeerMisbehaved, RecordError};
 use glueberry_tokio::runtime::Runtime;
-use glueberry_tokio::{CloseReason, ConnectionState, Event, Metrics, Multiaddr, StateReason};
+use glueberry_tokio::{
+    CloseReason, Config, ConnectionState, Event, Metrics, Multiaddr, StateReason,
+};
 use multiaddr::Protocol;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, RecvStream, SendStream};
@@ -127,6 +131,35 @@ async fn lost_early(runtime: Arc<dyn Runtime>) {
         .await;
     let lost = CloseReason::ConnectionLost(ConnectionLost::ClosedByPeer { code: 7 });
     assert_eq!(reason, StateReason::DialFailed(DialError::Session(lost)));
+}
+
+#[test]
+fn a_substream_that_the_peer_does_not_answer_is_given_up() {
+    on_every_runtime(|runtime| Box::pin(unanswered(runtime)));
+}
+
+async fn unanswered(runtime: Arc<dyn Runtime>) {
+    let mut config = Config::default();
+    config.core.negotiation_timeout = Duration::from_millis(300);
+    let mut a = Party::with(&runtime, config, &[STREAM]).await;
+    let identity = Keypair::generate_ed25519();
+    let (id, own) = (identity.public().to_peer_id(), Identity::try_from(&identity).unwrap());
+    let peer = dial_as(&runtime, &identity, &a).await;
+    let (mut send, mut recv) = peer.open_bi().await.unwrap();
+    say(&mut send, "/multistream/1.0.0").await;
+    say(&mut send, "/glueberry/handshake/1.0.0").await;
+    hear(&mut recv).await;
+    hear(&mut recv).await;
+    a.until(ConnectionState::Connected).await;
+    a.node.complete_handshake(id, own.public_key(), &[STREAM]).await.unwrap();
+    a.node.send(id, STREAM, "is anybody there?").await.unwrap();
+
+    let (_unanswered, mut proposals) = peer.accept_bi().await.unwrap();
+    let given_up = std::pin::pin!(proposals.read_to_end(1000));
+    let patience = runtime.sleep_until(runtime.now() + Duration::from_secs(10));
+    if let Either::Right(_) = select(given_up, patience).await {
+        panic!("the substream is held for ever");
+    }
 }
 
 #[derive(Debug, Default)]

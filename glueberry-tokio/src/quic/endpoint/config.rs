@@ -19,9 +19,9 @@ pub(crate) struct QuicConfig {
     pub(crate) stream_window: u32,
     /// How many sent bytes of a connection may be unacknowledged.
     pub(crate) send_window: u64,
-    /// After as much silence a connection is probed.
+    /// After as much silence a connection is probed, or after a third of what makes it lost.
     pub(crate) keep_alive: Duration,
-    /// After as many silent intervals it counts as lost. A dial that nobody answers ends then too.
+    /// After as many silent intervals it counts as lost. A dial that nobody answers ends no later.
     pub(crate) lost_after: u32,
 }
 
@@ -47,12 +47,15 @@ impl QuicConfig {
             .checked_mul(self.stream_window.into())
             .and_then(|window| VarInt::from_u64(window).ok())
             .ok_or(EndpointError::WindowTooLarge)?;
-        let idle = self.keep_alive.checked_mul(self.lost_after).unwrap_or(Duration::ZERO);
+        let silence = self.keep_alive.checked_mul(self.lost_after).unwrap_or(Duration::ZERO);
         // A deadline before the first probe's answer would end every quiet connection.
-        if idle <= self.keep_alive {
+        if silence <= self.keep_alive {
             return Err(EndpointError::KeepAlive);
         }
-        let idle = idle.try_into().map_err(|_| EndpointError::KeepAlive)?;
+        // QUIC's idle time begins anew with the first probe that is sent into a silence (RFC 9000,
+        // section 10.1), so the two of them make up the whole. The probe needs time for an answer.
+        let keep_alive = self.keep_alive.min(silence / 3);
+        let idle = (silence - keep_alive).try_into().map_err(|_| EndpointError::KeepAlive)?;
 
         let mut transport = TransportConfig::default();
         transport
@@ -62,7 +65,7 @@ impl QuicConfig {
             .stream_receive_window(self.stream_window.into())
             .receive_window(window)
             .send_window(self.send_window)
-            .keep_alive_interval(Some(self.keep_alive))
+            .keep_alive_interval(Some(keep_alive))
             .max_idle_timeout(Some(idle))
             .allow_spin(false);
         Ok(Arc::new(transport))

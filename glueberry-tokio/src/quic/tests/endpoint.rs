@@ -212,34 +212,52 @@ async fn only_substreams_are_offered(runtime: Arc<dyn Runtime>) {
     assert_eq!(pair.dialled.max_datagram_size(), None);
 }
 
-/// A peer whose process dies says nothing.
 #[cfg(feature = "tokio")]
 #[test]
 fn lost_peer_is_noticed() {
-    use crate::runtime::{TokioRuntime, tests::on_tokio};
-
-    on_tokio(|runtime| async move {
-        let config = impatient(100);
-        let doomed = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let theirs: Arc<dyn Runtime> = {
-            let _inside = doomed.enter();
-            Arc::new(TokioRuntime::current().unwrap())
-        };
-        let listener = Node::new(&theirs, &["/ip4/127.0.0.1/udp/0/quic-v1"], &config);
-        let dialler = Node::new(&runtime, &[], &config);
-        let (dialled, accepted) = join(dialler.dial(&listener), listener.accept()).await;
-        let (dialled, _accepted) = (dialled.unwrap(), accepted.unwrap());
-
-        let begin = runtime.now();
-        doomed.shutdown_background();
-        let reason = dialled.closed().await;
-        assert_eq!(reason, ConnectionError::TimedOut);
-        assert!(runtime.now() - begin < Duration::from_secs(2));
+    crate::runtime::tests::on_tokio(|runtime| async move {
+        let silence = until_lost(runtime, &impatient(100)).await;
+        assert!(silence < Duration::from_secs(2));
     });
+}
+
+/// The probe into the silence, which nobody answers, is no reason to wait longer.
+#[cfg(feature = "tokio")]
+#[test]
+fn lost_peer_is_noticed_after_the_silence_that_is_configured() {
+    crate::runtime::tests::on_tokio(|runtime| async move {
+        for (keep_alive, lost_after) in [(2000, 3), (3000, 2)] {
+            let config = QuicConfig { lost_after, ..impatient(keep_alive) };
+            let silence = until_lost(runtime.clone(), &config).await;
+            assert!(silence > Duration::from_secs(3), "{silence:?}");
+            assert!(silence < Duration::from_millis(6800), "{silence:?}");
+        }
+    });
+}
+
+/// Returns how long it takes to notice that a peer's process has died, which says nothing.
+#[cfg(feature = "tokio")]
+async fn until_lost(runtime: Arc<dyn Runtime>, config: &QuicConfig) -> Duration {
+    use crate::runtime::TokioRuntime;
+
+    let doomed =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let theirs: Arc<dyn Runtime> = {
+        let _inside = doomed.enter();
+        Arc::new(TokioRuntime::current().unwrap())
+    };
+    let listener = Node::new(&theirs, &["/ip4/127.0.0.1/udp/0/quic-v1"], config);
+    let dialler = Node::new(&runtime, &[], config);
+    let (dialled, accepted) = join(dialler.dial(&listener), listener.accept()).await;
+    let (dialled, _accepted) = (dialled.unwrap(), accepted.unwrap());
+    // What belongs to the beginning of a connection is over by then.
+    runtime.sleep_until(runtime.now() + Duration::from_millis(500)).await;
+
+    let begin = runtime.now();
+    doomed.shutdown_background();
+    let reason = dialled.closed().await;
+    assert_eq!(reason, ConnectionError::TimedOut);
+    runtime.now() - begin
 }
 
 #[cfg(feature = "tokio")]

@@ -1,20 +1,20 @@
-//! What the node's task has to do with the stored address book.
+//! The node's task's part in storing the address book.
 
 use glueberry_proto::book::{Revision, Unsaved};
 use glueberry_proto::{Instant, Node};
 
-use crate::driver::Answer;
 use crate::error::{Error, ErrorCode};
 use crate::events::BookTrouble;
-use crate::keeper::{Keeper, findings};
 use crate::mailbox::answer;
+use crate::node_task::Answer;
 use crate::store::{Loaded, StoreError};
+use crate::store_thread::{StoreThread, findings};
 
-/// Passes the book to the thread that stores it, and the answers back.
+/// Passes the book to the thread that stores it, and the results back to the core and to callers.
 #[derive(Debug)]
-pub(crate) struct BookDesk {
-    /// None if the book is not stored at all, or no longer.
-    keeper: Option<Keeper>,
+pub(crate) struct BookStorage {
+    /// None if the book has no file, or the node has stored it for the last time.
+    store: Option<StoreThread>,
     is_saving: bool,
     /// Saves that have failed since one succeeded, or since the node began to stop.
     failures: u32,
@@ -25,11 +25,11 @@ pub(crate) struct BookDesk {
     trouble: Option<String>,
 }
 
-impl BookDesk {
-    pub(crate) const fn new(keeper: Option<Keeper>) -> Self {
-        let is_closed = keeper.is_none();
+impl BookStorage {
+    pub(crate) const fn new(store: Option<StoreThread>) -> Self {
+        let is_closed = store.is_none();
         Self {
-            keeper,
+            store,
             is_saving: false,
             failures: 0,
             is_closed,
@@ -39,14 +39,14 @@ impl BookDesk {
         }
     }
 
-    /// Has the book stored as it is now.
+    /// Stores the book as it is now.
     pub(crate) fn save(&mut self, node: &mut Node, now: Instant) {
         let revision = node.book().revision();
-        match &self.keeper {
-            // What is known now is about to be replaced, and must not replace what is read.
+        match &self.store {
+            // The file is being read: it must not be overwritten with what it is to replace.
             Some(_) if !self.reloading.is_empty() => node.handle_book_not_saved(now),
             None => node.handle_book_saved(now, revision),
-            Some(keeper) if keeper.save(node.book().emit(), revision) => self.is_saving = true,
+            Some(store) if store.save(node.book().emit(), revision) => self.is_saving = true,
             Some(_) => {
                 self.failures += 1;
                 node.handle_book_not_saved(now);
@@ -54,18 +54,18 @@ impl BookDesk {
         }
     }
 
-    /// Answers once all that is known now is stored.
+    /// Answers once the book as it is now is stored.
     pub(crate) fn flush(&mut self, node: &Node, answer_to: Answer<()>) {
-        if self.keeper.is_none() || (node.book().unsaved() == Unsaved::Nothing && !self.is_saving) {
+        if self.store.is_none() || (node.book().unsaved() == Unsaved::Nothing && !self.is_saving) {
             answer(answer_to, Ok(()));
         } else {
             self.flushing.push(answer_to);
         }
     }
 
-    /// Answers once the book was read anew.
+    /// Answers once the book was read again.
     pub(crate) fn reload(&mut self, answer_to: Answer<()>) {
-        let is_asked = self.keeper.as_ref().is_some_and(Keeper::reload);
+        let is_asked = self.store.as_ref().is_some_and(StoreThread::reload);
         if is_asked {
             self.reloading.push(answer_to);
         } else {
@@ -74,7 +74,7 @@ impl BookDesk {
         }
     }
 
-    /// Takes the answer to a save.
+    /// Handles the result of a save.
     pub(crate) fn saved(
         &mut self,
         node: &mut Node,
@@ -87,7 +87,7 @@ impl BookDesk {
                 node.handle_book_saved(now, revision);
                 self.trouble = None;
                 self.failures = 0;
-                self.go_on_flushing(node, now);
+                self.continue_flush(node, now);
                 None
             }
             Err(error) => {
@@ -104,7 +104,7 @@ impl BookDesk {
         }
     }
 
-    /// Takes the book that was read anew.
+    /// Handles the result of a reload.
     pub(crate) fn loaded(
         &mut self,
         node: &mut Node,
@@ -118,7 +118,7 @@ impl BookDesk {
                 (Ok(()), troubles)
             }
             Err(error) => {
-                // What was not stored on its account is, after all.
+                // Saves were put off during the reload.
                 node.flush_book(now);
                 (Err(error.to_string()), Vec::new())
             }
@@ -127,12 +127,12 @@ impl BookDesk {
             let failed = |text: String| Error::because(ErrorCode::AddressBookFailed, text);
             answer(answer_to, result.clone().map_err(failed));
         }
-        self.go_on_flushing(node, now);
+        self.continue_flush(node, now);
         troubles
     }
 
-    /// Answers who waits for all to be stored, or has stored what is left.
-    fn go_on_flushing(&mut self, node: &mut Node, now: Instant) {
+    /// Answers the callers of flush if everything is stored, otherwise stores the rest.
+    fn continue_flush(&mut self, node: &mut Node, now: Instant) {
         if self.flushing.is_empty() || self.is_saving {
             return;
         }
@@ -145,24 +145,24 @@ impl BookDesk {
         }
     }
 
-    /// Returns what is wrong with the stored book, until a save succeeds.
+    /// Returns why the last save failed, if it did.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.trouble.clone()
     }
 
-    /// Takes note that the node stops: what could not be stored before is tried again.
+    /// The node stops: a book that could not be stored is tried again.
     pub(crate) const fn stopping(&mut self) {
         self.failures = 0;
     }
 
-    /// Lets the thread end once all that is known is stored, or cannot be. Returns whether there is
-    /// something to store before that.
+    /// Ends the thread once the book is stored, or cannot be. Returns true if a save was started
+    /// instead.
     pub(crate) fn finish(&mut self, node: &mut Node, now: Instant) -> bool {
-        if self.keeper.is_none() || self.is_saving || !self.reloading.is_empty() {
+        if self.store.is_none() || self.is_saving || !self.reloading.is_empty() {
             return false;
         }
         if node.book().unsaved() == Unsaved::Nothing || self.failures >= LAST_TRIES {
-            self.keeper = None;
+            self.store = None;
             return false;
         }
         node.flush_book(now);
@@ -179,5 +179,5 @@ impl BookDesk {
     }
 }
 
-/// How often a book is tried to be stored by a node that stops.
+/// Number of saves that a stopping node tries.
 const LAST_TRIES: u32 = 2;

@@ -6,25 +6,25 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use glueberry_proto::book::{Book, Limits, Revision};
 
-use crate::driver::Letter;
 use crate::error::{Error, ErrorCode};
 use crate::events::BookTrouble;
 use crate::node::Shared;
+use crate::node_task::NodeCommand;
 use crate::store::{FileStore, Loaded, StoreError};
 
-/// What the thread is asked to do.
+/// What the thread does next.
 enum Job {
     Save(Vec<u8>, Revision),
     Reload,
 }
 
-/// The way to the thread. It ends, and unlocks the file, when this is dropped.
+/// A handle to the thread. The thread ends, and unlocks the file, when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct StoreThread {
     jobs: SyncSender<Job>,
 }
 
-impl Keeper {
+impl StoreThread {
     /// Starts the thread for a book that was opened.
     pub(crate) fn start(
         store: FileStore,
@@ -34,59 +34,60 @@ impl Keeper {
         let (jobs, queue) = sync_channel(JOBS);
         std::thread::Builder::new()
             .name("glueberry-book".to_owned())
-            .spawn(move || keep(store, limits, &queue, &shared))
+            .spawn(move || run(store, limits, &queue, &shared))
             .map_err(|error| Error::because(ErrorCode::AddressBookFailed, error))?;
         Ok(Self { jobs })
     }
 
-    /// Has the book stored; the answer comes as a letter. Returns false if the thread is gone, or
-    /// has not got round to what it was asked before.
+    /// Stores the book; the result comes as [`NodeCommand::BookSaved`]. Returns false if the thread
+    /// is gone or its queue is full.
     pub(crate) fn save(&self, bytes: Vec<u8>, revision: Revision) -> bool {
         self.jobs.try_send(Job::Save(bytes, revision)).is_ok()
     }
 
-    /// Has the book read anew; the answer comes as a letter.
+    /// Reads the book again; the result comes as [`NodeCommand::BookLoaded`]. Returns false if the
+    /// thread is gone or its queue is full.
     pub(crate) fn reload(&self) -> bool {
         self.jobs.try_send(Job::Reload).is_ok()
     }
 }
 
-fn keep(store: FileStore, limits: Limits, jobs: &Receiver<Job>, shared: &Shared) {
-    // Goes last, when the file is unlocked.
-    let _farewell = Farewell(shared);
+fn run(store: FileStore, limits: Limits, jobs: &Receiver<Job>, shared: &Shared) {
+    // Dropped last: the file is unlocked by then.
+    let _reports_end = EndGuard(shared);
     let path = store.path().to_owned();
     let mut store = Some(store);
     while let Ok(job) = jobs.recv() {
-        let letter = match job {
+        let command = match job {
             Job::Save(bytes, revision) => {
                 let saved =
                     reopened(&mut store, &path, limits).and_then(|store| store.save(&bytes));
-                Letter::BookSaved(saved.map(|()| revision))
+                NodeCommand::BookSaved(saved.map(|()| revision))
             }
             Job::Reload => {
-                // The lock is given up for a moment, and may then be another's.
+                // The file's lock is released for a moment; another process may take it.
                 store = None;
                 let loaded = FileStore::open(&path, limits).map(|(opened, loaded)| {
                     store = Some(opened);
                     loaded
                 });
-                Letter::BookLoaded(loaded)
+                NodeCommand::BookLoaded(loaded)
             }
         };
-        drop(shared.mailbox.put(letter));
+        drop(shared.mailbox.put(command));
     }
 }
 
-/// Tells the node that the thread has ended, however it did.
-struct Farewell<'a>(&'a Shared);
+/// Reports to the node's task that the thread has ended, even if it panicked.
+struct EndGuard<'a>(&'a Shared);
 
-impl Drop for Farewell<'_> {
+impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
-        drop(self.0.mailbox.put(Letter::BookClosed));
+        drop(self.0.mailbox.put(NodeCommand::BookClosed));
     }
 }
 
-/// Opens the store again if it was lost while it was read anew; what it holds then is replaced.
+/// Opens the store again if it was lost while it was read again; what is in the file then is overwritten.
 fn reopened<'a>(
     store: &'a mut Option<FileStore>,
     path: &Path,
@@ -113,5 +114,5 @@ pub(crate) fn findings(loaded: Loaded) -> (Book, Vec<BookTrouble>) {
     (loaded.book, troubles)
 }
 
-/// One save and one reload may wait.
+/// One save and one reload may be queued.
 const JOBS: usize = 2;

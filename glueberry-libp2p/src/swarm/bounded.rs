@@ -1,0 +1,116 @@
+//! A transport whose handshakes are bounded in number and time.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::{AbortHandle, Either, abortable, select};
+use glueberry_tokio::Config;
+use glueberry_tokio::runtime::Runtime;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
+use libp2p::{Multiaddr, PeerId};
+
+use super::stack::Stack;
+
+/// A stack that gives up dials and incoming handshakes that take too long, and has no more of the
+/// latter than it may.
+///
+/// When one more comes in, the oldest is given up. A flood of connections that say nothing has each
+/// of its own give way to the next, while a peer that answers is through in a few round trips. Each
+/// stack has places of its own, so that a flood of one leaves the others alone.
+pub(super) struct Bounded {
+    inner: Stack,
+    runtime: Arc<dyn Runtime>,
+    limit: usize,
+    dial_timeout: Duration,
+    /// Incoming handshakes, the oldest first. One that has ended has dropped its mark.
+    incoming: VecDeque<(AbortHandle, Weak<()>)>,
+}
+
+type Upgrade = Pin<Box<dyn Future<Output = io::Result<(PeerId, StreamMuxerBox)>> + Send>>;
+
+impl Bounded {
+    pub(super) fn new(inner: Stack, runtime: &Arc<dyn Runtime>, config: &Config) -> Self {
+        Self {
+            inner,
+            runtime: Arc::clone(runtime),
+            limit: config.max_incoming,
+            dial_timeout: config.core.dial_timeout,
+            incoming: VecDeque::new(),
+        }
+    }
+
+    fn in_time(&self, upgrade: Upgrade, time: Duration) -> Upgrade {
+        let deadline = self.runtime.sleep_until(self.runtime.now() + time);
+        Box::pin(async move {
+            match select(upgrade, deadline).await {
+                Either::Left((result, _)) => result,
+                Either::Right(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        })
+    }
+
+    /// Gives the handshake a place, if need be that of the oldest.
+    fn place(&mut self, upgrade: Upgrade) -> Upgrade {
+        self.incoming.retain(|(_, mark)| mark.strong_count() > 0);
+        if self.incoming.len() >= self.limit
+            && let Some((oldest, _)) = self.incoming.pop_front()
+        {
+            oldest.abort();
+        }
+        let mark = Arc::new(());
+        let (upgrade, abort) = abortable(self.in_time(upgrade, HANDSHAKE_TIMEOUT));
+        self.incoming.push_back((abort, Arc::downgrade(&mark)));
+        Box::pin(async move {
+            let _mark = mark;
+            upgrade.await.unwrap_or_else(|_| Err(io::Error::other("gave way to a newer handshake")))
+        })
+    }
+}
+
+impl Transport for Bounded {
+    type Output = (PeerId, StreamMuxerBox);
+    type Error = io::Error;
+    type ListenerUpgrade = Upgrade;
+    type Dial = Upgrade;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<io::Error>> {
+        self.inner.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Upgrade, TransportError<io::Error>> {
+        let dial = self.inner.dial(address, options)?;
+        Ok(self.in_time(dial, self.dial_timeout))
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Upgrade, io::Error>> {
+        let event = match Pin::new(&mut self.inner).poll(cx) {
+            Poll::Ready(event) => event,
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(event.map_upgrade(|upgrade| self.place(upgrade)))
+    }
+}
+
+/// Enough for a handshake of which packets are lost twice in a row.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

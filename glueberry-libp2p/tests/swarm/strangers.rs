@@ -1,0 +1,72 @@
+//! Peers that have proven nothing, and addresses that nobody answers at.
+
+use std::time::Duration;
+
+use glueberry_libp2p::Libp2p;
+use glueberry_tokio::identity::Keypair;
+use glueberry_tokio::{Config, ConnectionState, Multiaddr, Node};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{STREAM, eventually, run_test};
+
+async fn node(config: Config) -> Node {
+    let mut over = Libp2p::default();
+    over.upnp = false;
+    Node::builder(Keypair::generate_ed25519())
+        .config(config)
+        .listen("/ip4/127.0.0.1/tcp/0".parse().unwrap())
+        .streams([STREAM])
+        .build_over(over)
+        .await
+        .unwrap()
+}
+
+fn port(address: &Multiaddr) -> u16 {
+    address.to_string().split('/').nth(4).unwrap().parse().unwrap()
+}
+
+#[test]
+fn connections_that_say_nothing_shut_nobody_out() {
+    run_test(async {
+        let mut config = Config::default();
+        config.max_incoming = 8;
+        config.core.dial_timeout = Duration::from_secs(5);
+        let victim = node(config.clone()).await;
+        let mut silent = Vec::new();
+        for _ in 0..40 {
+            let port = port(&victim.addrs()[0]);
+            silent.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+        let honest = node(config).await;
+        honest.add_peer(victim.peer_id(), victim.addrs()).await.unwrap();
+        honest.connect(victim.peer_id()).await.unwrap();
+        // Those that had to give way were closed.
+        let mut rest = Vec::new();
+        silent[0].read_to_end(&mut rest).await.unwrap();
+    });
+}
+
+#[test]
+fn a_dial_that_is_given_up_holds_no_socket() {
+    run_test(async {
+        let mut config = Config::default();
+        config.core.dial_timeout = Duration::from_millis(300);
+        config.core.reconnect.max_attempts = Some(0);
+        let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("/ip4/127.0.0.1/tcp/{}", target.local_addr().unwrap().port());
+        let dialler = node(config).await;
+        let nobody = Keypair::generate_ed25519().public().to_peer_id();
+        dialler.add_peer(nobody, [address.parse().unwrap()]).await.unwrap();
+        let connect = dialler.connect(nobody);
+        let accepted = async {
+            let (mut socket, _) = target.accept().await.unwrap();
+            let mut said = Vec::new();
+            socket.read_to_end(&mut said).await.unwrap();
+        };
+        let (connected, ()) = tokio::join!(connect, accepted);
+        connected.unwrap_err();
+        eventually(|| async { dialler.connection_state(nobody) == ConnectionState::Disconnected })
+            .await;
+    });
+}

@@ -1,0 +1,51 @@
+//! A connection on its way to the node.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::future::select;
+use glueberry_proto::{NewConnection, RefuseReason};
+
+use super::{Connection, ConnectionLoop};
+use crate::node::Shared;
+use crate::session::SessionDriver;
+use crate::transport::PendingConnection;
+
+impl Shared {
+    /// Offers a connection to the node, which either refuses it, so that it is closed, or spawns a
+    /// [`ConnectionLoop`] that drives a session over it.
+    ///
+    /// The caller vouches for the peer's key in `offered`: the transport has authenticated it. A
+    /// node that has stopped drops the connection.
+    pub fn offer_connection(self: &Arc<Self>, offered: NewConnection, connection: impl Connection) {
+        self.offer(offered, Box::new(Offered { connection, shared: Arc::clone(self) }));
+    }
+}
+
+/// A connection that the node has not decided about.
+struct Offered<C> {
+    connection: C,
+    shared: Arc<Shared>,
+}
+
+impl<C: Connection> PendingConnection for Offered<C> {
+    fn accept(self: Box<Self>, session: SessionDriver) {
+        let runtime = self.shared.runtime.clone();
+        runtime.spawn(Box::pin(ConnectionLoop::new(self.connection, session, self.shared)));
+    }
+
+    fn refuse(self: Box<Self>, _: RefuseReason) {
+        let Self { mut connection, shared } = *self;
+        let runtime = shared.runtime.clone();
+        let deadline = runtime.now() + shared.config.core.drain_timeout;
+        runtime.clone().spawn(Box::pin(async move {
+            let closing = pin!(poll_fn(|cx| connection.poll_close(cx, REFUSED)));
+            // A peer that takes no bytes holds the connection no longer than that.
+            drop(select(closing, runtime.sleep_until(deadline)).await);
+        }));
+    }
+}
+
+/// The code of a connection that is not wanted; it gives no reason.
+const REFUSED: u64 = 7;

@@ -1,0 +1,351 @@
+//! The task that owns the core's node.
+
+mod command;
+mod publish;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use futures_channel::oneshot;
+use glueberry_proto::book::{Revision, Unsaved};
+use glueberry_proto::{
+    Admission, Closed, Instant, NewConnection, Node, NodeAction, PublicKey, SessionId,
+};
+use libp2p_identity::PeerId;
+use tracing::{debug, info, warn};
+
+pub(crate) use self::command::{
+    Answer, Examination, HandshakeRequest, NodeCommand, Reply, Returned,
+};
+use crate::book_storage::BookStorage;
+use crate::error::{Error, ErrorCode};
+use crate::events::{BookTrouble, Event};
+use crate::mailbox::answer;
+use crate::node::Shared;
+use crate::runtime::Timer;
+use crate::session::SessionDriver;
+use crate::session_handle::{SessionCommand, SessionHandle};
+use crate::store::wall_time;
+use crate::store_thread::StoreThread;
+use crate::transport::{PendingConnection, Transport};
+
+/// Owns the core's [`Node`]: passes it commands and time, does its actions, publishes its events.
+pub(crate) struct NodeTask<T> {
+    node: Node,
+    shared: Arc<Shared>,
+    transport: T,
+    book: BookStorage,
+    timer: Box<dyn Timer>,
+    sessions: BTreeMap<SessionId, (PublicKey, Arc<SessionHandle>)>,
+    /// Callers of `connect`, by peer.
+    connecting: BTreeMap<PublicKey, Vec<Answer<()>>>,
+    turn: Turn,
+    /// The revision of the book whose bans are published.
+    bans_seen: Option<Revision>,
+    stats_cleaned_at: Instant,
+    stopping: Vec<oneshot::Sender<()>>,
+    is_stopping: bool,
+    closing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// What the commands of one turn leave to its later steps.
+#[derive(Default)]
+struct Turn {
+    /// Peers whose views must be refreshed.
+    touched: BTreeSet<PublicKey>,
+    /// Sessions that have ended, to be published behind the changes of state that this caused.
+    ended: Vec<(PeerId, Closed)>,
+    /// Handshake commands for the sessions that are current once the core's messages are sent.
+    handshakes: Vec<HandshakeRequest>,
+    /// Answers for callers, who then see what was published.
+    replies: Vec<Reply>,
+}
+
+impl<T: Transport> NodeTask<T> {
+    pub(crate) fn new(
+        node: Node,
+        shared: Arc<Shared>,
+        transport: T,
+        store: Option<StoreThread>,
+    ) -> Self {
+        let timer = shared.runtime.timer();
+        Self {
+            node,
+            stats_cleaned_at: shared.now(),
+            book: BookStorage::new(store),
+            shared,
+            transport,
+            timer,
+            sessions: BTreeMap::new(),
+            connecting: BTreeMap::new(),
+            turn: Turn::default(),
+            bans_seen: None,
+            stopping: Vec::new(),
+            is_stopping: false,
+            closing: None,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.shared.now()
+    }
+
+    /// Does everything that can be done once; returns whether anything was.
+    ///
+    /// The order of the steps matters. Views are published before actions: a session that is granted
+    /// may deliver a message at once, and its reader finds the peer Connected. Handshake commands
+    /// go behind actions: a session gets the core's grant before a command that relies on it.
+    /// Callers are answered last: they find all of it done.
+    fn turn(&mut self, cx: &Context<'_>) -> bool {
+        let commands = self.shared.mailbox.take(cx);
+        let mut moved = !commands.is_empty();
+        for command in commands {
+            self.command(command);
+        }
+        self.node.handle_timeout(self.now());
+        self.clean();
+        moved |= self.publish();
+        moved |= self.act();
+        for handshake in std::mem::take(&mut self.turn.handshakes) {
+            self.handshake(handshake);
+        }
+        for reply in self.turn.replies.drain(..) {
+            reply();
+        }
+        if self.is_stopping && self.node.is_idle() {
+            moved |= self.book.finish(&mut self.node, self.shared.now());
+        }
+        moved
+    }
+
+    fn command(&mut self, command: NodeCommand) {
+        let now = self.now();
+        match command {
+            NodeCommand::Call(call) => {
+                let reply = call(&mut self.node, now);
+                self.turn.replies.push(reply);
+            }
+            NodeCommand::Connect(peer, answer_to) => match self.node.connect(now, peer) {
+                Ok(()) => self.connecting.entry(peer).or_default().push(answer_to),
+                Err(error) => answer(answer_to, Err(error.into())),
+            },
+            NodeCommand::Handshake(request) => self.turn.handshakes.push(request),
+            NodeCommand::FlushBook(answer_to) => {
+                self.node.flush_book(now);
+                self.book.flush(&self.node, answer_to);
+            }
+            NodeCommand::ReloadBook(answer_to) => self.book.reload(answer_to),
+            NodeCommand::Examine(answer_to) => answer(answer_to, self.examine(now)),
+            NodeCommand::Shutdown(answer) => {
+                info!("node stopping");
+                self.is_stopping = true;
+                self.stopping.extend(answer);
+                self.book.stopping();
+                self.node.shutdown(now);
+            }
+            NodeCommand::FromSession(id, message) => {
+                self.node.handle_session_message(now, id, message);
+                self.touch(id);
+            }
+            NodeCommand::HandshakeDone(command, result) => {
+                self.turn.replies.push(Box::new(move || command.answer(result)));
+            }
+            NodeCommand::SessionClosed(id, closed) => {
+                if let Some((key, session)) = self.sessions.remove(&id) {
+                    self.turn.touched.insert(key);
+                    self.turn.ended.push((session.peer, closed));
+                }
+            }
+            NodeCommand::SessionGone(id) => {
+                self.node.handle_session_gone(now, id);
+                self.touch(id);
+                self.sessions.remove(&id);
+            }
+            NodeCommand::Connection(connection, pending) => {
+                self.connection(now, connection, pending);
+            }
+            NodeCommand::DialFailed(dial, error) => self.node.handle_dial_failed(now, dial, error),
+            NodeCommand::BookSaved(result) => {
+                let trouble = self.book.saved(&mut self.node, now, result);
+                self.trouble(trouble);
+            }
+            NodeCommand::BookLoaded(result) => {
+                for trouble in self.book.loaded(&mut self.node, now, result) {
+                    self.trouble(Some(trouble));
+                }
+            }
+            NodeCommand::BookClosed => self.book.closed(),
+        }
+    }
+
+    fn trouble(&self, trouble: Option<BookTrouble>) {
+        if let Some(trouble) = trouble {
+            warn!(%trouble, "address book trouble");
+            self.shared.telemetry.events.publish(&Event::AddressBook(trouble));
+        }
+    }
+
+    fn examine(&self, now: Instant) -> Examination {
+        let status = |peer| self.node.peer_status(peer).map(|status| (peer, status));
+        let wall = wall_time(SystemTime::now());
+        let banned = self.node.book().iter().filter(|(_, entry)| entry.is_blacklisted(wall));
+        Examination {
+            now,
+            peers: self.node.peers().filter_map(status).collect(),
+            book: (self.node.book().len(), banned.count()),
+            book_trouble: self.book.trouble(),
+            is_book_unsaved: self.node.book().unsaved() != Unsaved::Nothing,
+            sessions: self.sessions.len(),
+            is_listening: self.transport.is_listening(),
+        }
+    }
+
+    fn connection(
+        &mut self,
+        now: Instant,
+        connection: NewConnection,
+        pending: Box<dyn PendingConnection>,
+    ) {
+        let peer = PeerId::from(connection.peer);
+        match self.node.handle_connection(now, connection) {
+            Admission::Accept(session) => {
+                let id = session.id();
+                let telemetry = self.shared.telemetry.clone();
+                let handle = SessionHandle::new(peer, id, self.shared.limits, telemetry);
+                let handle = Arc::new(handle);
+                self.sessions.insert(id, (connection.peer, handle.clone()));
+                pending.accept(SessionDriver::new(*session, handle, self.shared.clone()));
+            }
+            Admission::Refuse(reason) => {
+                debug!(%peer, %reason, "connection refused");
+                pending.refuse(reason);
+            }
+            _ => {}
+        }
+    }
+
+    /// Has the view of a session's peer refreshed.
+    fn touch(&mut self, id: SessionId) {
+        if let Some((peer, _)) = self.sessions.get(&id) {
+            self.turn.touched.insert(*peer);
+        }
+    }
+
+    fn act(&mut self) -> bool {
+        let mut acted = false;
+        while let Some(action) = self.node.poll_action() {
+            acted = true;
+            match action {
+                NodeAction::Dial { dial, peer, addresses } => {
+                    self.transport.dial(dial, peer.into(), addresses);
+                }
+                NodeAction::CancelDial(dial) => self.transport.cancel(dial),
+                NodeAction::Forward { session, message } => {
+                    if let Some((_, session)) = self.sessions.get(&session) {
+                        // A session that has ended reports that itself, or has done so.
+                        drop(session.command(SessionCommand::FromNode(message)));
+                    }
+                }
+                NodeAction::SaveBook => self.book.save(&mut self.node, self.shared.now()),
+                _ => {}
+            }
+        }
+        acted
+    }
+
+    /// Gives a handshake command to the session that is current.
+    ///
+    /// Of two sessions that compete, the one that is kept takes over from the other at any time, so
+    /// a command may reach a session that is not current any more. That one returns it, behind
+    /// its own messages: by now the core knows which session is current.
+    fn handshake(&self, mut request: HandshakeRequest) {
+        let peer = request.peer;
+        let not_connected = || Error::new(ErrorCode::NotConnected).of_peer(peer.into());
+        let current = self.node.session_of(peer).and_then(|id| self.sessions.get(&id));
+        let Some((_, session)) = current else {
+            return request.command.answer(Err(not_connected()));
+        };
+        if let Some(returned) = request.returned.take()
+            && returned.from == session.id
+            // One that had to yield may be current again, if the other has ended meanwhile.
+            && (returned.is_over || request.tries >= MOST_TRIES)
+        {
+            return request.command.answer(Err(returned.error));
+        }
+        request.tries += 1;
+        let given = session.command(SessionCommand::Handshake(request));
+        if let Err(SessionCommand::Handshake(request)) = given {
+            request.command.answer(Err(not_connected()));
+        }
+    }
+
+    // ---- the end ------------------------------------------------------------------------------
+
+    /// Shuts down once nothing is left to wait for; ready when that is done.
+    fn poll_stop(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_stopping || !self.node.is_idle() || !self.book.is_done() {
+            return Poll::Pending;
+        }
+        let transport = &mut self.transport;
+        let closing = self.closing.get_or_insert_with(|| transport.close());
+        closing.as_mut().poll(cx)
+    }
+
+    /// Forgets statistics and views that are stale, now and then.
+    fn clean(&mut self) {
+        let now = self.now();
+        if now.duration_since(self.stats_cleaned_at) >= STATS_CLEANING {
+            self.stats_cleaned_at = now;
+            self.shared.telemetry.stats.clean(self.shared.stats_retention, SystemTime::now());
+            self.shared.views.clean(&self.node);
+        }
+    }
+
+    fn stopped(&mut self) {
+        info!("node stopped");
+        self.shared.stop();
+        for answer_to in self.stopping.drain(..) {
+            answer(answer_to, ());
+        }
+    }
+}
+
+impl<T: Transport + Unpin> Future for NodeTask<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.node.set_wall_time(this.now(), wall_time(SystemTime::now()));
+        loop {
+            if this.turn(cx) {
+                continue;
+            }
+            let deadline = this.node.poll_timeout().and_then(|at| this.shared.clock.until(at));
+            this.timer.reset(deadline);
+            if this.timer.poll(cx).is_pending() {
+                break;
+            }
+        }
+        if this.poll_stop(cx).is_ready() {
+            this.stopped();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+/// The task is gone, perhaps with its runtime: every caller that waits gets an answer.
+impl<T> Drop for NodeTask<T> {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
+/// Sessions that a handshake command is given to before one of them must do it.
+const MOST_TRIES: u32 = 4;
+/// How often stale statistics are looked for.
+const STATS_CLEANING: Duration = Duration::from_secs(60 * 60);

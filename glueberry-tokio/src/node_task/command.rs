@@ -1,0 +1,111 @@
+//! What is sent to the node's task.
+
+use std::fmt;
+
+use futures_channel::oneshot;
+use glueberry_proto::book::Revision;
+use glueberry_proto::{
+    Closed, DialError, DialId, Instant, NewConnection, Node, PeerStatus, PublicKey, SessionId,
+    ToNode,
+};
+
+use crate::error::Error;
+use crate::session_handle::HandshakeCommand;
+use crate::store::{Loaded, StoreError};
+use crate::transport::PendingConnection;
+
+/// A command to the node's task, or something that it must know.
+pub(crate) enum NodeCommand {
+    // From handles.
+    /// A call of the core's node.
+    Call(CoreCall),
+    Connect(PublicKey, Answer<()>),
+    Handshake(HandshakeRequest),
+    FlushBook(Answer<()>),
+    ReloadBook(Answer<()>),
+    Examine(oneshot::Sender<Examination>),
+    Shutdown(Option<oneshot::Sender<()>>),
+    // From sessions, each behind the session's own messages to the core's node.
+    FromSession(SessionId, ToNode),
+    /// The result of a handshake command, to be given once its effect is published.
+    HandshakeDone(HandshakeCommand, Result<(), Error>),
+    SessionClosed(SessionId, Closed),
+    SessionGone(SessionId),
+    // From the transport.
+    Connection(NewConnection, Box<dyn PendingConnection>),
+    DialFailed(DialId, DialError),
+    // From the thread that stores the address book.
+    BookSaved(Result<Revision, StoreError>),
+    BookLoaded(Result<Loaded, StoreError>),
+    BookClosed,
+}
+
+/// A call of the core's node.
+pub(crate) type CoreCall = Box<dyn FnOnce(&mut Node, Instant) -> Reply + Send>;
+
+/// Answers the caller, once the effect of the call is published.
+pub(crate) type Reply = Box<dyn FnOnce() + Send>;
+
+/// Where the result of a command goes.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A handshake command for the session of a peer that is current.
+#[derive(Debug)]
+pub(crate) struct HandshakeRequest {
+    pub(crate) peer: PublicKey,
+    pub(crate) command: HandshakeCommand,
+    /// How many sessions have got it.
+    pub(crate) tries: u32,
+    /// Set by a session that is not the current one any more, or has ended.
+    pub(crate) returned: Option<Box<Returned>>,
+}
+
+impl HandshakeRequest {
+    pub(crate) const fn new(peer: PublicKey, command: HandshakeCommand) -> Self {
+        Self { peer, command, tries: 0, returned: None }
+    }
+}
+
+/// Why a session has given a handshake command back.
+#[derive(Debug)]
+pub(crate) struct Returned {
+    pub(crate) from: SessionId,
+    pub(crate) is_over: bool,
+    pub(crate) error: Error,
+}
+
+/// What the node's task reports of itself, for health checks and debugging.
+#[derive(Debug)]
+pub(crate) struct Examination {
+    pub(crate) now: Instant,
+    pub(crate) peers: Vec<(PublicKey, PeerStatus)>,
+    /// Peers in the book, and how many of them are banned.
+    pub(crate) book: (usize, usize),
+    pub(crate) book_trouble: Option<String>,
+    pub(crate) is_book_unsaved: bool,
+    pub(crate) sessions: usize,
+    pub(crate) is_listening: bool,
+}
+
+impl fmt::Debug for NodeCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Call(..) => "Call",
+            Self::Connect(..) => "Connect",
+            Self::Handshake(..) => "Handshake",
+            Self::FlushBook(..) => "FlushBook",
+            Self::ReloadBook(..) => "ReloadBook",
+            Self::Examine(..) => "Examine",
+            Self::Shutdown(..) => "Shutdown",
+            Self::FromSession(..) => "FromSession",
+            Self::HandshakeDone(..) => "HandshakeDone",
+            Self::SessionClosed(..) => "SessionClosed",
+            Self::SessionGone(..) => "SessionGone",
+            Self::Connection(..) => "Connection",
+            Self::DialFailed(..) => "DialFailed",
+            Self::BookSaved(..) => "BookSaved",
+            Self::BookLoaded(..) => "BookLoaded",
+            Self::BookClosed => "BookClosed",
+        })
+    }
+}

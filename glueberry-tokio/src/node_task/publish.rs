@@ -1,0 +1,92 @@
+//! What the node's task publishes: views of peers, then events.
+
+use std::time::SystemTime;
+
+use glueberry_proto::{ConnectionEvent, ConnectionState, PublicKey, StateReason};
+use libp2p_identity::PeerId;
+use tracing::{Span, info, info_span};
+
+use super::NodeTask;
+use crate::error::{Error, ErrorCode};
+use crate::events::{Event, StateChanged};
+use crate::mailbox::answer;
+use crate::transport::Transport;
+use crate::views::Entered;
+
+impl<T: Transport> NodeTask<T> {
+    /// Brings the views in line with the core, and publishes its events. Returns whether there were
+    /// events.
+    pub(super) fn publish(&mut self) -> bool {
+        let mut events = Vec::new();
+        while let Some(event) = self.node.poll_event() {
+            self.turn.touched.insert(event.peer);
+            events.push(event);
+        }
+        self.publish_bans();
+        // Before the events: a subscriber that hears of Established finds the session.
+        for peer in std::mem::take(&mut self.turn.touched) {
+            let session = self.node.session_of(peer).and_then(|id| self.sessions.get(&id));
+            let session = session.map(|(_, session)| session.clone());
+            self.shared.views.refresh(&self.node, peer, session);
+        }
+        let has_events = !events.is_empty();
+        for event in events {
+            self.publish_change(event);
+        }
+        for (peer, closed) in self.turn.ended.drain(..) {
+            self.shared.telemetry.events.publish(&Event::SessionClosed { peer, closed });
+        }
+        has_events
+    }
+
+    fn publish_bans(&mut self) {
+        let revision = Some(self.node.book().revision());
+        // Bans are part of the book; looking through it each time would be slow.
+        if self.bans_seen == revision {
+            return;
+        }
+        self.bans_seen = revision;
+        for peer in self.shared.views.refresh_bans(&self.node) {
+            self.transport.banned(peer.into());
+        }
+    }
+
+    fn publish_change(&mut self, event: ConnectionEvent) {
+        let ConnectionEvent { peer: key, state, direction, reason, at: since, .. } = event;
+        let peer = PeerId::from(key);
+        match &reason {
+            Some(reason) => info!(%peer, %state, %reason, "state changed"),
+            None => info!(%peer, %state, "state changed"),
+        }
+        self.answer_connecting(key, state, reason.as_ref());
+        let span = match state {
+            ConnectionState::Connecting => info_span!("connect", %peer),
+            ConnectionState::Connected => info_span!("handshake", %peer, ?direction),
+            _ => Span::none(),
+        };
+        let changed = StateChanged { peer, state, direction, reason, at: SystemTime::now() };
+        self.shared.telemetry.state_changed(Entered { changed, since, _span: span });
+    }
+
+    /// Answers the callers of `connect` once the outcome is known.
+    fn answer_connecting(
+        &mut self,
+        key: PublicKey,
+        state: ConnectionState,
+        reason: Option<&StateReason>,
+    ) {
+        if state == ConnectionState::Connecting {
+            return;
+        }
+        for answer_to in self.connecting.remove(&key).unwrap_or_default() {
+            let result = match state {
+                ConnectionState::Connected | ConnectionState::Established => Ok(()),
+                _ => Err(reason
+                    .cloned()
+                    .map_or_else(|| Error::new(ErrorCode::NotConnected), Error::from)
+                    .of_peer(key.into())),
+            };
+            self.turn.replies.push(Box::new(move || answer(answer_to, result)));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Who reads which stream of which peer.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use glueberry_proto::StreamName;
+use libp2p_identity::PeerId;
+
+use crate::inbox::Inbox;
+
+/// The inboxes of all readers. Handles write it, sessions read it.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    table: RwLock<Table>,
+    /// Grows whenever the table changes, so that sessions need not look each time.
+    version: AtomicU64,
+    /// Gets what no reader has taken over.
+    main: Arc<Inbox>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    inboxes: HashMap<(PeerId, StreamName), Arc<Inbox>>,
+    is_closed: bool,
+}
+
+impl Readers {
+    pub(crate) fn new(main: Arc<Inbox>) -> Self {
+        Self { table: RwLock::default(), version: AtomicU64::new(0), main }
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Returns the inbox of a stream.
+    pub(crate) fn inbox(&self, peer: PeerId, stream: &StreamName) -> Arc<Inbox> {
+        let own = self.read().inboxes.get(&(peer, stream.clone())).cloned();
+        own.unwrap_or_else(|| self.main.clone())
+    }
+
+    /// Returns the inbox of handshake messages.
+    pub(crate) const fn main(&self) -> &Arc<Inbox> {
+        &self.main
+    }
+
+    /// Has a stream read from `inbox`; returns false if it has a reader already.
+    pub(crate) fn claim(&self, peer: PeerId, stream: StreamName, inbox: Arc<Inbox>) -> bool {
+        let mut table = self.write();
+        let Entry::Vacant(entry) = table.inboxes.entry((peer, stream)) else {
+            return false;
+        };
+        entry.insert(inbox.clone());
+        let is_closed = table.is_closed;
+        drop(table);
+        self.version.fetch_add(1, Ordering::Release);
+        if is_closed {
+            inbox.close();
+        }
+        true
+    }
+
+    pub(crate) fn release(&self, peer: PeerId, stream: &StreamName) {
+        let released = self.write().inboxes.remove(&(peer, stream.clone()));
+        self.version.fetch_add(1, Ordering::Release);
+        drop(released);
+    }
+
+    /// Ends every reader's messages behind those that wait: the node has stopped.
+    pub(crate) fn close(&self) {
+        let mut table = self.write();
+        table.is_closed = true;
+        let inboxes: Vec<Arc<Inbox>> = table.inboxes.values().cloned().collect();
+        drop(table);
+        self.main.close();
+        for inbox in inboxes {
+            inbox.close();
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

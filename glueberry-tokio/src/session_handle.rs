@@ -1,0 +1,431 @@
+//! Where handles, the node's task and the task of one session meet.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::Bytes;
+use glueberry_proto::{
+    PublicKey, SendError, SendLimits, SendQueue, SessionId, StreamName, ToSession,
+};
+use libp2p_identity::PeerId;
+
+use crate::debug::DebugQueue;
+use crate::error::Error;
+use crate::mailbox::{answer, lock, remember};
+use crate::node_task::{Answer, HandshakeRequest};
+use crate::telemetry::Telemetry;
+use crate::waiters::{WaiterId, Waiters, wake_all};
+
+/// The shared side of one session: commands and messages on their way to its task.
+///
+/// A message waits here, and nowhere else, until the transport can take it: then the session takes
+/// as many as fit into what it writes, and seals them without the lock.
+#[derive(Debug)]
+pub(crate) struct SessionHandle {
+    pub(crate) peer: PeerId,
+    pub(crate) id: SessionId,
+    limits: SendLimits,
+    telemetry: Arc<Telemetry>,
+    state: Mutex<State>,
+}
+
+/// What the node's task gives to a session, in this order.
+#[derive(Debug)]
+pub(crate) enum SessionCommand {
+    /// A message of the core's node to the core's session.
+    FromNode(ToSession),
+    Handshake(HandshakeRequest),
+}
+
+/// What the application does in a handshake, with the way to answer it.
+#[derive(Debug)]
+pub(crate) enum HandshakeCommand {
+    Send(Bytes, Answer<()>),
+    Prepare(PublicKey, Vec<StreamName>, Answer<()>),
+    Finalize(Answer<()>),
+    Reject(String),
+}
+
+#[derive(Debug)]
+struct State {
+    task: Option<Waker>,
+    /// The task was woken and has not looked yet.
+    is_woken: bool,
+    /// None once the session is over.
+    commands: Option<VecDeque<SessionCommand>>,
+    /// Why messages are refused, unless they are accepted.
+    refusal: Option<SendError>,
+    streams: Vec<StreamQueue>,
+}
+
+/// The messages of one stream, and who waits for it.
+#[derive(Debug)]
+struct StreamQueue {
+    name: StreamName,
+    queue: SendQueue,
+    /// When [`Event::Backpressure`](crate::Event::Backpressure) was last published.
+    announced_at: Option<Instant>,
+    waiters: Waiters,
+}
+
+/// The registration of a task that waits for a stream. Dropping it removes the task's waker.
+#[derive(Debug)]
+pub(crate) struct Waiting(Option<Registration>);
+
+#[derive(Debug)]
+struct Registration {
+    session: Arc<SessionHandle>,
+    stream: StreamName,
+    id: WaiterId,
+}
+
+impl SessionHandle {
+    pub(crate) const fn new(
+        peer: PeerId,
+        id: SessionId,
+        limits: SendLimits,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        let state = State {
+            task: None,
+            is_woken: false,
+            commands: Some(VecDeque::new()),
+            refusal: Some(SendError::NotEstablished),
+            streams: Vec::new(),
+        };
+        Self { peer, id, limits, telemetry, state: Mutex::new(state) }
+    }
+
+    // ---- for handles --------------------------------------------------------------------------
+
+    /// Queues a message, or says why not.
+    pub(crate) fn send(&self, stream: &str, message: &Bytes) -> Result<(), SendError> {
+        self.push(lock(&self.state), stream, message).1
+    }
+
+    /// Queues a message once the stream's queue accepts one.
+    pub(crate) fn poll_send(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        stream: &str,
+        message: &Bytes,
+        waiting: &mut Waiting,
+    ) -> Poll<Result<(), SendError>> {
+        waiting.leave_others(self);
+        match self.push(lock(&self.state), stream, message) {
+            (Some(mut state), Err(SendError::Backpressure)) => {
+                waiting.register(self, &mut state, stream, cx);
+                Poll::Pending
+            }
+            (_, result) => Poll::Ready(result),
+        }
+    }
+
+    /// Waits until the stream's queue accepts a message. Fails if it never will.
+    pub(crate) fn poll_writable(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        stream: &str,
+        waiting: &mut Waiting,
+    ) -> Poll<Result<(), SendError>> {
+        waiting.leave_others(self);
+        let mut state = lock(&self.state);
+        match state.accepting(stream) {
+            Ok(found) if found.queue.is_full() => {}
+            Ok(_) => return Poll::Ready(Ok(())),
+            Err(error) => return Poll::Ready(Err(error)),
+        }
+        waiting.register(self, &mut state, stream, cx);
+        Poll::Pending
+    }
+
+    /// Waits until the transport has taken all that was accepted on the stream.
+    pub(crate) fn poll_flushed(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        stream: &str,
+        waiting: &mut Waiting,
+    ) -> Poll<()> {
+        waiting.leave_others(self);
+        let mut state = lock(&self.state);
+        // What a session that is over has not taken is reported as unsent.
+        if state.commands.is_none() || state.stream(stream).is_none_or(|it| it.queue.is_empty()) {
+            return Poll::Ready(());
+        }
+        waiting.register(self, &mut state, stream, cx);
+        Poll::Pending
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.telemetry.now()
+    }
+
+    /// A sender has waited for room since then.
+    pub(crate) fn waited(&self, stream: &str, since: Instant) {
+        let waited = self.telemetry.now().saturating_duration_since(since);
+        self.telemetry.metrics.backpressure_wait(stream, waited);
+    }
+
+    /// Returns what waits on each stream.
+    pub(crate) fn queues(&self) -> Vec<DebugQueue> {
+        let state = lock(&self.state);
+        let queue = |it: &StreamQueue| DebugQueue {
+            stream: it.name.to_string(),
+            pending: it.queue.len(),
+            pending_bytes: it.queue.bytes(),
+            is_blocked: it.queue.is_full(),
+        };
+        state.streams.iter().map(queue).collect()
+    }
+
+    // ---- for the node's task ------------------------------------------------------------------
+
+    /// Queues a command; gives it back if the session is over.
+    pub(crate) fn command(&self, command: SessionCommand) -> Result<(), SessionCommand> {
+        let mut state = lock(&self.state);
+        match &mut state.commands {
+            Some(commands) => commands.push_back(command),
+            None => return Err(command),
+        }
+        wake_task(state);
+        Ok(())
+    }
+
+    // ---- for the session's task ---------------------------------------------------------------
+
+    /// Takes all commands, and calls `queued` for each stream with messages. Wakes the caller for
+    /// whatever comes next.
+    pub(crate) fn take_commands(
+        &self,
+        cx: &Context<'_>,
+        mut queued: impl FnMut(&StreamName),
+    ) -> VecDeque<SessionCommand> {
+        let mut state = lock(&self.state);
+        state.is_woken = false;
+        remember(&mut state.task, cx);
+        let waiting = state.streams.iter().filter(|stream| !stream.queue.is_empty());
+        waiting.for_each(|stream| queued(&stream.name));
+        state.commands.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Takes messages of a stream for the transport.
+    pub(crate) fn take_messages(
+        &self,
+        stream: &StreamName,
+        budget: usize,
+        out: &mut VecDeque<Bytes>,
+    ) {
+        let mut state = lock(&self.state);
+        let Some(found) = state.stream(stream.as_str()) else {
+            debug_assert!(false, "a stream that was never prepared is written");
+            return;
+        };
+        let before = out.len();
+        found.queue.take(budget, out);
+        let is_flushed = found.queue.is_empty();
+        // Either is waited for by somebody.
+        let woken = match found.queue.reopened() || is_flushed {
+            true => found.waiters.take(),
+            false => Vec::new(),
+        };
+        let pending = found.queue.len();
+        drop(state);
+        wake_all(woken);
+        if out.len() > before {
+            self.telemetry.metrics.pending_messages(stream.as_str(), pending);
+        }
+    }
+
+    /// Makes room for the messages of streams that were prepared.
+    pub(crate) fn prepared(&self, names: &[StreamName]) {
+        let mut state = lock(&self.state);
+        for name in names {
+            if state.stream(name.as_str()).is_none() {
+                state.streams.push(StreamQueue::new(name.clone(), self.limits));
+            }
+        }
+    }
+
+    /// Accepts messages from now on.
+    pub(crate) fn established(&self) {
+        lock(&self.state).refusal = None;
+    }
+
+    /// Refuses messages from now on. Those that wait may still be taken.
+    pub(crate) fn refuse_messages(&self) {
+        let mut state = lock(&self.state);
+        state.refusal = Some(SendError::Closed);
+        let woken = state.take_waiters();
+        drop(state);
+        wake_all(woken);
+    }
+
+    /// Gives up what waits on a stream; returns how many messages that were.
+    pub(crate) fn give_up(&self, stream: &StreamName) -> usize {
+        let mut state = lock(&self.state);
+        let Some(found) = state.stream(stream.as_str()) else {
+            return 0;
+        };
+        let given_up = found.queue.drain();
+        let woken = found.waiters.take();
+        drop(state);
+        wake_all(woken);
+        given_up.count()
+    }
+
+    /// Refuses everything from now on; returns the commands that the session has not got, and how
+    /// many messages the transport has not got.
+    pub(crate) fn close(&self) -> (VecDeque<SessionCommand>, usize) {
+        let mut state = lock(&self.state);
+        state.refusal = Some(SendError::Closed);
+        let commands = state.commands.take().unwrap_or_default();
+        let given_up: Vec<_> = state.streams.iter_mut().map(|it| it.queue.drain()).collect();
+        let woken = state.take_waiters();
+        drop(state);
+        wake_all(woken);
+        (commands, given_up.into_iter().map(Iterator::count).sum())
+    }
+
+    // ---- parts --------------------------------------------------------------------------------
+
+    /// Queues a message. Gives the lock back if it is refused for want of room, so that the caller
+    /// can wait without missing the wake-up.
+    fn push<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        stream: &str,
+        message: &Bytes,
+    ) -> (Option<MutexGuard<'a, State>>, Result<(), SendError>) {
+        let found = match state.accepting(stream) {
+            Ok(found) => found,
+            Err(error) => return (None, Err(error)),
+        };
+        if let Err(error) = found.queue.push(message.clone()) {
+            return (Some(state), Err(error));
+        }
+        let is_full = found.queue.is_full();
+        wake_task(state);
+        if is_full {
+            // The message that fills a queue is the last one that is accepted.
+            self.backpressure(stream);
+        }
+        (None, Ok(()))
+    }
+
+    /// Counts that a stream has become full, and publishes it now and then.
+    fn backpressure(&self, stream: &str) {
+        self.telemetry.metrics.backpressure_engaged(stream);
+        let now = self.telemetry.now();
+        let mut state = lock(&self.state);
+        let Some(found) = state.stream(stream) else {
+            return;
+        };
+        let is_due = Telemetry::announces_backpressure(found.announced_at, now);
+        if is_due {
+            found.announced_at = Some(now);
+        }
+        let name = found.name.clone();
+        drop(state);
+        if is_due {
+            self.telemetry.backpressure(self.peer, name);
+        }
+    }
+}
+
+impl State {
+    fn stream(&mut self, name: &str) -> Option<&mut StreamQueue> {
+        self.streams.iter_mut().find(|stream| stream.name.as_str() == name)
+    }
+
+    /// Returns a stream that accepts messages, at least when its queue has room.
+    fn accepting(&mut self, name: &str) -> Result<&mut StreamQueue, SendError> {
+        match self.refusal {
+            Some(error) => Err(error),
+            None => self.stream(name).ok_or(SendError::UnknownStream),
+        }
+    }
+
+    fn take_waiters(&mut self) -> Vec<Waker> {
+        self.streams.iter_mut().flat_map(|stream| stream.waiters.take()).collect()
+    }
+}
+
+impl StreamQueue {
+    fn new(name: StreamName, limits: SendLimits) -> Self {
+        let queue = SendQueue::new(limits);
+        Self { name, queue, announced_at: None, waiters: Waiters::default() }
+    }
+}
+
+impl Waiting {
+    /// Waits for nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+
+    /// Stops waiting for another session, which has its own lock.
+    fn leave_others(&mut self, session: &Arc<SessionHandle>) {
+        if self.0.as_ref().is_some_and(|of| !Arc::ptr_eq(&of.session, session)) {
+            self.leave();
+        }
+    }
+
+    fn register(
+        &mut self,
+        session: &Arc<SessionHandle>,
+        state: &mut State,
+        stream: &str,
+        cx: &Context<'_>,
+    ) {
+        let Some(found) = state.stream(stream) else {
+            return;
+        };
+        let mut id = self.0.as_ref().map(|registration| registration.id);
+        found.waiters.register(&mut id, cx);
+        if let Some(id) = id {
+            let (session, stream) = (session.clone(), found.name.clone());
+            self.0 = Some(Registration { session, stream, id });
+        }
+    }
+
+    /// Stops waiting.
+    fn leave(&mut self) {
+        if let Some(Registration { session, stream, id }) = self.0.take() {
+            let mut state = lock(&session.state);
+            let waker = state.stream(stream.as_str()).and_then(|it| it.waiters.remove(id));
+            drop(state);
+            drop(waker);
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl HandshakeCommand {
+    /// Gives the result to the caller, unless that does not wait for one.
+    pub(crate) fn answer(self, result: Result<(), Error>) {
+        match self {
+            Self::Send(_, to) | Self::Prepare(_, _, to) | Self::Finalize(to) => answer(to, result),
+            Self::Reject(_) => {}
+        }
+    }
+}
+
+/// Wakes the session's task, once for all that comes until it looks.
+fn wake_task(mut state: MutexGuard<'_, State>) {
+    if state.is_woken {
+        return;
+    }
+    state.is_woken = true;
+    let task = state.task.take();
+    drop(state);
+    if let Some(task) = task {
+        task.wake();
+    }
+}

@@ -1,0 +1,213 @@
+//! What is known of each peer outside of the core: one view per peer, in one table.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::SystemTime;
+
+use glueberry_proto::book::Ban;
+use glueberry_proto::{ConnectionState, Direction, Instant, Node, PublicKey};
+use libp2p_identity::PeerId;
+use tracing::Span;
+
+use crate::events::StateChanged;
+use crate::session_handle::SessionHandle;
+use crate::store::wall_time;
+
+/// The views of all peers. The node's task alone writes them; everybody else reads.
+#[derive(Debug, Default)]
+pub(crate) struct PeerViews {
+    table: RwLock<HashMap<PeerId, PeerView>>,
+}
+
+/// How far a peer is. No other place outside of the core holds any of this.
+#[derive(Debug)]
+pub(crate) struct PeerView {
+    /// The state that the last event reported.
+    entered: Entered,
+    /// Who dialled the connection that the peer has or last had.
+    direction: Option<Direction>,
+    /// The session that is current: handshake commands and messages go to it.
+    session: Option<Arc<SessionHandle>>,
+    /// Until when the peer is refused if it dials.
+    refused_until: Option<Instant>,
+    ban: Option<Ban>,
+}
+
+/// A state, and how the peer came into it.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    pub(crate) changed: StateChanged,
+    /// When, on the core's clock, which never jumps.
+    pub(crate) since: Instant,
+    /// What the state is in a trace; it ends when this is dropped.
+    pub(crate) _span: Span,
+}
+
+/// What metrics must know of the state that a peer leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Previous {
+    pub(crate) state: ConnectionState,
+    pub(crate) direction: Option<Direction>,
+    pub(crate) since: Instant,
+}
+
+impl PeerViews {
+    // ---- for everybody ------------------------------------------------------------------------
+
+    /// Returns the peer's state.
+    pub(crate) fn state(&self, peer: &PeerId) -> ConnectionState {
+        let table = self.read();
+        table.get(peer).map_or(ConnectionState::Disconnected, |view| view.entered.changed.state)
+    }
+
+    /// Returns who dialled the connection that the peer has or last had.
+    pub(crate) fn direction(&self, peer: &PeerId) -> Option<Direction> {
+        self.read().get(peer)?.direction
+    }
+
+    /// Returns the session that is current.
+    pub(crate) fn session(&self, peer: &PeerId) -> Option<Arc<SessionHandle>> {
+        self.read().get(peer)?.session.clone()
+    }
+
+    /// Returns whether the peer is banned.
+    pub(crate) fn is_banned(&self, peer: PublicKey) -> bool {
+        let ban = self.read().get(&peer.into()).and_then(|view| view.ban);
+        ban.is_some_and(|ban| ban.holds_at(wall_time(SystemTime::now())))
+    }
+
+    /// Returns whether the peer would be refused if it dialled now. The core decides; this is for
+    /// transports that must know it before they agree on a protocol.
+    pub(crate) fn is_refused(&self, peer: PublicKey, now: Instant) -> bool {
+        let until = self.read().get(&peer.into()).and_then(|view| view.refused_until);
+        until.is_some_and(|until| now < until) || self.is_banned(peer)
+    }
+
+    /// Calls `read` with the last change of each peer that is not Disconnected. No change is
+    /// published meanwhile.
+    pub(crate) fn snapshot<T>(
+        &self,
+        read: impl FnOnce(&mut dyn Iterator<Item = &StateChanged>) -> T,
+    ) -> T {
+        let table = self.read();
+        let changes = table.values().map(|view| &view.entered.changed);
+        read(&mut changes.filter(|changed| changed.state != ConnectionState::Disconnected))
+    }
+
+    // ---- for the node's task ------------------------------------------------------------------
+
+    /// Returns the state that a peer is about to leave.
+    pub(crate) fn previous(&self, peer: &PeerId) -> Previous {
+        let unknown = Previous {
+            state: ConnectionState::Disconnected,
+            direction: None,
+            since: Instant::ZERO,
+        };
+        self.read().get(peer).map_or(unknown, |view| Previous {
+            state: view.entered.changed.state,
+            direction: view.entered.changed.direction,
+            since: view.entered.since,
+        })
+    }
+
+    /// Publishes a change of state; returns the state before. `queue` appends the change to the
+    /// subscribers' queues under the table's lock, so that a [snapshot](Self::snapshot) holds a
+    /// change if and only if its event is queued.
+    pub(crate) fn change<T>(&self, entered: Entered, queue: impl FnOnce() -> T) -> (Entered, T) {
+        let peer = entered.changed.peer;
+        let mut table = self.write();
+        let mut view = table.remove(&peer).unwrap_or_else(|| PeerView::unknown(peer));
+        view.direction = entered.changed.direction;
+        let before = std::mem::replace(&mut view.entered, entered);
+        if view.is_worth_keeping() {
+            table.insert(peer, view);
+        }
+        (before, queue())
+    }
+
+    /// Brings what changes without an event in line with the core.
+    pub(crate) fn refresh(&self, node: &Node, key: PublicKey, session: Option<Arc<SessionHandle>>) {
+        let peer = PeerId::from(key);
+        let status = node.peer_status(key);
+        let mut table = self.write();
+        let mut view = table.remove(&peer).unwrap_or_else(|| PeerView::unknown(peer));
+        // Of two sessions that compete, the one that is kept may be of the other direction.
+        view.direction = status.as_ref().and_then(|status| status.direction);
+        view.refused_until = status.and_then(|status| {
+            let is_cooling = status.state == ConnectionState::Cooldown;
+            status.refused_until.max(status.cooldown_until.filter(|_| is_cooling))
+        });
+        let replaced = std::mem::replace(&mut view.session, session);
+        if view.is_worth_keeping() {
+            table.insert(peer, view);
+        }
+        drop(table);
+        // This may be the last reference to a session, which is freed without the lock.
+        drop(replaced);
+    }
+
+    /// Brings the bans in line with the core's book; returns the peers that were not banned before.
+    pub(crate) fn refresh_bans(&self, node: &Node) -> Vec<PublicKey> {
+        let banned = node.book().iter().filter_map(|(key, entry)| Some((key, entry.ban()?)));
+        let mut table = self.write();
+        let (mut kept, mut new) = (HashSet::new(), Vec::new());
+        for (key, ban) in banned {
+            let peer = PeerId::from(key);
+            let view = table.entry(peer).or_insert_with(|| PeerView::unknown(peer));
+            if view.ban.replace(ban).is_none() {
+                new.push(key);
+            }
+            kept.insert(peer);
+        }
+        table.retain(|peer, view| {
+            if !kept.contains(peer) {
+                view.ban = None;
+            }
+            view.is_worth_keeping()
+        });
+        new
+    }
+
+    /// Forgets the peers that the core has forgotten, but for their bans.
+    pub(crate) fn clean(&self, node: &Node) {
+        let known: HashSet<PeerId> = node.peers().map(PeerId::from).collect();
+        self.write().retain(|peer, view| known.contains(peer) || view.ban.is_some());
+    }
+
+    /// Forgets everything: the node has stopped.
+    pub(crate) fn clear(&self) {
+        let views = std::mem::take(&mut *self.write());
+        drop(views);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<PeerId, PeerView>> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<PeerId, PeerView>> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PeerView {
+    const fn unknown(peer: PeerId) -> Self {
+        let changed = StateChanged {
+            peer,
+            state: ConnectionState::Disconnected,
+            direction: None,
+            reason: None,
+            at: SystemTime::UNIX_EPOCH,
+        };
+        let entered = Entered { changed, since: Instant::ZERO, _span: Span::none() };
+        Self { entered, direction: None, session: None, refused_until: None, ban: None }
+    }
+
+    /// Returns whether anything here differs from what is assumed of an unknown peer.
+    const fn is_worth_keeping(&self) -> bool {
+        !matches!(self.entered.changed.state, ConnectionState::Disconnected)
+            || self.direction.is_some()
+            || self.session.is_some()
+            || self.refused_until.is_some()
+            || self.ban.is_some()
+    }
+}

@@ -1,0 +1,47 @@
+//! Tasks that wait for something that is behind a lock.
+
+use std::task::{Context, Waker};
+
+/// The wakers of the tasks that wait for one thing.
+///
+/// It lives behind its owner's lock; wakers are woken after that is released. Whoever registers owns
+/// the [`WaiterId`], and removes it when it stops waiting.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    last: u64,
+    waiting: Vec<(WaiterId, Waker)>,
+}
+
+/// Names one registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WaiterId(u64);
+
+impl Waiters {
+    /// Registers the task, or replaces its waker if it is registered under `id`.
+    pub(crate) fn register(&mut self, id: &mut Option<WaiterId>, cx: &Context<'_>) {
+        let registered = self.waiting.iter_mut().find(|(of, _)| Some(*of) == *id);
+        if let Some((_, waker)) = registered {
+            waker.clone_from(cx.waker());
+        } else {
+            self.last += 1;
+            let new = *id.insert(WaiterId(self.last));
+            self.waiting.push((new, cx.waker().clone()));
+        }
+    }
+
+    /// Removes a registration that was not woken.
+    pub(crate) fn remove(&mut self, id: WaiterId) -> Option<Waker> {
+        let index = self.waiting.iter().position(|(of, _)| *of == id)?;
+        Some(self.waiting.swap_remove(index).1)
+    }
+
+    /// Takes all wakers, to be woken without the lock.
+    pub(crate) fn take(&mut self) -> Vec<Waker> {
+        self.waiting.drain(..).map(|(_, waker)| waker).collect()
+    }
+}
+
+/// Wakes tasks; the caller holds no lock.
+pub(crate) fn wake_all(wakers: Vec<Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
+}
