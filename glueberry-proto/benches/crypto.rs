@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use glueberry_proto::crypto::{Aead, Identity, KeyCache, PublicKey, RustCrypto, SharedKey};
+use glueberry_proto::compat::KeyCache;
+use glueberry_proto::crypto::{Aead, Identity, PublicKey, RustCrypto, SharedKey};
 
 fn main() {
     let mut criterion = Criterion::default()

@@ -13,12 +13,12 @@ use crate::time::Instant;
 /// transport ── bytes ──► read_buffer ── received ──► Session ── poll_write ──► chunk ──► transport
 /// ```
 ///
-/// - **Reading:** while [`wants_read`](Self::wants_read), put what the transport has into
-///   [`read_buffer`](Self::read_buffer), or [`append`](Self::append) it, and call
+/// - **Reading:** while [`wants_read`](Self::wants_read), read from the transport into
+///   [`read_buffer`](Self::read_buffer), or [`append`](Self::append) the bytes, and call
 ///   [`received`](Self::received). Report an end of the peer's half by [`ended`](Self::ended); it
-///   waits here until all before it was taken.
+///   waits here until the session has taken all bytes before it.
 /// - **Writing:** after [`Action::WantWrite`](crate::Action::WantWrite) call
-///   [`chunk`](Self::chunk), hand as much of it as the transport takes, and
+///   [`chunk`](Self::chunk), write as much of it as the transport takes, and report that by
 ///   [`wrote`](Self::wrote), until there is no chunk.
 ///
 /// An idle substream holds no buffer.
@@ -26,10 +26,13 @@ use crate::time::Instant;
 pub struct SubstreamBuffer {
     substream: SubstreamId,
     read: BytesMut,
-    /// Roughly the most that was lately taken at once, which for a large message is its length.
+    /// Roughly the most bytes that the session has lately taken at once. For a large message that is
+    /// its length, so the buffer of the next one can be made of that size at once.
     longest: usize,
     reading: Reading,
+    /// The clean end of the peer's half, until all bytes before it are taken.
     end: Option<SubstreamEnd>,
+    /// Bytes to write next, cut from `staging`.
     write: Bytes,
     staging: BytesMut,
     finishing: bool,
@@ -37,14 +40,16 @@ pub struct SubstreamBuffer {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
-    /// Until the buffer holds at least so many bytes.
+    /// The session wants to be called when the buffer holds at least this many bytes.
     Wanted(usize),
+    /// The session takes no bytes until it resumes the substream.
     Paused,
+    /// The half has ended, or the session discards it.
     Over,
 }
 
 impl SubstreamBuffer {
-    /// Makes the empty buffers of a substream.
+    /// Creates the empty buffers of a substream.
     pub fn new(substream: SubstreamId) -> Self {
         Self {
             substream,
@@ -63,21 +68,21 @@ impl SubstreamBuffer {
         self.substream
     }
 
-    /// Returns whether the transport may be read.
+    /// True if the transport may be read.
     pub const fn wants_read(&self) -> bool {
         matches!(self.reading, Reading::Wanted(_)) && self.end.is_none()
     }
 
-    /// Returns whether nothing more can come of reading.
+    /// True if reading can yield nothing more.
     pub const fn is_read_over(&self) -> bool {
         matches!(self.reading, Reading::Over)
     }
 
     /// Returns the buffer to append received bytes to, with room for at least one.
     ///
-    /// A message is to fill its buffer, which then becomes the message: bytes beyond the room have
-    /// it moved to a larger one. So read no more than there is room for, as `read_buf` of tokio
-    /// does, or let [`append`](Self::append) do it.
+    /// A message that fills its buffer is delivered without a copy. Bytes beyond the room would move
+    /// it to a larger buffer. So read no more than there is room for, as tokio's `read_buf` does, or
+    /// use [`append`](Self::append).
     ///
     /// The buffer grows only as bytes arrive, whatever length a peer announces: to twice what has
     /// arrived, or at once to the size of a message that the peer has sent here before.
@@ -89,18 +94,19 @@ impl SubstreamBuffer {
         };
         let spare = self.read.capacity() - held;
         let (enough, room) = if held + missing <= SHARED_LEN {
-            // Many messages may come at once: room for the last byte of one isn't enough.
+            // Many small messages may arrive at once. Room for the last byte of one would make the
+            // adapter read byte by byte.
             (missing.max(READ_CHUNK / 4), SHARED_LEN - held)
         } else {
-            // Grows only when full, and then doubles at least: a byte is moved once on average. To
-            // ask for more than one byte of room would move all that is held again with the next
-            // bytes that arrive, because the room is never as large as what is missing.
+            // Grows only when full, and then at least doubles: each byte is moved once on average.
+            // Requiring more than one byte of room would move everything again with the next bytes,
+            // because the room is never as large as the missing part.
             let step = READ_CHUNK.max(held).max(self.longest.saturating_sub(held));
-            // The last few bytes aren't worth another move.
+            // If only a few bytes would be missing then, take room for them too: it saves a move.
             (1, if missing <= step + READ_CHUNK { missing } else { step })
         };
         if spare < enough.min(room) && !self.read.try_reclaim(room) {
-            // Exactly so much, where `reserve` could double it.
+            // `reserve` could double the capacity, and the memory bound counts on the exact size.
             let mut grown = BytesMut::with_capacity(held + room);
             grown.extend_from_slice(&self.read);
             self.read = grown;
@@ -108,16 +114,17 @@ impl SubstreamBuffer {
         &mut self.read
     }
 
-    /// Appends bytes that the transport has handed over, and hands them to the session whenever
-    /// the buffer is full: each message is gathered in a buffer of its own size. Call
-    /// [`received`](Self::received) behind the last of them.
+    /// Appends bytes from the transport. Hands them to the session whenever the buffer is full, so
+    /// that each message is gathered in a buffer of its own size. Call [`received`](Self::received)
+    /// after the last of them.
     ///
-    /// What the session doesn't take for now waits in the buffer, whatever its size; what it never
-    /// wants is dropped.
+    /// Bytes that the session does not take yet wait in the buffer, however many they are. Bytes that
+    /// it discards are dropped.
     pub fn append(&mut self, session: &mut Session, now: Instant, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match self.reading {
-                // A whole message fills the buffer: room for more would have it moved once more.
+                // A whole message fills the buffer. Deliver it first: making room for the bytes behind
+                // it would move it to another buffer.
                 Reading::Wanted(len) if self.is_full() && self.read.len() >= len => {
                     self.received(session, now);
                     continue;
@@ -137,7 +144,7 @@ impl SubstreamBuffer {
         }
     }
 
-    /// Hands what was read to the session.
+    /// Hands the received bytes to the session.
     pub fn received(&mut self, session: &mut Session, now: Instant) {
         if self.reading == Reading::Over {
             return;
@@ -150,31 +157,35 @@ impl SubstreamBuffer {
         };
         let taken = before.saturating_sub(self.read.len());
         if taken > 0 {
+            // Halved each time, so that one large message does not size the buffers for ever.
             self.longest = taken.max(self.longest / 2);
         }
         if self.read.is_empty() {
+            // An idle substream holds no memory; most streams are idle most of the time.
             self.read = BytesMut::new();
         }
         self.pass_end(session, now);
     }
 
-    /// Takes note of [`Action::ResumeRead`](crate::Action::ResumeRead), and hands in what had to
-    /// wait.
+    /// Handles [`Action::ResumeRead`](crate::Action::ResumeRead): hands the waiting bytes to the
+    /// session.
     pub fn resume(&mut self, session: &mut Session, now: Instant) {
+        // A session that has discarded the half meanwhile may still have queued the action.
         if self.reading == Reading::Paused {
             self.reading = Reading::Wanted(1);
             self.received(session, now);
         }
     }
 
-    /// Reports the end of a half. The clean end of the peer's half is passed on as soon as all
-    /// before it was taken; anything else at once.
+    /// Handles the end of a half. The clean end of the peer's half is reported when all bytes before
+    /// it are taken, any other end at once.
     pub fn ended(&mut self, session: &mut Session, now: Instant, end: SubstreamEnd) {
         match end {
             SubstreamEnd::Finished => {
                 self.end.get_or_insert(end);
                 self.pass_end(session, now);
             }
+            // The rest of a cut message is lost, and a paused session must learn that now.
             SubstreamEnd::Reset | SubstreamEnd::Aborted => {
                 self.reading = Reading::Over;
                 self.read = BytesMut::new();
@@ -202,7 +213,7 @@ impl SubstreamBuffer {
         source: &mut dyn MessageSource,
     ) -> Option<&mut Bytes> {
         if self.write.is_empty() {
-            // Even an empty view would keep the buffer alive that it was cut from.
+            // An empty view keeps the buffer alive that it was cut from.
             self.write = Bytes::new();
             session.poll_write_from(self.substream, &mut self.staging, WRITE_CHUNK, source);
             if self.staging.is_empty() {
@@ -214,18 +225,17 @@ impl SubstreamBuffer {
         Some(&mut self.write)
     }
 
-    /// Takes note that the transport has taken `count` bytes of the chunk.
+    /// Removes `count` bytes of the chunk, which the transport has taken.
     pub fn wrote(&mut self, count: usize) {
         self.write.advance(count.min(self.write.len()));
     }
 
-    /// Takes note of [`Action::Finish`](crate::Action::Finish).
+    /// Handles [`Action::Finish`](crate::Action::Finish).
     pub const fn finish(&mut self) {
         self.finishing = true;
     }
 
-    /// Returns whether this side's half is to be ended as soon as there is no
-    /// [`chunk`](Self::chunk).
+    /// True if this side's half ends as soon as there is no [`chunk`](Self::chunk).
     pub const fn is_finishing(&self) -> bool {
         self.finishing
     }
@@ -249,10 +259,10 @@ impl SubstreamBuffer {
     }
 }
 
-/// Bytes that are read at a time; a read buffer grows by no fewer, unless fewer are missing.
+/// Bytes that are read at a time. A read buffer grows by no fewer, unless fewer are missing.
 pub const READ_CHUNK: usize = 64 * 1024;
-/// The size of a buffer that messages share: of one of [`READ_CHUNK`] bytes, so common a size, also
-/// what frame and record add to it.
+/// The size of a buffer that messages share. It also has room for what frame and record add to one
+/// message of [`READ_CHUNK`] bytes, which is a common size.
 const SHARED_LEN: usize = READ_CHUNK + 64;
-/// Bytes that are written at a time; one message may exceed it.
+/// Bytes that are written at a time. A single message may exceed it.
 pub const WRITE_CHUNK: usize = 64 * 1024;

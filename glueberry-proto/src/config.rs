@@ -13,14 +13,13 @@ use crate::node::ReconnectPolicy;
 use crate::session::MAX_HELD_MESSAGES;
 use crate::wire::{MAX_TRAILING_LEN, Profile, StreamName};
 
-/// What a [`Node`](crate::Node) and its sessions may do and hold.
+/// The limits and timeouts of a [`Node`](crate::Node) and its sessions.
 ///
-/// A plain value with the defaults of the architecture document; set the fields that matter and
-/// hand it to [`Node::new`](crate::Node::new), which checks it and keeps its own copy, so that it
-/// cannot change under a running node.
+/// A plain value with the defaults of the architecture document. [`Node::new`](crate::Node::new)
+/// checks it and takes it over: the configuration of a running node does not change.
 ///
-/// With the feature `serde` it can be read from a file, in which a field that is missing has its
-/// default, an unknown one is an error, and times are written like `1m 30s` or `250ms`.
+/// With the feature `serde` it can be read from a file. A missing field has its default, an unknown
+/// one is an error, and times are written like `1m 30s` or `250ms`.
 ///
 /// ```
 /// use glueberry_proto::Config;
@@ -36,35 +35,35 @@ use crate::wire::{MAX_TRAILING_LEN, Profile, StreamName};
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
-    /// Wire profiles that this node speaks, in the order in which a dialler offers them.
+    /// Wire profiles that this node supports, in the order in which a dialler offers them.
     pub profiles: Vec<Profile>,
-    /// Names of the streams that peers may open. A substream that arrives under one of them before
-    /// `prepare_streams` waits unread; any other name is refused until it is prepared.
+    /// Names of the streams that peers may open. A substream of one of them that arrives before
+    /// `prepare_streams` waits unread. Other names are refused until they are prepared.
     pub streams: Vec<StreamName>,
     /// Largest message in bytes, sent or received, on a named stream. 10 MiB.
     pub max_message_size: usize,
-    /// Largest handshake message, and all that a session holds of them in each direction, in
-    /// bytes. 64 KiB: a peer that has proven nothing yet is granted little.
+    /// Largest handshake message, and the sum of all that a session holds in each direction, in
+    /// bytes. 64 KiB: the peer has proven nothing yet.
     pub max_handshake_size: usize,
-    /// Messages queued per stream and peer from which on `send` says backpressure. 1000.
+    /// Messages queued per stream and peer at which `send` returns backpressure. 1000.
     pub high_watermark: usize,
     /// Messages to which a queue must drain before `send` accepts again. 500.
     pub low_watermark: usize,
-    /// Bytes queued per stream and peer from which on `send` says backpressure. 8 MiB; the message
-    /// that reaches it is still accepted.
+    /// Bytes queued per stream and peer at which `send` returns backpressure. 8 MiB. The message
+    /// that reaches the mark is still accepted.
     pub high_watermark_bytes: usize,
     /// Bytes to which a queue must drain before `send` accepts again. 4 MiB.
     pub low_watermark_bytes: usize,
-    /// Received messages held per stream until the application takes them. 1000; above it the
-    /// substream is left unread, so that the transport's flow control slows the sender.
+    /// Received messages held per stream until the application takes them. 1000. Beyond it the
+    /// substream is not read, so that the transport's flow control slows the sender.
     pub receive_queue: usize,
     /// Received bytes held per stream until the application takes them. 1 MiB. One message is
     /// always admitted to an empty queue.
     pub receive_queue_bytes: usize,
     /// Named streams per session. 32.
     pub max_streams: usize,
-    /// Substreams of all kinds that each side may have open at one time in a session. 64: one per
-    /// stream, one for the handshake, and as many again that are about to end.
+    /// Substreams of all kinds that each side may have open at once in a session. 64: one per
+    /// stream, one for the handshake, and as many again that are ending.
     pub max_substreams: usize,
     /// Time for a substream to be negotiated, and for the peer to open its own handshake
     /// substream once it has refused ours. 10 s.
@@ -74,12 +73,12 @@ pub struct Config {
     /// [`negotiation_timeout`](Self::negotiation_timeout). 100 ms.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub retry_delay: Duration,
-    /// Times that a stream is proposed to a peer that refuses it, before its messages are given
-    /// back as unsent. 10.
+    /// Times that a stream is proposed to a peer that refuses it, before its messages are returned
+    /// as unsent. 10.
     pub max_stream_attempts: u32,
-    /// Time that messages towards a Go node are kept as they were sealed, in case it resets the
-    /// substream that they went out on in favour of its own. 1 s. A node of this kind that had read
-    /// some of them knows them again, and delivers none twice.
+    /// Time that sealed messages to a Go node are kept, in case it resets our substream in favour of
+    /// its own. 1 s. They are then sent again unchanged; a peer that runs this library recognises
+    /// those that it has read, and delivers none twice.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub settle_time: Duration,
     /// Time that a closing session waits for the transport to take and acknowledge what was
@@ -94,53 +93,53 @@ pub struct Config {
     /// Time from Connected to Established. 60 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub handshake_timeout: Duration,
-    /// Time for which a peer whose handshake failed is left alone. 60 s.
+    /// Time after a failed handshake in which there is no session with the peer. 60 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub cooldown: Duration,
-    /// Time for which a peer that was disconnected here is refused when it dials. 30 s; otherwise
-    /// its own reconnection would undo the disconnect.
+    /// Time after a local disconnect in which connections from the peer are refused. 30 s. Without
+    /// it the peer's automatic reconnection would undo the disconnect.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub refuse_after_disconnect: Duration,
-    /// Time for which an Established session must have lasted for the count of attempts to
-    /// reconnect to begin anew. 60 s.
+    /// Time for which a session must be Established to reset the count of reconnection attempts.
+    /// 60 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub stable_after: Duration,
-    /// Time for a peer's session to prove that it lives once the peer connects again. 3 s.
+    /// Time for a session to prove that it is alive after its peer has connected again. 3 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub probe_timeout: Duration,
-    /// When a lost peer is dialled again, unless it has a policy of its own.
+    /// When a lost peer is dialled again. A policy per peer overrides it.
     pub reconnect: ReconnectPolicy,
     /// Whether peers are dialled as soon as they are added. False; see also
     /// [`Node::autoconnect`](crate::Node::autoconnect).
     pub autoconnect: bool,
-    /// Longest time before changes of the address book that can wait are stored: when peers were
-    /// seen. 30 s; all other changes are stored at once.
+    /// Longest time before last-seen times are stored. 30 s. All other changes of the address book
+    /// are stored at once.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub book_flush_interval: Duration,
     /// Bytes of all keys and values of a peer's metadata. 4096.
     pub max_metadata_size: usize,
     /// Bytes of an address book that is read or written. 64 MiB.
     pub max_book_size: usize,
-    /// Dials at one time. 16; more wait their turn.
+    /// Dials at one time. 16. Further dials wait in a queue.
     pub max_dials: usize,
-    /// Sessions that are left when there were more than
+    /// Sessions that remain after pruning, which starts above
     /// [`sessions_high`](Self::sessions_high). 100.
     pub sessions_low: usize,
-    /// Connected peers above which sessions are ended, down to
-    /// [`sessions_low`](Self::sessions_low). 400. Those that peers have dialled go first, the
-    /// youngest of them foremost; protected peers stay.
+    /// Connected peers above which sessions are pruned, down to
+    /// [`sessions_low`](Self::sessions_low). 400. Inbound sessions are pruned first, the youngest
+    /// first; protected peers stay.
     pub sessions_high: usize,
     /// Sessions at one time, above which new ones are refused. 512:
-    /// [`sessions_high`](Self::sessions_high) and some that are being decided or are ending.
+    /// [`sessions_high`](Self::sessions_high), and some that are negotiating or ending.
     pub max_sessions: usize,
-    /// Sessions at one time with one peer, while it is decided which of them is kept. 4.
+    /// Sessions at one time with one peer, until one of them is chosen. 4.
     pub max_sessions_per_peer: usize,
     /// Peers that a node holds addresses or state for. 10,000.
     pub max_peers: usize,
     /// Addresses held per peer. 16.
     pub max_addresses: usize,
-    /// Events that a node holds until they are polled; while it is full no session is admitted
-    /// and no dial starts. 1024.
+    /// Events that a node holds until they are polled. While the queue is full no session is
+    /// admitted and no dial starts. 1024.
     pub event_queue: usize,
 }
 
@@ -189,11 +188,11 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks that the fields make sense alone and together.
+    /// Checks each field, and the relations between fields.
     ///
     /// # Errors
     ///
-    /// Names the first field that does not, and why.
+    /// Names the first field at fault, and why.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_counts()?;
         self.check_times()?;
@@ -231,19 +230,18 @@ impl Config {
     /// It is the sum of
     ///
     /// - per stream, to send: the queue up to its high watermark and the message that crosses it,
-    ///   twice, because it may have been given back as unsent, not taken, and queued anew; and, if
-    ///   Go's profile is spoken, as much again that was written and may go out once more;
+    ///   twice, because it may have been returned as unsent, not taken, and queued anew; and, if
+    ///   Go's profile is enabled, as much again that was written and may be repeated;
     /// - per stream, received: the queue, in which a message that is a view of its buffer counts
-    ///   as that; the buffer of the message that came last, or is still being gathered; and one
-    ///   that is kept alive by the message at the front, whatever that counts;
-    /// - per stream, one buffer with what the transport is to take next;
-    /// - per substream, of both sides: what was read before it was paused;
-    /// - for the handshake: what is unanswered, what is unread, and the buffers of two substreams;
-    /// - per session, one buffer more while another grows; and bookkeeping of each of these.
+    ///   with the buffer's size; the buffer of the latest message, complete or not; and a buffer
+    ///   that the message at the front keeps alive;
+    /// - per stream, one buffer with the bytes that the transport takes next;
+    /// - per substream, of both sides: the bytes read before it was paused;
+    /// - for the handshake: unanswered and unread messages, and the buffers of two substreams;
+    /// - per session, one more buffer while another grows; and bookkeeping of each of these.
     ///
-    /// Messages that an application hands in count at their own length; if they are views of a
-    /// larger buffer, the rest of that is the application's. Actions are taken at once, and count
-    /// nothing.
+    /// Messages from the application count with their own length. If they are views of a larger
+    /// buffer, the rest of it belongs to the application. Actions are taken at once and not counted.
     pub fn session_memory_bound(&self) -> usize {
         let frame = sum(&[self.max_message_size, RECORD_OVERHEAD, MAX_TRAILING_LEN]);
         let buffer = frame.saturating_add(READ_CHUNK);
@@ -261,9 +259,9 @@ impl Config {
         let written = sum(&[frame, 2 * WRITE_CHUNK]);
         let per_stream = sum(&[times(copies, queued), received, written, BOOKKEEPING]);
         let per_substream = READ_CHUNK + BOOKKEEPING;
-        let said = sum(&[self.max_handshake_size, RECORD_OVERHEAD, MAX_TRAILING_LEN]);
+        let messages = sum(&[self.max_handshake_size, RECORD_OVERHEAD, MAX_TRAILING_LEN]);
         let handshake =
-            sum(&[times(7, said), 4 * WRITE_CHUNK, 2 * MAX_HELD_MESSAGES * PER_MESSAGE]);
+            sum(&[times(7, messages), 4 * WRITE_CHUNK, 2 * MAX_HELD_MESSAGES * PER_MESSAGE]);
         sum(&[
             times(self.max_streams, per_stream),
             times(times(2, self.max_substreams), per_substream),
@@ -275,10 +273,10 @@ impl Config {
 
     /// Returns the most bytes that a node and all its sessions hold (rule C10).
     ///
-    /// Besides the sessions: the peers with their addresses and metadata, what a stored address
-    /// book held beyond that (up to its largest size), and the events that wait. Once
-    /// [`event_queue`](Self::event_queue) of them do, nothing new begins, but what has begun may
-    /// still tell how it goes on: up to four events of each session, two of each peer.
+    /// Besides the sessions: the peers with their addresses and metadata, the unused parts of the
+    /// address book's file (up to its largest size), and the queued events. When
+    /// [`event_queue`](Self::event_queue) events are queued nothing new begins, but sessions and
+    /// peers that exist may add up to four events each, and two.
     pub fn node_memory_bound(&self) -> usize {
         let metadata = times(PER_METADATA_BYTE, self.max_metadata_size);
         // A peer may have a state, or an entry in the book, or both.
@@ -293,7 +291,7 @@ impl Config {
         ])
     }
 
-    /// Returns how much the address book holds.
+    /// Returns the limits of the address book.
     pub fn book_limits(&self) -> book::Limits {
         book::Limits {
             max_entries: self.max_peers,
@@ -348,25 +346,25 @@ impl Config {
     }
 }
 
-/// A configuration that cannot work.
+/// An invalid configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("configuration field `{field}` {problem}")]
 #[non_exhaustive]
 pub struct ConfigError {
-    /// The field at fault.
+    /// The name of the invalid field.
     pub field: &'static str,
-    /// What is wrong with it.
+    /// Why it is invalid.
     pub problem: Problem,
 }
 
 impl ConfigError {
-    /// Makes an error about a field of an adapter's own configuration.
+    /// Creates an error about a field of an adapter's own configuration.
     pub const fn new(field: &'static str, problem: Problem) -> Self {
         Self { field, problem }
     }
 }
 
-/// What is wrong with a field of a configuration.
+/// Why a field of a configuration is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Problem {
@@ -382,7 +380,7 @@ pub enum Problem {
     /// Must not exceed the named field.
     #[error("must not exceed `{0}`")]
     Above(&'static str),
-    /// Larger than a frame of the wire can announce.
+    /// Larger than a frame can carry.
     #[error("is more than the wire can carry (64 MiB with room for a record's overhead)")]
     AboveWire,
     /// Cannot be used, for the reason given.
@@ -393,7 +391,7 @@ pub enum Problem {
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// What Go nodes accept in one frame is 64 MiB; a record and two varints must fit beside.
+/// Go nodes accept frames of 64 MiB, and a record and two varints must fit in beside the message.
 const MAX_MESSAGE: usize = 64 * MIB - 64;
 
 /// Nonce, tag and the longest frame header.

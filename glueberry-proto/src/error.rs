@@ -1,10 +1,11 @@
-//! Why things end or are refused: one variant per cause, told apart by whose doing it was.
+//! Errors and reasons: one variant per cause. Local misuse, misbehaviour of the peer, loss of the
+//! transport and internal errors are never the same variant.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::book::AddError;
+use crate::book::ChangeError;
 use crate::config::ConfigError;
 use crate::crypto::{AgreementError, PublicKey};
 use crate::wire::{FrameError, StreamName};
@@ -25,10 +26,10 @@ pub enum CloseReason {
     /// Another session with the same peer was kept instead.
     #[error("another session with this peer was kept")]
     Superseded,
-    /// The peer speaks none of the profiles that this node offers.
-    #[error("the peer speaks none of the offered protocols")]
+    /// The peer supports none of the profiles that this node offers.
+    #[error("the peer supports none of the offered protocols")]
     NoCommonProtocol,
-    /// The peer was banned here.
+    /// The peer was banned locally.
     #[error("peer is blacklisted")]
     Blacklisted,
     /// There were too many sessions, and this one was chosen to make room.
@@ -58,7 +59,7 @@ pub enum ConnectionLost {
         /// The peer's code; a hint that proves nothing.
         code: u64,
     },
-    /// Nothing was heard for too long.
+    /// Nothing was received for too long.
     #[error("timed out")]
     TimedOut,
     /// The peer no longer knows it, for instance because it was restarted.
@@ -72,7 +73,7 @@ pub enum ConnectionLost {
     Transport(String),
 }
 
-/// A rule of the protocol that a peer broke, each with the proof.
+/// A violation of the protocol by the peer, with the evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum PeerMisbehaved {
@@ -94,7 +95,7 @@ pub enum PeerMisbehaved {
         /// What was wrong with it.
         error: FrameError,
     },
-    /// Sent more records that fail to open than are forgiven.
+    /// Sent more records that fail to open than [`Config`](crate::Config) allows.
     #[error("sent {count} records that do not open")]
     TooManyRejectedRecords {
         /// How many.
@@ -103,7 +104,7 @@ pub enum PeerMisbehaved {
     /// Used two different handshake protocols on one connection.
     #[error("used two handshake protocols on one connection")]
     TwoHandshakeProtocols,
-    /// Sent something else than a name where a substream's name belongs.
+    /// Sent bytes that are no name at the start of a substream.
     #[error("sent a malformed substream name")]
     BadPreamble,
 }
@@ -121,22 +122,22 @@ pub enum RecordError {
     /// The tag does not match: altered, or sealed with another key.
     #[error("record does not authenticate")]
     Authentication,
-    /// It carries a nonce that this side has lately sealed with: a message bounced back.
+    /// It carries a nonce that this side used recently: a message was reflected.
     #[error("record was sealed by this side")]
     Reflected,
-    /// It carries a nonce that was lately received.
+    /// It carries a nonce that was received recently.
     #[error("record was received before")]
     Replayed,
 }
 
-/// Why a message was not accepted for sending. Nothing of it was kept.
+/// Why a message was not accepted for sending. It was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SendError {
     /// The session is not Established yet (handshake messages: not Connected yet).
     #[error("session is not established")]
     NotEstablished,
-    /// The handshake is over; nothing more can be said in it.
+    /// The handshake is over; no more handshake messages can be sent.
     #[error("handshake is over")]
     HandshakeOver,
     /// The session has ended or is ending.
@@ -153,20 +154,26 @@ pub enum SendError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The queue is above its high watermark; [`Event::Writable`](crate::Event::Writable) tells
+    /// The queue has reached its high watermark. [`Event::Writable`](crate::Event::Writable) follows
     /// when it has drained.
     #[error("queue is full")]
     Backpressure,
 }
 
-/// Why streams were not prepared. The session is as it was.
+/// Why a step of the handshake was refused. The session is as it was.
+///
+/// [`prepare_streams`](crate::Session::prepare_streams) and
+/// [`finalize_handshake`](crate::Session::finalize_handshake) return it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum PrepareError {
+pub enum HandshakeError {
     /// The session is not Connected.
     #[error("session is not connected")]
     NotConnected,
-    /// The handshake is over.
+    /// `prepare_streams` must come first.
+    #[error("streams were not prepared")]
+    NotPrepared,
+    /// The handshake was finalized before.
     #[error("handshake is already finalized")]
     AlreadyFinalized,
     /// The session has ended or is ending.
@@ -202,24 +209,6 @@ pub enum PrepareError {
     Agreement(AgreementError),
 }
 
-/// Why a handshake was not finalized. The session is as it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum FinalizeError {
-    /// The session is not Connected.
-    #[error("session is not connected")]
-    NotConnected,
-    /// `prepare_streams` must come first.
-    #[error("streams were not prepared")]
-    NotPrepared,
-    /// The handshake was finalized before.
-    #[error("handshake is already finalized")]
-    AlreadyFinalized,
-    /// The session has ended or is ending.
-    #[error("session is closed")]
-    Closed,
-}
-
 /// Why a dial was not started. The node is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -236,7 +225,7 @@ pub enum ConnectError {
     /// The peer is banned.
     #[error("peer is blacklisted")]
     Blacklisted,
-    /// The peer's handshake failed lately.
+    /// The peer's handshake failed recently.
     #[error("peer is in cooldown for another {remaining:?}")]
     InCooldown {
         /// Time left.
@@ -250,10 +239,16 @@ pub enum ConnectError {
     ShuttingDown,
 }
 
-/// Why nothing was noted about a peer. The node is as it was.
+/// Why the settings or the address book entry of a peer were not changed. The node is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum NoteError {
+pub enum PeerError {
+    /// The peer is this node itself.
+    #[error("a node is no peer of itself")]
+    OwnKey,
+    /// The address book refuses it.
+    #[error(transparent)]
+    Book(#[from] ChangeError),
     /// The reconnect policy cannot work.
     #[error(transparent)]
     Policy(#[from] ConfigError),
@@ -262,41 +257,29 @@ pub enum NoteError {
     LimitReached(&'static str),
 }
 
-/// Why a peer was not added. The node is as it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum AddPeerError {
-    /// The peer is this node itself.
-    #[error("a node is no peer of itself")]
-    OwnKey,
-    /// The address book refuses it.
-    #[error(transparent)]
-    Book(#[from] AddError),
-}
-
-/// Why a connection was turned away by the node.
+/// Why the node refused a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RefuseReason {
     /// The peer claims this node's own key.
     #[error("own key")]
     OwnKey,
-    /// The dial that it belongs to was given up.
+    /// Its dial was cancelled.
     #[error("dial was cancelled")]
     DialCancelled,
-    /// It was dialled to one peer and answered by another.
+    /// A peer other than the dialled one answered.
     #[error("answered by another peer than was dialled")]
     WrongPeer,
     /// The peer is banned.
     #[error("peer is blacklisted")]
     Blacklisted,
-    /// The peer's handshake failed lately.
+    /// The peer's handshake failed recently.
     #[error("peer is in cooldown")]
     InCooldown,
-    /// The peer was lately disconnected here.
-    #[error("peer was disconnected here")]
+    /// The peer was recently disconnected locally.
+    #[error("peer was disconnected locally")]
     Disconnected,
-    /// There is a session with this peer that is kept.
+    /// There is a session with this peer, and it is kept.
     #[error("peer has a session")]
     AlreadyConnected,
     /// A limit of the configuration is reached.
@@ -307,20 +290,20 @@ pub enum RefuseReason {
     ShuttingDown,
 }
 
-/// Why a dial failed, as the adapter tells it.
+/// Why a dial failed, as the adapter reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DialError {
-    /// Nobody answered in time.
+    /// There was no answer in time.
     #[error("timed out")]
     TimedOut,
     /// No address could be used by this transport.
     #[error("no usable address")]
     NoUsableAddress,
-    /// Somebody else answered.
+    /// Another peer answered.
     #[error("answered by {actual} and not by the peer that was dialled")]
     WrongPeer {
-        /// Who answered, as text.
+        /// The peer that answered, as text.
         actual: String,
     },
     /// The transport failed.

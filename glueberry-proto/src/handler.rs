@@ -1,17 +1,17 @@
 //! Programs over the core that run unchanged wherever it runs: in the simulator under faults, on
 //! `glueberry-tokio` over real connections.
 //!
-//! A [`Handler`] is told what happens and answers through a [`Context`]. It reads no clock, draws
-//! no randomness and waits for nothing by itself, so a run of it can be repeated from a seed. The
-//! runner holds the handshake for it: a peer that is told to be
-//! [`Established`](ConnectionState::Established) takes messages.
+//! A [`Handler`] receives notices and messages and acts through a [`Context`]. It reads no clock,
+//! draws no randomness and waits for nothing by itself, so its run can be repeated from a seed. The
+//! runner completes the handshake for it: a peer whose state is
+//! [`Established`](ConnectionState::Established) accepts messages.
 //!
 //! ```
 //! use glueberry_proto::handler::{Context, Handler, Notice};
 //! use glueberry_proto::{ConnectionState, PublicKey, StreamName};
 //! use bytes::Bytes;
 //!
-//! /// Greets whoever is there, and counts the greetings.
+//! /// Greets every peer, and counts the greetings.
 //! struct Greeter {
 //!     stream: StreamName,
 //!     greetings: u32,
@@ -20,7 +20,7 @@
 //! impl Handler for Greeter {
 //!     fn on_event(&mut self, context: &mut dyn Context, notice: Notice) {
 //!         if let Notice::State { peer, state: ConnectionState::Established, .. } = notice {
-//!             // A full queue would be told by `Notice::Writable` when it may have room.
+//!             // If the queue were full, `Notice::Writable` would follow when it has room.
 //!             context.send(peer, &self.stream, "hello".into()).ok();
 //!         }
 //!     }
@@ -56,15 +56,15 @@ use crate::wire::StreamName;
 /// Its methods are called one at a time and must not block. A node that is killed and started
 /// again gets a new one.
 pub trait Handler: Any + Send {
-    /// The node has started.
+    /// Handles the start of the node.
     fn on_start(&mut self, context: &mut dyn Context) {
         let _ = context;
     }
 
-    /// Something has happened to a peer.
+    /// Handles a notice about a peer.
     fn on_event(&mut self, context: &mut dyn Context, notice: Notice);
 
-    /// A peer has sent a message.
+    /// Handles a message from a peer.
     fn on_message(
         &mut self,
         context: &mut dyn Context,
@@ -73,11 +73,11 @@ pub trait Handler: Any + Send {
         message: Bytes,
     );
 
-    /// A timer that was [set](Context::set_timer) is due.
+    /// Handles a timer that was [set](Context::set_timer) and is due.
     fn on_timer(&mut self, context: &mut dyn Context, timer: u64);
 }
 
-/// What a handler is told of its peers.
+/// A change that concerns a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
@@ -85,76 +85,76 @@ pub enum Notice {
     State {
         /// The peer.
         peer: PublicKey,
-        /// The state that it is in now.
+        /// The new state.
         state: ConnectionState,
-        /// Who dialled, if there is or was a connection or a dial.
+        /// The side that dialled, if there is or was a connection or a dial.
         direction: Option<Direction>,
-        /// Why, as judged here; `None` where the state speaks for itself.
+        /// Why, as judged locally; `None` if the state needs no reason.
         reason: Option<StateReason>,
     },
-    /// Something that was asked for could not be done, and has changed nothing.
+    /// A command of the handler has failed and changed nothing.
     Failed {
-        /// The peer that it was about.
+        /// The peer that the command named.
         peer: PublicKey,
-        /// Why, for people.
+        /// Why, as text for people.
         why: String,
     },
-    /// A stream that said [`Backpressure`](SendError::Backpressure) may have room again.
+    /// A stream that returned [`Backpressure`](SendError::Backpressure) may have room again.
     Writable {
         /// The peer.
         peer: PublicKey,
         /// The stream.
         stream: StreamName,
     },
-    /// Messages on a stream may be lost: it goes on behind them.
+    /// Messages on a stream may be lost. The stream continues after them.
     Interrupted {
         /// The peer.
         peer: PublicKey,
         /// The stream.
         stream: StreamName,
-        /// Messages of which the peer may have any number from the front.
+        /// Messages in doubt: the peer has received any number of them, from the front.
         in_doubt: u64,
     },
-    /// The session with a peer is over.
+    /// The session with a peer has ended.
     Closed {
         /// The peer.
         peer: PublicKey,
-        /// Why, and what is not delivered for certain.
+        /// Why, and the messages that were not certainly delivered.
         closed: Closed,
     },
 }
 
-/// What a handler can do.
+/// The commands of a handler.
 ///
-/// Whether a peer could be learnt, dialled or disconnected is told later, by a [`Notice`]: on some
-/// runners the node is a task of its own.
+/// The result of adding, dialling or disconnecting a peer comes later, as a [`Notice`]: on some
+/// runners the node is a separate task.
 pub trait Context {
-    /// Returns the time, which only moves between calls.
+    /// Returns the time. It does not change during a call of the handler.
     fn now(&self) -> Instant;
 
     /// Returns this node's own key.
     fn own_key(&self) -> PublicKey;
 
-    /// Draws 64 random bits; from the run's seed, where a run has one.
+    /// Returns 64 random bits, drawn from the run's seed if it has one.
     fn random(&mut self) -> u64;
 
     /// Returns the state of a peer.
     fn state(&self, peer: PublicKey) -> ConnectionState;
 
-    /// Learns addresses of a peer, or replaces those that are known.
+    /// Adds a peer, or replaces its addresses.
     fn add_peer(&mut self, peer: PublicKey, addresses: &[Address]);
 
-    /// Connects to a peer that is not connected or being connected already.
+    /// Connects to a peer that is neither connected nor connecting.
     fn connect(&mut self, peer: PublicKey);
 
-    /// Ends whatever there is with a peer.
+    /// Ends the session with a peer, or its dial.
     fn disconnect(&mut self, peer: PublicKey);
 
     /// Sends a message to a peer that is Established.
     ///
     /// # Errors
     ///
-    /// See [`SendError`]; nothing of the message is then kept.
+    /// See [`SendError`]; the message is then not queued.
     fn send(
         &mut self,
         peer: PublicKey,
@@ -162,7 +162,7 @@ pub trait Context {
         message: Bytes,
     ) -> Result<(), SendError>;
 
-    /// Has [`on_timer`](Handler::on_timer) called after a while, with this number. Timers are
-    /// independent of each other, even under the same number.
+    /// Calls [`on_timer`](Handler::on_timer) with this number after a duration. Timers are
+    /// independent of each other, even with the same number.
     fn set_timer(&mut self, timer: u64, after: Duration);
 }

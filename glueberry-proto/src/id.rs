@@ -9,7 +9,7 @@ macro_rules! id {
         pub struct $name(u64);
 
         impl $name {
-            /// Wraps the number that a machine has counted up to.
+            /// Wraps a number of a machine's counter.
             pub(crate) const fn new(number: u64) -> Self {
                 Self(number)
             }
@@ -34,7 +34,7 @@ id!(
     "session-"
 );
 id!(
-    /// One dial that [`Node`](crate::Node) has asked for.
+    /// One dial that [`Node`](crate::Node) has requested.
     DialId,
     "dial-"
 );

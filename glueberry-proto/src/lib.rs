@@ -1,8 +1,8 @@
 //! Sans-IO core of Glueberry: named, encrypted message streams to peers known by key.
 //!
-//! No I/O, no clock, no threads, no ambient randomness, no async: bytes, time, entropy and
-//! commands go in; bytes, requests, events and messages come out. An adapter binds it to a
-//! transport: raw QUIC (`glueberry-tokio`), a libp2p swarm (`glueberry-libp2p`), a simulator
+//! The core has no I/O, no clock, no threads, no ambient randomness and no async. Bytes, time,
+//! entropy and commands go in; bytes, actions, events and messages come out. An adapter connects it
+//! to a transport: raw QUIC (`glueberry-tokio`), a libp2p swarm (`glueberry-libp2p`), a simulator
 //! (`glueberry-sim`), or an event loop of your own.
 //!
 //! ```text
@@ -19,26 +19,40 @@
 //!                                         SubstreamBuffer per substream ── transport
 //! ```
 //!
+//! | to do this | look at |
+//! |---|---|
+//! | drive the core | [`Node`], [`Session`], [`SubstreamBuffer`], and the loop below |
+//! | keep messages outside of a session until the transport takes them | [`SendQueue`], [`MessageSource`] |
+//! | store peers and bans | [`book`], [`WallTime`] |
+//! | exchange the document's Hello, PubKey and Complete in the handshake | [`greeting`], [`ProtocolVersion`] |
+//! | write a program that runs in the simulator and on real connections | [`handler`] |
+//! | write an adapter, or test against another implementation | [`wire`], [`crypto`] |
+//! | call the document's cryptographic operations | [`compat`] |
+//!
 //! # Words
 //!
 //! | word | meaning |
 //! |---|---|
-//! | node | one running Glueberry identity (an Ed25519 key) |
+//! | node | one running Glueberry identity (an Ed25519 key); its machine is [`Node`] |
 //! | peer | another node |
-//! | connection | one transport connection to a peer |
+//! | connection | one transport connection to a peer (a QUIC or libp2p connection) |
 //! | substream | one ordered, reliable byte stream of the transport inside a connection |
-//! | session | one attempt over one connection: handshake substream, keys, streams, until its end |
+//! | session | one attempt over one connection: handshake substream, keys, streams, until its end; its machine is [`Session`] |
 //! | stream | a *named* message stream of the application, carried by substreams of a session |
 //! | message | what the application sends: bytes with boundaries |
 //! | frame, record | a message's bytes as delimited on a substream; the sealed bytes |
+//! | command, action | a call of the application; a request to the adapter that must be carried out now |
+//! | adapter | the code between the core and a transport; it also carries messages between node and sessions |
 //!
 //! # The rules
 //!
-//! Each has a property test whose name begins with its number, and a fault on which that test is
-//! seen to fail (`tests/core/rules`, `tests/memory`).
+//! C0 is the adapter's part: the core cannot check it. Each other rule has a property test whose name
+//! begins with its number (`tests/core/rules`, `tests/memory`), and a patch that breaks the rule and
+//! makes that test fail (`hunts/`).
 //!
 //! | # | rule |
 //! |---|---|
+//! | C0 | The transport authenticates: whoever hands in a connection vouches for the peer's key. |
 //! | C1 | Inputs never fail and never panic, whatever the remote sends. |
 //! | C2 | A session ends with exactly one [`Event::Closed`]; after it inputs do nothing and no timer is armed; messages already received can still be taken. |
 //! | C3 | A command that returns an error has itself changed nothing (due timers may have fired first, C7). |
@@ -54,10 +68,16 @@
 //!
 //! # The loop
 //!
-//! An adapter does the same everywhere: apply what happened; drain actions; move bytes both ways
-//! on every substream that is ready; take events, and messages while the application has room; arm
-//! the timer. Here two nodes meet over a transport that is two queues of bytes, with a name
-//! preamble on each substream because nothing else names it.
+//! Every adapter runs the same loop:
+//!
+//! 1. hand in what happened (`handle_*`, commands);
+//! 2. carry out all actions;
+//! 3. move bytes both ways on every substream that is ready;
+//! 4. take events, and messages while the application has room for them;
+//! 5. arm the timer for `poll_timeout`.
+//!
+//! Here two nodes connect over a transport that consists of two queues of bytes. It has no names for
+//! substreams, so the sessions write a name preamble on each ([`Naming::Preamble`]).
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -81,7 +101,7 @@
 //!         Self { node, session: None, buffers: BTreeMap::new() }
 //!     }
 //!
-//!     /// Does what the machines ask. `opened` counts the transport's substreams.
+//!     /// Carries out all actions. `opened` counts the transport's substreams.
 //!     fn act(&mut self, now: Instant, opened: &mut usize) {
 //!         while let Some(session) = &mut self.session {
 //!             if let Some(NodeAction::Forward { message, .. }) = self.node.poll_action() {
@@ -105,7 +125,7 @@
 //!         }
 //!     }
 //!
-//!     /// Moves bytes of every substream to the other side.
+//!     /// Moves the bytes of every substream to the other side.
 //!     fn pump(&mut self, now: Instant, other: &mut Side) {
 //!         let (Some(session), Some(peer)) = (&mut self.session, &mut other.session) else { return };
 //!         for (wire, buffer) in self.buffers.values_mut() {
@@ -128,7 +148,7 @@
 //! let (now, mut opened) = (Instant::ZERO, 0);
 //! let (a_key, b_key) = (a.node.public_key(), b.node.public_key());
 //!
-//! // A dials B; the transport connects, and has proven to each side who the other is.
+//! // A dials B. The transport connects and authenticates both sides (rule C0).
 //! a.node.add_peer(now, b_key, &[Address::new("memory")]).unwrap();
 //! a.node.connect(now, b_key).unwrap();
 //! let Some(NodeAction::Dial { dial, .. }) = a.node.poll_action() else { panic!() };
@@ -150,7 +170,7 @@
 //! run(&mut a, &mut b);
 //! assert_eq!(a.node.state(b_key), ConnectionState::Connected);
 //!
-//! // The handshake: what is said in it is the application's; then both phases on both sides.
+//! // The handshake: its messages belong to the application. Then both phases on both sides.
 //! let chat = StreamName::new("chat").unwrap();
 //! for (side, key) in [(&mut a, b_key), (&mut b, a_key)] {
 //!     let session = side.session.as_mut().unwrap();
@@ -169,6 +189,7 @@
 
 pub mod book;
 mod buffer;
+pub mod compat;
 mod config;
 pub mod crypto;
 mod error;
@@ -194,8 +215,8 @@ pub use config::duration;
 pub use config::{Config, ConfigError, Problem};
 pub use crypto::{Identity, PublicKey};
 pub use error::{
-    AddPeerError, CloseReason, ConnectError, ConnectionLost, DialError, FinalizeError, NoteError,
-    PeerMisbehaved, PrepareError, RecordError, RefuseReason, SendError,
+    CloseReason, ConnectError, ConnectionLost, DialError, HandshakeError, PeerError,
+    PeerMisbehaved, RecordError, RefuseReason, SendError,
 };
 pub use id::{DialId, SessionId, SubstreamId};
 pub use message::{ToNode, ToSession};
@@ -214,7 +235,7 @@ pub use version::{ProtocolVersion, VersionError};
 pub use wall::{WallTime, WallTimeError};
 pub use wire::{Profile, ProtocolId, StreamName};
 
-/// Machines move into the tasks that own their connections.
+// Machines move into the tasks that own their connections.
 const _: () = {
     const fn assert_send<T: Send>() {}
     assert_send::<Node>();

@@ -1,17 +1,17 @@
-//! The messages between a node and its sessions: opaque values that the adapter only carries.
+//! The messages between a node and its sessions: opaque values that the adapter only forwards.
 
 use bytes::Bytes;
 
 use crate::error::CloseReason;
 use crate::wire::StreamName;
 
-/// A message of a session for its node; hand it to
+/// A message from a session to its node. Hand it to
 /// [`Node::handle_session_message`](crate::Node::handle_session_message).
 #[derive(Debug)]
-#[must_use = "a node that misses a message no longer knows its sessions"]
+#[must_use = "a node that misses a message loses track of its sessions"]
 pub struct ToNode(pub(crate) FromSession);
 
-/// A message of a node for one of its sessions; hand it to
+/// A message from a node to one of its sessions. Hand it to
 /// [`Session::handle_node_message`](crate::Session::handle_node_message).
 #[derive(Debug)]
 #[must_use = "a session that misses a message waits for ever"]
@@ -19,15 +19,16 @@ pub struct ToSession(pub(crate) FromNode);
 
 #[derive(Debug)]
 pub(crate) enum FromSession {
-    /// A handshake substream was agreed; the session may become Connected.
+    /// A handshake substream was agreed on; the session may become Connected.
     Agreed,
-    /// The application has prepared streams: the session can no longer be exchanged for another.
+    /// The application has prepared streams. No other session may replace this one from now on:
+    /// the peer may already have received our consent on it.
     Prepared,
     /// The session is Established.
     Established,
     /// The peer has answered a probe.
     Alive,
-    /// What the session hands over to the one that replaces it.
+    /// The state that the session hands over to the one that replaces it.
     Yielded(Carry),
     /// The session has ended.
     Closed(CloseReason),
@@ -35,20 +36,20 @@ pub(crate) enum FromSession {
 
 #[derive(Debug)]
 pub(crate) enum FromNode {
-    /// Become Connected, and send what another session of this peer has handed over.
+    /// Become Connected, and send the messages that another session of this peer has handed over.
     Grant(Carry),
-    /// Another session replaces this one: hand over what was sent, and deliver nothing more.
+    /// Another session replaces this one: hand over the handshake, and deliver nothing more.
     Yield,
     /// Find out whether the peer still answers.
     Probe,
-    /// End; `drain` first sends what is queued.
+    /// End. With `drain`, first send the queued messages.
     Close { reason: CloseReason, drain: bool },
 }
 
-/// Handshake messages and the consent that move from one session of a peer to another.
+/// The part of a handshake that moves from one session of a peer to another.
 #[derive(Debug, Default)]
 pub(crate) struct Carry {
-    /// Handshake messages without an answer so far.
+    /// Handshake messages that the peer has not answered.
     pub(crate) messages: Vec<Bytes>,
     /// The streams that were prepared.
     pub(crate) prepared: Option<Vec<StreamName>>,

@@ -8,7 +8,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-/// Thirty-two bytes of entropy, from which a machine draws all its randomness.
+/// Thirty-two bytes of entropy, the source of all randomness of a machine.
 ///
 /// The same seed with the same inputs gives the same outputs (rule C11), so a seed must be fresh
 /// from the operating system in production, and **never be used twice with one identity**: a
@@ -27,7 +27,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 pub struct Seed([u8; 32]);
 
 impl Seed {
-    /// Takes 32 bytes of entropy.
+    /// Creates a seed from 32 bytes of entropy.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -43,7 +43,7 @@ impl Seed {
         Self(bytes)
     }
 
-    /// Starts the generator that this seed feeds.
+    /// Creates the generator that this seed feeds.
     pub(crate) fn generator(&self) -> Generator {
         Generator(ChaCha20Rng::from_seed(self.0))
     }
@@ -55,7 +55,7 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// The ChaCha20 generator that all randomness of the core is drawn from.
+/// The ChaCha20 generator, the only source of randomness of the core.
 pub(crate) struct Generator(ChaCha20Rng);
 
 impl Generator {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// A point in monotonic time, in whole microseconds since an epoch that the driver picks.
 ///
-/// It only ever moves forward: a machine that is handed an earlier instant than the latest it has
-/// seen counts it as the latest (rule C7). It says nothing about the calendar.
+/// It only moves forward: a machine that is handed an instant before the latest one uses the latest
+/// (rule C7). It has no relation to the calendar.
 ///
 /// ```
 /// use glueberry_proto::Instant;
@@ -24,7 +24,7 @@ impl Instant {
     /// The driver's epoch.
     pub const ZERO: Self = Self(0);
 
-    /// Makes an instant from microseconds since the driver's epoch.
+    /// Creates an instant from microseconds since the driver's epoch.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros)
     }
@@ -45,6 +45,7 @@ impl std::ops::Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
+        // Up and not down: a deadline of less than a microsecond must still lie ahead (rule C8).
         let micros = duration.as_nanos().div_ceil(1_000);
         Self(self.0.saturating_add(u64::try_from(micros).unwrap_or(u64::MAX)))
     }
@@ -58,7 +59,7 @@ impl fmt::Display for Instant {
 
 /// Returns the earlier of two deadlines, where `None` means never.
 ///
-/// `Option::min` would do the opposite of what is meant: `None` sorts first.
+/// `Option::min` would return `None`, which sorts first, and so hide a deadline.
 pub(crate) fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

@@ -1,4 +1,4 @@
-//! The version that nodes may tell each other, and which of them get along.
+//! The version that nodes may announce to each other, and which versions are compatible.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,15 +7,15 @@ use thiserror::Error;
 
 /// A version of Glueberry: three numbers, ordered by the first that differs.
 ///
-/// It is announced by applications, never by the core; a [`greeting`](crate::greeting) can do it for
-/// them. It says nothing about the wire, which each session negotiates by itself.
+/// Applications announce it, never the core; a [`greeting`](crate::greeting) can do it for them. It is
+/// independent of the wire profile, which each session negotiates by itself.
 ///
 /// ```
 /// use glueberry_proto::ProtocolVersion;
 ///
 /// let older: ProtocolVersion = "1.0.11".parse()?;
 /// assert!(ProtocolVersion::CURRENT.is_newer_than(older));
-/// // Both sides come to the same answer, so neither is left waiting for one that has gone.
+/// // Both sides get the same answer, so neither waits for a peer that has left.
 /// assert!(older.is_compatible_with(ProtocolVersion::CURRENT));
 /// assert!(ProtocolVersion::CURRENT.is_compatible_with(older));
 /// assert!(!older.is_compatible_with("2.0.0".parse()?));
@@ -33,7 +33,7 @@ impl ProtocolVersion {
     /// The version that this crate announces: that of the architecture document.
     pub const CURRENT: Self = Self::new(1, 2, 9);
 
-    /// Makes a version of its three numbers.
+    /// Creates a version from its three numbers.
     pub const fn new(major: u8, minor: u8, patch: u8) -> Self {
         Self { major, minor, patch }
     }
@@ -53,20 +53,20 @@ impl ProtocolVersion {
         self.patch
     }
 
-    /// Returns whether nodes of the two versions get along: they do if the first number is the same.
+    /// True if the first numbers are the same.
     ///
-    /// The answer doesn't depend on which of the two asks. (Go nodes refuse a newer minor version
-    /// and are accepted by it, so that one side waits for nothing.)
+    /// The answer doesn't depend on which of the two asks. (Go nodes refuse a newer minor version,
+    /// which accepts them, so that one side waits in vain.)
     pub const fn is_compatible_with(self, other: Self) -> bool {
         self.major == other.major
     }
 
-    /// Returns whether this version came after the other.
+    /// True if this version came after the other.
     pub fn is_newer_than(self, other: Self) -> bool {
         self > other
     }
 
-    /// Reads a version from text that may be anything.
+    /// Parses a version from arbitrary bytes.
     pub(crate) fn from_ascii(text: &[u8]) -> Result<Self, VersionError> {
         let mut parts = text.split(|byte| *byte == b'.');
         let numbers = (parts.next(), parts.next(), parts.next(), parts.next());
@@ -78,7 +78,7 @@ impl ProtocolVersion {
     }
 }
 
-/// Reads what [`Display`](fmt::Display) writes, and nothing else.
+/// Parses exactly the form that [`Display`](fmt::Display) writes.
 impl FromStr for ProtocolVersion {
     type Err = VersionError;
 
@@ -104,8 +104,8 @@ pub enum VersionError {
         /// How many parts there are, separated by dots.
         got: usize,
     },
-    /// A part is empty or holds something else than decimal digits.
-    #[error("version holds something else than three numbers")]
+    /// A part is empty or is not made of decimal digits.
+    #[error("version is not made of three numbers")]
     NotANumber,
     /// A number begins with a zero and is not zero.
     #[error("version holds a number with a leading zero")]
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_has_its_name() {
+    fn each_violation_has_its_error() {
         use VersionError::{LeadingZero, NotANumber, Parts, TooLarge};
         let cases = [
             ("", Parts { got: 1 }),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_number_decides_who_gets_along() {
+    fn the_first_number_decides_compatibility() {
         let cases = [
             ("1.2.9", "1.2.9", true),
             ("1.0.0", "1.2.0", true),

@@ -1,4 +1,4 @@
-//! Calendar time: used only for what is stored, never to measure how long something took.
+//! Calendar time: used only for stored data, never to measure a duration.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,9 +8,9 @@ use thiserror::Error;
 
 /// A point in calendar time (UTC), to the nanosecond, from year 0 to year 9999.
 ///
-/// The core has no clock: the driver says what time it is. Unlike [`Instant`](crate::Instant) it
-/// may jump, so it decides only what outlives the process: when a peer was last seen, when a ban
-/// ends. Its text form is RFC 3339 as Go writes it.
+/// The core has no clock; the driver passes the time. Unlike [`Instant`](crate::Instant) it may jump,
+/// so it is used only for data that outlives the process: when a peer was last seen, when a ban ends.
+/// Its text form is RFC 3339 as Go writes it.
 ///
 /// ```
 /// use glueberry_proto::WallTime;
@@ -38,7 +38,7 @@ impl WallTime {
     /// The last nanosecond of year 9999.
     pub const MAX: Self = Self { seconds: MAX_SECONDS, nanos: NANOS - 1 };
 
-    /// Makes a time from the seconds since the Unix epoch, rounded down, and the nanoseconds after
+    /// Creates a time from the seconds since the Unix epoch, rounded down, and the nanoseconds after
     /// that. `None` if there are 1,000,000,000 nanoseconds or more, or if the year is below 0 or
     /// above 9999.
     pub const fn from_unix(seconds: i64, nanos: u32) -> Option<Self> {
@@ -104,7 +104,7 @@ impl fmt::Debug for WallTime {
     }
 }
 
-/// Reads RFC 3339 with any offset, as strictly as Go does. Digits beyond the nanosecond are
+/// Parses RFC 3339 with any offset, as strictly as Go does. Digits beyond the nanosecond are
 /// dropped.
 impl FromStr for WallTime {
     type Err = WallTimeError;
@@ -137,12 +137,12 @@ pub enum WallTimeError {
     /// It does not have the form of RFC 3339.
     #[error("not a time of the form of rfc 3339")]
     Syntax,
-    /// It has a month 13, or the like; or is outside of the years 0 to 9999 in UTC.
+    /// A number is out of range, such as month 13, or the year in UTC is below 0 or above 9999.
     #[error("time is out of range")]
     OutOfRange,
 }
 
-/// What is left of a text.
+/// The unread rest of a text.
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -173,7 +173,7 @@ impl Reader<'_> {
         Ok(number)
     }
 
-    /// Reads the digits after a point, if there is one, as nanoseconds.
+    /// Parses the digits after a point, if there is one, as nanoseconds.
     fn fraction(&mut self) -> Result<u32, WallTimeError> {
         if self.0.first() != Some(&b'.') {
             return Ok(0);
@@ -188,7 +188,7 @@ impl Reader<'_> {
         Ok(nanos)
     }
 
-    /// Reads how many seconds local time is ahead of UTC.
+    /// Parses the offset: the seconds that local time is ahead of UTC.
     fn offset(&mut self) -> Result<i64, WallTimeError> {
         let sign = match self.next() {
             Some(b'Z') => return Ok(0),

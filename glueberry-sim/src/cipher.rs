@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use glueberry_proto::crypto::{Aead, AeadKey, NONCE_LEN, OpenError, SharedKey, TAG_LEN};
+use glueberry_proto::crypto::{Aead, AeadError, AeadKey, NONCE_LEN, SharedKey, TAG_LEN};
 
 use crate::rng::mix;
 use crate::trace::digest;
@@ -67,10 +67,10 @@ impl AeadKey for FastKey {
         aad: &[u8],
         in_out: &mut [u8],
         tag: &[u8; TAG_LEN],
-    ) -> Result<(), OpenError> {
+    ) -> Result<(), AeadError> {
         let start = self.start(nonce);
         if Self::tag(start, aad, in_out) != *tag {
-            return Err(OpenError::default());
+            return Err(AeadError::default());
         }
         Self::flip(start, in_out);
         Ok(())
@@ -149,7 +149,7 @@ impl AeadKey for WitnessKey {
         aad: &[u8],
         in_out: &mut [u8],
         tag: &[u8; TAG_LEN],
-    ) -> Result<(), OpenError> {
+    ) -> Result<(), AeadError> {
         let opened = self.inner.open(nonce, aad, in_out, tag);
         if opened.is_err() {
             self.witness.look(|seen| seen.refused += 1);

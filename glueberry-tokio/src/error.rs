@@ -3,12 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use glueberry_proto::book::{AddError, BlacklistError, MetadataError};
+use glueberry_proto::book::ChangeError;
 use glueberry_proto::crypto::AgreementError;
 use glueberry_proto::greeting::RejectReason;
 use glueberry_proto::{
-    AddPeerError, CloseReason, ConfigError, ConnectError, DialError, FinalizeError, NoteError,
-    PrepareError, RecordError, SendError, StateReason,
+    CloseReason, ConfigError, ConnectError, DialError, HandshakeError, PeerError, RecordError,
+    SendError, StateReason,
 };
 use libp2p_identity::PeerId;
 
@@ -304,32 +304,17 @@ impl From<ConfigError> for Error {
     }
 }
 
-impl From<AddPeerError> for Error {
-    fn from(error: AddPeerError) -> Self {
+impl From<PeerError> for Error {
+    fn from(error: PeerError) -> Self {
         let code = match error {
-            AddPeerError::OwnKey => ErrorCode::InvalidPublicKey,
-            AddPeerError::Book(AddError::AddressTooLong { .. }) => ErrorCode::InvalidAddress,
-            AddPeerError::Book(AddError::MetadataTooLarge { .. }) => ErrorCode::MetadataTooLarge,
+            PeerError::OwnKey => ErrorCode::InvalidPublicKey,
+            PeerError::Policy(error) => return error.into(),
+            PeerError::Book(ChangeError::UnknownPeer) => ErrorCode::PeerNotFound,
+            PeerError::Book(ChangeError::AddressTooLong { .. }) => ErrorCode::InvalidAddress,
+            PeerError::Book(ChangeError::MetadataTooLarge { .. }) => ErrorCode::MetadataTooLarge,
             _ => ErrorCode::LimitReached,
         };
         Self::because(code, error)
-    }
-}
-
-impl From<MetadataError> for Error {
-    fn from(error: MetadataError) -> Self {
-        let code = match error {
-            MetadataError::UnknownPeer => ErrorCode::PeerNotFound,
-            MetadataError::TooLarge { .. } => ErrorCode::MetadataTooLarge,
-            _ => ErrorCode::Unknown,
-        };
-        Self::because(code, error)
-    }
-}
-
-impl From<BlacklistError> for Error {
-    fn from(error: BlacklistError) -> Self {
-        Self::because(ErrorCode::LimitReached, error)
     }
 }
 
@@ -376,15 +361,6 @@ impl From<ConnectError> for Error {
     }
 }
 
-impl From<NoteError> for Error {
-    fn from(error: NoteError) -> Self {
-        match error {
-            NoteError::Policy(error) => error.into(),
-            _ => Self::because(ErrorCode::LimitReached, error),
-        }
-    }
-}
-
 impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         let code = match error {
@@ -399,27 +375,16 @@ impl From<SendError> for Error {
     }
 }
 
-impl From<PrepareError> for Error {
-    fn from(error: PrepareError) -> Self {
+impl From<HandshakeError> for Error {
+    fn from(error: HandshakeError) -> Self {
         let code = match error {
-            PrepareError::NotConnected | PrepareError::Closed => ErrorCode::NotConnected,
-            PrepareError::AlreadyFinalized => ErrorCode::StreamClosed,
-            PrepareError::NoStreams => ErrorCode::NoStreamsRequested,
-            PrepareError::TooManyStreams { .. } => ErrorCode::LimitReached,
-            PrepareError::WrongKey { .. } => ErrorCode::InvalidPublicKey,
-            PrepareError::Agreement(_) => ErrorCode::EncryptionFailed,
-            _ => ErrorCode::Internal,
-        };
-        Self::because(code, error)
-    }
-}
-
-impl From<FinalizeError> for Error {
-    fn from(error: FinalizeError) -> Self {
-        let code = match error {
-            FinalizeError::NotConnected | FinalizeError::Closed => ErrorCode::NotConnected,
-            FinalizeError::NotPrepared => ErrorCode::HandshakeNotComplete,
-            FinalizeError::AlreadyFinalized => ErrorCode::StreamClosed,
+            HandshakeError::NotConnected | HandshakeError::Closed => ErrorCode::NotConnected,
+            HandshakeError::NotPrepared => ErrorCode::HandshakeNotComplete,
+            HandshakeError::AlreadyFinalized => ErrorCode::StreamClosed,
+            HandshakeError::NoStreams => ErrorCode::NoStreamsRequested,
+            HandshakeError::TooManyStreams { .. } => ErrorCode::LimitReached,
+            HandshakeError::WrongKey { .. } => ErrorCode::InvalidPublicKey,
+            HandshakeError::Agreement(_) => ErrorCode::EncryptionFailed,
             _ => ErrorCode::Internal,
         };
         Self::because(code, error)

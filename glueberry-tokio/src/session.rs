@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use glueberry_proto::{
-    Action, Closed, Event as SessionEvent, FinalizeError, Instant, MessageSource, PrepareError,
-    SendError, Session, StreamName, SubstreamBuffer,
+    Action, Closed, Event as SessionEvent, HandshakeError, Instant, MessageSource, SendError,
+    Session, StreamName, SubstreamBuffer,
 };
 use tracing::{Span, debug, debug_span, trace, warn};
 
@@ -170,7 +170,7 @@ impl SessionDriver {
             }
             HandshakeCommand::Prepare(key, names, _) => {
                 let result = self.session.prepare_streams(now, *key, names);
-                if matches!(result, Err(PrepareError::Agreement(_))) {
+                if matches!(result, Err(HandshakeError::Agreement(_))) {
                     self.telemetry().metrics.encryption_error();
                 }
                 result?;
@@ -394,17 +394,10 @@ impl From<SendError> for NotDone {
     }
 }
 
-impl From<PrepareError> for NotDone {
-    fn from(error: PrepareError) -> Self {
-        let is_over = error == PrepareError::Closed;
-        Self::new(error == PrepareError::NotConnected, is_over, error.into())
-    }
-}
-
-impl From<FinalizeError> for NotDone {
-    fn from(error: FinalizeError) -> Self {
-        let is_over = error == FinalizeError::Closed;
-        Self::new(error == FinalizeError::NotConnected, is_over, error.into())
+impl From<HandshakeError> for NotDone {
+    fn from(error: HandshakeError) -> Self {
+        let is_over = error == HandshakeError::Closed;
+        Self::new(error == HandshakeError::NotConnected, is_over, error.into())
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a book holds of one peer.
+//! The entry of one peer.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::crypto::PublicKey;
 use crate::node::Address;
 use crate::wall::WallTime;
 
-/// What a [`Book`](super::Book) holds of one peer.
+/// The entry of one peer in a [`Book`](super::Book).
 ///
 /// ```
 /// use glueberry_proto::book::{Ban, Book, Limits};
@@ -19,7 +19,7 @@ use crate::wall::WallTime;
 /// let entry = book.entry(peer).unwrap();
 /// assert_eq!(entry.ban(), Some(Ban::Until(later)));
 /// assert!(entry.is_blacklisted(now) && !entry.is_blacklisted(later));
-/// # Ok::<(), glueberry_proto::book::BlacklistError>(())
+/// # Ok::<(), glueberry_proto::book::ChangeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -52,7 +52,7 @@ impl Entry {
         &self.addresses
     }
 
-    /// Returns what the application has noted of the peer.
+    /// Returns the application's metadata of the peer.
     pub const fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
@@ -67,12 +67,12 @@ impl Entry {
         self.last_seen
     }
 
-    /// Returns the ban, which may be over by now: see [`is_blacklisted`](Self::is_blacklisted).
+    /// Returns the ban. It may have ended: see [`is_blacklisted`](Self::is_blacklisted).
     pub const fn ban(&self) -> Option<Ban> {
         self.ban
     }
 
-    /// Returns whether the peer is banned at the given time.
+    /// True if the peer is banned at the given time.
     pub fn is_blacklisted(&self, now: WallTime) -> bool {
         self.ban.is_some_and(|ban| ban.holds_at(now))
     }
@@ -82,12 +82,12 @@ impl Entry {
         self.created_at
     }
 
-    /// Returns when anything of the entry last changed.
+    /// Returns when the entry last changed.
     pub const fn updated_at(&self) -> WallTime {
         self.updated_at
     }
 
-    /// Returns whether nothing would be lost with the entry but its ban.
+    /// True if the entry holds nothing but a ban.
     pub(super) fn is_bare(&self) -> bool {
         self.addresses.is_empty()
             && self.metadata.is_empty()
@@ -96,14 +96,14 @@ impl Entry {
             && self.kept.is_empty()
     }
 
-    /// Notes that the entry is no longer what the file says.
+    /// Marks the entry as different from the file, so that it is written anew.
     pub(super) fn mark_changed(&mut self, now: WallTime) {
         self.updated_at = now;
         self.kept.text = None;
     }
 }
 
-/// How long a peer is banned.
+/// The duration of a ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a ban ends or doesn't")]
 pub enum Ban {
@@ -114,7 +114,7 @@ pub enum Ban {
 }
 
 impl Ban {
-    /// Returns whether the ban still holds; at its end it doesn't.
+    /// True if the ban is in force; at its end it is not any more.
     pub fn holds_at(self, now: WallTime) -> bool {
         self.end().is_none_or(|end| now < end)
     }
@@ -128,16 +128,15 @@ impl Ban {
     }
 }
 
-/// What the file says of a peer beyond what this program understands, as JSON; kept for the next
-/// time that the file is written.
+/// The parts of an entry that are kept but not used, as JSON, for the next time that it is written.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
-    /// The whole entry as it was read, until something of it changes.
+    /// The whole entry as it was read, until it changes.
     pub(super) text: Option<Box<str>>,
-    /// Elements of the list of addresses that are of no use here, each with what separates it from
-    /// the one before.
+    /// Elements of the list of addresses that this transport can't dial, each with the separator
+    /// before it.
     pub(super) addresses: String,
-    /// Further fields, each with what separates it from the one before.
+    /// Unknown fields, each with the separator before it.
     pub(super) fields: String,
 }
 
@@ -147,7 +146,7 @@ impl Kept {
     }
 }
 
-/// Says whether the same is kept. How an entry was written is not part of what it says.
+/// Compares the kept parts. How an entry was written makes no difference.
 impl PartialEq for Kept {
     fn eq(&self, other: &Self) -> bool {
         self.addresses == other.addresses && self.fields == other.fields

@@ -1,19 +1,19 @@
-//! How much a book holds, and what it refuses for that.
+//! The limits of a book, and the errors of the commands that would exceed them.
 
 use thiserror::Error;
 
-/// How much a [`Book`](super::Book) holds.
+/// The limits of a [`Book`](super::Book).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Peers. 10,000. Bans that a file holds beyond it are taken nevertheless.
+    /// Peers. 10,000. Bans of a file beyond it are accepted nevertheless: no ban may be lost.
     pub max_entries: usize,
     /// Addresses per peer. 16.
     pub max_addresses: usize,
     /// Bytes of all keys and values of a peer's metadata. 4096.
     pub max_metadata: usize,
-    /// Bytes of a file that is read or written. 64 MiB: a thousand bytes for each of six times as
-    /// many peers as there may be.
+    /// Bytes of a file that is read or written. 64 MiB: a thousand bytes for each of six times the
+    /// default number of peers.
     pub max_file: usize,
 }
 
@@ -23,11 +23,14 @@ impl Default for Limits {
     }
 }
 
-/// Why a peer was not added. The book is as it was.
+/// Why a book was not changed. It is as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum AddError {
-    /// The book is full.
+pub enum ChangeError {
+    /// The peer is not in the book.
+    #[error("peer is not in the book")]
+    UnknownPeer,
+    /// The peer is not in the book, and the book is full.
     #[error("book holds {limit} peers already")]
     TooManyEntries {
         /// How many it may hold.
@@ -50,38 +53,9 @@ pub enum AddError {
     /// The metadata are too large.
     #[error("metadata of {got} bytes where {limit} are allowed")]
     MetadataTooLarge {
-        /// Bytes of all keys and values; the highest number there is if there are more.
+        /// Bytes of all keys and values, saturated.
         got: usize,
         /// How many there may be.
-        limit: usize,
-    },
-}
-
-/// Why metadata were not changed. The book is as it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum MetadataError {
-    /// The peer is not in the book.
-    #[error("peer is not in the book")]
-    UnknownPeer,
-    /// The metadata would be too large.
-    #[error("metadata of {got} bytes where {limit} are allowed")]
-    TooLarge {
-        /// Bytes of all keys and values; the highest number there is if there are more.
-        got: usize,
-        /// How many there may be.
-        limit: usize,
-    },
-}
-
-/// Why a peer was not banned. The book is as it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum BlacklistError {
-    /// The peer is unknown, and the book is full.
-    #[error("book holds {limit} peers already")]
-    TooManyEntries {
-        /// How many it may hold.
         limit: usize,
     },
 }

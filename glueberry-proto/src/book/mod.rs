@@ -1,8 +1,8 @@
-//! The address book: which peers there are, where they may be reached, which of them are banned.
+//! The address book: the known peers, their addresses, and which of them are banned.
 //!
-//! A [`Book`] is a plain value. It reads no clock and no file: whoever changes it says what time
-//! it is, and an adapter stores [`Book::emit`]'s bytes and hands them to [`Book::parse`] after a
-//! restart. Both need the feature `serde`.
+//! A [`Book`] is a plain value. It reads no clock and no file: each change takes the time as an
+//! argument, and an adapter stores the bytes of [`Book::emit`] and hands them to [`Book::parse`]
+//! after a restart. Both need the feature `serde`.
 //!
 //! ```
 //! use glueberry_proto::book::{Book, Limits, Unsaved};
@@ -30,7 +30,7 @@
 //!
 //! # The file
 //!
-//! It is the file that Go nodes write and read, and may move between the two:
+//! The file has the form that Go nodes write and read, and may move between the two:
 //!
 //! ```text
 //! {
@@ -51,24 +51,23 @@
 //! }
 //! ```
 //!
-//! - `ban_until` is this library's addition. A Go node drops it: in its hands a ban that would end
-//!   becomes one that doesn't.
-//! - An entry that nobody changes is written exactly as it was read; one that changes is written
-//!   as Go would write it, with times in UTC. Fields that this version doesn't know, of the file
-//!   and of entries, are kept.
-//! - Damage costs as little as it can. An entry that cannot be understood is [`Rejected`] and kept
-//!   in the file as it is, until the application changes what is known of that very peer; if it says
-//!   that the peer is banned, the ban holds, without an end. An address that cannot be understood
-//!   costs that address alone, and is kept until the addresses are replaced. Of two entries for one
-//!   peer the later counts, as it does for Go.
-//! - Version numbers are not looked at but kept, as Go reads any.
+//! - `ban_until` is this library's addition. A Go node drops it, so a temporary ban becomes a
+//!   permanent one.
+//! - An unchanged entry is written exactly as it was read. A changed one is written as Go would write
+//!   it, with times in UTC. Unknown fields of the file and of entries are kept.
+//! - Damage affects as little as possible. An entry that cannot be parsed is [`Rejected`] and kept in
+//!   the file as it is, until the application changes the entry of that peer. If it has
+//!   `"blacklisted": true`, the peer is banned without an end. An address that cannot be parsed is
+//!   skipped alone, and kept until the addresses are replaced. Of two entries for one peer the later
+//!   one is used, as Go does.
+//! - Version numbers are kept but not checked, as Go reads any.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::entry::{Ban, Entry};
 #[cfg(feature = "serde")]
 pub use self::json::{BookError, Reason, Rejected, is_multiaddr};
-pub use self::limits::{AddError, BlacklistError, Limits, MetadataError};
+pub use self::limits::{ChangeError, Limits};
 use crate::crypto::PublicKey;
 use crate::node::{Address, MAX_ADDRESS};
 use crate::wall::WallTime;
@@ -78,11 +77,10 @@ mod entry;
 mod json;
 mod limits;
 
-/// The peers that a node knows, in order of their keys, and what has changed since they were last
-/// stored.
+/// The peers that a node knows, in order of their keys, and which changes are not stored yet.
 ///
-/// Two books are equal if they would be stored alike, except for how entries that nobody changed
-/// are written.
+/// Two books are equal if they have the same content. How an unchanged entry was written in the file
+/// makes no difference.
 ///
 /// ```
 /// use glueberry_proto::book::{Book, Limits};
@@ -94,22 +92,26 @@ mod limits;
 /// assert_eq!(book.entry(peer).unwrap().metadata()["name"], "alice");
 /// book.remove(peer, now).unwrap();
 /// assert!(book.is_empty());
-/// # Ok::<(), glueberry_proto::book::AddError>(())
+/// # Ok::<(), glueberry_proto::book::ChangeError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Book {
     limits: Limits,
     entries: BTreeMap<PublicKey, Entry>,
-    /// Ends of bans, of those peers whose ban ends.
+    /// The ends of all temporary bans, in order of time. [`Book::set_ban`] keeps it equal to the bans
+    /// in `entries`.
     ban_ends: BTreeSet<(WallTime, PublicKey)>,
     unused: Unused,
+    /// Grows with each change.
     revision: Revision,
+    /// The latest change that must be stored at once.
     critical: Revision,
+    /// The latest revision that was stored.
     saved: Revision,
 }
 
 impl Book {
-    /// Makes an empty book.
+    /// Creates an empty book.
     pub const fn new(limits: Limits) -> Self {
         Self {
             limits,
@@ -127,17 +129,17 @@ impl Book {
         self.limits
     }
 
-    /// Returns how many peers there are, with those that are banned.
+    /// Returns the number of peers, banned ones included.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Returns whether there are no peers at all.
+    /// True if there are no peers, not even banned ones.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Returns what is known of a peer.
+    /// Returns a peer's entry.
     pub fn entry(&self, peer: PublicKey) -> Option<&Entry> {
         self.entries.get(&peer)
     }
@@ -152,48 +154,49 @@ impl Book {
         self.iter().filter(move |(_, entry)| !entry.is_blacklisted(now))
     }
 
-    /// Returns whether a peer is banned at the given time.
+    /// True if a peer is banned at the given time.
     pub fn is_blacklisted(&self, peer: PublicKey, now: WallTime) -> bool {
         self.entries.get(&peer).is_some_and(|entry| entry.is_blacklisted(now))
     }
 
-    /// Returns when the next ban ends, which may be past: the time for
-    /// [`end_bans`](Self::end_bans).
+    /// Returns the earliest end of a ban, which is when to call [`end_bans`](Self::end_bans). It may
+    /// lie in the past.
     pub fn next_ban_end(&self) -> Option<WallTime> {
         self.ban_ends.first().map(|&(end, _)| end)
     }
 
     // ---- changes ------------------------------------------------------------------------------
 
-    /// Adds a peer, or replaces its addresses, and its metadata if there are any given. What else
-    /// is known of it stays, above all a ban.
+    /// Adds a peer, or replaces its addresses, and its metadata if any are given. The rest of its
+    /// entry stays, above all a ban.
     ///
     /// # Errors
     ///
-    /// See [`AddError`]; the book is then as it was.
+    /// See [`ChangeError`]; the book is then as it was.
     pub fn add(
         &mut self,
         peer: PublicKey,
         addresses: Vec<Address>,
         metadata: Option<BTreeMap<String, String>>,
         now: WallTime,
-    ) -> Result<(), AddError> {
+    ) -> Result<(), ChangeError> {
         let (got, limit) = (addresses.len(), self.limits.max_addresses);
         if got > limit {
-            return Err(AddError::TooManyAddresses { got, limit });
+            return Err(ChangeError::TooManyAddresses { got, limit });
         }
         if let Some(address) = addresses.iter().find(|address| !fits(address)) {
-            return Err(AddError::AddressTooLong { len: address.as_str().len() });
+            return Err(ChangeError::AddressTooLong { len: address.as_str().len() });
         }
         let (got, limit) = (metadata.as_ref().map_or(0, metadata_len), self.limits.max_metadata);
         if got > limit {
-            return Err(AddError::MetadataTooLarge { got, limit });
+            return Err(ChangeError::MetadataTooLarge { got, limit });
         }
         if !self.has_room_for(peer) {
-            return Err(AddError::TooManyEntries { limit: self.limits.max_entries });
+            return Err(ChangeError::TooManyEntries { limit: self.limits.max_entries });
         }
         let entry = self.entry_or_new(peer, now);
         entry.addresses = addresses;
+        // The application's list replaces the addresses of the file that could not be parsed, too.
         entry.kept.addresses.clear();
         if let Some(metadata) = metadata {
             entry.metadata = metadata;
@@ -203,10 +206,10 @@ impl Book {
         Ok(())
     }
 
-    /// Removes a peer and returns what was known of it; a ban stays.
+    /// Removes a peer and returns its entry. A ban stays.
     ///
-    /// The ban is then all that is left of the entry; `None` is returned if that was so before, or
-    /// if the peer is unknown.
+    /// Of a banned peer an entry remains that holds only the ban. Returns `None` if there was nothing
+    /// else before, or if the peer is unknown.
     pub fn remove(&mut self, peer: PublicKey, now: WallTime) -> Option<Entry> {
         if self.unused.entries.remove(&peer).is_some() {
             self.mark_critical();
@@ -226,18 +229,18 @@ impl Book {
         Some(removed)
     }
 
-    /// Sets metadata of a peer, and deletes those whose new value is empty; others stay.
+    /// Sets metadata of a peer. An empty value deletes its key; keys that are not named stay.
     ///
     /// # Errors
     ///
-    /// See [`MetadataError`]; the book is then as it was.
+    /// See [`ChangeError`]; the book is then as it was.
     pub fn update_metadata(
         &mut self,
         peer: PublicKey,
         changes: BTreeMap<String, String>,
         now: WallTime,
-    ) -> Result<(), MetadataError> {
-        let entry = self.entries.get_mut(&peer).ok_or(MetadataError::UnknownPeer)?;
+    ) -> Result<(), ChangeError> {
+        let entry = self.entries.get_mut(&peer).ok_or(ChangeError::UnknownPeer)?;
         let mut metadata = entry.metadata.clone();
         for (key, value) in changes {
             if value.is_empty() {
@@ -248,7 +251,7 @@ impl Book {
         }
         let (got, limit) = (metadata_len(&metadata), self.limits.max_metadata);
         if got > limit {
-            return Err(MetadataError::TooLarge { got, limit });
+            return Err(ChangeError::MetadataTooLarge { got, limit });
         }
         entry.metadata = metadata;
         entry.mark_changed(now);
@@ -256,19 +259,19 @@ impl Book {
         Ok(())
     }
 
-    /// Bans a peer, known or not, instead of any ban that it has.
+    /// Bans a peer, known or not. Replaces an earlier ban.
     ///
     /// # Errors
     ///
-    /// See [`BlacklistError`]; the book is then as it was.
+    /// See [`ChangeError`]; the book is then as it was.
     pub fn blacklist(
         &mut self,
         peer: PublicKey,
         until: Option<WallTime>,
         now: WallTime,
-    ) -> Result<(), BlacklistError> {
+    ) -> Result<(), ChangeError> {
         if !self.has_room_for(peer) {
-            return Err(BlacklistError::TooManyEntries { limit: self.limits.max_entries });
+            return Err(ChangeError::TooManyEntries { limit: self.limits.max_entries });
         }
         self.entry_or_new(peer, now);
         self.set_ban(peer, Some(until.map_or(Ban::Forever, Ban::Until)), now);
@@ -276,8 +279,8 @@ impl Book {
         Ok(())
     }
 
-    /// Lifts a peer's ban, and forgets the peer if nothing else is known of it. Returns whether
-    /// there was one.
+    /// Lifts a peer's ban, and removes the entry if it holds nothing else. Returns true if the peer
+    /// was banned.
     pub fn unblacklist(&mut self, peer: PublicKey, now: WallTime) -> bool {
         let is_banned = self.entries.get(&peer).is_some_and(|entry| entry.ban.is_some());
         if is_banned {
@@ -287,10 +290,10 @@ impl Book {
         is_banned
     }
 
-    /// Lifts the bans that are over, as [`unblacklist`](Self::unblacklist) does, and returns whose
-    /// they were.
+    /// Lifts the bans that have ended, as [`unblacklist`](Self::unblacklist) does, and returns the
+    /// peers.
     ///
-    /// They hold no longer even if this is never called; but then they stay in the book.
+    /// A ban that has ended has no effect even if this is never called, but it stays in the book.
     pub fn end_bans(&mut self, now: WallTime) -> Vec<PublicKey> {
         let mut peers = Vec::new();
         while let Some(&(end, peer)) = self.ban_ends.first()
@@ -300,22 +303,24 @@ impl Book {
             peers.push(peer);
         }
         if !peers.is_empty() {
+            // Not critical: the file still holds the end, so a restart comes to the same result.
             self.mark_lazy();
         }
         peers
     }
 
-    /// Notes that a peer was connected just now. Returns whether it is in the book.
+    /// Records that a peer is connected at this time. Returns false if it is not in the book.
     pub fn touch(&mut self, peer: PublicKey, now: WallTime) -> bool {
         let Some(entry) = self.entries.get_mut(&peer) else { return false };
-        // The file has no other way to say that.
+        // In the file this one time means that the peer was never seen.
         entry.last_seen = Some(now).filter(|&now| now != WallTime::NEVER);
         entry.mark_changed(now);
         self.mark_lazy();
         true
     }
 
-    /// Notes that a handshake has confirmed a peer's key. Returns whether it is in the book.
+    /// Records that a handshake has confirmed a peer's key. Returns false if the peer is not in the
+    /// book.
     pub fn set_public_key(&mut self, peer: PublicKey, now: WallTime) -> bool {
         let Some(entry) = self.entries.get_mut(&peer) else { return false };
         if entry.public_key.is_none() {
@@ -328,7 +333,7 @@ impl Book {
 
     // ---- storing ------------------------------------------------------------------------------
 
-    /// Tells what would be lost if the process ended now.
+    /// Returns how important the changes are that are not stored yet.
     pub fn unsaved(&self) -> Unsaved {
         if self.critical > self.saved {
             Unsaved::Critical
@@ -339,19 +344,19 @@ impl Book {
         }
     }
 
-    /// Returns the number of the state that the book is in, for
+    /// Returns the revision that [`emit`](Self::emit) would write now, for
     /// [`handle_saved`](Self::handle_saved).
     pub const fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Notes that the book has been stored as it was at a revision of its own. Changes that were
-    /// made since then are still unsaved.
+    /// Handles that the book was stored as it was at a revision. Later changes are still unsaved.
     pub fn handle_saved(&mut self, revision: Revision) {
+        // Stores may complete out of order, and a revision of another book means nothing here.
         self.saved = self.saved.max(revision).min(self.revision);
     }
 
-    /// Notes that another book was stored in place of this one.
+    /// Marks the book as unsaved because another book was stored in place of this one.
     pub(crate) fn mark_unsaved(&mut self) {
         self.mark_critical();
     }
@@ -374,9 +379,12 @@ impl Book {
         }
     }
 
-    /// Changes a known peer's ban; the one place that does.
+    /// Changes a known peer's ban. No other place does, so `ban_ends` agrees with the entries.
     fn set_ban(&mut self, peer: PublicKey, ban: Option<Ban>, now: WallTime) {
-        let Some(entry) = self.entries.get_mut(&peer) else { return };
+        let Some(entry) = self.entries.get_mut(&peer) else {
+            debug_assert!(false, "every caller has looked the peer up");
+            return;
+        };
         if let Some(end) = entry.ban.and_then(Ban::end) {
             self.ban_ends.remove(&(end, peer));
         }
@@ -405,33 +413,32 @@ impl PartialEq for Book {
 
 impl Eq for Book {}
 
-/// What would be lost if the process ended now.
+/// The changes that would be lost if the process ended now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_enums, reason = "whoever stores the book decides for each")]
+#[expect(clippy::exhaustive_enums, reason = "an adapter decides for each when to store the book")]
 pub enum Unsaved {
     /// Nothing.
     Nothing,
-    /// When peers were last seen, or that bans are over: to be stored at the next flush.
+    /// Last-seen times and ended bans only: store them at the next flush.
     Lazy,
-    /// What the application has said of peers: to be stored at once.
+    /// Changes by the application: store them at once.
     Critical,
 }
 
-/// Numbers the states that one [`Book`] goes through.
+/// The number of a state of one [`Book`]. It grows with each change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision(u64);
 
-/// What the file holds beyond the peers that are used, as JSON; kept for the next time that it is
-/// written.
+/// The parts of the file that are kept but not used, as JSON, for the next time that it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Unused {
-    /// Entries that cannot be understood, of peers that are in no other entry.
+    /// Entries that cannot be parsed, of peers without a valid entry.
     entries: BTreeMap<PublicKey, Box<str>>,
-    /// Entries whose peer cannot be understood, each as name and value, by the text of the name.
+    /// Entries whose name gives no peer, each as name and value, by the text of the name.
     strangers: BTreeMap<String, (Box<str>, Box<str>)>,
     /// The version, unless it is 1.
     version: Option<Box<str>>,
-    /// Further fields of the file, each with what separates it from the one before.
+    /// Unknown fields of the file, each with the separator before it.
     fields: String,
 }
 

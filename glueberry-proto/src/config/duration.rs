@@ -1,4 +1,4 @@
-//! Times in configuration files, as people write them: `30s`, `1m 30s`, `250ms`.
+//! Durations in configuration files, in the form `30s`, `1m 30s` or `250ms`.
 //!
 //! For `#[serde(with = "…")]` on a field of type [`Duration`].
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};
 
-/// Writes a duration in words.
+/// Serializes a duration.
 ///
 /// # Errors
 ///
@@ -16,11 +16,11 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
     serializer.collect_str(&humantime::format_duration(*duration))
 }
 
-/// Reads a duration in words.
+/// Deserializes a duration.
 ///
 /// # Errors
 ///
-/// Those of the deserializer, and one that says what is wrong with the words.
+/// Those of the deserializer, and one that explains why the text is no duration.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     humantime::parse_duration(&text).map_err(|error| {

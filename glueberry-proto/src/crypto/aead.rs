@@ -1,4 +1,4 @@
-//! ChaCha20-Poly1305, behind a small trait so that a faster implementation can take its place.
+//! ChaCha20-Poly1305, behind a small trait so that a faster implementation can replace it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use super::agreement::SharedKey;
 
 /// An implementation of ChaCha20-Poly1305 (RFC 8439).
 ///
-/// Every implementation gives the same bytes; they differ in speed only.
+/// All implementations produce the same bytes; they differ in speed only.
 pub trait Aead: Send + Sync + fmt::Debug {
-    /// Prepares a key for use. The copy that is made of it is wiped on drop.
+    /// Prepares a key for use. The copy of it is wiped on drop.
     fn key(&self, key: &SharedKey) -> Box<dyn AeadKey>;
 }
 
 /// One key of an [`Aead`], wiped on drop.
 ///
-/// Both operations work in place and take the tag apart from the text, which no implementation needs
-/// a copy for.
+/// Both operations work in place, with the tag apart from the text, so that no implementation needs a
+/// copy.
 pub trait AeadKey: Send + Sync {
-    /// Seals the plaintext in `in_out` where it lies, and returns the tag.
+    /// Seals the plaintext in `in_out` in place, and returns the tag.
     ///
     /// A nonce must not be used twice with one key. Texts of 256 GiB or more can't be sealed: then
     /// `in_out` is zeroed and the tag is zero, a record that every receiver refuses.
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_LEN];
 
-    /// Opens the ciphertext in `in_out` where it lies.
+    /// Opens the ciphertext in `in_out` in place.
     ///
     /// # Errors
-    /// [`OpenError`] if anything was altered. What `in_out` holds then is not specified, but never
+    /// [`AeadError`] if anything was altered. The content of `in_out` is then not specified, but never
     /// plaintext.
     fn open(
         &self,
@@ -38,7 +38,7 @@ pub trait AeadKey: Send + Sync {
         aad: &[u8],
         in_out: &mut [u8],
         tag: &[u8; TAG_LEN],
-    ) -> Result<(), OpenError>;
+    ) -> Result<(), AeadError>;
 }
 
 /// Returns the fastest implementation that was compiled in.
@@ -50,11 +50,11 @@ pub fn default_aead() -> Arc<dyn Aead> {
     return Arc::new(RustCrypto);
 }
 
-/// A ciphertext that does not belong to its key, nonce, additional data and tag.
+/// A ciphertext does not match its key, nonce, additional data and tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("authentication failed")]
 #[non_exhaustive]
-pub struct OpenError;
+pub struct AeadError;
 
 /// The implementation in Rust, for every platform.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,10 +83,10 @@ impl AeadKey for RustCryptoKey {
         aad: &[u8],
         in_out: &mut [u8],
         tag: &[u8; TAG_LEN],
-    ) -> Result<(), OpenError> {
+    ) -> Result<(), AeadError> {
         self.0
             .decrypt_inout_detached(nonce.into(), aad, in_out.into(), tag.into())
-            .map_err(|_| OpenError)
+            .map_err(|_| AeadError)
     }
 }
 
@@ -96,7 +96,7 @@ pub const NONCE_LEN: usize = 12;
 /// Length of a tag, in bytes.
 pub const TAG_LEN: usize = 16;
 
-/// Leaves nothing of a plaintext that could not be sealed; returns the tag that stands for it.
+/// Zeroes a plaintext that could not be sealed. Returns a tag that no receiver accepts for it.
 fn unsealed(in_out: &mut [u8]) -> [u8; TAG_LEN] {
     in_out.zeroize();
     [0; TAG_LEN]

@@ -26,7 +26,7 @@ use super::identity::{Identity, PublicKey};
 pub struct SharedKey(Box<Zeroizing<[u8; 32]>>);
 
 impl SharedKey {
-    /// Takes over the bytes of a key.
+    /// Creates a key from its bytes.
     ///
     /// # Errors
     /// [`KeyLengthError`] if there are not 32. The caller wipes `bytes`.
@@ -39,7 +39,7 @@ impl SharedKey {
         Ok(key)
     }
 
-    /// Returns the bytes of the key. What is copied out of here, the caller wipes.
+    /// Returns the bytes of the key. The caller wipes any copy.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -50,7 +50,7 @@ impl SharedKey {
     }
 
     /// Derives the key of a stream from the result of an X25519 agreement.
-    fn derive(agreed: &[u8; 32], salt: Option<&[u8]>) -> Self {
+    pub(crate) fn derive(agreed: &[u8; 32], salt: Option<&[u8]>) -> Self {
         let mut key = Self::zeroed();
         Hkdf::<Sha256>::new(salt, agreed)
             .expand(V1_KEY_INFO, key.0.as_mut_slice())
@@ -84,65 +84,39 @@ impl Eq for SharedKey {}
 #[error("key has {got} bytes instead of 32")]
 #[non_exhaustive]
 pub struct KeyLengthError {
-    /// How many it has.
+    /// The number of bytes that it has.
     pub got: usize,
 }
 
 impl Identity {
-    /// Agrees with a peer on the key that version 1 uses for everything between the two.
+    /// Derives the key that version 1 uses for all messages between this identity and a peer.
     ///
     /// # Errors
-    /// [`AgreementError::OwnKey`] if `peer` is this identity or its negation,
-    /// [`AgreementError::LowOrder`] never for a checked [`PublicKey`], but it is not relied upon.
+    /// [`AgreementError::OwnKey`] if `peer` is this identity or its negation.
+    /// [`AgreementError::LowOrder`] cannot occur for a checked [`PublicKey`], but is checked all the
+    /// same.
     pub fn agree_v1(&self, peer: &PublicKey) -> Result<SharedKey, AgreementError> {
         let remote = peer.to_x25519();
+        // Compared after the conversion, which drops the sign: the negated key gives the same secret.
         if remote == self.public_key().to_x25519() {
             return Err(AgreementError::OwnKey);
         }
-        Ok(SharedKey::derive(&*x25519(&self.x25519_private(), &remote)?, None))
+        let agreed =
+            diffie_hellman(&self.x25519_private(), &remote).ok_or(AgreementError::LowOrder)?;
+        Ok(SharedKey::derive(&agreed, None))
     }
-}
-
-/// Derives the key that two raw X25519 keys agree on, as Go's `DeriveSharedKey` does.
-///
-/// Version 1 uses no salt; `None` and an empty one are the same.
-///
-/// # Errors
-/// [`AgreementError::Length`] and [`AgreementError::LowOrder`]. One's own key is accepted.
-pub fn agree_x25519(
-    private: &[u8],
-    public: &[u8],
-    salt: Option<&[u8]>,
-) -> Result<SharedKey, AgreementError> {
-    let private: &[u8; 32] = checked(private)?;
-    let agreed = x25519(private, checked(public)?)?;
-    Ok(SharedKey::derive(&agreed, salt))
 }
 
 /// Multiplies an X25519 public key with a private one.
 ///
-/// The result is no key: derive one from it, as [`agree_x25519`] does.
-///
-/// # Errors
-/// [`AgreementError::LowOrder`] if the result is zero, whatever the private key.
-pub fn x25519(
-    private: &[u8; 32],
-    public: &[u8; 32],
-) -> Result<Zeroizing<[u8; 32]>, AgreementError> {
+/// Returns `None` if the result is zero: the public key has a low order, and any private key would
+/// give the same.
+pub(crate) fn diffie_hellman(private: &[u8; 32], public: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
     let agreed = StaticSecret::from(*private).diffie_hellman(&(*public).into());
-    if !agreed.was_contributory() {
-        return Err(AgreementError::LowOrder);
-    }
-    Ok(Zeroizing::new(agreed.to_bytes()))
+    agreed.was_contributory().then(|| Zeroizing::new(agreed.to_bytes()))
 }
 
-/// Returns the X25519 public key that belongs to a private one.
-#[must_use]
-pub fn x25519_public(private: &[u8; 32]) -> [u8; 32] {
-    x25519_dalek::PublicKey::from(&StaticSecret::from(*private)).to_bytes()
-}
-
-/// Why two keys agree on nothing.
+/// Why no key can be derived from two identities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgreementError {
@@ -152,20 +126,10 @@ pub enum AgreementError {
     /// The peer's key has a low order, so the result does not depend on our secret.
     #[error("the peer's key has a low order")]
     LowOrder,
-    /// An X25519 key does not have 32 bytes.
-    #[error("x25519 key has {got} bytes instead of 32")]
-    Length {
-        /// How many it has.
-        got: usize,
-    },
 }
 
 /// The `info` of HKDF in version 1.
 pub const V1_KEY_INFO: &[u8] = b"glueberry-v1-stream-key";
-
-fn checked(key: &[u8]) -> Result<&[u8; 32], AgreementError> {
-    key.try_into().map_err(|_| AgreementError::Length { got: key.len() })
-}
 
 #[cfg(test)]
 mod tests {
@@ -204,16 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_differ_by_peer_and_salt() {
+    fn keys_differ_by_peer() {
         let (a, b) = identities();
         let c = Identity::from_seed(&[3; 32]);
         let key = a.agree_v1(&b.public_key()).unwrap();
         assert_ne!(key, a.agree_v1(&c.public_key()).unwrap());
-        let private = a.x25519_private();
-        let salted = |salt| agree_x25519(&*private, &b.public_key().to_x25519(), salt).unwrap();
-        assert_eq!(key, salted(None));
-        assert_eq!(key, salted(Some(b"")));
-        assert_ne!(key, salted(Some(b"salt")));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Ed25519 identities: our own, with its secret, and those of peers.
+//! Ed25519 identities: the node's own, with its secret, and those of peers.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
-    /// Checks a public key; takes as long as an X25519 key agreement.
+    /// Checks a public key. Takes as long as an X25519 key agreement.
     ///
     /// # Errors
     /// One variant of [`PublicKeyError`] per rule.
@@ -34,12 +34,14 @@ impl PublicKey {
             bytes.try_into().map_err(|_| PublicKeyError::Length { got: bytes.len() })?;
         let encoded = CompressedEdwardsY(bytes);
         let point = encoded.decompress().ok_or(PublicKeyError::NotOnCurve)?;
+        // Two encodings of one point would be two identities with one secret.
         if point.compress() != encoded {
             return Err(PublicKeyError::NotCanonical);
         }
         if point.is_small_order() {
             return Err(PublicKeyError::SmallOrder);
         }
+        // X25519 ignores the small-order part, so eight such keys would share one secret.
         if !point.is_torsion_free() {
             return Err(PublicKeyError::MixedOrder);
         }
@@ -54,7 +56,7 @@ impl PublicKey {
 
     /// Returns the X25519 public key that belongs to this identity.
     ///
-    /// A key and its negation have the same, since X25519 does not know the sign.
+    /// A key and its negation have the same one, since X25519 ignores the sign.
     #[must_use]
     pub fn to_x25519(&self) -> [u8; 32] {
         let point = CompressedEdwardsY(self.0).decompress().expect("checked when constructed");
@@ -92,14 +94,14 @@ impl TryFrom<&[u8]> for PublicKey {
     }
 }
 
-/// Why bytes are no public key of a peer.
+/// Why bytes or a peer id are not a peer's public key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublicKeyError {
     /// The key does not have 32 bytes.
     #[error("public key has {got} bytes instead of 32")]
     Length {
-        /// How many it has.
+        /// The number of bytes that it has.
         got: usize,
     },
     /// The bytes encode no point of the curve.
@@ -108,12 +110,21 @@ pub enum PublicKeyError {
     /// The bytes are a second encoding of a point.
     #[error("public key is not canonical")]
     NotCanonical,
-    /// The point has an order of 8 or less, so no secret belongs to it.
+    /// The point has an order of 8 or less, so it has no secret key.
     #[error("public key has a small order")]
     SmallOrder,
     /// The point is one of prime order plus one of small order.
     #[error("public key has a mixed order")]
     MixedOrder,
+    /// The peer id is a hash of the key. Keys that are too long to be contained have such ids.
+    #[error("peer id does not contain its key")]
+    NotInlined,
+    /// The peer id contains a key of another kind.
+    #[error("peer's key is not ed25519")]
+    NotEd25519,
+    /// The peer id does not encode its key as libp2p demands.
+    #[error("peer id is malformed")]
+    Malformed,
 }
 
 /// The local node's Ed25519 identity, with its secret.
@@ -134,7 +145,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Builds the identity that belongs to a 32-byte Ed25519 seed.
+    /// Creates the identity of a 32-byte Ed25519 seed.
     ///
     /// The seed is copied; the caller wipes its own.
     #[must_use]
@@ -145,7 +156,7 @@ impl Identity {
         Self { signing, public }
     }
 
-    /// Builds an identity from the 64 bytes that Go and libp2p store: the seed, then the public key.
+    /// Creates an identity from the 64 bytes that Go and libp2p store: the seed, then the public key.
     ///
     /// # Errors
     /// [`IdentityError::Length`], or [`IdentityError::PublicKeyMismatch`] if the second half does
@@ -184,19 +195,22 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Why bytes are no identity.
+/// Why bytes or a key pair are not an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
     /// The key pair does not have 64 bytes.
     #[error("key pair has {got} bytes instead of 64")]
     Length {
-        /// How many it has.
+        /// The number of bytes that it has.
         got: usize,
     },
     /// The public half does not belong to the secret half.
     #[error("public key does not belong to the secret key")]
     PublicKeyMismatch,
+    /// The key pair is of another kind.
+    #[error("key pair is not ed25519")]
+    NotEd25519,
 }
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,59 +16,29 @@ impl From<PublicKey> for PeerId {
 }
 
 impl TryFrom<&PeerId> for PublicKey {
-    type Error = PeerIdError;
+    type Error = PublicKeyError;
 
     /// Takes the public key out of a peer id, and checks it as [`PublicKey::from_bytes`] does.
     fn try_from(peer: &PeerId) -> Result<Self, Self::Error> {
         let multihash = peer.as_ref();
         if multihash.code() != IDENTITY_CODE {
-            return Err(PeerIdError::NotInlined);
+            return Err(PublicKeyError::NotInlined);
         }
         match *multihash.digest() {
-            [0x08, 0x01, 0x12, 0x20, ref key @ ..] => Ok(Self::from_bytes(key)?),
-            [0x08, kind, 0x12, ..] if kind != 0x01 => Err(PeerIdError::NotEd25519),
-            _ => Err(PeerIdError::Malformed),
+            [0x08, 0x01, 0x12, 0x20, ref key @ ..] => Self::from_bytes(key),
+            [0x08, kind, 0x12, ..] if kind != 0x01 => Err(PublicKeyError::NotEd25519),
+            _ => Err(PublicKeyError::Malformed),
         }
     }
-}
-
-/// Why a peer id does not give an Ed25519 public key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PeerIdError {
-    /// The peer id is a hash of the key, as it is for keys that are too long to be contained.
-    #[error("peer id does not contain its key")]
-    NotInlined,
-    /// The key is of another kind.
-    #[error("peer's key is not ed25519")]
-    NotEd25519,
-    /// The contained key is not encoded as libp2p demands.
-    #[error("peer id is malformed")]
-    Malformed,
-    /// The contained key is refused.
-    #[error(transparent)]
-    Key(#[from] PublicKeyError),
 }
 
 impl TryFrom<&Keypair> for Identity {
-    type Error = KeypairError;
+    type Error = IdentityError;
 
     fn try_from(keypair: &Keypair) -> Result<Self, Self::Error> {
-        let keypair = keypair.clone().try_into_ed25519().map_err(|_| KeypairError::NotEd25519)?;
-        Ok(Self::from_keypair_bytes(&*Zeroizing::new(keypair.to_bytes()))?)
+        let keypair = keypair.clone().try_into_ed25519().map_err(|_| IdentityError::NotEd25519)?;
+        Self::from_keypair_bytes(&*Zeroizing::new(keypair.to_bytes()))
     }
-}
-
-/// Why a libp2p key pair is no identity of Glueberry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeypairError {
-    /// The key pair is of another kind.
-    #[error("key pair is not ed25519")]
-    NotEd25519,
-    /// The key pair is refused.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
 }
 
 /// Multihash code of data that is not hashed.
@@ -107,30 +77,30 @@ mod tests {
     #[test]
     fn hashed_key_is_refused() {
         let hashed = peer(&format!("1220{}", "ab".repeat(32)));
-        assert_eq!(PublicKey::try_from(&hashed), Err(PeerIdError::NotInlined));
+        assert_eq!(PublicKey::try_from(&hashed), Err(PublicKeyError::NotInlined));
     }
 
     #[test]
     fn other_kinds_are_refused() {
         // Secp256k1, 33 bytes.
         let other = peer(&format!("002508021221{}", "02".repeat(33)));
-        assert_eq!(PublicKey::try_from(&other), Err(PeerIdError::NotEd25519));
+        assert_eq!(PublicKey::try_from(&other), Err(PublicKeyError::NotEd25519));
     }
 
     #[test]
     fn malformed_keys_are_refused() {
         for multihash in ["0000", "000108", "00020801", "00030801ff", "000412000801"] {
-            assert_eq!(PublicKey::try_from(&peer(multihash)), Err(PeerIdError::Malformed));
+            assert_eq!(PublicKey::try_from(&peer(multihash)), Err(PublicKeyError::Malformed));
         }
         let short = peer(&format!("002308011220{}", "02".repeat(31)));
-        let error = PeerIdError::Key(PublicKeyError::Length { got: 31 });
+        let error = PublicKeyError::Length { got: 31 };
         assert_eq!(PublicKey::try_from(&short), Err(error));
     }
 
     #[test]
     fn weak_keys_are_refused() {
         let weak = peer(&format!("00240801122001{}", "00".repeat(31)));
-        let error = PeerIdError::Key(PublicKeyError::SmallOrder);
+        let error = PublicKeyError::SmallOrder;
         assert_eq!(PublicKey::try_from(&weak), Err(error));
     }
 }

@@ -5,18 +5,18 @@ use bytes::{Bytes, BytesMut};
 use crate::crypto::PublicKey;
 use crate::version::ProtocolVersion;
 
-/// A message of the peer, with what has to be checked in it.
+/// A message of the peer, with the part that has to be checked.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Message<'a> {
-    /// With whatever is behind it: nothing, a name, or a version.
+    /// With the bytes behind it: none, a name, or a version.
     Hello(&'a [u8]),
-    /// With what should be the peer's key.
+    /// With the bytes that should be the peer's key.
     PubKey(&'a [u8]),
     Complete,
 }
 
 impl<'a> Message<'a> {
-    /// Reads a message; `None` is what Go applications leave alone, too.
+    /// Parses a message. Returns `None` for those that Go applications ignore, too.
     pub(super) const fn parse(message: &'a [u8]) -> Option<Self> {
         match message {
             [HELLO, rest @ ..] => Some(Self::Hello(rest)),
@@ -48,7 +48,7 @@ pub(super) const fn complete() -> Bytes {
     Bytes::from_static(&[COMPLETE])
 }
 
-/// Returns the text of the version behind a Hello, if that is what is there, and not a name.
+/// Returns the text of the version behind a Hello; `None` if there is nothing or a name.
 pub(super) const fn version_text(behind_hello: &[u8]) -> Option<&[u8]> {
     match behind_hello {
         [VERSION_MARK, text @ ..] => Some(text),
@@ -60,6 +60,6 @@ const HELLO: u8 = 1;
 const PUB_KEY: u8 = 2;
 const COMPLETE: u8 = 3;
 
-/// Tells a version from a name: Go applications take theirs from the command line, where no
-/// argument can hold a zero.
+/// Distinguishes a version from a name: Go applications take names from the command line, where no
+/// argument can hold a zero byte.
 const VERSION_MARK: u8 = 0;

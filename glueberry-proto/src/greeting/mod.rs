@@ -1,27 +1,26 @@
-//! The document's Hello, PubKey and Complete, for applications that have nothing else to say in the
-//! handshake.
+//! The document's Hello, PubKey and Complete messages, for applications that exchange nothing else in
+//! the handshake.
 //!
-//! **Optional and replaceable.** What is said in the handshake is the application's: sessions
-//! and nodes know nothing of this module, and an application that says something else, or more,
-//! leaves it out.
+//! **Optional and replaceable.** The content of the handshake is the application's. Sessions and
+//! nodes know nothing of this module; an application with another handshake does not use it.
 //!
 //! ```text
 //!         this side                                   the peer
-//!            │   01  Hello                               │      both begin, at once if they like
+//!            │   01  Hello                               │      both begin, perhaps at the same time
 //!            ├──────────────────────────────────────────►│
 //!            │◄──────────────────────────────────────────┤
-//!            │   02 ‖ Ed25519 key  PubKey                │      each once it has heard Hello
+//!            │   02 ‖ Ed25519 key  PubKey                │      each after it received Hello
 //!            ├──────────────────────────────────────────►│
 //!            │◄──────────────────────────────────────────┤
-//!  Prepare,  │   03  Complete                            │      each once it has heard PubKey and
-//!  then say  ├──────────────────────────────────────────►│      *has prepared*: the other may
-//!            │◄──────────────────────────────────────────┤      send on named streams from here
-//!  Finalize  │                                           │      once it has heard Complete
+//!  Prepare,  │   03  Complete                            │      each after it received PubKey and
+//!  then send ├──────────────────────────────────────────►│      *prepared*: the other may send
+//!            │◄──────────────────────────────────────────┤      on named streams from here
+//!  Finalize  │                                           │      after it received Complete
 //! ```
 //!
-//! Both sides do the same, whoever dialled. A [`Greeting`] belongs to one session; it is made when
-//! the session is Connected, and is driven like the rest of the crate: what was heard and what time
-//! it is go in, [`Output`]s come out, to be carried out in order.
+//! Both sides do the same; it does not matter which one dialled. A [`Greeting`] belongs to one
+//! session. It is created when the session is Connected, and is driven like the rest of the crate:
+//! messages and time go in, [`Output`]s come out and are carried out in order.
 //!
 //! | output | with a [`Session`](crate::Session) |
 //! |---|---|
@@ -31,27 +30,26 @@
 //! | [`Done`](Output::Done) | nothing: the greeting is over |
 //! | [`Reject`](Output::Reject) | [`reject_handshake`](crate::Session::reject_handshake): the greeting is over |
 //!
-//! While one of two sessions with a peer gives way to the other, both may say that they are not
-//! Connected: carry the output out once one of them is. A session that fails to prepare for another
-//! reason has nothing to go on with: reject the handshake and take no more.
+//! While one of two sessions with a peer replaces the other, both may return
+//! [`NotConnected`](crate::HandshakeError::NotConnected): carry the output out when one of them is
+//! Connected. If preparing fails for another reason, reject the handshake and drop the greeting.
 //!
 //! # What is tolerated, and what is not
 //!
-//! What was heard is remembered, so messages may come twice and in any order; each of ours is said
-//! once, and again only when time has passed without an end. A Hello is never answered by another,
-//! so that a peer that does answer each with one is not kept busy for ever. Empty messages
-//! and those of unknown kinds are left alone, as is everything after the end. A key that is not
-//! the peer's, and a version that doesn't go with ours, reject the peer.
+//! Received messages are remembered, so they may arrive twice and in any order. Each of ours is sent
+//! once, and repeated only after a timeout. A Hello is never answered by another: two sides that both
+//! did so would never stop. Empty messages, those of unknown kinds, and everything after the end are
+//! ignored. A key that is not the peer's and an incompatible version reject the peer.
 //!
 //! # With Go applications
 //!
 //! The messages are those of the original's examples, byte for byte, unless
-//! [`GreetingConfig::version`] is set. What they put behind Hello, such as a name, is left alone, as
-//! is what is behind Complete.
+//! [`GreetingConfig::version`] is set. Their additions behind Hello, such as a name, and behind
+//! Complete are ignored.
 //!
 //! # Example
 //!
-//! Two of them, joined by two queues:
+//! Two greetings, connected by two queues:
 //!
 //! ```
 //! use std::collections::VecDeque;
@@ -66,14 +64,14 @@
 //! let mut sides =
 //!     [Greeting::new(now, alice, bob, config)?, Greeting::new(now, bob, alice, config)?];
 //!
-//! let mut mail = [VecDeque::new(), VecDeque::new()];
+//! let mut queues = [VecDeque::new(), VecDeque::new()];
 //! let mut done = Vec::new();
 //! while done.len() < 2 {
 //!     for side in [0, 1] {
 //!         while let Some(output) = sides[side].poll_output() {
 //!             match output {
 //!                 // session.send_handshake(now, message)?
-//!                 Output::Send(message) => mail[1 - side].push_back(message),
+//!                 Output::Send(message) => queues[1 - side].push_back(message),
 //!                 // session.prepare_streams(now, key, &streams)?
 //!                 Output::Prepare(key) => assert_eq!(key, [bob, alice][side]),
 //!                 // session.finalize_handshake(now)?
@@ -84,7 +82,7 @@
 //!                 _ => unreachable!(),
 //!             }
 //!         }
-//!         if let Some(message) = mail[side].pop_front() {
+//!         if let Some(message) = queues[side].pop_front() {
 //!             sides[side].handle_message(now, &message);
 //!         }
 //!     }
@@ -108,7 +106,7 @@ use crate::crypto::PublicKey;
 use crate::time::Instant;
 use crate::version::ProtocolVersion;
 
-/// What a [`Greeting`] tells, and how long it waits.
+/// What a [`Greeting`] announces, and how long it waits.
 ///
 /// ```
 /// use glueberry_proto::greeting::GreetingConfig;
@@ -120,16 +118,16 @@ use crate::version::ProtocolVersion;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GreetingConfig {
-    /// The version that is told behind Hello; it is then checked against the peer's, if the peer
-    /// tells one. `None`: nothing is told, and nothing behind Hello is read.
+    /// The version that is sent behind Hello and checked against the peer's, if the peer sends one.
+    /// `None`: no version is sent, and nothing behind Hello is read.
     ///
-    /// Set it only where Go applications are not among the peers, or their users don't mind: some
-    /// of them take what is behind Hello for the name of a person or a node, and show it.
+    /// Some Go applications read the bytes behind Hello as the name of a person or a node and show
+    /// it. Leave the field unset if such applications are among the peers and users would mind.
     pub version: Option<ProtocolVersion>,
-    /// Time after which all that was said is said again. 10 s.
+    /// Time after which all messages sent so far are sent again. 10 s.
     pub retry_after: Duration,
-    /// Times that it is said again, before the peer is rejected. 4: with the default time, that is
-    /// after 50 s, so that the session's own limit of 60 s comes second.
+    /// Repetitions before the peer is rejected. 4: with the default time, that is after 50 s, so
+    /// that the session's own limit of 60 s comes second.
     pub max_retries: u32,
 }
 
@@ -141,7 +139,7 @@ impl Default for GreetingConfig {
 
 /// One side of the document's handshake with one peer.
 ///
-/// It holds no secret, draws no randomness, and its memory doesn't grow with what the peer says.
+/// It holds no secret, draws no randomness, and its memory doesn't grow with what the peer sends.
 /// The [module's documentation](self) has the flow and an example.
 ///
 /// ```
@@ -163,8 +161,8 @@ pub struct Greeting {
     peer: PublicKey,
     now: Instant,
     stage: Stage,
-    heard: Heard,
-    /// When what was said is said again, or the peer is given up.
+    received: Received,
+    /// When the messages sent so far are repeated, or the peer is rejected.
     deadline: Instant,
     retries: u32,
     outputs: VecDeque<Output>,
@@ -173,15 +171,15 @@ pub struct Greeting {
 /// How far this side has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
-    SaidHello,
-    SaidPubKey,
-    SaidComplete,
+    SentHello,
+    SentPubKey,
+    SentComplete,
     Over,
 }
 
-/// What the peer has said so far, all of it checked.
+/// What the peer has sent so far, all of it checked.
 #[derive(Debug, Default)]
-struct Heard {
+struct Received {
     hello: bool,
     version: Option<ProtocolVersion>,
     pub_key: bool,
@@ -189,7 +187,8 @@ struct Heard {
 }
 
 impl Greeting {
-    /// Begins with Hello; `peer` is the identity that the transport has authenticated.
+    /// Creates a greeting that begins with Hello. `peer` is the identity that the transport has
+    /// authenticated.
     ///
     /// # Errors
     ///
@@ -208,35 +207,35 @@ impl Greeting {
             own,
             peer,
             now,
-            stage: Stage::SaidHello,
-            heard: Heard::default(),
+            stage: Stage::SentHello,
+            received: Received::default(),
             deadline: now + config.retry_after,
             retries: 0,
             outputs: VecDeque::from([Output::Send(message::hello(config.version))]),
         })
     }
 
-    /// Returns whether [`Output::Done`] or [`Output::Reject`] was reached. What leads to it may still
-    /// wait to be polled; inputs do nothing any more.
+    /// True if [`Output::Done`] or [`Output::Reject`] was reached. It and the outputs before it may
+    /// still wait to be polled; inputs have no effect any more.
     pub fn is_over(&self) -> bool {
         self.stage == Stage::Over
     }
 
     // ---- inputs -------------------------------------------------------------------------------
 
-    /// Takes a handshake message of the peer.
+    /// Handles a handshake message of the peer.
     pub fn handle_message(&mut self, now: Instant, message: &[u8]) {
         self.handle_timeout(now);
         if self.is_over() {
             return;
         }
-        match self.hear(message) {
-            Ok(()) => self.go_on(),
+        match self.receive(message) {
+            Ok(()) => self.advance(),
             Err(reason) => self.end(Output::Reject(reason)),
         }
     }
 
-    /// Does what is due. Early and spurious calls are harmless.
+    /// Handles the passing of time. Early and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = self.now.max(now);
         if self.is_over() || self.deadline > self.now {
@@ -247,7 +246,7 @@ impl Greeting {
         }
         self.retries += 1;
         self.deadline = self.now + self.config.retry_after;
-        self.say_again();
+        self.repeat();
     }
 
     // ---- outputs ------------------------------------------------------------------------------
@@ -264,37 +263,41 @@ impl Greeting {
         is_armed.then_some(self.deadline)
     }
 
-    // ---- what is heard ------------------------------------------------------------------------
+    // ---- received messages --------------------------------------------------------------------
 
-    fn hear(&mut self, message: &[u8]) -> Result<(), RejectReason> {
+    fn receive(&mut self, message: &[u8]) -> Result<(), RejectReason> {
         match Message::parse(message) {
-            Some(Message::Hello(told)) => {
-                self.check_version(told)?;
-                self.heard.hello = true;
+            Some(Message::Hello(rest)) => {
+                self.check_version(rest)?;
+                self.received.hello = true;
             }
             Some(Message::PubKey(key)) => {
                 self.check_key(key)?;
-                self.heard.pub_key = true;
+                self.received.pub_key = true;
             }
-            Some(Message::Complete) => self.heard.complete = true,
+            Some(Message::Complete) => self.received.complete = true,
+            // Go applications ignore what they don't know; a later version may add kinds.
             None => {}
         }
         Ok(())
     }
 
-    fn check_version(&mut self, told: &[u8]) -> Result<(), RejectReason> {
-        let (Some(ours), Some(text)) = (self.config.version, message::version_text(told)) else {
+    fn check_version(&mut self, behind_hello: &[u8]) -> Result<(), RejectReason> {
+        let text = message::version_text(behind_hello);
+        let (Some(ours), Some(text)) = (self.config.version, text) else {
+            // A version is optional on both sides, so only two announced versions can disagree.
             return Ok(());
         };
         let theirs = ProtocolVersion::from_ascii(text).map_err(RejectReason::MalformedVersion)?;
         if !ours.is_compatible_with(theirs) {
             return Err(RejectReason::IncompatibleVersion { ours, theirs });
         }
-        self.heard.version = Some(theirs);
+        self.received.version = Some(theirs);
         Ok(())
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), RejectReason> {
+        // The peer's identity is known to be valid; only a differing key is worth a full check.
         if key == self.peer.as_bytes() {
             return Ok(());
         }
@@ -302,38 +305,40 @@ impl Greeting {
         Err(RejectReason::WrongKey { given, peer: self.peer })
     }
 
-    // ---- what is said -------------------------------------------------------------------------
+    // ---- sent messages ------------------------------------------------------------------------
 
-    /// Goes as far as what was heard allows.
-    fn go_on(&mut self) {
-        if self.stage == Stage::SaidHello && self.heard.hello {
-            self.stage = Stage::SaidPubKey;
+    /// Takes every step that the received messages allow.
+    fn advance(&mut self) {
+        // Messages may have arrived out of order, so one of them can allow several steps.
+
+        if self.stage == Stage::SentHello && self.received.hello {
+            self.stage = Stage::SentPubKey;
             self.send(message::pub_key(&self.own));
         }
-        if self.stage == Stage::SaidPubKey && self.heard.pub_key {
-            self.stage = Stage::SaidComplete;
+        if self.stage == Stage::SentPubKey && self.received.pub_key {
+            self.stage = Stage::SentComplete;
             // Complete invites the peer to send on named streams, so they must be ready first.
             self.outputs.push_back(Output::Prepare(self.peer));
             self.send(message::complete());
         }
-        if self.stage == Stage::SaidComplete && self.heard.complete {
+        if self.stage == Stage::SentComplete && self.received.complete {
             self.outputs.push_back(Output::Finalize);
-            self.end(Output::Done { version: self.heard.version });
+            self.end(Output::Done { version: self.received.version });
         }
     }
 
-    /// Says all again that was said so far: the peer may have lost any of it, and a Go application
-    /// repeats its own only when it hears Hello.
-    fn say_again(&mut self) {
+    /// Sends all messages again that were sent so far. The peer may have lost any of them, and a Go
+    /// application repeats its own only when it receives Hello.
+    fn repeat(&mut self) {
         if !self.outputs.is_empty() {
-            // What was not taken yet was not said yet.
+            // The application has not taken the first copies yet; a second one would only pile up.
             return;
         }
         self.send(message::hello(self.config.version));
-        if self.stage >= Stage::SaidPubKey {
+        if self.stage >= Stage::SentPubKey {
             self.send(message::pub_key(&self.own));
         }
-        if self.stage >= Stage::SaidComplete {
+        if self.stage >= Stage::SentComplete {
             self.send(message::complete());
         }
     }

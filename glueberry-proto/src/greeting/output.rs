@@ -1,4 +1,4 @@
-//! What a greeting wants done.
+//! What a greeting asks the application to do.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -6,24 +6,24 @@ use thiserror::Error;
 use crate::crypto::{PublicKey, PublicKeyError};
 use crate::version::{ProtocolVersion, VersionError};
 
-/// Something that the application must do, in order.
+/// A step that the application must take; steps are taken in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "an output that is dropped leaves both sides waiting"]
 #[non_exhaustive]
 pub enum Output {
     /// Send this handshake message.
     Send(Bytes),
-    /// Prepare the streams with this key, which is the peer's identity; only then go on, because
-    /// Complete comes next.
+    /// Prepare the streams with this key, which is the peer's identity. Do so before the next output
+    /// is carried out: it sends Complete, and the peer may then send on named streams.
     Prepare(PublicKey),
     /// Finalize the handshake: both sides have prepared.
     Finalize,
-    /// The greeting is over, and well; it comes behind [`Finalize`](Self::Finalize).
+    /// The greeting has succeeded. Follows [`Finalize`](Self::Finalize).
     Done {
-        /// The version that the peer has told and that goes with ours, if both tell theirs.
+        /// The peer's version, which is compatible with ours; `None` unless both sides sent one.
         version: Option<ProtocolVersion>,
     },
-    /// The greeting is over: reject the handshake.
+    /// The greeting has failed: reject the handshake.
     Reject(RejectReason),
 }
 
@@ -31,7 +31,7 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RejectReason {
-    /// The peer sent something else than a public key where its key belongs.
+    /// The PubKey message holds no public key.
     #[error("the peer sent no public key: {0}")]
     NotAKey(PublicKeyError),
     /// The peer sent a key that is not its identity.
@@ -42,21 +42,21 @@ pub enum RejectReason {
         /// Its identity.
         peer: PublicKey,
     },
-    /// The peer told a version that cannot be read.
-    #[error("the peer told no version: {0}")]
+    /// The peer sent a version that cannot be parsed.
+    #[error("the peer sent no version: {0}")]
     MalformedVersion(VersionError),
-    /// The peer's version does not go with ours.
-    #[error("the peer's version {theirs} does not go with {ours}")]
+    /// The peer's version is not compatible with ours.
+    #[error("the peer's version {theirs} is not compatible with {ours}")]
     IncompatibleVersion {
         /// Our version.
         ours: ProtocolVersion,
         /// The peer's version.
         theirs: ProtocolVersion,
     },
-    /// The peer did not say all that is needed in time.
-    #[error("the peer did not complete the greeting, asked {retries} times again")]
+    /// The peer did not send all messages in time.
+    #[error("the peer did not complete the greeting after {retries} repetitions")]
     TimedOut {
-        /// How often all was said again.
+        /// How often our messages were repeated.
         retries: u32,
     },
 }

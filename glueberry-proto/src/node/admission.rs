@@ -9,7 +9,7 @@ use super::sessions::Sessions;
 use super::store::Store;
 use super::timer::PeerTimer;
 use crate::crypto::PublicKey;
-use crate::error::{ConnectError, NoteError, RefuseReason};
+use crate::error::{ConnectError, PeerError, RefuseReason};
 use crate::id::DialId;
 use crate::session::{Direction, Naming, Session};
 
@@ -163,9 +163,9 @@ impl Gate<'_> {
     }
 
     /// Checks that the node may hold a state for a peer.
-    pub(super) fn check_peer_limit(&self, key: PublicKey) -> Result<(), NoteError> {
+    pub(super) fn check_peer_limit(&self, key: PublicKey) -> Result<(), PeerError> {
         if self.peers.get(key).is_none() && self.peers.len() >= self.env.config.max_peers {
-            return Err(NoteError::LimitReached("max_peers"));
+            return Err(PeerError::LimitReached("max_peers"));
         }
         Ok(())
     }

@@ -6,9 +6,9 @@ use super::event::ConnectionState;
 use super::peer::Peer;
 use super::policy::ReconnectPolicy;
 use super::{Address, Node};
-use crate::book::{BlacklistError, Book, Entry, MetadataError, Revision};
+use crate::book::{Book, Entry, Revision};
 use crate::crypto::PublicKey;
-use crate::error::{AddPeerError, CloseReason, ConnectError, NoteError};
+use crate::error::{CloseReason, ConnectError, PeerError};
 use crate::time::Instant;
 use crate::wall::WallTime;
 
@@ -66,14 +66,14 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NoteError::Policy`] if the policy does not pass its [check](ReconnectPolicy::check), and
-    /// [`NoteError::LimitReached`] if the node holds a state for as many other peers as it may.
+    /// [`PeerError::Policy`] if the policy does not pass its [check](ReconnectPolicy::check), and
+    /// [`PeerError::LimitReached`] if the node holds a state for as many other peers as it may.
     pub fn set_reconnect_policy(
         &mut self,
         now: Instant,
         peer: PublicKey,
         policy: Option<ReconnectPolicy>,
-    ) -> Result<(), NoteError> {
+    ) -> Result<(), PeerError> {
         self.step(now, |node| {
             if let Some(policy) = &policy {
                 policy.check()?;
@@ -86,13 +86,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`NoteError::LimitReached`] if the node holds a state for as many other peers as it may.
+    /// [`PeerError::LimitReached`] if the node holds a state for as many other peers as it may.
     pub fn protect(
         &mut self,
         now: Instant,
         peer: PublicKey,
         is_protected: bool,
-    ) -> Result<(), NoteError> {
+    ) -> Result<(), PeerError> {
         self.step(now, |node| {
             node.update_peer(peer, is_protected, |peer| peer.is_protected = is_protected)
         })
@@ -142,13 +142,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// See [`AddPeerError`]; the node is then as it was.
+    /// See [`PeerError`]; the node is then as it was.
     pub fn add_peer(
         &mut self,
         now: Instant,
         peer: PublicKey,
         addresses: &[Address],
-    ) -> Result<(), AddPeerError> {
+    ) -> Result<(), PeerError> {
         self.add_peer_with_metadata(now, peer, addresses, None)
     }
 
@@ -157,17 +157,17 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// See [`AddPeerError`]; the node is then as it was.
+    /// See [`PeerError`]; the node is then as it was.
     pub fn add_peer_with_metadata(
         &mut self,
         now: Instant,
         peer: PublicKey,
         addresses: &[Address],
         metadata: Option<BTreeMap<String, String>>,
-    ) -> Result<(), AddPeerError> {
+    ) -> Result<(), PeerError> {
         self.step(now, |node| {
             if peer == node.env.own_key {
-                return Err(AddPeerError::OwnKey);
+                return Err(PeerError::OwnKey);
             }
             node.change_book(|book, wall| book.add(peer, addresses.to_vec(), metadata, wall))?;
             if node.env.config.autoconnect {
@@ -191,15 +191,16 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// See [`MetadataError`]; the node is then as it was.
+    /// See [`PeerError`]; the node is then as it was.
     pub fn update_metadata(
         &mut self,
         now: Instant,
         peer: PublicKey,
         changes: BTreeMap<String, String>,
-    ) -> Result<(), MetadataError> {
+    ) -> Result<(), PeerError> {
         self.step(now, |node| {
-            node.change_book(|book, wall| book.update_metadata(peer, changes, wall))
+            node.change_book(|book, wall| book.update_metadata(peer, changes, wall))?;
+            Ok(())
         })
     }
 
@@ -208,13 +209,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// See [`BlacklistError`]; the node is then as it was.
+    /// See [`PeerError`]; the node is then as it was.
     pub fn blacklist(
         &mut self,
         now: Instant,
         peer: PublicKey,
         until: Option<WallTime>,
-    ) -> Result<(), BlacklistError> {
+    ) -> Result<(), PeerError> {
         self.step(now, |node| {
             node.change_book(|book, wall| book.blacklist(peer, until, wall))?;
             // It does not hold if it ends in the past.
@@ -293,7 +294,7 @@ impl Node {
         key: PublicKey,
         is_worth_it: bool,
         change: impl FnOnce(&mut Peer),
-    ) -> Result<(), NoteError> {
+    ) -> Result<(), PeerError> {
         if self.peers.get(key).is_none() && !is_worth_it {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use super::event::Event;
 use super::state::Keys;
 use super::streams::Streams;
 use crate::crypto::PublicKey;
-use crate::error::{CloseReason, ConnectionLost, FinalizeError, PrepareError, SendError};
+use crate::error::{CloseReason, ConnectionLost, HandshakeError, SendError};
 use crate::message::{Carry, FromSession};
 use crate::time::Instant;
 use crate::wire::StreamName;
@@ -35,13 +35,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// See [`PrepareError`]; the session is then as it was.
+    /// See [`HandshakeError`]; the session is then as it was.
     pub fn prepare_streams(
         &mut self,
         now: Instant,
         key: PublicKey,
         names: &[StreamName],
-    ) -> Result<(), PrepareError> {
+    ) -> Result<(), HandshakeError> {
         self.handle_timeout(now);
         self.prepare(key, names)
     }
@@ -51,8 +51,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// See [`FinalizeError`]; the session is then as it was.
-    pub fn finalize_handshake(&mut self, now: Instant) -> Result<(), FinalizeError> {
+    /// See [`HandshakeError`]; the session is then as it was.
+    pub fn finalize_handshake(&mut self, now: Instant) -> Result<(), HandshakeError> {
         self.handle_timeout(now);
         self.state.check_finalize()?;
         self.state.move_to_established();
@@ -113,16 +113,16 @@ impl Session {
         &mut self,
         key: PublicKey,
         names: &[StreamName],
-    ) -> Result<(), PrepareError> {
+    ) -> Result<(), HandshakeError> {
         self.state.check_prepare()?;
         check_names(self, names)?;
         let peer = self.params.peer;
         if key != peer {
-            return Err(PrepareError::WrongKey { given: key, peer });
+            return Err(HandshakeError::WrongKey { given: key, peer });
         }
-        let profile = self.profile().ok_or(PrepareError::NotConnected)?;
+        let profile = self.profile().ok_or(HandshakeError::NotConnected)?;
         if self.state.is_connected() {
-            let records = profile.records(&self.params, &key).map_err(PrepareError::Agreement)?;
+            let records = profile.records(&self.params, &key).map_err(HandshakeError::Agreement)?;
             self.state.move_to_prepared(Keys { profile, records, rejected: 0 });
             self.out.forward(FromSession::Prepared);
         }
@@ -191,21 +191,21 @@ impl Session {
 }
 
 /// Returns why streams may not be prepared with these names.
-fn check_names(session: &Session, names: &[StreamName]) -> Result<(), PrepareError> {
+fn check_names(session: &Session, names: &[StreamName]) -> Result<(), HandshakeError> {
     if names.is_empty() {
-        return Err(PrepareError::NoStreams);
+        return Err(HandshakeError::NoStreams);
     }
     let mut all: Vec<&StreamName> = session.streams.names().chain(names).collect();
     all.sort_unstable();
     all.dedup();
     let (requested, limit) = (all.len(), session.params.config.max_streams);
     if requested > limit {
-        return Err(PrepareError::TooManyStreams { requested, limit });
+        return Err(HandshakeError::TooManyStreams { requested, limit });
     }
     let is_allowed =
         |name: &&StreamName| session.profile().is_none_or(|profile| profile.allows(name));
     if let Some(name) = names.iter().find(|name| !is_allowed(name)) {
-        return Err(PrepareError::NameNotAllowed { name: name.clone() });
+        return Err(HandshakeError::NameNotAllowed { name: name.clone() });
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::records::Records;
-use crate::error::{CloseReason, FinalizeError, PrepareError, SendError};
+use crate::error::{CloseReason, HandshakeError, SendError};
 use crate::time::Instant;
 use crate::wire::Profile;
 
@@ -131,23 +131,23 @@ impl State {
     }
 
     /// Returns why no streams may be prepared.
-    pub(super) const fn check_prepare(&self) -> Result<(), PrepareError> {
+    pub(super) const fn check_prepare(&self) -> Result<(), HandshakeError> {
         match self.0 {
-            Phase::Waiting => Err(PrepareError::NotConnected),
+            Phase::Waiting => Err(HandshakeError::NotConnected),
             Phase::Connected | Phase::Prepared(_) => Ok(()),
-            Phase::Established(_) => Err(PrepareError::AlreadyFinalized),
-            Phase::Draining(..) | Phase::Closed => Err(PrepareError::Closed),
+            Phase::Established(_) => Err(HandshakeError::AlreadyFinalized),
+            Phase::Draining(..) | Phase::Closed => Err(HandshakeError::Closed),
         }
     }
 
     /// Returns why the handshake may not be finalized.
-    pub(super) const fn check_finalize(&self) -> Result<(), FinalizeError> {
+    pub(super) const fn check_finalize(&self) -> Result<(), HandshakeError> {
         match self.0 {
-            Phase::Waiting => Err(FinalizeError::NotConnected),
-            Phase::Connected => Err(FinalizeError::NotPrepared),
+            Phase::Waiting => Err(HandshakeError::NotConnected),
+            Phase::Connected => Err(HandshakeError::NotPrepared),
             Phase::Prepared(_) => Ok(()),
-            Phase::Established(_) => Err(FinalizeError::AlreadyFinalized),
-            Phase::Draining(..) | Phase::Closed => Err(FinalizeError::Closed),
+            Phase::Established(_) => Err(HandshakeError::AlreadyFinalized),
+            Phase::Draining(..) | Phase::Closed => Err(HandshakeError::Closed),
         }
     }
 

@@ -1,22 +1,22 @@
-//! Frames that a peer could send, cut anywhere.
+//! Frames of a peer, cut at any byte.
 
 use bytes::BytesMut;
 
 use super::script::Script;
 use crate::wire::{FrameError, FrameHeader, Framing, MAX_TRAILING_LEN, Parsed};
 
-/// Reads bytes as the frames of v1.
+/// Parses bytes as frames of v1.
 pub fn fuzz_frames_v1(data: &[u8]) {
     fuzz_frames(Framing::LengthPrefix, data);
 }
 
-/// Reads bytes as the frames of Go nodes.
+/// Parses bytes as frames of Go nodes.
 pub fn fuzz_frames_v1_go(data: &[u8]) {
     fuzz_frames(Framing::DoubleVarint, data);
 }
 
-/// The first two bytes are the limit of a body, the next three a length to announce; what follows
-/// is read, and what was read is written and read once more.
+/// The first two bytes are the limit of a body, the next three a length to announce. The rest is
+/// parsed; the parsed frames are written and parsed once more.
 fn fuzz_frames(framing: Framing, data: &[u8]) {
     let mut script = Script::new(data);
     let limit = script.number() << 8 | script.number();
@@ -35,7 +35,7 @@ fn fuzz_frames(framing: Framing, data: &[u8]) {
         framing.emit_header(body.len(), &mut emitted);
         emitted.extend_from_slice(body);
     }
-    // A peer may write longer forms than needed, and bytes that mean nothing. Else all is as it was.
+    // A peer may write longer forms than needed, and ignored bytes. Otherwise nothing changes.
     let whole = &input[..input.len() - rest.len()];
     assert!(emitted.len() < whole.len() || emitted == whole, "{emitted:?} for {whole:?}");
 
@@ -48,7 +48,7 @@ fn fuzz_frames(framing: Framing, data: &[u8]) {
     assert_eq!((rest, framing.check_end(rest)), (&[][..], Ok(())));
 }
 
-/// Reads one frame; returns its body and what follows, if it is whole.
+/// Parses one frame. Returns its body and the bytes behind it, if it is complete.
 fn parse(framing: Framing, input: &[u8], limit: usize) -> Option<(&[u8], &[u8])> {
     let parsed = framing.parse_header(input, limit);
     let looked_at = match parsed {
@@ -86,7 +86,7 @@ fn check_header(framing: Framing, header: FrameHeader, limit: usize) {
     assert!(framing.header_len(header.body_len) <= header.header_len);
 }
 
-/// Whatever is announced within the limits is understood, and anything above is refused.
+/// Checks that a length within the limit is accepted, and one above it refused.
 fn emit(framing: Framing, body_len: usize) {
     let mut header = BytesMut::new();
     framing.emit_header(body_len, &mut header);

@@ -1,4 +1,4 @@
-//! A greeting, driven by a script of what a peer can say and of time.
+//! A greeting, driven by a script of messages and of time.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::greeting::{Greeting, GreetingConfig, Output, RejectReason};
 use crate::time::Instant;
 use crate::version::ProtocolVersion;
 
-/// Plays a script against a greeting: messages right and wrong, whole and made up, and time; then
-/// what an honest peer says.
+/// Runs a script against a greeting: valid and invalid messages, and time; then the messages of an
+/// honest peer.
 ///
-/// Nothing may panic; timers must lie ahead; what is said must be due, in order and no more often
-/// than configured; there must be one end, for a reason that the script has given.
+/// Nothing may panic. Timers must lie ahead. Messages must be sent in order, when they are allowed and
+/// no more often than configured. There must be one end, for a reason that the script has given.
 pub fn fuzz_greeting(data: &[u8]) {
     let mut script = Script::new(data);
     let mut play = Play::new(script.byte());
@@ -29,13 +29,13 @@ struct Play {
     own: PublicKey,
     peer: PublicKey,
     now: Instant,
-    heard: Heard,
-    said: Said,
+    received: Received,
+    sent: Sent,
 }
 
-/// What the greeting was told before its end.
+/// What the greeting has received before its end.
 #[derive(Default)]
-struct Heard {
+struct Received {
     hello: bool,
     key: bool,
     complete: bool,
@@ -44,9 +44,9 @@ struct Heard {
     wrong: bool,
 }
 
-/// What has come of it.
+/// What the greeting has put out.
 #[derive(Default)]
-struct Said {
+struct Sent {
     hellos: u32,
     keys: u32,
     completes: u32,
@@ -65,30 +65,30 @@ impl Play {
         };
         let now = Instant::ZERO;
         let greeting = Greeting::new(now, own, peer, config).expect("a valid configuration");
-        let (heard, said) = (Heard::default(), Said::default());
-        Self { greeting, config, own, peer, now, heard, said }
+        let (received, sent) = (Received::default(), Sent::default());
+        Self { greeting, config, own, peer, now, received, sent }
     }
 
-    /// Does one thing; `choice` has four bits.
+    /// Takes one step; `choice` has four bits.
     fn step(&mut self, what: u8, choice: u8, script: &mut Script<'_>) {
         let len = usize::from(choice);
         match what {
-            0 => self.hear(&[1]),
-            1 => self.hear(&[b"\x01", script.take(len)].concat()),
-            2 => self.hear(&[b"\x01\0", script.take(len)].concat()),
-            3 => self.hear(&[b"\x01\x001.", script.take(len)].concat()),
-            4 => self.hear(&[&[2], &self.peer.as_bytes()[..]].concat()),
-            5 => self.hear(&[&[2], &self.own.as_bytes()[..]].concat()),
-            6 => self.hear(&[&[2], script.take(len + 25)].concat()),
-            7 => self.hear(&[&[3], script.take(len)].concat()),
-            8 => self.hear(script.take(len)),
+            0 => self.receive(&[1]),
+            1 => self.receive(&[b"\x01", script.take(len)].concat()),
+            2 => self.receive(&[b"\x01\0", script.take(len)].concat()),
+            3 => self.receive(&[b"\x01\x001.", script.take(len)].concat()),
+            4 => self.receive(&[&[2], &self.peer.as_bytes()[..]].concat()),
+            5 => self.receive(&[&[2], &self.own.as_bytes()[..]].concat()),
+            6 => self.receive(&[&[2], script.take(len + 25)].concat()),
+            7 => self.receive(&[&[3], script.take(len)].concat()),
+            8 => self.receive(script.take(len)),
             9 => {
-                // Time that only a message tells of.
+                // Time that passes with a message only.
                 self.now = self.now + Duration::from_micros(u64::from(choice));
-                self.hear(&[]);
+                self.receive(&[]);
             }
             10 => {
-                // Due or not, the last time counts.
+                // An earlier time must be counted as the latest.
                 let earlier = self.now.as_micros() / (u64::from(choice) + 1);
                 self.greeting.handle_timeout(Instant::from_micros(earlier));
             }
@@ -106,7 +106,7 @@ impl Play {
         }
     }
 
-    fn hear(&mut self, message: &[u8]) {
+    fn receive(&mut self, message: &[u8]) {
         let is_over = self.greeting.is_over();
         self.greeting.handle_message(self.now, message);
         if !is_over {
@@ -114,29 +114,29 @@ impl Play {
         }
     }
 
-    /// Reads a message once more, in another way than the greeting does.
+    /// Parses a message a second time, independently of the greeting.
     fn note(&mut self, message: &[u8]) {
         match message.split_first() {
             Some((1, rest)) => {
-                let told = rest.split_first().filter(|(mark, _)| **mark == 0);
-                if let (Some(ours), Some((_, text))) = (self.config.version, told) {
+                let version = rest.split_first().filter(|(mark, _)| **mark == 0);
+                if let (Some(ours), Some((_, text))) = (self.config.version, version) {
                     let theirs: Option<ProtocolVersion> =
                         str::from_utf8(text).ok().and_then(|text| text.parse().ok());
                     let theirs = theirs.filter(|theirs| {
                         assert_eq!(theirs.to_string().as_bytes(), text, "one text per version");
                         theirs.major() == ours.major()
                     });
-                    self.heard.wrong |= theirs.is_none();
-                    self.heard.versions.extend(theirs);
+                    self.received.wrong |= theirs.is_none();
+                    self.received.versions.extend(theirs);
                 }
-                self.heard.hello = true;
+                self.received.hello = true;
             }
             Some((2, key)) => {
                 let is_right = key == self.peer.as_bytes();
-                self.heard.wrong |= !is_right;
-                self.heard.key |= is_right;
+                self.received.wrong |= !is_right;
+                self.received.key |= is_right;
             }
-            Some((3, _)) => self.heard.complete = true,
+            Some((3, _)) => self.received.complete = true,
             _ => {}
         }
     }
@@ -155,51 +155,51 @@ impl Play {
     }
 
     fn take(&mut self, output: Output) {
-        let (heard, said) = (&self.heard, &mut self.said);
-        assert!(!said.ended, "{output:?} after the end");
+        let (received, sent) = (&self.received, &mut self.sent);
+        assert!(!sent.ended, "{output:?} after the end");
         match output {
             Output::Send(message) => match message.split_first() {
-                Some((1, told)) => {
+                Some((1, rest)) => {
                     let version = self.config.version.map(|version| format!("\0{version}"));
-                    assert_eq!(told, version.unwrap_or_default().as_bytes());
-                    said.hellos += 1;
+                    assert_eq!(rest, version.unwrap_or_default().as_bytes());
+                    sent.hellos += 1;
                 }
                 Some((2, key)) => {
                     assert_eq!(key, self.own.as_bytes());
-                    assert!(heard.hello && said.hellos > 0);
-                    said.keys += 1;
+                    assert!(received.hello && sent.hellos > 0);
+                    sent.keys += 1;
                 }
                 other => {
                     assert_eq!(other, Some((&3, &[][..])));
-                    assert!(said.prepared, "invited before it was prepared");
-                    said.completes += 1;
+                    assert!(sent.prepared, "invited before it was prepared");
+                    sent.completes += 1;
                 }
             },
             Output::Prepare(key) => {
                 assert_eq!(key, self.peer);
-                assert!(heard.key && said.keys > 0 && !said.prepared);
-                said.prepared = true;
+                assert!(received.key && sent.keys > 0 && !sent.prepared);
+                sent.prepared = true;
             }
             Output::Finalize => {
-                assert!(heard.complete && said.completes > 0 && !said.finalized);
-                said.finalized = true;
+                assert!(received.complete && sent.completes > 0 && !sent.finalized);
+                sent.finalized = true;
             }
             Output::Done { version } => {
-                assert!(said.finalized && !heard.wrong);
-                assert_eq!(version, heard.versions.last().copied());
-                said.ended = true;
+                assert!(sent.finalized && !received.wrong);
+                assert_eq!(version, received.versions.last().copied());
+                sent.ended = true;
             }
             Output::Reject(reason) => {
-                assert!(!said.finalized);
+                assert!(!sent.finalized);
                 let is_late = matches!(reason, RejectReason::TimedOut { .. });
-                assert!(is_late || heard.wrong, "{reason}");
+                assert!(is_late || received.wrong, "{reason}");
                 let patience = self.config.retry_after * (self.config.max_retries + 1);
                 assert!(!is_late || self.now >= Instant::ZERO + patience);
-                said.ended = true;
+                sent.ended = true;
             }
         }
         let most = self.config.max_retries + 1;
-        assert!([said.hellos, said.keys, said.completes].iter().all(|count| *count <= most));
+        assert!([sent.hellos, sent.keys, sent.completes].iter().all(|count| *count <= most));
     }
 
     fn check(&self) {
@@ -209,18 +209,18 @@ impl Play {
         assert_eq!(timeout, self.greeting.poll_timeout());
     }
 
-    /// An honest peer says all there is to say: that must be the end.
+    /// Sends all messages of an honest peer, which must end the greeting.
     fn end(&mut self) {
         let was_over = self.greeting.is_over();
         for message in [&[1][..], &[&[2], &self.peer.as_bytes()[..]].concat(), &[3]] {
-            self.hear(message);
+            self.receive(message);
         }
         assert!(self.greeting.is_over());
         self.drain();
-        assert!(self.said.ended);
-        assert!(was_over || self.said.finalized, "an honest peer was rejected");
+        assert!(self.sent.ended);
+        assert!(was_over || self.sent.finalized, "an honest peer was rejected");
     }
 }
 
-/// All that is said again, and all that is left to do.
+/// All repeated messages, and the last outputs.
 const MAX_WAITING: usize = 8;

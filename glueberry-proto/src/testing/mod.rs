@@ -1,6 +1,6 @@
 //! Bodies of fuzz targets. Not a public API.
 //!
-//! Each body takes any bytes and panics if a promise of the crate is broken. They stand here, and
+//! Each body takes arbitrary bytes and panics if a rule of the crate is violated. They are here, and
 //! not in `fuzz/`, so that `cargo test` compiles them with the crate and runs them over the
 //! committed seeds and over random inputs (`tests/fuzz`).
 

@@ -1,4 +1,4 @@
-//! Name preambles that a peer could send, cut anywhere.
+//! Name preambles of a peer, cut at any byte.
 
 use bytes::BytesMut;
 
@@ -8,7 +8,7 @@ use crate::wire::{
     emit_acceptance, emit_proposal, emit_refusal, parse_answer, parse_proposal,
 };
 
-/// Reads bytes as a proposal, and as the answer to one of several proposals.
+/// Parses bytes as a proposal, and as the answer to one of several proposals.
 pub fn fuzz_preamble(data: &[u8]) {
     let mut script = Script::new(data);
     let proposed = proposal(script.byte());
@@ -32,7 +32,7 @@ pub fn fuzz_preamble(data: &[u8]) {
     assert_eq!(parse_answer(&answer, &proposed), Ok(Some((Answer::Refused, 1))));
 }
 
-/// Reads a proposal; returns it if it is one of Glueberry's.
+/// Parses a proposal. Returns it if it is one of Glueberry's.
 fn read_proposal(input: &[u8]) -> Option<ProtocolId> {
     let parsed = parse_proposal(input);
     for cut in 0..input.len().min(MAX_ID_LEN + 2) {

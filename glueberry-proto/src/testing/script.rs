@@ -1,6 +1,6 @@
 //! The bytes of a fuzzer, read as decisions.
 
-/// What is left of an input.
+/// The unread rest of an input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Script<'a>(&'a [u8]);
 
@@ -33,7 +33,7 @@ impl<'a> Script<'a> {
         taken
     }
 
-    /// Takes all that is left.
+    /// Takes the rest.
     pub(super) fn rest(&mut self) -> &'a [u8] {
         self.take(usize::MAX)
     }

@@ -1,4 +1,4 @@
-//! Where a message begins and ends on a substream.
+//! Frames: where a message begins and ends on a substream.
 
 use bytes::{BufMut, BytesMut};
 
@@ -27,13 +27,13 @@ pub enum Framing {
     LengthPrefix,
     /// A varint with the length of the rest, a varint with the length of the body, then the body.
     ///
-    /// What Go nodes speak: the first varint is cramberry's message length, the second that of a
-    /// byte string. Bytes that the first counts beyond the body are read and ignored.
+    /// The framing of Go nodes. The first varint is cramberry's message length, the second the length
+    /// of a byte string. Bytes that the first counts beyond the body are read and ignored.
     DoubleVarint,
 }
 
 impl Framing {
-    /// Returns the longest body that this framing can announce to any peer.
+    /// Returns the length of the longest body that every peer accepts with this framing.
     ///
     /// Go's reader and writer refuse frames whose outer length exceeds 64 MiB.
     #[must_use]
@@ -59,7 +59,7 @@ impl Framing {
     /// Appends the header of a body of `body_len` bytes.
     ///
     /// The caller keeps `body_len` within [`Framing::max_body_len`]. Beyond it the header announces
-    /// a length that every peer refuses, so a mistake here ends the substream and mixes up nothing.
+    /// a length that every peer refuses: a mistake ends the substream but corrupts no message.
     pub fn emit_header(self, body_len: usize, out: &mut BytesMut) {
         match self {
             Self::LengthPrefix => out.put_u32(u32::try_from(body_len).unwrap_or(u32::MAX)),
@@ -71,14 +71,14 @@ impl Framing {
         }
     }
 
-    /// Reads the header that `input` starts with; allocates nothing and does not look at the body.
+    /// Parses the header that `input` starts with. Allocates nothing and ignores the body.
     ///
-    /// Returns [`Parsed::Incomplete`] as long as more bytes are needed to tell. Cutting `input`
-    /// short never changes a result into another one, only into `Incomplete`.
+    /// Returns [`Parsed::Incomplete`] as long as more bytes are needed. Cutting `input` short turns
+    /// a result only into `Incomplete`, never into another one (rule C5).
     ///
     /// # Errors
-    /// Each variant of [`FrameError`] but [`FrameError::Truncated`]. The substream can't be read on
-    /// after any of them.
+    /// Each variant of [`FrameError`] but [`FrameError::Truncated`]. After any of them the rest of
+    /// the substream can't be parsed.
     pub fn parse_header(self, input: &[u8], max_body: usize) -> Result<Parsed, FrameError> {
         match self {
             Self::LengthPrefix => parse_length_prefix(input, max_body),
@@ -88,8 +88,8 @@ impl Framing {
 
     /// Checks that a substream may end here, with `rest` received and not yet consumed.
     ///
-    /// Go takes an end within the outer varint, or right behind it, for a clean one. So does
-    /// [`Framing::DoubleVarint`]; no message is lost by it, since none was begun.
+    /// Go treats an end within the outer varint, or right behind it, as a clean one. So does
+    /// [`Framing::DoubleVarint`]; no message is lost, since none was begun.
     ///
     /// # Errors
     /// [`FrameError::Truncated`] if a message is cut off, or the error that
@@ -97,7 +97,7 @@ impl Framing {
     pub fn check_end(self, rest: &[u8]) -> Result<(), FrameError> {
         let begun = match self {
             Self::LengthPrefix => !rest.is_empty(),
-            Self::DoubleVarint => match parse_varint(rest)? {
+            Self::DoubleVarint => match varint::parse(rest)? {
                 Some((0, _)) => return Err(FrameError::Empty),
                 Some((_, len)) => rest.len() > len,
                 None => false,
@@ -107,18 +107,18 @@ impl Framing {
     }
 }
 
-/// What [`Framing::parse_header`] found.
+/// The result of [`Framing::parse_header`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
 pub enum Parsed {
     /// The input ends inside the header.
     Incomplete,
-    /// The header is whole. The body may still be on its way.
+    /// The header is complete. The body may not have arrived yet.
     Frame(FrameHeader),
 }
 
-/// The extent of one frame.
+/// The lengths of one frame's parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FrameHeader {
@@ -126,7 +126,7 @@ pub struct FrameHeader {
     pub header_len: usize,
     /// Bytes of the body, at most the limit given to [`Framing::parse_header`].
     pub body_len: usize,
-    /// Bytes behind the body that belong to the frame and mean nothing, at most
+    /// Bytes behind the body that belong to the frame and are ignored, at most
     /// [`MAX_TRAILING_LEN`].
     pub trailing_len: usize,
 }
@@ -139,7 +139,7 @@ impl FrameHeader {
     }
 }
 
-/// Why a substream can't be read on.
+/// Why the rest of a substream can't be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
@@ -165,7 +165,7 @@ pub enum FrameError {
         /// What the outer length leaves for the body.
         room: usize,
     },
-    /// More meaningless bytes follow the body than any sender has reason to add.
+    /// More ignored bytes follow the body than any sender has reason to add.
     #[error("{announced} bytes behind the body, {limit} allowed")]
     Trailing {
         /// How many bytes follow the body.
@@ -180,8 +180,8 @@ pub enum FrameError {
 
 /// Most bytes behind a body that are ignored rather than refused.
 ///
-/// Go ignores any number; no known sender emits one. The bound keeps what a frame may occupy close
-/// to what its body may.
+/// Go ignores any number; no known sender emits any. The bound keeps the memory of a frame close to
+/// that of its body.
 pub const MAX_TRAILING_LEN: usize = 1024;
 
 fn parse_length_prefix(input: &[u8], max_body: usize) -> Result<Parsed, FrameError> {
@@ -194,17 +194,20 @@ fn parse_length_prefix(input: &[u8], max_body: usize) -> Result<Parsed, FrameErr
 }
 
 fn parse_double_varint(input: &[u8], max_body: usize) -> Result<Parsed, FrameError> {
-    let Some((announced, outer_len)) = parse_varint(input)? else {
+    let Some((announced, outer_len)) = varint::parse(input)? else {
         return Ok(Parsed::Incomplete);
     };
+    // The limit is checked against the outer length already, before the inner one has arrived: a
+    // peer could otherwise make the reader wait for a frame that is refused in the end.
     let max_outer = max_body.saturating_add(varint::MAX_LEN + MAX_TRAILING_LEN);
     let outer = within(announced, max_outer.min(GO_MAX_OUTER_LEN), max_body)?;
     if outer == 0 {
         return Err(FrameError::Empty);
     }
+    // The inner varint must end inside the frame. Bytes behind the frame belong to the next one.
     let received = input.get(outer_len..).unwrap_or_default();
     let inside = received.get(..outer).unwrap_or(received);
-    let Some((body, inner_len)) = parse_varint(inside)? else {
+    let Some((body, inner_len)) = varint::parse(inside)? else {
         let whole = inside.len() == outer;
         return if whole { Err(FrameError::InvalidVarint) } else { Ok(Parsed::Incomplete) };
     };
@@ -228,11 +231,7 @@ fn within(announced: u64, bound: usize, limit: usize) -> Result<usize, FrameErro
     }
 }
 
-fn parse_varint(input: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
-    varint::parse(input).map_err(|varint::VarintError::Overflow| FrameError::InvalidVarint)
-}
-
-/// `varint::encoded_len` for lengths, which no const conversion turns into `u64`.
+/// Like `varint::encoded_len`, for a `usize`: there is no const conversion to `u64`.
 const fn varint_len(len: usize) -> usize {
     let mut rest = len >> 7;
     let mut bytes = 1;

@@ -1,8 +1,8 @@
 //! The bytes on the wire: protocol ids, frames and the name preamble.
 //!
-//! Everything here is a value with `parse` and `emit`; nothing does I/O, and nothing but an emitter
-//! allocates in proportion to what a peer announced. Embedders that bring their own transport and
-//! tests against other implementations use this module; everyone else never sees it.
+//! Everything here is a value with `parse` and `emit`. Nothing does I/O, and no parser allocates in
+//! proportion to a length that a peer announced. This module is for adapters of further transports
+//! and for tests against other implementations; applications do not need it.
 //!
 //! | profile | handshake substream | substream of the stream `N` | frame |
 //! |---|---|---|---|

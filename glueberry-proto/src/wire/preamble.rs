@@ -12,7 +12,7 @@ use super::protocol::ProtocolId;
 /// Appends what the opener of a substream writes first.
 pub fn emit_proposal(id: &ProtocolId, out: &mut BytesMut) {
     let id = id.to_string();
-    // The longest id, that of a stream with a name of 64 bytes, has 88.
+    // The longest id, that of a stream with a name of 64 bytes, has 88 bytes.
     out.put_u8(u8::try_from(id.len()).unwrap_or(u8::MAX));
     out.put_slice(id.as_bytes());
 }
@@ -27,13 +27,13 @@ pub fn emit_refusal(out: &mut BytesMut) {
     out.put_u8(REFUSED);
 }
 
-/// Reads what the opener of a substream wrote first.
+/// Parses the first bytes from the opener of a substream.
 ///
 /// Returns the proposal and how many bytes it took, or `None` if `input` ends inside it.
 ///
 /// # Errors
-/// [`PreambleError::Empty`], [`PreambleError::TooLong`] and [`PreambleError::NotUtf8`]. An id that
-/// nobody here knows is no error but [`Proposal::Unknown`].
+/// [`PreambleError::Empty`], [`PreambleError::TooLong`] and [`PreambleError::NotUtf8`]. An
+/// unknown id is no error but [`Proposal::Unknown`].
 pub fn parse_proposal(input: &[u8]) -> Result<Option<(Proposal, usize)>, PreambleError> {
     let Some((len, rest)) = input.split_first() else {
         return Ok(None);
@@ -44,16 +44,18 @@ pub fn parse_proposal(input: &[u8]) -> Result<Option<(Proposal, usize)>, Preambl
         1..=MAX_ID_LEN => {}
         _ => return Err(PreambleError::TooLong { len }),
     }
+    // The length is checked first, so a peer can't make the caller wait for more than MAX_ID_LEN bytes.
     let Some(id) = rest.get(..len) else {
         return Ok(None);
     };
     let id = str::from_utf8(id).map_err(|_| PreambleError::NotUtf8)?;
+    // Any transport may carry other protocols beside Glueberry's: those are refused, not punished.
     let proposal =
         ProtocolId::parse(id).map_or_else(|_| Proposal::Unknown(id.to_owned()), Proposal::Known);
     Ok(Some((proposal, 1 + len)))
 }
 
-/// Reads what the accepter wrote first on a substream opened for `proposed`.
+/// Parses the first bytes from the accepter of a substream that was opened for `proposed`.
 ///
 /// Returns the answer and how many bytes it took, or `None` if `input` ends inside it.
 ///
@@ -71,13 +73,14 @@ pub fn parse_answer(
     if input.starts_with(&expected) {
         Ok(Some((Answer::Accepted, expected.len())))
     } else if expected.starts_with(input) {
+        // So far the same bytes: the rest has not arrived yet.
         Ok(None)
     } else {
         Err(PreambleError::Mismatch)
     }
 }
 
-/// What the opener of a substream asks for.
+/// The protocol that the opener of a substream asks for.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -101,14 +104,14 @@ pub enum Proposal {
     Unknown(String),
 }
 
-/// What the accepter of a substream says.
+/// The answer of the accepter of a substream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
 pub enum Answer {
     /// The substream is agreed.
     Accepted,
-    /// The protocol is not spoken here, or not now.
+    /// The accepter does not support the protocol, or not now.
     Refused,
 }
 

@@ -9,7 +9,7 @@ use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCa
 
 use super::frame::Framing;
 
-/// What a session speaks, fixed by the protocol that its handshake substream negotiated.
+/// The wire profile of a session, fixed by the protocol that its handshake substream negotiated.
 ///
 /// A third profile, v2, is to come. Its protocol ids are reserved ([`ProtocolId::HandshakeV2`],
 /// [`StreamVersion::V2`]); it will be a variant here, which is why this enum may grow.
@@ -27,7 +27,7 @@ use super::frame::Framing;
 pub enum Profile {
     /// The protocol as Glueberry's document describes it.
     V1,
-    /// The protocol as Go nodes really speak it.
+    /// The protocol as Go nodes implement it.
     V1Go,
 }
 
@@ -58,11 +58,12 @@ impl Profile {
         }
     }
 
-    /// Returns whether a session of this profile may carry a stream of this name.
+    /// True if a session of this profile may carry a stream of this name.
     #[must_use]
     pub fn allows(self, name: &StreamName) -> bool {
         match self {
             Self::V1 => name.is_portable(),
+            // Every `StreamName` was checked by Go's rules at least.
             Self::V1Go => true,
         }
     }
@@ -110,7 +111,7 @@ impl StreamName {
         &self.0
     }
 
-    /// Returns whether every profile allows this name.
+    /// True if every profile allows this name.
     #[must_use]
     pub fn is_portable(&self) -> bool {
         self.0.chars().all(is_portable)
@@ -126,6 +127,7 @@ impl StreamName {
         if let Some((at, _)) = name.char_indices().find(|(_, char)| !allowed(*char)) {
             return Err(StreamNameError::InvalidCharacter { at });
         }
+        // In v1-go the handshake substream's id is that of a stream of this name.
         if name == HANDSHAKE {
             return Err(StreamNameError::Reserved);
         }
@@ -152,7 +154,7 @@ impl serde::Serialize for StreamName {
     }
 }
 
-/// Reads any name that some profile allows.
+/// Accepts any name that some profile allows.
 #[cfg(feature = "serde")]
 impl<'de> serde::Deserialize<'de> for StreamName {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -211,8 +213,7 @@ pub enum StreamNameError {
 
 /// The protocol that is negotiated for a substream.
 ///
-/// The ids of v2 are known and kept for it, but no session speaks them yet: see
-/// [`ProtocolId::is_supported`].
+/// The ids of v2 are reserved, but no session uses them yet: see [`ProtocolId::is_supported`].
 ///
 /// ```
 /// use glueberry_proto::{Profile, ProtocolId, StreamName};
@@ -231,30 +232,31 @@ pub enum ProtocolId {
     HandshakeV2,
     /// A substream of a named stream.
     ///
-    /// [`Profile::V1`] and [`Profile::V1Go`] share these ids: which of the two frames such a
-    /// substream, its session knows from the handshake.
+    /// [`Profile::V1`] and [`Profile::V1Go`] share these ids. The session knows from its handshake
+    /// which of the two frames the substream.
     Stream {
         /// The version of records and frames.
         version: StreamVersion,
         /// The name of the stream.
         name: StreamName,
     },
-    /// Proposed to find out whether a peer still answers, and never used: a refusal is an answer,
-    /// and any peer gives that. On a connection that outlives its sessions it is accepted while
-    /// there is none, which tells a peer that believes in one.
+    /// Proposed to find out whether a peer still answers; it carries no data. A refusal is an answer
+    /// too, so any peer can be probed. On a connection that outlives its sessions, the probe is
+    /// accepted while there is no session: the peer learns that its own session is over.
     Probe,
 }
 
 impl ProtocolId {
-    /// Reads a protocol id.
+    /// Parses a protocol id.
     ///
-    /// Names that only Go nodes allow are accepted in the first version, as the id does not tell
-    /// the two profiles apart: [`Profile::allows`] does.
+    /// Names that only Go nodes allow are accepted in version 1, because both of its profiles share
+    /// the id. [`Profile::allows`] checks a name against the session's profile.
     ///
     /// # Errors
-    /// [`ProtocolIdError::Unknown`] if it is none of Glueberry's, [`ProtocolIdError::Name`] if it
-    /// is a stream's but the name is not allowed.
+    /// [`ProtocolIdError::Unknown`] if it is no id of Glueberry, [`ProtocolIdError::Name`] if it is
+    /// the id of a stream whose name is not allowed.
     pub fn parse(id: &str) -> Result<Self, ProtocolIdError> {
+        // The handshake of v1-go looks like a stream's id, so it must be compared first.
         match id {
             V1_HANDSHAKE => return Ok(Self::Handshake(Profile::V1)),
             V1_GO_HANDSHAKE => return Ok(Self::Handshake(Profile::V1Go)),
@@ -273,7 +275,7 @@ impl ProtocolId {
         Ok(Self::Stream { version: StreamVersion::V2, name: StreamName::new(name)? })
     }
 
-    /// Returns whether sessions can speak this protocol, rather than only know that it is reserved.
+    /// True if sessions can use this protocol; false if it is only reserved, or the probe.
     #[must_use]
     pub const fn is_supported(&self) -> bool {
         match self {
@@ -325,7 +327,7 @@ pub enum StreamVersion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolIdError {
-    /// It belongs to somebody else, or to a version that this crate has never heard of.
+    /// It belongs to another protocol, or to an unknown version of Glueberry.
     #[error("unknown protocol")]
     Unknown,
     /// It is the id of a stream whose name is not allowed.

@@ -2,7 +2,9 @@
 
 use bytes::{BufMut, BytesMut};
 
-/// Longest varint that a 64-bit integer can take, in bytes.
+use super::frame::FrameError;
+
+/// Length of the longest varint of a 64-bit integer, in bytes.
 pub const MAX_LEN: usize = 10;
 
 /// Returns how many bytes [`emit`] writes for `value`.
@@ -27,18 +29,19 @@ pub fn emit(value: u64, out: &mut BytesMut) {
     out.put_u8(low_byte(rest));
 }
 
-/// Reads the varint that `input` starts with.
+/// Parses the varint that `input` starts with.
 ///
 /// Returns the value and how many bytes it took, or `None` if `input` ends inside it. Forms longer
 /// than needed are accepted, as Go does.
 ///
 /// # Errors
-/// [`VarintError::Overflow`] if the value does not fit 64 bits.
-pub fn parse(input: &[u8]) -> Result<Option<(u64, usize)>, VarintError> {
+/// [`FrameError::InvalidVarint`] if the value does not fit 64 bits.
+pub fn parse(input: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     let mut value = 0;
     for (index, byte) in input.iter().take(MAX_LEN).enumerate() {
+        // Nine bytes hold 63 bits, so the tenth may add one bit and must be the last.
         if index + 1 == MAX_LEN && *byte > 1 {
-            return Err(VarintError::Overflow);
+            return Err(FrameError::InvalidVarint);
         }
         value |= u64::from(byte & !CONTINUE) << (7 * index);
         if byte & CONTINUE == 0 {
@@ -46,15 +49,6 @@ pub fn parse(input: &[u8]) -> Result<Option<(u64, usize)>, VarintError> {
         }
     }
     Ok(None)
-}
-
-/// Why bytes are no varint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum VarintError {
-    /// The tenth byte is greater than 1, so the value exceeds 64 bits or goes on.
-    #[error("varint does not fit 64 bits")]
-    Overflow,
 }
 
 fn low_byte(value: u64) -> u8 {
@@ -105,7 +99,7 @@ mod tests {
         for tenth in [0x02, 0x7f, 0x80, 0x81, 0xff] {
             let mut bytes = [0xff; 10];
             bytes[9] = tenth;
-            assert_eq!(parse(&bytes), Err(VarintError::Overflow));
+            assert_eq!(parse(&bytes), Err(FrameError::InvalidVarint));
         }
     }
 

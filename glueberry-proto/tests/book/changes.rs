@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use glueberry_proto::book::{AddError, Ban, BlacklistError, Book, Limits, MetadataError, Unsaved};
+use glueberry_proto::book::{Ban, Book, ChangeError, Limits, Unsaved};
 use glueberry_proto::{Address, WallTime};
 
 use crate::support::{addresses, at, metadata, peer, small};
@@ -114,7 +114,7 @@ fn bans_that_are_over_hide_nobody() {
 fn metadata_are_merged_and_emptied() {
     let mut book = book();
     let unknown = book.update_metadata(peer(1), metadata(&[("a", "1")]), at(0));
-    assert_eq!(unknown, Err(MetadataError::UnknownPeer));
+    assert_eq!(unknown, Err(ChangeError::UnknownPeer));
     book.add(peer(1), Vec::new(), Some(metadata(&[("a", "1"), ("b", "2")])), at(0)).unwrap();
     book.update_metadata(peer(1), metadata(&[("a", ""), ("c", "3"), ("d", "")]), at(1)).unwrap();
     let entry = book.entry(peer(1)).unwrap();
@@ -149,20 +149,20 @@ fn limits_hold_and_change_nothing() {
     let before = book.clone();
     assert_eq!(
         book.add(peer(4), Vec::new(), None, at(1)),
-        Err(AddError::TooManyEntries { limit: 3 })
+        Err(ChangeError::TooManyEntries { limit: 3 })
     );
-    let full = BlacklistError::TooManyEntries { limit: 3 };
+    let full = ChangeError::TooManyEntries { limit: 3 };
     assert_eq!(book.blacklist(peer(4), None, at(1)), Err(full));
     let got = book.add(peer(1), addresses(&["a", "b", "c"]), None, at(1));
-    assert_eq!(got, Err(AddError::TooManyAddresses { got: 3, limit: 2 }));
+    assert_eq!(got, Err(ChangeError::TooManyAddresses { got: 3, limit: 2 }));
     let long = "a".repeat(1025);
     let got = book.add(peer(1), vec![Address::new(long)], None, at(1));
-    assert_eq!(got, Err(AddError::AddressTooLong { len: 1025 }));
+    assert_eq!(got, Err(ChangeError::AddressTooLong { len: 1025 }));
     let large = metadata(&[("key", "12345678")]);
     let got = book.add(peer(1), Vec::new(), Some(large.clone()), at(1));
-    assert_eq!(got, Err(AddError::MetadataTooLarge { got: 11, limit: 10 }));
+    assert_eq!(got, Err(ChangeError::MetadataTooLarge { got: 11, limit: 10 }));
     let got = book.update_metadata(peer(1), large, at(1));
-    assert_eq!(got, Err(MetadataError::TooLarge { got: 11, limit: 10 }));
+    assert_eq!(got, Err(ChangeError::MetadataTooLarge { got: 11, limit: 10 }));
     assert_eq!(book, before);
     assert_eq!(book.revision(), before.revision());
 

@@ -2,7 +2,7 @@
 
 use glueberry_proto::WallTime;
 use glueberry_proto::book::{Ban, Book, BookError, Limits, Reason, Unsaved, is_multiaddr};
-use glueberry_proto::crypto::PeerIdError;
+use glueberry_proto::crypto::PublicKeyError;
 
 use crate::support::{
     addresses, at, entry, file, id, metadata, peer, read, reasons, small, written,
@@ -112,7 +112,7 @@ fn bad_entries_are_skipped_told_and_kept() {
     let (good, bad) = (id(1), id(2));
     let other = "{\"peer_id\": \"x\"}".to_owned();
     let large = format!(r#", "metadata": {{"k": "{}"}}"#, "v".repeat(4096));
-    let not_ed25519 = Reason::Peer(PeerIdError::NotInlined);
+    let not_ed25519 = Reason::Peer(PublicKeyError::NotInlined);
     let rsa = "QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC";
     let field = |field| Reason::Field { field };
     let cases = [

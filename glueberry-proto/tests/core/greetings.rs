@@ -2,8 +2,8 @@
 
 use glueberry_proto::greeting::{Greeting, GreetingConfig, Output, RejectReason};
 use glueberry_proto::{
-    CloseReason, Config, ConnectionState, Event, FinalizeError, Naming, PrepareError, Profile,
-    ProtocolVersion, SendError, Session,
+    CloseReason, Config, ConnectionState, Event, HandshakeError, Naming, Profile, ProtocolVersion,
+    SendError, Session,
 };
 use proptest::prelude::*;
 
@@ -55,13 +55,13 @@ impl Application {
                 let prepare =
                     |session: &mut Session, now| session.prepare_streams(now, key, &names);
                 match world.command(side, prepare) {
-                    None | Some(Err(PrepareError::NotConnected)) => return false,
+                    None | Some(Err(HandshakeError::NotConnected)) => return false,
                     prepared => assert_eq!(prepared, Some(Ok(()))),
                 }
             }
             Output::Finalize => {
                 match world.command(side, |session, now| session.finalize_handshake(now)) {
-                    None | Some(Err(FinalizeError::NotConnected)) => return false,
+                    None | Some(Err(HandshakeError::NotConnected)) => return false,
                     finalized => assert_eq!(finalized, Some(Ok(()))),
                 }
             }

@@ -12,7 +12,7 @@ mod session;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf, Bytes};
-use glueberry_proto::crypto::Cipher;
+use glueberry_proto::compat::Cipher;
 use glueberry_proto::{Action, OpenError, Profile, SubstreamBuffer, SubstreamId};
 use peak_alloc::PeakAlloc;
 

@@ -113,7 +113,8 @@ impl Application<'_> {
             // Another session may have been chosen meanwhile.
             let is_moved = matches!(
                 error,
-                glueberry_proto::PrepareError::NotConnected | glueberry_proto::PrepareError::Closed
+                glueberry_proto::HandshakeError::NotConnected
+                    | glueberry_proto::HandshakeError::Closed
             );
             self.run.checks.hold(Invariant::Answer, (self.run.now, host), is_moved, || {
                 ("a Connected session was prepared".into(), format!("{error:?}"))

@@ -1,7 +1,7 @@
 //! An application that calls anything, in any order, and looks whether the answers are right.
 
 use bytes::Bytes;
-use glueberry_proto::{ConnectionState, FinalizeError, PrepareError, SendError, StreamName};
+use glueberry_proto::{ConnectionState, HandshakeError, SendError, StreamName};
 
 use super::app::Application;
 use crate::check::Invariant;
@@ -141,10 +141,10 @@ impl Application<'_> {
             });
         let holds = matches!(
             prepared,
-            None | Some(Err(PrepareError::WrongKey { .. }
-                | PrepareError::AlreadyFinalized
-                | PrepareError::NotConnected
-                | PrepareError::Closed))
+            None | Some(Err(HandshakeError::WrongKey { .. }
+                | HandshakeError::AlreadyFinalized
+                | HandshakeError::NotConnected
+                | HandshakeError::Closed))
         );
         self.answered(host, holds, "streams were prepared with a wrong key", &prepared);
     }
@@ -173,8 +173,8 @@ impl Application<'_> {
         // What another session had prepared counts.
         let holds = match done {
             Some(Ok(())) => !progress.is_finalized,
-            Some(Err(FinalizeError::AlreadyFinalized)) => progress.is_finalized,
-            Some(Err(FinalizeError::NotPrepared)) => !progress.is_prepared,
+            Some(Err(HandshakeError::AlreadyFinalized)) => progress.is_finalized,
+            Some(Err(HandshakeError::NotPrepared)) => !progress.is_prepared,
             _ => true,
         };
         if done == Some(Ok(())) {

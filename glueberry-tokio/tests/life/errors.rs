@@ -227,7 +227,7 @@ fn what_a_greeting_or_a_record_fails_with_has_a_code() {
     wrong.extend_from_slice(keys[0].as_bytes());
     assert_eq!(reject(&[&[1], &wrong], None), ErrorCode::InvalidPublicKey);
     assert_eq!(Error::from(RecordError::Authentication).code(), ErrorCode::DecryptionFailed);
-    // A point that gives everybody the same key.
-    let weak = glueberry_tokio::proto::crypto::agree_x25519(&[1; 32], &[0; 32], None).unwrap_err();
-    assert_eq!(Error::from(weak).code(), ErrorCode::EncryptionFailed);
+    let own = glueberry_tokio::proto::Identity::from_seed(&[1; 32]);
+    let refused = own.agree_v1(&own.public_key()).unwrap_err();
+    assert_eq!(Error::from(refused).code(), ErrorCode::EncryptionFailed);
 }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::proto::{
-    ConnectError, DialError, FinalizeError, PeerMisbehaved, PrepareError, SendError,
-};
+use glueberry_tokio::proto::{ConnectError, DialError, HandshakeError, PeerMisbehaved, SendError};
 use glueberry_tokio::runtime::Runtime;
 use glueberry_tokio::{CloseReason, Config, ErrorCode, Event, Node, StateReason};
 
@@ -56,12 +54,12 @@ async fn handshake_order(runtime: Arc<dyn Runtime>) {
 
     let unprepared = a.node.finalize_handshake(b.id()).await.unwrap_err();
     assert_eq!(unprepared.code(), ErrorCode::HandshakeNotComplete);
-    assert_eq!(cause::<FinalizeError>(&unprepared), FinalizeError::NotPrepared);
+    assert_eq!(cause::<HandshakeError>(&unprepared), HandshakeError::NotPrepared);
 
     let (given, peer) = (a.node.public_key(), b.node.public_key());
     let wrong = a.node.prepare_streams(b.id(), given, &[STREAM]).await.unwrap_err();
     assert_eq!(wrong.code(), ErrorCode::InvalidPublicKey);
-    assert_eq!(cause::<PrepareError>(&wrong), PrepareError::WrongKey { given, peer });
+    assert_eq!(cause::<HandshakeError>(&wrong), HandshakeError::WrongKey { given, peer });
 
     let none = a.node.prepare_streams::<&str>(b.id(), peer, &[]).await.unwrap_err();
     assert_eq!(none.code(), ErrorCode::NoStreamsRequested);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::proto::crypto::Cipher;
+use glueberry_tokio::proto::compat::Cipher;
 use glueberry_tokio::proto::{ConnectionLost, DialError, Identity, PeerMisbehaved, RecordError};
 use glueberry_tokio::runtime::Runtime;
 use glueberry_tokio::{

@@ -1,4 +1,4 @@
-//! Reading one entry.
+//! Parsing one entry.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,13 +14,13 @@ use crate::crypto::PublicKey;
 use crate::node::{Address, MAX_ADDRESS};
 use crate::wall::WallTime;
 
-/// An entry, as far as it can be understood.
+/// An entry, as far as it can be parsed.
 pub(super) struct Parsed {
     pub(super) outcome: Result<Entry, Reason>,
-    /// What is wrong with an entry that is used nevertheless.
+    /// The faults of an entry that is used nevertheless.
     pub(super) flaws: Vec<Reason>,
-    /// Whether it says that the peer is banned, be the rest as it may.
-    pub(super) says_banned: bool,
+    /// True if the entry bans the peer, even if its other fields are invalid.
+    pub(super) is_ban: bool,
 }
 
 pub(super) fn parse(
@@ -31,7 +31,7 @@ pub(super) fn parse(
     is_address: &dyn Fn(&str) -> bool,
 ) -> Parsed {
     let Ok(fields) = serde_json::from_str::<Fields<'_>>(json.get()) else {
-        return Parsed { outcome: Err(Reason::NotAnObject), flaws: Vec::new(), says_banned: false };
+        return Parsed { outcome: Err(Reason::NotAnObject), flaws: Vec::new(), is_ban: false };
     };
     let mut flaws = Vec::new();
     let outcome = fields.entry(key, peer, limits).and_then(|mut entry| {
@@ -40,11 +40,12 @@ pub(super) fn parse(
         entry.kept.text = Some(json.get().into());
         Ok(entry)
     });
-    let says_banned = fields.all(BLACKLISTED).any(|value| value.get() == "true");
-    Parsed { outcome, flaws, says_banned }
+    // A damaged entry must not lift a ban: one `true` is enough, even if the field is there twice.
+    let is_ban = fields.all(BLACKLISTED).any(|value| value.get() == "true");
+    Parsed { outcome, flaws, is_ban }
 }
 
-/// The fields of an entry, not yet understood.
+/// The fields of an entry, not yet parsed: known name if any, name and value as in the file.
 struct Fields<'a>(Vec<(Option<&'static str>, &'a RawValue, &'a RawValue)>);
 
 impl<'a> Fields<'a> {
@@ -82,7 +83,7 @@ impl<'a> Fields<'a> {
 
     fn metadata(&self, limits: &Limits) -> Result<BTreeMap<String, String>, Reason> {
         let read = self.value::<BTreeMap<String, Option<String>>>(METADATA)?.unwrap_or_default();
-        // Go takes `null` for an empty text.
+        // Go reads `null` as an empty string.
         let read = read.into_iter().map(|(key, value)| (key, value.unwrap_or_default()));
         let metadata = read.collect::<BTreeMap<_, _>>();
         let (got, limit) = (metadata_len(&metadata), limits.max_metadata);
@@ -108,10 +109,12 @@ impl<'a> Fields<'a> {
                 Some(_) => {
                     write::kept_address(&mut entry.kept.addresses, json);
                     let reason = Reason::TooManyAddresses { limit };
+                    // One report per entry is enough.
                     if flaws.last() != Some(&reason) {
                         flaws.push(reason);
                     }
                 }
+                // Bounded, so that a hostile file can't make a report for each of a million addresses.
                 None => {
                     write::kept_address(&mut entry.kept.addresses, json);
                     if flaws.len() < limit {
@@ -129,7 +132,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Returns a field's value; `None` if it isn't there, or is `null`, which to Go is the same.
+    /// Returns a field's value; `None` if it is missing or `null`, as Go treats both alike.
     fn value<T: Deserialize<'a>>(&self, name: &'static str) -> Result<Option<T>, Reason> {
         let mut values = self.all(name);
         let Some(value) = values.next() else { return Ok(None) };
@@ -160,7 +163,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                 let mut fields = Vec::new();
                 while let Some((name, value)) = map.next_entry::<&RawValue, &RawValue>()? {
                     let text = decoded(name);
-                    // Go, too, takes a name in any case.
+                    // Go, too, matches names in any case.
                     let known = FIELDS.into_iter().find(|known| known.eq_ignore_ascii_case(&text));
                     fields.push((known, name, value));
                 }
@@ -177,7 +180,7 @@ fn excerpt(text: &str) -> String {
     text.chars().take(MAX_ADDRESS).collect()
 }
 
-/// Names of an entry's fields.
+/// The names of an entry's fields.
 const PEER_ID: &str = "peer_id";
 const PUBLIC_KEY: &str = "public_key";
 const METADATA: &str = "metadata";

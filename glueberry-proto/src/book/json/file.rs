@@ -1,4 +1,4 @@
-//! Reading the file: what it consists of, and which of its entries are used.
+//! Parsing the file, and which of its entries are used.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -31,7 +31,7 @@ pub(super) fn parse(
     if !text.is_empty() {
         let mut json = serde_json::Deserializer::from_str(text);
         let read = FileSeed(&mut reader).deserialize(&mut json).and_then(|()| json.end());
-        // A stop for another reason than the text has come out as an error of the text.
+        // The reader stops serde_json by an error, which then looks like one of the syntax.
         if reader.is_too_damaged() {
             return Err(BookError::TooManyRejected { limit: MAX_REJECTED });
         }
@@ -40,7 +40,7 @@ pub(super) fn parse(
     Ok((reader.book, reader.rejected))
 }
 
-/// Returns the peer that an entry's name says.
+/// Returns the peer of an entry's name.
 pub(super) fn peer(key: &str) -> Result<PublicKey, Reason> {
     // The cost of base58 grows with the square of the length.
     if key.len() > MAX_PEER_ID {
@@ -50,8 +50,8 @@ pub(super) fn peer(key: &str) -> Result<PublicKey, Reason> {
     Ok(PublicKey::try_from(&peer)?)
 }
 
-/// Returns the text that a JSON string stands for, or the JSON itself if it stands for no text:
-/// with half of a surrogate pair it doesn't.
+/// Returns the text of a JSON string, or the JSON itself if it encodes no text: half of a surrogate
+/// pair does not.
 pub(super) fn decoded(json: &RawValue) -> Cow<'_, str> {
     serde_json::from_str(json.get()).map_or_else(|_| Cow::Borrowed(json.get()), Cow::Owned)
 }
@@ -71,6 +71,7 @@ impl Reader<'_> {
             Ok(peer) => self.peer(&key, peer, json),
             Err(reason) => {
                 self.reject(&key, reason);
+                // Kept for other programs: a later version may know such peers.
                 let stranger = (name.get().into(), json.get().into());
                 if self.book.unused.strangers.insert(key.to_string(), stranger).is_some() {
                     self.reject(&key, Reason::Repeated);
@@ -80,6 +81,7 @@ impl Reader<'_> {
     }
 
     fn peer(&mut self, key: &str, peer: PublicKey, json: &RawValue) {
+        // The later entry counts, as Go reads it.
         if self.forget(peer) {
             self.reject(key, Reason::Repeated);
         }
@@ -88,6 +90,7 @@ impl Reader<'_> {
         let is_full = self.book.entries.len() >= limit;
         let parsed = entry::parse(json, key, peer, &limits, self.is_address);
         match parsed.outcome {
+            // Bans are taken beyond the limit too: a full book must not unban a peer.
             Ok(entry) if !is_full || entry.ban.is_some() => {
                 let flaws = parsed.flaws.into_iter().map(|flaw| Rejected::new(key, flaw));
                 self.rejected.extend(flaws);
@@ -96,7 +99,8 @@ impl Reader<'_> {
             outcome => {
                 let reason = outcome.err().unwrap_or(Reason::TooManyEntries { limit });
                 self.reject(key, reason);
-                if parsed.says_banned {
+                if parsed.is_ban {
+                    // When it would end is part of what could not be read, so it has no end.
                     let mut entry = Entry::new(WallTime::NEVER);
                     entry.ban = Some(Ban::Forever);
                     entry.kept.text = Some(json.get().into());
@@ -120,7 +124,7 @@ impl Reader<'_> {
         self.book.entries.insert(peer, entry);
     }
 
-    /// Forgets an earlier entry for the peer; returns whether there was one.
+    /// Removes an earlier entry for the peer. Returns true if there was one.
     fn forget(&mut self, peer: PublicKey) -> bool {
         let was_unused = self.book.unused.entries.remove(&peer).is_some();
         let Some(earlier) = self.book.entries.remove(&peer) else { return was_unused };
@@ -170,7 +174,7 @@ impl<'de> Visitor<'de> for FileSeed<'_, '_> {
         Ok(())
     }
 
-    /// Go takes `null` for an empty book.
+    /// Go reads `null` as an empty book.
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
@@ -198,13 +202,13 @@ impl<'de> Visitor<'de> for PeersSeed<'_, '_> {
         while let Some((name, json)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
             self.0.entry(name, json);
             if self.0.is_too_damaged() {
-                return Err(A::Error::custom("too many entries are of no use"));
+                return Err(A::Error::custom("too many entries cannot be used"));
             }
         }
         Ok(())
     }
 
-    /// Go takes `null` for no peers.
+    /// Go reads `null` as no peers.
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
@@ -213,12 +217,12 @@ impl<'de> Visitor<'de> for PeersSeed<'_, '_> {
 fn syntax_error(error: &serde_json::Error) -> BookError {
     let (line, column) = (error.line(), error.column());
     let text = error.to_string();
-    // The library ends its text with the place.
+    // serde_json's text ends with the place, which the error has in fields of its own.
     let place = format!(" at line {line} column {column}");
     let message = text.strip_suffix(&place).unwrap_or(&text).to_owned();
     BookError::Json { message, line, column }
 }
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
-/// Bytes of the text of a peer id. The longest, a multihash of 64 bytes in base58, has 91.
+/// Bytes of a peer id's text. The longest, a multihash of 64 bytes in base58, has 91.
 const MAX_PEER_ID: usize = 128;

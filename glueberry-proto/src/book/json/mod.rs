@@ -6,18 +6,18 @@ use multiaddr::Multiaddr;
 use thiserror::Error;
 
 use super::{Book, Limits};
-use crate::crypto::{PeerIdError, PublicKey};
+use crate::crypto::{PublicKey, PublicKeyError};
 
 mod entry;
 mod file;
 mod write;
 
 impl Book {
-    /// Reads a file, of the form that [the module](super) shows. The book is then as it was stored, nothing in it is
-    /// unsaved, and what is of no use comes with the reason.
+    /// Parses a file of the form that [the module](super) shows. Returns the book, in which nothing is
+    /// unsaved, and the parts of the file that can't be used.
     ///
-    /// `is_address` says which addresses the transport can dial, such as [`is_multiaddr`]; others
-    /// are kept in the file only. A file of no bytes is an empty book.
+    /// `is_address` returns true for addresses that the transport can dial, as [`is_multiaddr`] does;
+    /// others are kept in the file only. An empty file is an empty book.
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl Book {
     }
 }
 
-/// Returns whether a text is a multiaddr, of protocols that this version knows.
+/// True if a text is a multiaddr of protocols that this version knows.
 pub fn is_multiaddr(text: &str) -> bool {
     text.parse::<Multiaddr>().is_ok()
 }
@@ -53,35 +53,35 @@ pub enum BookError {
         /// How many bytes it may have.
         limit: usize,
     },
-    /// It holds bytes that are no text.
+    /// It is not UTF-8.
     #[error("byte {offset} is no utf-8")]
     NotUtf8 {
-        /// How many bytes of the file are text.
+        /// The offset of the first invalid byte.
         offset: usize,
     },
-    /// It is no JSON, or not of a book's form.
+    /// It is not JSON, or not of a book's form.
     #[error("{message} at line {line} column {column}")]
     Json {
         /// What is wrong.
         message: String,
-        /// In which line, from 1.
+        /// The line, from 1.
         line: usize,
-        /// At which byte of the line, from 1.
+        /// The byte in the line, from 1.
         column: usize,
     },
-    /// There is hardly an entry that can be understood.
-    #[error("more than {limit} entries are of no use")]
+    /// Too many entries cannot be used.
+    #[error("more than {limit} entries cannot be used")]
     TooManyRejected {
         /// How many there may be.
         limit: usize,
     },
 }
 
-/// A part of the file that is of no use, and why.
+/// A part of the file that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejected {
-    /// The name of the entry: a peer id, or what stands in its place.
+    /// The name of the entry: a peer id, or the text in its place.
     pub key: String,
     /// What is wrong with it.
     pub reason: Reason,
@@ -93,17 +93,17 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// Why a part of the file is of no use.
+/// Why a part of the file cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Reason {
     /// The entry's name is no peer id.
     #[error("name is no peer id")]
     NotAPeerId,
-    /// The entry's name is the id of a peer that this library cannot speak to.
+    /// The entry's name is the id of a peer whose key is not an Ed25519 key that this library accepts.
     #[error(transparent)]
-    Peer(#[from] PeerIdError),
-    /// The entry is no JSON object, but `null` perhaps.
+    Peer(#[from] PublicKeyError),
+    /// The entry is not a JSON object, `null` for instance.
     #[error("not an object")]
     NotAnObject,
     /// The entry's `peer_id` is not its name, or is missing.
@@ -138,14 +138,14 @@ pub enum Reason {
         /// How many it may hold.
         limit: usize,
     },
-    /// A later entry for the same peer counts instead. This one is not kept.
-    #[error("a later entry for the same peer counts instead")]
+    /// A later entry for the same peer is used. This one is not kept.
+    #[error("a later entry for the same peer is used")]
     Repeated,
-    /// An address cannot be dialled: it is too long, no text, or not what the transport takes. The
-    /// rest of the entry is used. Told of as many addresses of a peer as it may have.
+    /// An address cannot be dialled: it is too long, not a string, or refused by the transport. The
+    /// rest of the entry is used. Reported for at most [`Limits::max_addresses`] addresses of a peer.
     #[error("address {address} cannot be dialled")]
     Address {
-        /// The address as it stands in the file, its first 1024 characters at most.
+        /// The address as it is in the file, its first 1024 characters at most.
         address: String,
     },
     /// The peer has more addresses than [`Limits::max_addresses`]. The first ones are used.
@@ -161,12 +161,12 @@ impl Rejected {
         Self { key: key.to_owned(), reason: reason.into() }
     }
 
-    /// Returns the peer that the entry is about, if its name tells.
+    /// Returns the peer of the entry, if its name is a valid peer id.
     pub fn peer(&self) -> Option<PublicKey> {
         file::peer(&self.key).ok()
     }
 }
 
-/// Entries of one file that are kept though they are of no use. They cost memory, and a file of
+/// Entries of one file that are kept though they cannot be used. They cost memory, and a file of
 /// 64 MiB could hold ten million of them.
 const MAX_REJECTED: usize = 100_000;

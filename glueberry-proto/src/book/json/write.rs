@@ -49,19 +49,19 @@ pub(super) fn file(book: &Book) -> String {
     out
 }
 
-/// Adds a field of the file to those that are kept.
+/// Appends an unknown field of the file to the kept ones.
 pub(super) fn kept_file_field(kept: &mut String, name: &RawValue, value: &RawValue) {
     kept.push_str(",\n  ");
     named(kept, name.get(), value.get());
 }
 
-/// Adds a field of an entry to those that are kept.
+/// Appends an unknown field of an entry to the kept ones.
 pub(super) fn kept_field(kept: &mut String, name: &RawValue, value: &RawValue) {
     kept.push_str(FIELD);
     named(kept, name.get(), value.get());
 }
 
-/// Adds an element of an entry's list of addresses to those that are kept.
+/// Appends an element of an entry's list of addresses to the kept ones.
 pub(super) fn kept_address(kept: &mut String, address: &RawValue) {
     kept.push_str(ADDRESS);
     kept.push_str(address.get());
@@ -122,13 +122,13 @@ fn time(out: &mut String, name: &str, time: WallTime) {
     push_quoted(out, &time.to_string());
 }
 
-/// Begins a further field of an entry.
+/// Starts another field of an entry.
 fn field(out: &mut String, name: &str) {
     out.push_str(FIELD);
     named(out, &quoted(name), "");
 }
 
-/// Writes a name and a value that are JSON already.
+/// Writes a name and a value that are already JSON.
 fn named(out: &mut String, name: &str, value: &str) {
     out.push_str(name);
     out.push_str(": ");
@@ -141,7 +141,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// Writes a text as Go does: escaped so that it could stand in HTML and in JavaScript.
+/// Writes a string as Go does: with the escapes that make it safe in HTML and JavaScript.
 fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
     for char in text.chars() {
@@ -162,7 +162,7 @@ fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// What stands before a further field of an entry.
+/// The separator before another field of an entry.
 const FIELD: &str = ",\n      ";
-/// What stands before a further address of an entry.
+/// The separator before another address of an entry.
 const ADDRESS: &str = ",\n        ";

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
-use super::{Aead, AeadKey, NONCE_LEN, OpenError, RustCrypto, TAG_LEN, unsealed};
+use super::{Aead, AeadError, AeadKey, NONCE_LEN, RustCrypto, TAG_LEN, unsealed};
 use crate::crypto::SharedKey;
 
 /// The implementation of AWS-LC: several times faster for small messages, twice for large ones.
@@ -41,10 +41,10 @@ impl AeadKey for AwsLcKey {
         aad: &[u8],
         in_out: &mut [u8],
         tag: &[u8; TAG_LEN],
-    ) -> Result<(), OpenError> {
+    ) -> Result<(), AeadError> {
         self.0
             .open_in_place_separate_tag(Nonce::from(nonce), Aad::from(aad), tag, in_out)
             .map(drop)
-            .map_err(|_| OpenError)
+            .map_err(|_| AeadError)
     }
 }

@@ -35,8 +35,8 @@ fn every_mixed_order_is_refused() {
         let mixed = compressed(ED25519_BASEPOINT_POINT + torsion);
         assert_eq!(PublicKey::from_bytes(&mixed), Err(PublicKeyError::MixedOrder));
         // Why it matters: each of them agrees on the key of the base point.
-        let public = crate::crypto::ed25519_public_to_x25519(&mixed).unwrap();
-        agreed.push(crate::crypto::x25519(&[77; 32], &public).unwrap());
+        let public = crate::compat::ed25519_public_to_x25519(&mixed).unwrap();
+        agreed.push(crate::compat::x25519(&[77; 32], &public).unwrap());
     }
     agreed.dedup();
     assert_eq!(agreed.len(), 1);
@@ -102,7 +102,7 @@ proptest! {
         let identity = Identity::from_seed(&seed);
         let public = identity.public_key();
         prop_assert_eq!(PublicKey::from_bytes(public.as_bytes()), Ok(public));
-        let converted = crate::crypto::x25519_public(&identity.x25519_private());
+        let converted = crate::compat::x25519_public(&identity.x25519_private());
         prop_assert_eq!(converted, public.to_x25519());
     }
 

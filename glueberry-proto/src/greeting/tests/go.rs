@@ -1,4 +1,4 @@
-//! Applications as the original's examples are, with their faults, on either side.
+//! Applications like the original's examples, with their faults, on either side.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// An application of the original: what it remembers of a peer, and what it did.
+/// An application of the original: its state of a peer, and its steps so far.
 struct GoApplication {
     habits: Habits,
     got_hello: bool,
@@ -18,10 +18,10 @@ struct GoApplication {
     completed: Vec<Vec<u8>>,
 }
 
-/// In what the examples differ.
+/// The differences between the examples.
 #[derive(Clone, Copy, Debug)]
 struct Habits {
-    /// What it puts behind its Hello, and whether it reads that of others.
+    /// The bytes behind its Hello, and whether it reads those of others.
     name: Option<&'static str>,
     /// Does not complete without Hello.
     wants_hello: bool,
@@ -51,7 +51,7 @@ impl GoApplication {
         [&[1], self.habits.name.unwrap_or_default().as_bytes()].concat()
     }
 
-    fn hear(&mut self, message: &[u8]) -> Vec<Vec<u8>> {
+    fn receive(&mut self, message: &[u8]) -> Vec<Vec<u8>> {
         match message {
             [1, name @ ..] => {
                 self.got_hello = true;
@@ -72,12 +72,12 @@ impl GoApplication {
 
     /// One round of the dialler's loop.
     fn poll(&mut self) -> Vec<Vec<u8>> {
-        let said = if self.polls { self.complete() } else { Vec::new() };
-        self.polls &= said.is_empty();
-        said
+        let sent = if self.polls { self.complete() } else { Vec::new() };
+        self.polls &= sent.is_empty();
+        sent
     }
 
-    /// Says Complete, opens the streams at once, and forgets the peer.
+    /// Sends Complete, opens the streams at once, and forgets the peer.
     fn complete(&mut self) -> Vec<Vec<u8>> {
         let Some(key) = self.got_key.take() else {
             return Vec::new();
@@ -89,7 +89,7 @@ impl GoApplication {
     }
 }
 
-/// A greeting and a Go application, joined by two queues.
+/// A greeting and a Go application, connected by two queues.
 struct Meeting {
     greeting: Greeting,
     go: GoApplication,
@@ -110,7 +110,7 @@ impl Meeting {
         }
     }
 
-    /// Does one of the things that can happen next.
+    /// Takes one of the steps that are possible next.
     fn step(&mut self, choice: usize) -> bool {
         match choice % 4 {
             0 => {
@@ -129,19 +129,19 @@ impl Meeting {
             }
             2 => {
                 let Some(message) = self.to_go.pop_front() else { return false };
-                self.to_us.extend(self.go.hear(&message));
+                self.to_us.extend(self.go.receive(&message));
                 true
             }
             _ => {
-                let said = self.go.poll();
-                let moved = !said.is_empty();
-                self.to_us.extend(said);
+                let sent = self.go.poll();
+                let moved = !sent.is_empty();
+                self.to_us.extend(sent);
                 moved
             }
         }
     }
 
-    /// Lets everything happen until nothing does; no time passes.
+    /// Takes steps until none is left; no time passes.
     fn settle(&mut self) -> Result<(), TestCaseError> {
         for _ in 0..1_000 {
             if !(0..4).map(|choice| self.step(choice)).fold(false, |moved, step| moved | step) {
@@ -152,13 +152,13 @@ impl Meeting {
     }
 }
 
-/// What a greeting does with every Go application, whatever it hears twice.
+/// The outputs of a greeting with every Go application, whatever it receives twice.
 fn all(hello: &[u8]) -> Vec<Output> {
     vec![
-        said(hello),
-        said(&pub_key_of(ME)),
+        sent(hello),
+        sent(&pub_key_of(ME)),
         Output::Prepare(key(PEER)),
-        said(&[3]),
+        sent(&[3]),
         Output::Finalize,
         Output::Done { version: None },
     ]
@@ -178,8 +178,8 @@ fn habits() -> impl Strategy<Value = Habits> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_024))]
 
-    /// Whoever has dialled, whatever they do first and however hasty the dialler is: both complete,
-    /// we say everything once, and no Hello goes back and forth for ever.
+    /// In any order of steps, and with either side as the dialler, both complete. We send everything
+    /// once, and Hellos do not go back and forth for ever.
     #[test]
     fn both_complete(
         habits in habits(),
@@ -195,7 +195,7 @@ proptest! {
         let hello: &[u8] = if tells { b"\x01\x001.2.9" } else { &[1] };
         prop_assert_eq!(meeting.did, all(hello));
         prop_assert_eq!(&meeting.go.completed, &[key(ME).as_bytes().to_vec()]);
-        // What a version costs with those that have names.
+        // A version behind Hello is read as a name by those that have names.
         let sees = if tells && habits.name.is_some() { &hello[1..] } else { &[] };
         prop_assert_eq!(meeting.go.name, sees);
     }
@@ -207,18 +207,18 @@ fn one_that_answers() {
     let habits = Habits { name: None, wants_hello: true, dials: false, is_hasty: false };
     let mut go = GoApplication::new(habits);
     let mut greeting = greeting(None);
-    assert_eq!(greeting.drain(), [said(&[1])]);
-    let answers = go.hear(&[1]);
+    assert_eq!(greeting.drain(), [sent(&[1])]);
+    let answers = go.receive(&[1]);
     assert_eq!(answers, [vec![1], pub_key_of(PEER)]);
-    assert_eq!(greeting.hears(&answers[0]), [said(&pub_key_of(ME))]);
-    assert_eq!(greeting.hears(&answers[1]), [Output::Prepare(key(PEER)), said(&[3])]);
-    assert_eq!(go.hear(&pub_key_of(ME)), Vec::<Vec<u8>>::new());
-    assert_eq!(go.hear(&[3]), [vec![3]]);
-    assert_eq!(greeting.hears(&[3]), [Output::Finalize, Output::Done { version: None }]);
+    assert_eq!(greeting.receives(&answers[0]), [sent(&pub_key_of(ME))]);
+    assert_eq!(greeting.receives(&answers[1]), [Output::Prepare(key(PEER)), sent(&[3])]);
+    assert_eq!(go.receive(&pub_key_of(ME)), Vec::<Vec<u8>>::new());
+    assert_eq!(go.receive(&[3]), [vec![3]]);
+    assert_eq!(greeting.receives(&[3]), [Output::Finalize, Output::Done { version: None }]);
 }
 
 /// A Go application that has dialled and gives up before our key can have arrived: our Complete
-/// makes it go on all the same.
+/// makes it continue all the same.
 #[test]
 fn one_that_begins_and_is_hasty() {
     let habits = Habits { name: Some("alice"), wants_hello: true, dials: true, is_hasty: true };
@@ -228,35 +228,35 @@ fn one_that_begins_and_is_hasty() {
     assert_eq!(meeting.go.completed, [key(ME).as_bytes()]);
 }
 
-/// Two of the original would say Hello to each other for ever. We hear as many as there are.
+/// Two applications of the original would send Hello to each other for ever. We answer none twice.
 #[test]
-fn one_that_never_stops_saying_hello() {
+fn one_that_never_stops_sending_hello() {
     let mut greeting = greeting(None);
     greeting.drain();
-    let mut said_by_us = Vec::new();
+    let mut sent_by_us = Vec::new();
     for _ in 0..10_000 {
-        said_by_us.extend(greeting.hears(&[1]));
-        said_by_us.extend(greeting.hears(&pub_key_of(PEER)));
+        sent_by_us.extend(greeting.receives(&[1]));
+        sent_by_us.extend(greeting.receives(&pub_key_of(PEER)));
     }
-    assert_eq!(said_by_us, all(&[1])[1..4]);
-    assert_eq!(greeting.hears(&[3]), all(&[1])[4..]);
-    assert_eq!(greeting.hears(&[1]), []);
+    assert_eq!(sent_by_us, all(&[1])[1..4]);
+    assert_eq!(greeting.receives(&[3]), all(&[1])[4..]);
+    assert_eq!(greeting.receives(&[1]), []);
 }
 
-/// Its dialler's loop and its reader both say Complete.
+/// Its dialler's loop and its reader both send Complete.
 #[test]
 fn one_that_completes_twice() {
     let mut greeting = greeting(None);
     greeting.drain();
-    greeting.hears(b"\x01alice");
-    greeting.hears(&pub_key_of(PEER));
-    assert_eq!(greeting.hears(&[3]), all(&[1])[4..]);
-    assert_eq!(greeting.hears(&[3]), []);
+    greeting.receives(b"\x01alice");
+    greeting.receives(&pub_key_of(PEER));
+    assert_eq!(greeting.receives(&[3]), all(&[1])[4..]);
+    assert_eq!(greeting.receives(&[3]), []);
     assert_eq!(greeting.poll_timeout(), None);
 }
 
 /// Its answers were lost, because it answered before it had kept the substream they belong to.
-/// It does not say them again by itself, but to another Hello.
+/// It repeats them only in answer to another Hello.
 #[test]
 fn one_whose_answers_were_lost() {
     let habits = Habits { name: None, wants_hello: true, dials: false, is_hasty: false };
@@ -265,7 +265,7 @@ fn one_whose_answers_were_lost() {
     meeting.step(2);
     meeting.to_us.clear();
     meeting.settle().unwrap();
-    assert_eq!(meeting.did, [said(&[1])]);
+    assert_eq!(meeting.did, [sent(&[1])]);
     meeting.greeting.handle_timeout(seconds(10));
     meeting.settle().unwrap();
     assert_eq!(meeting.did[1..], all(&[1]));

@@ -10,7 +10,7 @@ use crate::crypto::Identity;
 
 const OURS: ProtocolVersion = ProtocolVersion::CURRENT;
 
-/// Who talks: `ME` is the greeting under test, `PEER` the other side, `STRANGER` neither.
+/// `ME` is the greeting under test, `PEER` the other side, `STRANGER` neither.
 const ME: u8 = 1;
 const PEER: u8 = 2;
 const STRANGER: u8 = 3;
@@ -40,7 +40,7 @@ fn seconds(seconds: u64) -> Instant {
     Instant::from_micros(seconds * 1_000_000)
 }
 
-fn said(message: &[u8]) -> Output {
+fn sent(message: &[u8]) -> Output {
     Output::Send(Bytes::copy_from_slice(message))
 }
 
@@ -49,8 +49,8 @@ impl Greeting {
         std::iter::from_fn(|| self.poll_output()).collect()
     }
 
-    /// Hears a message at the latest time, and returns what comes of it.
-    fn hears(&mut self, message: &[u8]) -> Vec<Output> {
+    /// Handles a message at the latest time, and returns the outputs.
+    fn receives(&mut self, message: &[u8]) -> Vec<Output> {
         self.handle_message(self.now, message);
         self.drain()
     }

@@ -1,4 +1,4 @@
-//! Two greetings joined by two ordered wires, in any interleaving, with messages that come again.
+//! Two greetings connected by two ordered wires, in any interleaving, with repeated messages.
 
 use std::collections::BTreeSet;
 
@@ -6,23 +6,23 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What one side has said, and how far the other has read. Going back repeats the messages from
+/// The messages of one side, and how far the other has read. Going back repeats the messages from
 /// there on in their order, as a session does that moves to another substream.
 #[derive(Debug, Default)]
 struct Wire {
     messages: Vec<Bytes>,
     read: usize,
-    /// Which message never arrives, counted from zero.
+    /// The number of the message that never arrives, from zero.
     lost: Option<usize>,
-    said: usize,
+    sent: usize,
 }
 
 impl Wire {
-    fn say(&mut self, message: &Bytes) {
-        if self.lost != Some(self.said) {
+    fn send(&mut self, message: &Bytes) {
+        if self.lost != Some(self.sent) {
             self.messages.push(message.clone());
         }
-        self.said += 1;
+        self.sent += 1;
     }
 }
 
@@ -41,20 +41,20 @@ struct Pair {
 
 #[derive(Clone, Copy, Debug)]
 enum Op {
-    /// A side's application does the next thing that its greeting wants.
+    /// A side's application carries out the next output.
     Act(usize),
     /// The next message reaches a side.
     Deliver(usize),
-    /// What a side has read comes again, from so many messages ago.
+    /// Messages that a side has read arrive again, from this many ago.
     GoBack(usize, usize),
-    /// So many seconds pass.
+    /// This many seconds pass.
     Wait(u64),
 }
 
 #[derive(Clone, Debug)]
 struct Setup {
     versions: [Option<ProtocolVersion>; 2],
-    /// Whether the transport tells a side another key than the peer says.
+    /// Whether the transport reports another key to a side than the peer sends.
     is_misled: [bool; 2],
 }
 
@@ -80,7 +80,7 @@ impl Pair {
             Op::Act(side) => {
                 let output = self.sides[side].greeting.poll_output();
                 if let Some(Output::Send(message)) = &output {
-                    self.wires[1 - side].say(message);
+                    self.wires[1 - side].send(message);
                 }
                 let moved = output.is_some();
                 self.sides[side].did.extend(output);
@@ -110,7 +110,7 @@ impl Pair {
         }
     }
 
-    /// Lets everything happen that can without time passing; returns whether it came to rest.
+    /// Takes all steps that need no time. Returns whether they came to an end.
     fn settle(&mut self) -> bool {
         (0..10_000).any(|_| {
             let ops = [Op::Act(0), Op::Act(1), Op::Deliver(0), Op::Deliver(1)];
@@ -138,11 +138,11 @@ impl Pair {
 }
 
 impl Side {
-    /// Checks that what this side did is what every greeting does, in that order.
+    /// Checks that this side's steps are those of every greeting, in that order.
     fn check_order(&self) -> Result<(), TestCaseError> {
         let at = |wanted: fn(&Output) -> bool| self.did.iter().position(wanted);
         let count = |wanted: fn(&Output) -> bool| self.did.iter().filter(|o| wanted(o)).count();
-        let is_complete = |output: &Output| *output == said(&[3]);
+        let is_complete = |output: &Output| *output == sent(&[3]);
         let (prepare, complete) =
             (at(|output| matches!(output, Output::Prepare(_))), at(is_complete));
         prop_assert!(complete.is_none_or(|complete| prepare.is_some_and(|at| at < complete)));
@@ -181,8 +181,8 @@ fn setups() -> impl Strategy<Value = Setup> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
-    /// Two that know each other and get along are Done once everything has arrived: no time needs
-    /// to pass, and each has said everything once, but for what it was told to say again.
+    /// Two compatible sides are Done when everything has arrived. No time needs to pass, and each has
+    /// sent everything once, except for requested repetitions.
     #[test]
     fn both_are_done(versions in versions(), ops in ops()) {
         let theirs = versions[0].zip(versions[1]);
@@ -202,12 +202,11 @@ proptest! {
             });
             let retries = usize::try_from(side.greeting.retries).unwrap();
             prop_assert!(hellos.count() <= 1 + retries);
-            prop_assert!(side.did.contains(&said(&pub_key_of(who))));
+            prop_assert!(side.did.contains(&sent(&pub_key_of(who))));
         }
     }
 
-    /// Whatever comes between two, they end alike, and exactly one of the reasons that there are
-    /// is given.
+    /// Whatever happens, both end alike, for exactly one of the possible reasons.
     #[test]
     fn both_end_alike(setup in setups(), ops in ops()) {
         let mut pair = Pair::new(&setup);
@@ -233,7 +232,7 @@ proptest! {
                     prop_assert!(setup.is_misled[side]);
                     prop_assert_eq!((*given, *peer), (key([PEER, ME][side]), key(STRANGER)));
                 }
-                // The other one has rejected, and says nothing any more.
+                // The other one has rejected, and sends nothing any more.
                 Some(Output::Reject(RejectReason::TimedOut { .. })) => {
                     prop_assert!(setup.is_misled[1 - side] && quarrel.is_none());
                 }
@@ -245,10 +244,10 @@ proptest! {
     }
 }
 
-/// What was lost on the way comes when it is said again; but for a Complete whose sender is Done:
-/// that is the session's to repeat, which knows what has arrived.
+/// A lost message arrives when it is repeated. The exception is a Complete whose sender is Done: the
+/// session repeats it, because it knows what has arrived.
 #[test]
-fn what_was_lost_is_said_again() {
+fn lost_messages_are_repeated() {
     let setup = Setup { versions: [None; 2], is_misled: [false; 2] };
     for lost in 0..3 {
         let mut pair = Pair::new(&setup);

@@ -1,4 +1,4 @@
-//! One connection of a script: its session, its substreams, and what went over them.
+//! One connection of a script: its session, its substreams, and the bytes on them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -25,10 +25,10 @@ pub(super) struct Connection {
     /// Messages that the peer has sealed, each as often as it may arrive.
     sealed: BTreeMap<Vec<u8>, usize>,
     nonces: u64,
-    /// What carried the latest of them.
+    /// The frame of the latest of them.
     latest: BytesMut,
     sent: BTreeSet<(StreamName, Bytes)>,
-    /// What the session sealed, by its nonce.
+    /// The records that the session sealed, by nonce.
     used: BTreeMap<Vec<u8>, (StreamName, Vec<u8>)>,
     is_closed: bool,
 }
@@ -45,7 +45,7 @@ pub(super) struct Setup {
 
 struct Substream {
     buffer: SubstreamBuffer,
-    /// What was agreed, if the transport negotiates names.
+    /// The agreed protocol, if the transport negotiates names.
     protocol: Option<ProtocolId>,
     written: BytesMut,
 }
@@ -69,7 +69,7 @@ impl Connection {
 
     // ---- the transport ------------------------------------------------------------------------
 
-    /// Does what the session asks for; returns what is for the node.
+    /// Carries out an action of the session. Returns its message to the node, if it is one.
     pub(super) fn act(&mut self, now: Instant, action: Action) -> Option<ToNode> {
         match action {
             Action::OpenSubstream { substream, protocols } => {
@@ -238,7 +238,7 @@ impl Connection {
     pub(super) fn command(&mut self, now: Instant, choice: u8, script: &mut Script<'_>) {
         let peer = self.session.peer();
         let [chat, more, much] = [0, 1, 2].map(peer::stream);
-        // What each refuses is its own tests' concern; here it must only not panic.
+        // Other tests check what is refused; here no command may panic.
         let session = &mut self.session;
         match choice {
             0 => session.prepare_streams(now, peer, &[chat]).ignore(),
@@ -279,7 +279,7 @@ impl Connection {
         }
         if choice & 2 != 0 {
             while let Some(message) = self.session.poll_handshake_message() {
-                assert!(message.len() <= MAX_HANDSHAKE, "{} bytes were heard", message.len());
+                assert!(message.len() <= MAX_HANDSHAKE, "{} bytes were received", message.len());
             }
         }
         for (bit, index) in [(4, 0), (8, 1)] {
@@ -294,10 +294,10 @@ impl Connection {
 
     // ---- the end ------------------------------------------------------------------------------
 
-    /// Checks that a session which is over has said so once and does nothing any more.
+    /// Checks that a closed session has reported its end once and does nothing any more.
     pub(super) fn check_closed(&mut self, now: Instant) {
         self.poll_application(0x0f);
-        assert!(self.is_closed, "C2: the end was not told");
+        assert!(self.is_closed, "C2: the end was not reported");
         let id = self.session.handle_accepted(now, Some(Profile::V1.handshake_id()));
         let mut bytes = BytesMut::from(&b"anything"[..]);
         self.session.handle_data(now, id, &mut bytes).ignore();
@@ -313,7 +313,7 @@ impl Connection {
         }
     }
 
-    /// Reads what the session wrote on a substream as its peer would.
+    /// Parses the bytes that the session wrote on a substream, as its peer would.
     fn check_written(&mut self, substream: &Substream) {
         let profile = self.session.profile();
         let protocol = substream.protocol.clone();
@@ -331,7 +331,10 @@ impl Connection {
                     let before = self.used.insert(nonce, sealed);
                     assert!(before.is_none() || is_allowed, "a nonce for another record");
                     let message = peer::cipher().decrypt(record, b"").expect("a record");
-                    assert!(self.sent.contains(&(stream, message.into())), "nobody sent this");
+                    assert!(
+                        self.sent.contains(&(stream, message.into())),
+                        "a message that was not sent"
+                    );
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! A node and its sessions, driven by a script of whatever a transport, a peer and an application
-//! can do.
+//! A node and its sessions, driven by a script of everything that a transport, a peer and an
+//! application can do.
 
 mod connection;
 mod peer;
@@ -19,12 +19,12 @@ use crate::time::Instant;
 use crate::wire::{Profile, StreamName};
 use crate::{ConnectionLost, DialError};
 
-/// Plays a script against a node and its sessions: substreams under any protocol, bytes cut
-/// anywhere, ends, lost connections, time, and an application that does what it likes.
+/// Runs a script against a node and its sessions: substreams of any protocol, bytes cut anywhere,
+/// ends, lost connections, time, and arbitrary commands of an application.
 ///
-/// Nothing may panic; each session must say [`Closed`](crate::Event::Closed) once and nothing
-/// after it; timers must lie ahead; ids must be new; what is delivered must have been sent, and
-/// what is written must be readable.
+/// Nothing may panic. Each session must emit [`Closed`](crate::Event::Closed) once and nothing after
+/// it. Timers must lie ahead, and ids must be new. Delivered messages must have been sent, and written
+/// bytes must be readable.
 pub fn fuzz_handshake_input(data: &[u8]) {
     World::new(data).play();
 }
@@ -35,10 +35,10 @@ struct World<'a> {
     peer: PublicKey,
     setup: Setup,
     now: Instant,
-    /// Actions are done only when the script says so, and not after each step.
+    /// Actions are carried out only at the script's request, and not after each step.
     is_lazy: bool,
     connections: Vec<Connection>,
-    /// The connection that the script is about.
+    /// The connection that the script's steps use.
     current: usize,
     dials: VecDeque<DialId>,
 }
@@ -90,7 +90,7 @@ impl<'a> World<'a> {
         self.end();
     }
 
-    /// Does one thing; `choice` has four bits.
+    /// Takes one step; `choice` has four bits.
     fn step(&mut self, what: u8, choice: u8) {
         match what {
             0..=11 => self.step_of_connection(what, choice),
@@ -152,7 +152,7 @@ impl<'a> World<'a> {
         let _ = self.node.connect(self.now, self.peer);
     }
 
-    /// A dial succeeds, perhaps after it was given up, perhaps with somebody else.
+    /// A dial succeeds, perhaps after it was cancelled, perhaps with another peer.
     fn dialled(&mut self, choice: u8) {
         if let Some(dial) = self.dials.pop_front() {
             let peer = if choice == 6 { self.node.public_key() } else { self.peer };
@@ -205,7 +205,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Does what node and sessions ask for.
+    /// Carries out the actions of the node and its sessions.
     fn settle(&mut self) {
         for _ in 0..MOST_ROUNDS {
             if !(self.settle_node() | self.settle_connections()) {
@@ -260,7 +260,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Everything ends, and nothing is left.
+    /// Ends everything, and checks that nothing is left.
     fn end(mut self) {
         self.settle();
         self.node.shutdown(self.now);

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 use bytes::BytesMut;
 
 use super::{GREATER, MAX_MESSAGE, SMALLER, STREAMS};
-use crate::crypto::{Cipher, Identity, MIN_RECORD_LEN, PublicKey};
+use crate::compat::{Cipher, MIN_RECORD_LEN};
+use crate::crypto::{Identity, PublicKey};
 use crate::session::Naming;
 use crate::wire::{
     Parsed, Profile, Proposal, ProtocolId, StreamName, StreamVersion, emit_acceptance,

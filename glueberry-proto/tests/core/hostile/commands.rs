@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use glueberry_proto::crypto::AgreementError;
 use glueberry_proto::{
-    Admission, FinalizeError, Naming, NewConnection, Origin, PrepareError, PublicKey, SendError,
+    Admission, HandshakeError, Naming, NewConnection, Origin, PublicKey, SendError,
 };
 
 use super::{each_wire, only};
@@ -18,9 +18,9 @@ fn only_the_key_of_the_peer_is_accepted() {
         let stranger = glueberry_proto::Identity::from_seed(&[77; 32]).public_key();
         for given in [stranger, key(A)] {
             let refused = raw.session.prepare_streams(raw.now, given, &names(&["chat"]));
-            assert_eq!(refused, Err(PrepareError::WrongKey { given, peer: key(B) }));
+            assert_eq!(refused, Err(HandshakeError::WrongKey { given, peer: key(B) }));
         }
-        assert_eq!(raw.session.finalize_handshake(raw.now), Err(FinalizeError::NotPrepared));
+        assert_eq!(raw.session.finalize_handshake(raw.now), Err(HandshakeError::NotPrepared));
         raw.prepare(&["chat"]);
         raw.finalize();
         raw.carries_messages("chat");
@@ -41,8 +41,8 @@ fn our_own_key_with_the_other_sign_agrees_on_nothing() {
     raw.session = *session;
     raw.open(raw.profile.handshake_id());
     let refused = raw.session.prepare_streams(raw.now, peer, &names(&["chat"]));
-    assert_eq!(refused, Err(PrepareError::Agreement(AgreementError::OwnKey)));
-    assert_eq!(raw.session.finalize_handshake(raw.now), Err(FinalizeError::NotPrepared));
+    assert_eq!(refused, Err(HandshakeError::Agreement(AgreementError::OwnKey)));
+    assert_eq!(raw.session.finalize_handshake(raw.now), Err(HandshakeError::NotPrepared));
     raw.node_is_usable();
 }
 
@@ -53,12 +53,12 @@ fn what_is_prepared_is_some_streams_and_not_too_many() {
         config.max_streams = 2;
         let (mut raw, _) = Raw::connected(naming, config);
         let none = raw.session.prepare_streams(raw.now, raw.peer, &[]);
-        assert_eq!(none, Err(PrepareError::NoStreams));
+        assert_eq!(none, Err(HandshakeError::NoStreams));
         let three = raw.session.prepare_streams(raw.now, raw.peer, &names(&["a", "b", "c"]));
-        assert_eq!(three, Err(PrepareError::TooManyStreams { requested: 3, limit: 2 }));
+        assert_eq!(three, Err(HandshakeError::TooManyStreams { requested: 3, limit: 2 }));
         raw.prepare(&["a", "b", "a"]);
         let third = raw.session.prepare_streams(raw.now, raw.peer, &names(&["c"]));
-        assert_eq!(third, Err(PrepareError::TooManyStreams { requested: 3, limit: 2 }));
+        assert_eq!(third, Err(HandshakeError::TooManyStreams { requested: 3, limit: 2 }));
         raw.finalize();
         raw.carries_messages("b");
         let refused = raw.session.send(raw.now, &name("c"), SMALL);
@@ -76,8 +76,8 @@ fn before_a_handshake_substream_is_agreed_nothing_can_be_asked_for() {
         assert_eq!(raw.session.send_handshake(now, SMALL), Err(SendError::NotEstablished));
         assert_eq!(raw.session.send(now, &chat[0], SMALL), Err(SendError::NotEstablished));
         let prepared = raw.session.prepare_streams(now, peer, &chat);
-        assert_eq!(prepared, Err(PrepareError::NotConnected));
-        assert_eq!(raw.session.finalize_handshake(now), Err(FinalizeError::NotConnected));
+        assert_eq!(prepared, Err(HandshakeError::NotConnected));
+        assert_eq!(raw.session.finalize_handshake(now), Err(HandshakeError::NotConnected));
         raw.session.reject_handshake(now, "nothing to reject");
         assert!(!raw.session.is_closed());
         raw.agree(&profile.handshake_id());
@@ -135,12 +135,12 @@ fn after_finalize_the_handshake_is_over() {
     for (naming, profile) in each_wire() {
         let (mut raw, _) = Raw::connected(naming, only(profile, &["chat"]));
         let (now, peer) = (raw.now, raw.peer);
-        assert_eq!(raw.session.finalize_handshake(now), Err(FinalizeError::NotPrepared));
+        assert_eq!(raw.session.finalize_handshake(now), Err(HandshakeError::NotPrepared));
         raw.prepare(&["chat"]);
         raw.finalize();
-        assert_eq!(raw.session.finalize_handshake(now), Err(FinalizeError::AlreadyFinalized));
+        assert_eq!(raw.session.finalize_handshake(now), Err(HandshakeError::AlreadyFinalized));
         let prepared = raw.session.prepare_streams(now, peer, &names(&["more"]));
-        assert_eq!(prepared, Err(PrepareError::AlreadyFinalized));
+        assert_eq!(prepared, Err(HandshakeError::AlreadyFinalized));
         assert_eq!(raw.session.send_handshake(now, SMALL), Err(SendError::HandshakeOver));
         raw.session.reject_handshake(now, "too late");
         assert!(raw.session.is_established());
@@ -159,9 +159,9 @@ fn a_closed_session_takes_no_command() {
         assert!(raw.session.is_closed());
         assert_eq!(raw.session.send(now, &chat[0], SMALL), Err(SendError::Closed));
         assert_eq!(raw.session.send_handshake(now, SMALL), Err(SendError::Closed));
-        assert_eq!(raw.session.finalize_handshake(now), Err(FinalizeError::Closed));
+        assert_eq!(raw.session.finalize_handshake(now), Err(HandshakeError::Closed));
         let prepared = raw.session.prepare_streams(now, peer, &chat);
-        assert_eq!(prepared, Err(PrepareError::Closed));
+        assert_eq!(prepared, Err(HandshakeError::Closed));
         raw.session.reject_handshake(now, "too late");
         raw.session.close(now);
         assert_eq!(raw.closed().reason, glueberry_proto::CloseReason::Disconnected);
@@ -180,7 +180,7 @@ fn a_session_that_drains_accepts_nothing_new() {
         assert!(!raw.session.is_closed());
         assert_eq!(raw.session.send(now, &chat, SMALL), Err(SendError::Closed));
         assert_eq!(raw.session.send_handshake(now, SMALL), Err(SendError::Closed));
-        assert_eq!(raw.session.finalize_handshake(now), Err(FinalizeError::Closed));
+        assert_eq!(raw.session.finalize_handshake(now), Err(HandshakeError::Closed));
         let id = raw.agree(&profile.stream_id(chat));
         assert_eq!(raw.sent(id), [b"queued"]);
         assert!(raw.was_finished(id));

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use glueberry_proto::book::AddError;
+use glueberry_proto::book::ChangeError;
 use glueberry_proto::{
-    AddPeerError, Address, Admission, CloseReason, Config, ConnectError, ConnectionState,
-    DialError, DialId, Identity, Instant, Naming, NewConnection, Node, NodeAction, NoteError,
-    Origin, PublicKey, ReconnectPolicy, RefuseReason, Seed, Session, StateReason,
+    Address, Admission, CloseReason, Config, ConnectError, ConnectionState, DialError, DialId,
+    Identity, Instant, Naming, NewConnection, Node, NodeAction, Origin, PeerError, PublicKey,
+    ReconnectPolicy, RefuseReason, Seed, Session, StateReason,
 };
 
 use crate::support::{A, BOTH, Raw, config, identity, key};
@@ -65,7 +65,7 @@ fn our_own_key_is_turned_away() {
     let mut node = node(|_| {});
     let own = node.public_key();
     assert_eq!(refused(arrive(&mut node, NOW, own, Origin::Accepted)), RefuseReason::OwnKey);
-    assert_eq!(node.add_peer(NOW, own, &[]), Err(AddPeerError::OwnKey));
+    assert_eq!(node.add_peer(NOW, own, &[]), Err(PeerError::OwnKey));
     assert_eq!(node.connect(NOW, own), Err(ConnectError::OwnKey));
     assert_eq!(node.peers().count(), 0);
 }
@@ -75,15 +75,15 @@ fn addresses_are_bounded_in_number_and_length() {
     let mut node = node(|config| (config.max_addresses, config.max_peers) = (2, 1));
     let address = || Address::new("a");
     let three = node.add_peer(NOW, peer(3), &[address(), address(), address()]);
-    assert_eq!(three, Err(AddError::TooManyAddresses { got: 3, limit: 2 }.into()));
+    assert_eq!(three, Err(ChangeError::TooManyAddresses { got: 3, limit: 2 }.into()));
     let long = Address::new("x".repeat(1025));
     assert_eq!(
         node.add_peer(NOW, peer(3), &[long]),
-        Err(AddError::AddressTooLong { len: 1025 }.into())
+        Err(ChangeError::AddressTooLong { len: 1025 }.into())
     );
     node.add_peer(NOW, peer(3), &[address()]).unwrap();
     let second = node.add_peer(NOW, peer(4), &[address()]);
-    assert_eq!(second, Err(AddError::TooManyEntries { limit: 1 }.into()));
+    assert_eq!(second, Err(ChangeError::TooManyEntries { limit: 1 }.into()));
     node.add_peer(NOW, peer(3), &[address(), address()]).unwrap();
     let _first = accepted(arrive(&mut node, NOW, peer(3), Origin::Accepted));
     let stranger = refused(arrive(&mut node, NOW, peer(4), Origin::Accepted));
@@ -95,7 +95,7 @@ fn what_is_noted_about_strangers_is_bounded() {
     let mut node = node(|config| config.max_peers = 2);
     node.protect(NOW, peer(3), true).unwrap();
     node.set_reconnect_policy(NOW, peer(4), Some(ReconnectPolicy::never())).unwrap();
-    let full = Err(NoteError::LimitReached("max_peers"));
+    let full = Err(PeerError::LimitReached("max_peers"));
     assert_eq!(node.protect(NOW, peer(5), true), full);
     assert_eq!(node.set_reconnect_policy(NOW, peer(5), Some(ReconnectPolicy::never())), full);
     assert_eq!(node.peer_status(peer(5)), None);
@@ -111,7 +111,7 @@ fn a_policy_that_cannot_work_is_refused() {
     let mut policy = ReconnectPolicy::default();
     policy.initial_backoff = Duration::ZERO;
     let error = node.set_reconnect_policy(NOW, peer(3), Some(policy)).unwrap_err();
-    assert_eq!(error, NoteError::Policy(policy.check().unwrap_err()));
+    assert_eq!(error, PeerError::Policy(policy.check().unwrap_err()));
     assert_eq!(node.peer_status(peer(3)), None);
 }
 

@@ -272,12 +272,12 @@ fn a_configured_stream_that_was_not_prepared_is_refused_after_established() {
 
 #[test]
 fn a_name_that_only_go_allows_is_no_stream_of_the_document() {
-    use glueberry_proto::{PrepareError, StreamName};
+    use glueberry_proto::{HandshakeError, StreamName};
     let umlaut = StreamName::new_go("grüße").unwrap();
     for naming in BOTH {
         let (mut raw, _) = Raw::connected(naming, only(Profile::V1, &[]));
         let refused = raw.session.prepare_streams(raw.now, raw.peer, from_ref(&umlaut));
-        assert_eq!(refused, Err(PrepareError::NameNotAllowed { name: umlaut.clone() }));
+        assert_eq!(refused, Err(HandshakeError::NameNotAllowed { name: umlaut.clone() }));
         raw.prepare(&["chat"]);
         raw.finalize();
         raw.carries_messages("chat");

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use glueberry_proto::{
-    ConnectionLost, ConnectionState, Event, FinalizeError, Naming, PrepareError, Profile,
-    SendError, Session, SubstreamEnd, SubstreamId,
+    ConnectionLost, ConnectionState, Event, HandshakeError, Naming, Profile, SendError, Session,
+    SubstreamEnd, SubstreamId,
 };
 use proptest::prelude::*;
 
@@ -100,8 +100,8 @@ fn does_nothing(
     prop_assert_eq!(session.send(later, &chosen[0], Bytes::new()), Err(SendError::Closed));
     prop_assert_eq!(session.send_handshake(later, Bytes::new()), Err(SendError::Closed));
     let prepared = session.prepare_streams(later, session.peer(), &chosen);
-    prop_assert_eq!(prepared, Err(PrepareError::Closed));
-    prop_assert_eq!(session.finalize_handshake(later), Err(FinalizeError::Closed));
+    prop_assert_eq!(prepared, Err(HandshakeError::Closed));
+    prop_assert_eq!(session.finalize_handshake(later), Err(HandshakeError::Closed));
     prop_assert!(session.poll_action().is_none());
     prop_assert_eq!(session.poll_event(), None);
     prop_assert_eq!(session.poll_timeout(), None);

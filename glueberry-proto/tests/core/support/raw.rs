@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use glueberry_proto::crypto::Cipher;
+use glueberry_proto::compat::Cipher;
 use glueberry_proto::wire::{Answer, emit_acceptance, emit_proposal, parse_answer};
 use glueberry_proto::{
     Action, Address, Admission, Closed, Config, ConnectionState, Event, Identity, Ingest, Instant,

@@ -1,16 +1,16 @@
-//! Records of version 1 for applications that seal and open by themselves.
+//! Records of version 1, for applications that seal and open them without a session.
 
 use std::fmt;
 
-use super::aead::{AeadKey, NONCE_LEN, TAG_LEN, default_aead};
-use super::agreement::{KeyLengthError, SharedKey};
+use crate::crypto::{AeadKey, KeyLengthError, NONCE_LEN, SharedKey, TAG_LEN, default_aead};
+use crate::error::RecordError;
 
 /// Seals and opens records: nonce (12) ‖ ciphertext ‖ tag (16).
 ///
 /// The key is wiped on drop.
 ///
 /// ```
-/// use glueberry_proto::crypto::Cipher;
+/// use glueberry_proto::compat::Cipher;
 ///
 /// let cipher = Cipher::new(&[1; 32])?;
 /// // Never use a nonce twice with one key.
@@ -30,13 +30,13 @@ impl Cipher {
         Ok(Self::from_key(&SharedKey::from_bytes(key)?))
     }
 
-    /// Prepares a key that was agreed upon.
+    /// Prepares an agreed key.
     #[must_use]
     pub fn from_key(key: &SharedKey) -> Self {
         Self(default_aead().key(key))
     }
 
-    /// Seals `plaintext`; `aad` is authenticated with it but not contained in the record.
+    /// Seals `plaintext`. `aad` is authenticated with it but not contained in the record.
     ///
     /// A nonce must not be used twice with one key, neither here nor by the peer: draw it at random.
     #[must_use]
@@ -52,15 +52,15 @@ impl Cipher {
     /// Opens a record.
     ///
     /// # Errors
-    /// [`DecryptError::TooShort`], or [`DecryptError::Authentication`] if anything was altered.
-    pub fn decrypt(&self, record: &[u8], aad: &[u8]) -> Result<Vec<u8>, DecryptError> {
-        let too_short = DecryptError::TooShort { got: record.len() };
+    /// [`RecordError::TooShort`], or [`RecordError::Authentication`] if anything was altered.
+    pub fn decrypt(&self, record: &[u8], aad: &[u8]) -> Result<Vec<u8>, RecordError> {
+        let too_short = RecordError::TooShort { got: record.len() };
         let (nonce, sealed) = record.split_first_chunk::<NONCE_LEN>().ok_or(too_short)?;
         let (ciphertext, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(too_short)?;
         let mut plaintext = ciphertext.to_vec();
         match self.0.open(nonce, aad, &mut plaintext, tag) {
             Ok(()) => Ok(plaintext),
-            Err(_) => Err(DecryptError::Authentication),
+            Err(_) => Err(RecordError::Authentication),
         }
     }
 }
@@ -71,22 +71,7 @@ impl fmt::Debug for Cipher {
     }
 }
 
-/// Why a record can't be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecryptError {
-    /// The record has no room for a nonce and a tag.
-    #[error("record has {got} bytes, at least {MIN_RECORD_LEN} needed")]
-    TooShort {
-        /// How many it has.
-        got: usize,
-    },
-    /// The record was altered, or sealed with another key or other additional data.
-    #[error("authentication failed")]
-    Authentication,
-}
-
-/// Length of the record of an empty message, which is what a record adds to a message.
+/// Length of an empty message's record: the bytes that a record adds to a message.
 pub const MIN_RECORD_LEN: usize = NONCE_LEN + TAG_LEN;
 
 #[cfg(test)]
@@ -111,7 +96,7 @@ mod tests {
         let record = cipher().encrypt(b"", b"", &[1; 12]);
         assert_eq!(record.len(), MIN_RECORD_LEN);
         for got in 0..MIN_RECORD_LEN {
-            assert_eq!(cipher().decrypt(&record[..got], b""), Err(DecryptError::TooShort { got }));
+            assert_eq!(cipher().decrypt(&record[..got], b""), Err(RecordError::TooShort { got }));
         }
     }
 

@@ -1,27 +1,25 @@
-//! Derived keys that are kept for the next time.
+//! A cache of derived keys.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use super::agreement::{AgreementError, SharedKey};
-use super::identity::{Identity, PublicKey};
+use crate::crypto::{AgreementError, Identity, PublicKey, SharedKey};
 
 /// The keys that one identity shares with its peers, bounded in number.
 ///
-/// Looked up by the peer's X25519 public key. When full, the key that was derived longest ago makes
-/// room; every key is wiped when it leaves. A lookup that hits still converts the peer's public key,
-/// which takes a tenth of the time of an agreement.
+/// A full cache drops the key that was derived first. Every key is wiped when it leaves. A lookup
+/// converts the peer's public key to X25519, which takes a tenth of the time of an agreement.
 ///
 /// ```
 /// use std::{num::NonZeroUsize, sync::Arc};
-/// use glueberry_proto::{Identity, crypto::KeyCache};
+/// use glueberry_proto::{Identity, compat::KeyCache};
 ///
 /// let mut cache = KeyCache::new(Arc::new(Identity::from_seed(&[1; 32])), NonZeroUsize::MIN);
 /// for peer in [2, 3] {
 ///     cache.shared_key(&Identity::from_seed(&[peer; 32]).public_key())?;
 /// }
-/// assert_eq!(cache.len(), 1, "the older one has made room");
+/// assert_eq!(cache.len(), 1, "the older one was dropped");
 /// # Ok::<(), glueberry_proto::crypto::AgreementError>(())
 /// ```
 #[derive(Debug)]
@@ -39,7 +37,7 @@ impl KeyCache {
         Self { local, capacity, keys: BTreeMap::new(), order: VecDeque::new() }
     }
 
-    /// Returns the key shared with `peer`, derived now if it isn't here.
+    /// Returns the key shared with `peer`. Derives it if it is not in the cache.
     ///
     /// # Errors
     /// Those of [`Identity::agree_v1`]; nothing is stored then.
@@ -54,7 +52,7 @@ impl KeyCache {
         Ok(&self.keys[&remote])
     }
 
-    /// Wipes the key shared with `peer`; returns whether there was one.
+    /// Wipes the key shared with `peer`. Returns true if there was one.
     pub fn remove(&mut self, peer: &PublicKey) -> bool {
         let remote = peer.to_x25519();
         self.order.retain(|key| *key != remote);
@@ -67,13 +65,13 @@ impl KeyCache {
         self.order.clear();
     }
 
-    /// Returns how many keys there are.
+    /// Returns the number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Returns whether there is no key.
+    /// True if there is no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
