@@ -1,4 +1,4 @@
-//! Bodies of fuzz targets. Not a public API.
+//! Bodies of fuzz targets, and the pair of nodes that tests and benchmarks share. Not a public API.
 //!
 //! Each body takes any bytes and panics if a promise of the crate is broken. They stand here, and
 //! not in `fuzz/`, so that `cargo test` compiles them with the crate and runs them over the
@@ -6,6 +6,7 @@
 
 mod frames;
 mod greeting;
+pub mod pair;
 mod preamble;
 mod records;
 mod script;

@@ -167,7 +167,7 @@ fn book(what: usize, side: Side, node: &Node) -> Book {
 impl Run {
     pub(super) fn node_op(&mut self, side: Side, op: NodeOp) {
         match op {
-            NodeOp::Stored(is_stored) => self.world.stored(side, is_stored),
+            NodeOp::Stored(is_stored) => self.world.finish_saving(side, is_stored),
             NodeOp::Unreachable(is) => self.world.hosts[side].is_unreachable = is,
             NodeOp::Load(what) => {
                 let host = &mut self.world.hosts[side];
@@ -344,7 +344,7 @@ fn c6_what_is_in_the_book_is_stored_in_the_end() {
         world.run();
         for side in [A, B] {
             for _ in 0..4 {
-                world.stored(side, true);
+                world.finish_saving(side, true);
                 world.advance(Duration::from_secs(31));
             }
             let host = &world.hosts[side];
