@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use glueberry_proto::{
-    Action, Admission, CloseReason, ConnectionLost, ConnectionState, Direction, Naming,
-    NewConnection, Node, Origin, ProtocolId, ReconnectPolicy, Seed, StateReason,
+    Action, CloseReason, ConnectionLost, ConnectionState, Direction, Naming, Node, Origin,
+    ProtocolId, ReconnectPolicy, Seed, StateReason,
 };
 
 use crate::life::is_legal;
-use crate::support::{A, B, BOTH, Raw, Side, World, config, identity, key, new_world};
+use crate::support::{A, B, BOTH, Raw, Side, World, accept, config, identity, key, new_world};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -142,11 +142,7 @@ fn a_session_that_lives_is_kept_when_its_peer_connects_again() {
 fn a_peer_that_has_lost_a_session_on_a_living_connection_says_so_when_probed() {
     for (has_it, naming) in [(true, BOTH[0]), (false, BOTH[0]), (true, BOTH[1]), (false, BOTH[1])] {
         let mut raw = Raw::established(naming, config(&["chat"]), &["chat"]);
-        let connection =
-            NewConnection { peer: raw.peer, origin: Origin::Accepted, naming: BOTH[0] };
-        let Admission::Accept(mut other) = raw.node.handle_connection(raw.now, connection) else {
-            panic!("refused");
-        };
+        let mut other = accept(&mut raw.node, raw.now, raw.peer, Origin::Accepted);
         let handshake = raw.profile.handshake_id();
         let _ = other.handle_accepted(raw.now, Some(handshake));
         while let Some(action) = other.poll_action() {

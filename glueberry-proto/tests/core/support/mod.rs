@@ -3,6 +3,7 @@
 mod app;
 mod check;
 mod log;
+mod node;
 mod raw;
 
 use glueberry_proto::testing::pair::Pair;
@@ -13,6 +14,7 @@ use glueberry_proto::{
 pub(crate) use self::app::App;
 pub(crate) use self::check::{Checked, Outcome, check, holds};
 pub(crate) use self::log::{Log, hash};
+pub(crate) use self::node::{accept, accepted, arrive, dial, exchange, node, stranger};
 pub(crate) use self::raw::{Raw, bodies, frame};
 pub(crate) use glueberry_proto::testing::pair::{A, B, Clock, Move, Pipe, Side};
 
