@@ -301,7 +301,7 @@ fn what_was_prepared_while_the_sessions_are_exchanged_carries_over() {
         run_link(&mut world, OTHER);
         // The keeper is agreed at B, whose node wants the exchange, but the session has not heard.
         while world.hosts[B].node.session_of(key(A)).is_some_and(|id| world.link_of(B, id) == OTHER)
-            && !has_word_for_session(&world, B)
+            && !has_message_for_session(&world, B)
         {
             assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
         }
@@ -326,7 +326,7 @@ fn a_session_that_was_finalized_while_the_sessions_are_exchanged_is_kept() {
         // B has not heard of it yet.
         world.perform(Move::Arrive(KEEPER, A));
         run_link(&mut world, OTHER);
-        while !has_word_for_session(&world, B) {
+        while !has_message_for_session(&world, B) {
             assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
         }
         world.prepare(B, &["chat"]);
@@ -355,7 +355,7 @@ fn step_link(world: &mut World, link: usize) -> bool {
     moves.collect::<Vec<Move>>().into_iter().any(|each| world.perform(each))
 }
 
-fn has_word_for_session(world: &World, side: Side) -> bool {
+fn has_message_for_session(world: &World, side: Side) -> bool {
     world.hosts[side].messages_to_sessions() > 0
 }
 
@@ -400,7 +400,7 @@ fn what_was_said_is_not_said_twice_if_the_exchange_comes_to_nothing() {
         run_link(&mut world, OTHER);
         world.send_handshake(B, b"written");
         run_link(&mut world, OTHER);
-        while !has_word_for_session(&world, B) {
+        while !has_message_for_session(&world, B) {
             assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
         }
         world.send_handshake(B, b"queued");
