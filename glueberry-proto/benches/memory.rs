@@ -7,9 +7,10 @@
 
 mod support;
 
-use bytes::Bytes;
+use glueberry_proto::testing::pair::{A, B, Host, Pair};
+use glueberry_proto::{Node, Session, SubstreamBuffer};
 use peak_alloc::PeakAlloc;
-use support::{NOW, Pair, node, stream};
+use support::{STREAM, established, node, stream};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -23,32 +24,44 @@ fn main() {
 }
 
 /// Sends a small message each way.
-fn exchange(pair: &mut Pair) {
-    for side in [&mut pair.a, &mut pair.b] {
-        let message = Bytes::from_static(&[7; 64]);
-        side.session.send(NOW, &stream(), message).expect("there is room");
+fn exchange(pair: &mut Pair<()>) {
+    for side in [A, B] {
+        pair.send(side, STREAM, &[7; 64]);
     }
     pair.run();
-    for side in [&mut pair.a, &mut pair.b] {
-        while side.session.poll_message(&stream()).is_some() {}
+    for side in [A, B] {
+        while pair.session(side).poll_message(&stream()).is_some() {}
     }
 }
 
-fn measure(use_it: impl Fn(&mut Pair)) -> usize {
+fn measure(use_it: impl Fn(&mut Pair<()>)) -> usize {
     // What is made once per process is made before.
-    drop(Pair::new(0));
+    drop(established([node(0, 1), node(0, 2)]));
     let before = ALLOCATOR.current_usage();
     let mut hub = node(0, 1);
     let mut held = Vec::with_capacity(usize::from(PEERS));
     for number in 1..=PEERS {
-        let mut pair = Pair::between(hub, node(number, 2));
+        let mut pair = established([hub, node(number, 2)]);
         use_it(&mut pair);
-        hub = pair.a.node;
-        held.push((pair.a.session, pair.a.buffers));
+        let (node, session, buffers) = keep_first(pair);
+        hub = node;
+        held.push((session, buffers));
     }
     let bytes = ALLOCATOR.current_usage() - before;
     drop((hub, held));
     bytes / usize::from(PEERS)
+}
+
+/// Drops all but what the first side holds.
+fn keep_first(pair: Pair<()>) -> (Node, Session, Box<[SubstreamBuffer]>) {
+    let Pair { hosts: [Host { node, sessions, .. }, _], links, .. } = pair;
+    let session = sessions.into_values().next().expect("it is established");
+    let pipes = links.into_iter().flat_map(|link| link.pipes);
+    let buffers = pipes.filter_map(|pipe| {
+        let [first, _] = pipe.buffers;
+        first
+    });
+    (node, session, buffers.collect())
 }
 
 const PEERS: u8 = 200;

@@ -7,25 +7,27 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use support::{NOW, Pair, stream};
+use glueberry_proto::testing::pair::{A, B};
+use support::{established, node, stream};
 
 fn pump(c: &mut Criterion) {
     let mut group = c.benchmark_group("pump");
     group.sample_size(20).measurement_time(Duration::from_secs(2));
     for size in [64_usize, 1 << 10, 64 << 10, 1 << 20] {
-        let mut pair = Pair::new(1);
+        let mut pair = established([node(1, 1), node(1, 2)]);
         let message = Bytes::from(vec![7; size]);
         let batch = ((256 << 10) / size).clamp(1, 500);
         group.throughput(Throughput::Bytes(u64::try_from(size * batch).unwrap_or(u64::MAX)));
         let name = BenchmarkId::from_parameter(format!("{batch} x {size}"));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
+                let (now, session) = (pair.now, pair.session(A));
                 for _ in 0..batch {
-                    pair.a.session.send(NOW, &stream(), message.clone()).expect("there is room");
+                    session.send(now, &stream(), message.clone()).expect("there is room");
                 }
                 pair.run();
-                let mut received = 0;
-                while let Some(message) = pair.b.session.poll_message(&stream()) {
+                let (mut received, session) = (0, pair.session(B));
+                while let Some(message) = session.poll_message(&stream()) {
                     black_box(message);
                     received += 1;
                 }

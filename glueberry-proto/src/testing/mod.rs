@@ -1,4 +1,4 @@
-//! Bodies of fuzz targets. Not a public API.
+//! Bodies of fuzz targets, and the pair of nodes that tests and benchmarks share. Not a public API.
 //!
 //! Each body takes arbitrary bytes and panics if a rule of the crate is violated. They are here, and
 //! not in `fuzz/`, so that `cargo test` compiles them with the crate and runs them over the
@@ -6,6 +6,7 @@
 
 mod frames;
 mod greeting;
+pub mod pair;
 mod preamble;
 mod records;
 mod script;

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use glueberry_proto::{
-    Action, Address, Admission, CloseReason, Config, ConnectionState, Direction, Event, Identity,
-    Instant, Naming, NewConnection, Node, NodeAction, Origin, Profile, PublicKey, ReconnectPolicy,
-    Seed, Session, SessionId,
+    Address, CloseReason, Config, ConnectionState, Direction, Event, Instant, Node, Origin,
+    Profile, PublicKey, ReconnectPolicy, Session, SessionId,
 };
 
 use Direction::{Inbound, Outbound};
 
-use crate::support::{A, B, Side, config, identity, key, names};
+use crate::support::{A, B, Side, accept, dial, exchange, key, names, node, stranger};
 
 /// What is there besides the session that is agreed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +103,7 @@ fn a_peer_that_is_pruned_as_its_next_session_becomes_current_stays_away() {
         config.reconnect = ReconnectPolicy::default();
         (config.sessions_low, config.sessions_high) = (1, 2);
     });
-    let others = [8, 9].map(|number| Identity::from_seed(&[number; 32]).public_key());
+    let others = [8, 9].map(stranger);
     let peer = contest.peer;
     for peer in [peer].into_iter().chain(others) {
         contest.node.protect(contest.now, peer, true).unwrap();
@@ -140,11 +139,7 @@ impl Contest {
     }
 
     fn with(side: Side, change: impl FnOnce(&mut Config)) -> Self {
-        let now = Instant::ZERO;
-        let (mut config, seed) = (config(&["chat"]), Seed::from_bytes([7; 32]));
-        change(&mut config);
-        let mut node = Node::new(now, identity(side), config, seed).unwrap();
-        let peer = key(1 - side);
+        let (mut node, peer, now) = (node(side, change), key(1 - side), Instant::ZERO);
         node.add_peer(now, peer, &[Address::new("memory")]).unwrap();
         Self { node, peer, now, sessions: BTreeMap::new() }
     }
@@ -243,12 +238,8 @@ impl Contest {
     }
 
     fn dial(&mut self) -> SessionId {
-        self.node.connect(self.now, self.peer).unwrap();
-        let dial = std::iter::from_fn(|| self.node.poll_action()).find_map(|action| match action {
-            NodeAction::Dial { dial, .. } => Some(dial),
-            _ => None,
-        });
-        self.connection(self.peer, Origin::Dialled(dial.unwrap()))
+        let dial = dial(&mut self.node, self.now, self.peer);
+        self.connection(self.peer, Origin::Dialled(dial))
     }
 
     fn accept(&mut self) -> SessionId {
@@ -256,12 +247,9 @@ impl Contest {
     }
 
     fn connection(&mut self, peer: PublicKey, origin: Origin) -> SessionId {
-        let connection = NewConnection { peer, origin, naming: Naming::Negotiated };
-        let Admission::Accept(session) = self.node.handle_connection(self.now, connection) else {
-            panic!("refused");
-        };
+        let session = accept(&mut self.node, self.now, peer, origin);
         let id = session.id();
-        self.sessions.insert(id, *session);
+        self.sessions.insert(id, session);
         self.run();
         id
     }
@@ -295,30 +283,8 @@ impl Contest {
         self.run();
     }
 
-    /// Carries messages between the node and the sessions until there are none. The peer answers
-    /// no probe.
     fn run(&mut self) {
-        loop {
-            let mut moved = false;
-            for (id, session) in &mut self.sessions {
-                while let Some(action) = session.poll_action() {
-                    moved = true;
-                    if let Action::Forward(message) = action {
-                        self.node.handle_session_message(self.now, *id, message);
-                    }
-                }
-            }
-            while let Some(action) = self.node.poll_action() {
-                moved = true;
-                if let NodeAction::Forward { session, message } = action
-                    && let Some(session) = self.sessions.get_mut(&session)
-                {
-                    session.handle_node_message(self.now, message);
-                }
-            }
-            if !moved {
-                return;
-            }
-        }
+        let mut sessions: Vec<&mut Session> = self.sessions.values_mut().collect();
+        exchange(&mut self.node, self.now, &mut sessions);
     }
 }

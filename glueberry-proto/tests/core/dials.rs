@@ -6,12 +6,12 @@ use glueberry_proto::{
 };
 use proptest::prelude::*;
 
-use crate::support::{A, B, BOTH, Move, Side, World, config, key};
+use crate::support::{A, B, BOTH, Move, Side, World, config, key, new_world};
 
 const SAID: usize = 6;
 
 fn world(naming: Naming) -> World {
-    let mut world = World::new(naming, [config(&["chat"]), config(&["chat"])]);
+    let mut world = new_world(naming, [config(&["chat"]), config(&["chat"])]);
     world.connect(A);
     world.connect(B);
     world
@@ -52,7 +52,8 @@ fn race(naming: Naming, choices: &[u16], cut: Option<(usize, usize)>) -> World {
         world.step_one(usize::from(*choice));
     }
     world.run();
-    while said != [SAID; 2] && [A, B].into_iter().all(|side| world.granted(side).is_some()) {
+    while said != [SAID; 2] && [A, B].into_iter().all(|side| world.current_session(side).is_some())
+    {
         let before = said;
         say_next(&mut world, A, &mut said);
         say_next(&mut world, B, &mut said);
@@ -84,19 +85,19 @@ proptest! {
         let mut world = race(naming, &choices, None);
         let link = common_link(&mut world);
         for side in [A, B] {
-            prop_assert_eq!(world.states(side), [Connecting, Connected]);
+            prop_assert_eq!(world.app.states(side), [Connecting, Connected]);
             let expected: Vec<Bytes> = (0..SAID).map(|number| line(1 - side, number)).collect();
-            prop_assert_eq!(&world.hosts[side].handshake, &expected);
+            prop_assert_eq!(&world.app.sides[side].handshake, &expected);
             let sessions = world.hosts[side].sessions.values();
             prop_assert_eq!(sessions.filter(|session| !session.is_closed()).count(), 1);
         }
         prop_assert!(!world.links[link].is_down);
-        world.shake_hands(&["chat"]);
+        world.complete_handshake(&["chat"]);
         world.send(A, "chat", b"ping");
         world.send(B, "chat", b"pong");
         world.run();
-        prop_assert_eq!(world.received(B, "chat"), ["ping"]);
-        prop_assert_eq!(world.received(A, "chat"), ["pong"]);
+        prop_assert_eq!(world.app.received(B, "chat"), ["ping"]);
+        prop_assert_eq!(world.app.received(A, "chat"), ["pong"]);
     }
 }
 
@@ -108,7 +109,10 @@ fn a_loss_is_told(
 ) -> Result<(), TestCaseError> {
     let mut world = race(naming, choices, Some(cut));
     let is_told = |side: Side| {
-        world.hosts[side].events.iter().any(|event| event.state == ConnectionState::Disconnected)
+        world.app.sides[side]
+            .events
+            .iter()
+            .any(|event| event.state == ConnectionState::Disconnected)
     };
     if is_told(A) || is_told(B) {
         return Ok(());
@@ -116,7 +120,7 @@ fn a_loss_is_told(
     common_link(&mut world);
     for side in [A, B] {
         let expected: Vec<Bytes> = (0..SAID).map(|number| line(1 - side, number)).collect();
-        prop_assert_eq!(&world.hosts[side].handshake, &expected);
+        prop_assert_eq!(&world.app.sides[side].handshake, &expected);
     }
     Ok(())
 }
@@ -168,13 +172,13 @@ fn the_smaller_key_waits_for_its_own_dial_to_be_agreed() {
         run_link(&mut world, OTHER);
         assert_eq!(world.hosts[A].node.session_of(key(B)), None);
         assert!(world.hosts[B].node.session_of(key(A)).is_some());
-        world.say(B, b"said on the link that is not kept");
+        world.send_handshake(B, b"said on the link that is not kept");
         run_link(&mut world, OTHER);
-        assert!(world.hosts[A].handshake.is_empty());
+        assert!(world.app.sides[A].handshake.is_empty());
         world.run();
         assert_eq!(common_link(&mut world), KEEPER);
-        assert_eq!(world.hosts[A].handshake, ["said on the link that is not kept"]);
-        assert_eq!(world.closed(B).reason, CloseReason::Superseded);
+        assert_eq!(world.app.sides[A].handshake, ["said on the link that is not kept"]);
+        assert_eq!(world.app.closed(B).reason, CloseReason::Superseded);
     }
 }
 
@@ -198,7 +202,7 @@ fn the_larger_key_waits_for_a_dial_of_the_peer_that_it_knows_of() {
             world.run();
             assert_eq!(common_link(&mut world), KEEPER);
             for side in [A, B] {
-                assert_eq!(world.states(side), [Connecting, Connected]);
+                assert_eq!(world.app.states(side), [Connecting, Connected]);
                 let live = world.hosts[side].sessions.values().filter(|it| !it.is_closed());
                 assert_eq!(live.count(), 1);
             }
@@ -210,7 +214,7 @@ fn the_larger_key_waits_for_a_dial_of_the_peer_that_it_knows_of() {
 fn a_wait_for_the_dial_of_a_peer_ends_with_its_last_connection() {
     for naming in BOTH {
         let configs = [config(&["chat"]), config(&["chat"])];
-        let mut world = World::new(naming, configs);
+        let mut world = new_world(naming, configs);
         world.connect(A);
         world.connect(B);
         for side in [A, B] {
@@ -235,14 +239,14 @@ fn a_keeper_that_dies_first_promotes_the_other() {
         // B has not heard of it yet.
         world.perform(Move::Arrive(KEEPER, A));
         run_link(&mut world, OTHER);
-        world.say(B, b"hello");
+        world.send_handshake(B, b"hello");
         world.cut(KEEPER);
         world.run();
         assert_eq!(common_link(&mut world), OTHER);
-        assert_eq!(world.hosts[A].handshake, ["hello"]);
+        assert_eq!(world.app.sides[A].handshake, ["hello"]);
         for side in [A, B] {
             assert_eq!(
-                world.states(side),
+                world.app.states(side),
                 [ConnectionState::Connecting, ConnectionState::Connected]
             );
         }
@@ -267,7 +271,7 @@ fn a_granted_keeper_that_dies_promotes_the_other_after_a_word_about_the_loss() {
     world.cut(KEEPER);
     world.run();
     assert_eq!(common_link(&mut world), OTHER);
-    assert_eq!(world.states(A), [Connecting, Connected, Disconnected, Connected]);
+    assert_eq!(world.app.states(A), [Connecting, Connected, Disconnected, Connected]);
 }
 
 #[test]
@@ -278,13 +282,13 @@ fn a_session_that_is_prepared_is_not_exchanged() {
         world.prepare(B, &["chat"]);
         world.run();
         assert_eq!(common_link(&mut world), OTHER);
-        assert_eq!(world.states(B), [ConnectionState::Connecting, ConnectionState::Connected]);
+        assert_eq!(world.app.states(B), [ConnectionState::Connecting, ConnectionState::Connected]);
         world.prepare(A, &["chat"]);
         world.finalize(A);
         world.finalize(B);
         world.send(B, "chat", b"kept");
         world.run();
-        assert_eq!(world.received(A, "chat"), ["kept"]);
+        assert_eq!(world.app.received(A, "chat"), ["kept"]);
     }
 }
 
@@ -297,21 +301,21 @@ fn what_was_prepared_while_the_sessions_are_exchanged_carries_over() {
         run_link(&mut world, OTHER);
         // The keeper is agreed at B, whose node wants the exchange, but the session has not heard.
         while world.hosts[B].node.session_of(key(A)).is_some_and(|id| world.link_of(B, id) == OTHER)
-            && !has_word_for_session(&world, B)
+            && !has_message_for_session(&world, B)
         {
             assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
         }
-        world.say(B, b"one");
+        world.send_handshake(B, b"one");
         world.prepare(B, &["chat"]);
         world.run();
         assert_eq!(common_link(&mut world), KEEPER);
-        assert_eq!(world.hosts[A].handshake, ["one"]);
+        assert_eq!(world.app.sides[A].handshake, ["one"]);
         world.finalize(B);
         world.prepare(A, &["chat"]);
         world.finalize(A);
         world.send(B, "chat", b"carried over");
         world.run();
-        assert_eq!(world.received(A, "chat"), ["carried over"]);
+        assert_eq!(world.app.received(A, "chat"), ["carried over"]);
     }
 }
 
@@ -322,7 +326,7 @@ fn a_session_that_was_finalized_while_the_sessions_are_exchanged_is_kept() {
         // B has not heard of it yet.
         world.perform(Move::Arrive(KEEPER, A));
         run_link(&mut world, OTHER);
-        while !has_word_for_session(&world, B) {
+        while !has_message_for_session(&world, B) {
             assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
         }
         world.prepare(B, &["chat"]);
@@ -334,7 +338,7 @@ fn a_session_that_was_finalized_while_the_sessions_are_exchanged_is_kept() {
         world.finalize(A);
         world.send(B, "chat", b"kept");
         world.run();
-        assert_eq!(world.received(A, "chat"), ["kept"]);
+        assert_eq!(world.app.received(A, "chat"), ["kept"]);
     }
 }
 
@@ -351,19 +355,19 @@ fn step_link(world: &mut World, link: usize) -> bool {
     moves.collect::<Vec<Move>>().into_iter().any(|each| world.perform(each))
 }
 
-fn has_word_for_session(world: &World, side: Side) -> bool {
-    world.words_for_sessions(side) > 0
+fn has_message_for_session(world: &World, side: Side) -> bool {
+    world.hosts[side].messages_to_sessions() > 0
 }
 
 #[test]
 fn a_peer_that_starts_afresh_over_the_keeper_is_told_as_a_loss() {
     use ConnectionState::{Connected, Connecting, Disconnected};
     for naming in BOTH {
-        let mut world = World::new(naming, [config(&["chat"]), config(&["chat"])]);
+        let mut world = new_world(naming, [config(&["chat"]), config(&["chat"])]);
         world.connect(B);
         world.run();
-        world.say(A, b"a first session");
-        world.say(B, b"and an answer");
+        world.send_handshake(A, b"a first session");
+        world.send_handshake(B, b"and an answer");
         world.run();
         // A loses the connection; B has not noticed.
         world.links[0].is_down = true;
@@ -375,11 +379,14 @@ fn a_peer_that_starts_afresh_over_the_keeper_is_told_as_a_loss() {
         world.connect(A);
         world.run();
         assert_eq!(common_link(&mut world), 1);
-        assert_eq!(world.states(B), [Connecting, Connected, Disconnected, Connected]);
+        assert_eq!(world.app.states(B), [Connecting, Connected, Disconnected, Connected]);
         let ended = |(_, event): &(_, Event)| matches!(event, Event::Closed(_));
-        assert_eq!(world.hosts[B].session_events.iter().filter(|event| ended(event)).count(), 1);
+        assert_eq!(
+            world.app.sides[B].session_events.iter().filter(|event| ended(event)).count(),
+            1
+        );
         // What belonged to the first session is not repeated in the second.
-        assert_eq!(world.hosts[A].handshake, ["and an answer"]);
+        assert_eq!(world.app.sides[A].handshake, ["and an answer"]);
         assert!(world.hosts[B].sessions.values().any(Session::is_closed));
     }
 }
@@ -391,32 +398,32 @@ fn what_was_said_is_not_said_twice_if_the_exchange_comes_to_nothing() {
         // B has not heard of it yet.
         world.perform(Move::Arrive(KEEPER, A));
         run_link(&mut world, OTHER);
-        world.say(B, b"written");
+        world.send_handshake(B, b"written");
         run_link(&mut world, OTHER);
-        while !has_word_for_session(&world, B) {
+        while !has_message_for_session(&world, B) {
             assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
         }
-        world.say(B, b"queued");
+        world.send_handshake(B, b"queued");
         // The keeper dies before the other session has said that it yields.
         while world.perform(Move::ToSession(B)) {}
         world.cut(KEEPER);
         let of_keeper = world.links[KEEPER].ends[B].unwrap();
-        world.hurry_words_of(B, of_keeper);
+        world.prioritise_messages_of(B, of_keeper);
         world.run();
         assert_eq!(common_link(&mut world), OTHER);
-        assert_eq!(world.hosts[A].handshake, ["written", "queued"]);
-        world.say(B, b"more");
-        world.say(A, b"answer");
+        assert_eq!(world.app.sides[A].handshake, ["written", "queued"]);
+        world.send_handshake(B, b"more");
+        world.send_handshake(A, b"answer");
         world.run();
-        assert_eq!(world.hosts[A].handshake, ["written", "queued", "more"]);
-        assert_eq!(world.hosts[B].handshake, ["answer"]);
+        assert_eq!(world.app.sides[A].handshake, ["written", "queued", "more"]);
+        assert_eq!(world.app.sides[B].handshake, ["answer"]);
     }
 }
 
 /// The node's deadline for the handshake and the end of the handshake cross.
 #[test]
 fn a_handshake_that_is_over_in_the_last_moment_is_not_timed_out() {
-    let mut world = World::new(Naming::Negotiated, [config(&["chat"]), config(&["chat"])]);
+    let mut world = new_world(Naming::Negotiated, [config(&["chat"]), config(&["chat"])]);
     world.connect(A);
     world.run();
     for side in [A, B] {
@@ -433,5 +440,5 @@ fn a_handshake_that_is_over_in_the_last_moment_is_not_timed_out() {
     }
     world.send(A, "chat", b"in time");
     world.run();
-    assert_eq!(world.received(B, "chat"), ["in time"]);
+    assert_eq!(world.app.received(B, "chat"), ["in time"]);
 }

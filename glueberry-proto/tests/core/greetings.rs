@@ -7,7 +7,7 @@ use glueberry_proto::{
 };
 use proptest::prelude::*;
 
-use crate::support::{A, B, BOTH, Checked, Side, World, check, config, key, names};
+use crate::support::{A, B, BOTH, Checked, Side, World, check, config, key, names, new_world};
 
 /// What stands between a session and its application.
 struct Application {
@@ -28,7 +28,7 @@ impl Application {
 
     /// Hears what has come for the application of a side, and does the next thing that is wanted.
     fn turn(&mut self, world: &mut World, side: Side) -> bool {
-        let heard: Vec<_> = world.hosts[side].handshake.drain(..).collect();
+        let heard: Vec<_> = world.app.sides[side].handshake.drain(..).collect();
         for message in &heard {
             self.greeting.handle_message(world.now, message);
         }
@@ -108,7 +108,7 @@ fn check_established(world: &mut World, profile: Profile) -> Checked {
         let node = &world.hosts[side].node;
         prop_assert_eq!(node.state(key(1 - side)), ConnectionState::Established);
         prop_assert_eq!(world.session(side).profile(), Some(profile));
-        prop_assert_eq!(world.received(side, "chat"), ["0"]);
+        prop_assert_eq!(world.app.received(side, "chat"), ["0"]);
         // Each was prepared before the other sent: no stream was refused, broken or missed.
         let is_loss = |(_, event): &&(_, Event)| {
             matches!(
@@ -119,7 +119,7 @@ fn check_established(world: &mut World, profile: Profile) -> Checked {
                     | Event::StreamNotPrepared { .. }
             )
         };
-        prop_assert_eq!(world.hosts[side].session_events.iter().find(is_loss), None);
+        prop_assert_eq!(world.app.sides[side].session_events.iter().find(is_loss), None);
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ fn check_established(world: &mut World, profile: Profile) -> Checked {
 fn both_reach_established_on_both_profiles() {
     for naming in BOTH {
         for profile in [Profile::V1, Profile::V1Go] {
-            let mut world = World::new(naming, [speaking(profile), speaking(profile)]);
+            let mut world = new_world(naming, [speaking(profile), speaking(profile)]);
             world.connect(A);
             world.run();
             let versions = [ProtocolVersion::CURRENT, ProtocolVersion::new(1, 99, 0)];
@@ -146,7 +146,7 @@ fn both_reach_established_on_both_profiles() {
 #[test]
 fn both_dial_at_once_and_reach_established() {
     for naming in BOTH {
-        let mut world = World::new(naming, [config(&["chat"]), config(&["chat"])]);
+        let mut world = new_world(naming, [config(&["chat"]), config(&["chat"])]);
         world.connect(A);
         world.connect(B);
         world.run();
@@ -167,7 +167,7 @@ fn both_reach_established_in_any_order_of_things() {
     let outcome = check(runs, |(steps, cuts, (dialler, is_named, is_go))| {
         let naming = if is_named { Naming::Negotiated } else { Naming::Preamble };
         let profile = if is_go { Profile::V1Go } else { Profile::V1 };
-        let mut world = World::new(naming, [speaking(profile), speaking(profile)]);
+        let mut world = new_world(naming, [speaking(profile), speaking(profile)]);
         world.cuts = cuts;
         // Two is both.
         for side in [A, B].into_iter().filter(|side| dialler == 2 || dialler == *side) {
@@ -179,7 +179,7 @@ fn both_reach_established_in_any_order_of_things() {
                 0..40 => {
                     let side = step % 2;
                     // Connected: the application begins now or later.
-                    if world.granted(side).is_some() {
+                    if world.current_session(side).is_some() {
                         applications[side]
                             .get_or_insert_with(|| Application::new(&world, side, None))
                             .turn(&mut world, side);
@@ -203,7 +203,7 @@ fn both_reach_established_in_any_order_of_things() {
 #[test]
 fn versions_that_do_not_go_together_end_in_cooldown_on_both_sides() {
     for naming in BOTH {
-        let mut world = World::new(naming, [config(&["chat"]), config(&["chat"])]);
+        let mut world = new_world(naming, [config(&["chat"]), config(&["chat"])]);
         world.connect(A);
         world.run();
         let versions = [ProtocolVersion::CURRENT, ProtocolVersion::new(2, 0, 0)];
@@ -213,7 +213,7 @@ fn versions_that_do_not_go_together_end_in_cooldown_on_both_sides() {
             let (ours, theirs) = (versions[side], versions[1 - side]);
             let reason = RejectReason::IncompatibleVersion { ours, theirs };
             assert_eq!(applications[side].end, Some(Output::Reject(reason)));
-            assert_eq!(world.closed(side).reason, CloseReason::Rejected(reason.to_string()));
+            assert_eq!(world.app.closed(side).reason, CloseReason::Rejected(reason.to_string()));
             assert_eq!(world.hosts[side].node.state(key(1 - side)), ConnectionState::Cooldown);
         }
     }
@@ -224,27 +224,26 @@ fn versions_that_do_not_go_together_end_in_cooldown_on_both_sides() {
 #[test]
 fn a_go_application_reaches_established() {
     for dialler in [A, B] {
-        let mut world =
-            World::new(Naming::Negotiated, [config(&["chat"]), speaking(Profile::V1Go)]);
+        let mut world = new_world(Naming::Negotiated, [config(&["chat"]), speaking(Profile::V1Go)]);
         world.connect(dialler);
         world.run();
         let mut ours = Application::new(&world, A, None);
         if dialler == B {
-            world.say(B, b"\x01alice");
-            world.say(B, &[&[2], &key(B).as_bytes()[..]].concat());
+            world.send_handshake(B, b"\x01alice");
+            world.send_handshake(B, &[&[2], &key(B).as_bytes()[..]].concat());
         }
         let mut heard_by_go = Vec::new();
         for _ in 0..100 {
             world.run();
             ours.turn(&mut world, A);
-            for message in std::mem::take(&mut world.hosts[B].handshake) {
+            for message in std::mem::take(&mut world.app.sides[B].handshake) {
                 match message[0] {
                     1 => {
-                        world.say(B, b"\x01alice");
-                        world.say(B, &[&[2], &key(B).as_bytes()[..]].concat());
+                        world.send_handshake(B, b"\x01alice");
+                        world.send_handshake(B, &[&[2], &key(B).as_bytes()[..]].concat());
                     }
                     3 => {
-                        world.say(B, &[3]);
+                        world.send_handshake(B, &[3]);
                         world.prepare(B, &["chat"]);
                         world.finalize(B);
                         world.send(B, "chat", b"0");

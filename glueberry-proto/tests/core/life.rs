@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use glueberry_proto::book::Unsaved;
 use glueberry_proto::{
-    Address, Admission, Config, ConnectError, ConnectionState, DialError, DialId, Identity,
-    Instant, Naming, NewConnection, Node, NodeAction, Origin, PublicKey, ReconnectPolicy,
-    RefuseReason, Seed, StateReason, WallTime,
+    Address, Admission, Config, ConnectError, ConnectionState, DialError, DialId, Instant, Node,
+    NodeAction, Origin, PublicKey, ReconnectPolicy, RefuseReason, StateReason, WallTime,
 };
 use proptest::prelude::*;
 
-use crate::support::{A, B, config, identity, key};
+use crate::support::{A, B, arrive, key, node, stranger};
 
 const NOW: Instant = Instant::ZERO;
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,10 +25,10 @@ struct Lab {
 
 impl Lab {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = config(&["chat"]);
-        config.reconnect = ReconnectPolicy::default();
-        change(&mut config);
-        let node = Node::new(NOW, identity(A), config, Seed::from_bytes([7; 32])).unwrap();
+        let node = node(A, |config| {
+            config.reconnect = ReconnectPolicy::default();
+            change(config);
+        });
         let mut lab = Self { node, now: NOW, dial: None, dials: 0, saves: 0 };
         lab.node.add_peer(NOW, peer(), &[Address::new("memory")]).unwrap();
         lab.act();
@@ -93,17 +92,12 @@ impl Lab {
     }
 
     fn arrive(&mut self, origin: Origin) -> Admission {
-        let connection = NewConnection { peer: peer(), origin, naming: Naming::Negotiated };
-        self.node.handle_connection(self.now, connection)
+        arrive(&mut self.node, self.now, peer(), origin)
     }
 }
 
 fn peer() -> PublicKey {
     key(B)
-}
-
-fn stranger(number: u8) -> PublicKey {
-    Identity::from_seed(&[number; 32]).public_key()
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use glueberry_proto::{
-    Action, Admission, CloseReason, ConnectionLost, ConnectionState, Direction, Naming,
-    NewConnection, Origin, ProtocolId, ReconnectPolicy, StateReason,
+    Action, CloseReason, ConnectionLost, ConnectionState, Direction, Naming, Node, Origin,
+    ProtocolId, ReconnectPolicy, Seed, StateReason,
 };
 
 use crate::life::is_legal;
-use crate::support::{A, B, BOTH, Raw, Side, World, config, key};
+use crate::support::{A, B, BOTH, Raw, Side, World, accept, config, identity, key, new_world};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -18,13 +18,13 @@ fn world(naming: Naming) -> World {
         config.reconnect = ReconnectPolicy::unlimited();
         config
     };
-    World::new(naming, [ours(), ours()])
+    new_world(naming, [ours(), ours()])
 }
 
 fn states_are_legal(world: &World) {
     for side in [A, B] {
         let mut state = ConnectionState::Disconnected;
-        for next in world.states(side) {
+        for next in world.app.states(side) {
             assert!(is_legal(state, next), "{side}: {state} to {next}");
             state = next;
         }
@@ -32,16 +32,16 @@ fn states_are_legal(world: &World) {
 }
 
 fn reasons(world: &World, side: Side) -> Vec<StateReason> {
-    world.hosts[side].events.iter().filter_map(|event| event.reason.clone()).collect()
+    world.app.sides[side].events.iter().filter_map(|event| event.reason.clone()).collect()
 }
 
 fn chats(world: &mut World) {
-    let before = [A, B].map(|side| world.received(side, "chat").len());
+    let before = [A, B].map(|side| world.app.received(side, "chat").len());
     world.send(A, "chat", b"ping");
     world.send(B, "chat", b"pong");
     world.run();
     for side in [A, B] {
-        assert_eq!(world.received(side, "chat").len(), before[side] + 1);
+        assert_eq!(world.app.received(side, "chat").len(), before[side] + 1);
     }
 }
 
@@ -58,7 +58,7 @@ fn a_session_that_is_lost_is_established_again() {
             assert_eq!(world.hosts[A].node.state(key(B)), ConnectionState::Reconnecting);
             // The attempts are counted until a session has lasted.
             world.advance(Duration::from_secs(2 << round));
-            world.shake_hands(&["chat"]);
+            world.complete_handshake(&["chat"]);
             chats(&mut world);
         }
         assert_eq!(world.hosts[A].node.peer_status(key(B)).unwrap().attempts, 5);
@@ -84,7 +84,7 @@ fn both_sides_that_know_each_other_reconnect_over_one_session() {
         world.cut(0);
         world.run();
         world.advance(2 * SECOND);
-        world.shake_hands(&["chat"]);
+        world.complete_handshake(&["chat"]);
         chats(&mut world);
         for side in [A, B] {
             let live = world.hosts[side].sessions.values().filter(|session| !session.is_closed());
@@ -101,7 +101,11 @@ fn a_peer_that_was_killed_and_redials_is_established_again() {
             let (killed, other) = (side, 1 - side);
             let mut world = world(naming);
             world.establish(&["chat"]);
-            world.restart(killed, 99);
+            let config = world.hosts[killed].node.config().clone();
+            let seed = Seed::from_bytes([99; 32]);
+            let node = Node::new(world.now, identity(killed), config, seed).unwrap();
+            world.restart(killed, node);
+            world.app.sides[killed].events.clear();
             world.connect(killed);
             world.run();
             assert_eq!(world.hosts[other].node.state(key(killed)), ConnectionState::Established);
@@ -109,7 +113,7 @@ fn a_peer_that_was_killed_and_redials_is_established_again() {
             world.advance(3 * SECOND);
             let lost = CloseReason::ConnectionLost(ConnectionLost::TimedOut);
             assert_eq!(reasons(&world, other), [StateReason::SessionEnded(lost)]);
-            world.shake_hands(&["chat"]);
+            world.complete_handshake(&["chat"]);
             chats(&mut world);
             states_are_legal(&world);
         }
@@ -127,7 +131,7 @@ fn a_session_that_lives_is_kept_when_its_peer_connects_again() {
         world.run();
         world.advance(4 * SECOND);
         assert_eq!(world.session(B).id(), before);
-        assert_eq!(world.states(B).len(), 2, "{:?}", world.states(B));
+        assert_eq!(world.app.states(B).len(), 2, "{:?}", world.app.states(B));
         chats(&mut world);
     }
 }
@@ -138,11 +142,7 @@ fn a_session_that_lives_is_kept_when_its_peer_connects_again() {
 fn a_peer_that_has_lost_a_session_on_a_living_connection_says_so_when_probed() {
     for (has_it, naming) in [(true, BOTH[0]), (false, BOTH[0]), (true, BOTH[1]), (false, BOTH[1])] {
         let mut raw = Raw::established(naming, config(&["chat"]), &["chat"]);
-        let connection =
-            NewConnection { peer: raw.peer, origin: Origin::Accepted, naming: BOTH[0] };
-        let Admission::Accept(mut other) = raw.node.handle_connection(raw.now, connection) else {
-            panic!("refused");
-        };
+        let mut other = accept(&mut raw.node, raw.now, raw.peer, Origin::Accepted);
         let handshake = raw.profile.handshake_id();
         let _ = other.handle_accepted(raw.now, Some(handshake));
         while let Some(action) = other.poll_action() {
@@ -176,11 +176,11 @@ fn a_session_that_is_still_sending_its_last_is_waited_for() {
         world.send(A, "chat", b"last words");
         assert!(world.disconnect(A));
         world.connect(A);
-        assert_eq!(world.log.dials[A].len(), 1, "the first session is not over");
+        assert_eq!(world.app.log.dials[A].len(), 1, "the first session is not over");
         world.run();
-        assert_eq!(world.received(B, "chat"), ["last words"]);
-        assert_eq!(world.log.dials[A].len(), 2);
-        world.shake_hands(&["chat"]);
+        assert_eq!(world.app.received(B, "chat"), ["last words"]);
+        assert_eq!(world.app.log.dials[A].len(), 2);
+        world.complete_handshake(&["chat"]);
         chats(&mut world);
         states_are_legal(&world);
     }
@@ -195,14 +195,14 @@ fn a_ban_cuts_a_session_in_each_state_and_keeps_the_peer_out() {
                 world.connect(A);
                 world.run();
                 if is_established {
-                    world.shake_hands(&["chat"]);
+                    world.complete_handshake(&["chat"]);
                 }
                 let by = 1 - banned;
                 let now = world.now;
                 world.hosts[by].node.blacklist(now, key(banned), None).unwrap();
                 assert_eq!(world.hosts[by].node.state(key(banned)), ConnectionState::Disconnected);
                 world.run();
-                assert_eq!(world.closed(by).reason, CloseReason::Blacklisted);
+                assert_eq!(world.app.closed(by).reason, CloseReason::Blacklisted);
                 assert_eq!(reasons(&world, by), [StateReason::Blacklisted]);
                 // Whatever the banned peer tries.
                 for _ in 0..20 {
@@ -228,7 +228,7 @@ fn after_a_cooldown_the_peer_is_connected_again() {
     assert_eq!(world.hosts[A].node.state(key(B)), ConnectionState::Reconnecting);
     world.advance(2 * SECOND);
     assert_eq!(world.hosts[A].node.state(key(B)), ConnectionState::Connected);
-    world.shake_hands(&["chat"]);
+    world.complete_handshake(&["chat"]);
     states_are_legal(&world);
 }
 
@@ -267,7 +267,7 @@ fn a_disconnect_is_not_undone() {
         // The other side's own attempts are let in again after a while.
         world.advance(60 * SECOND);
         let expected = if side == A { None } else { Some(Direction::Inbound) };
-        let back = world.granted(side).map(|session| session.direction());
+        let back = world.current_session(side).map(|session| session.direction());
         assert_eq!(back, expected, "only the dialler knows an address");
         states_are_legal(&world);
     }

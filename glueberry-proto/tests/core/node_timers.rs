@@ -3,58 +3,18 @@
 use std::time::Duration;
 
 use glueberry_proto::{
-    Action, Address, Admission, Config, ConnectionState, DialError, DialId, Instant, Naming,
-    NewConnection, Node, NodeAction, NodeTimer, Origin, PeerTimer, Profile, PublicKey,
-    ReconnectPolicy, Seed, Session,
+    Address, ConnectionState, DialError, Instant, Node, NodeAction, NodeTimer, Origin, PeerTimer,
+    Profile, ReconnectPolicy, Session,
 };
 
-use crate::support::{A, B, Side, config, identity, key};
+use crate::support::{A, B, accept, dial, exchange, key, node};
 
 const NOW: Instant = Instant::ZERO;
-
-fn node(side: Side, change: impl FnOnce(&mut Config)) -> Node {
-    let mut config = config(&["chat"]);
-    change(&mut config);
-    Node::new(NOW, identity(side), config, Seed::from_bytes([7; 32])).unwrap()
-}
-
-fn accept(node: &mut Node, peer: PublicKey, origin: Origin) -> Session {
-    let connection = NewConnection { peer, origin, naming: Naming::Negotiated };
-    match node.handle_connection(NOW, connection) {
-        Admission::Accept(session) => *session,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn dial(node: &mut Node, peer: PublicKey) -> DialId {
-    node.add_peer(NOW, peer, &[Address::new("memory")]).unwrap();
-    node.connect(NOW, peer).unwrap();
-    let dial = std::iter::from_fn(|| node.poll_action()).find_map(|action| match action {
-        NodeAction::Dial { dial, .. } => Some(dial),
-        _ => None,
-    });
-    dial.unwrap()
-}
 
 /// The peer opens a handshake substream.
 fn agree(node: &mut Node, session: &mut Session) {
     _ = session.handle_accepted(NOW, Some(Profile::V1.handshake_id()));
-    carry(node, session);
-}
-
-fn carry(node: &mut Node, session: &mut Session) {
-    while let Some(action) = session.poll_action() {
-        if let Action::Forward(message) = action {
-            node.handle_session_message(NOW, session.id(), message);
-        }
-    }
-    while let Some(action) = node.poll_action() {
-        if let NodeAction::Forward { session: id, message } = action
-            && id == session.id()
-        {
-            session.handle_node_message(NOW, message);
-        }
-    }
+    exchange(node, NOW, &mut [session]);
 }
 
 /// Checks what is due first, and when.
@@ -82,7 +42,7 @@ fn changes_of_the_book_that_can_wait_have_a_timer() {
     node.handle_book_saved(NOW, revision);
     assert_eq!(node.next_timer(), None);
     // When the peer was seen is stored later.
-    let mut session = accept(&mut node, key(B), Origin::Accepted);
+    let mut session = accept(&mut node, NOW, key(B), Origin::Accepted);
     agree(&mut node, &mut session);
     assert_eq!(node.next_timer(), Some((NOW + flush, NodeTimer::BookFlush)));
     node.handle_timeout(NOW + flush);
@@ -97,25 +57,25 @@ fn each_wait_for_a_peer_has_its_name() {
         config.book_flush_interval = Duration::from_secs(3600);
     });
     let limits = node.config().clone();
-    let dialled = dial(&mut node, key(B));
+    let dialled = dial(&mut node, NOW, key(B));
     waits_for(&node, PeerTimer::Dial, limits.dial_timeout);
     node.handle_dial_failed(NOW, dialled, DialError::NoUsableAddress);
     let Some((_, NodeTimer::Peer { timer: PeerTimer::Retry, .. })) = node.next_timer() else {
         panic!("{:?}", node.next_timer());
     };
-    let mut session = accept(&mut node, key(B), Origin::Accepted);
+    let mut session = accept(&mut node, NOW, key(B), Origin::Accepted);
     assert!(node.cancel_reconnection(NOW, key(B)));
     assert!(node.next_timer().is_none(), "the session was asked to end");
-    carry(&mut node, &mut session);
-    let mut session = accept(&mut node, key(B), Origin::Accepted);
+    exchange(&mut node, NOW, &mut [&mut session]);
+    let mut session = accept(&mut node, NOW, key(B), Origin::Accepted);
     waits_for(&node, PeerTimer::Session, limits.handshake_timeout);
     agree(&mut node, &mut session);
     waits_for(&node, PeerTimer::Handshake, limits.handshake_timeout);
-    let mut second = accept(&mut node, key(B), Origin::Accepted);
+    let mut second = accept(&mut node, NOW, key(B), Origin::Accepted);
     agree(&mut node, &mut second);
     waits_for(&node, PeerTimer::Probe, limits.probe_timeout);
     session.reject_handshake(NOW, "no");
-    carry(&mut node, &mut session);
+    exchange(&mut node, NOW, &mut [&mut session]);
     assert_eq!(node.state(key(B)), ConnectionState::Cooldown);
     waits_for(&node, PeerTimer::Cooldown, limits.cooldown);
     node.disconnect(NOW, key(B));
@@ -125,9 +85,9 @@ fn each_wait_for_a_peer_has_its_name() {
 #[test]
 fn the_wait_for_a_session_of_the_smaller_key_has_its_name() {
     let mut node = node(B, |_| {});
-    let dialled = dial(&mut node, key(A));
-    let mut own = accept(&mut node, key(A), Origin::Dialled(dialled));
-    let _theirs = accept(&mut node, key(A), Origin::Accepted);
+    let dialled = dial(&mut node, NOW, key(A));
+    let mut own = accept(&mut node, NOW, key(A), Origin::Dialled(dialled));
+    let _theirs = accept(&mut node, NOW, key(A), Origin::Accepted);
     agree(&mut node, &mut own);
     let probe_timeout = node.config().probe_timeout;
     waits_for(&node, PeerTimer::Hold, probe_timeout);

@@ -17,7 +17,7 @@ fn states_change_only_along_the_table_and_each_change_is_told() {
         for side in [A, B] {
             let mut states: BTreeMap<PublicKey, ConnectionState> = BTreeMap::new();
             let mut at = glueberry_proto::Instant::ZERO;
-            for event in &world.hosts[side].events {
+            for event in &world.app.sides[side].events {
                 let state = states.entry(event.peer).or_default();
                 prop_assert!(is_legal(*state, event.state), "{state} to {}", event.state);
                 prop_assert!(at <= event.at);

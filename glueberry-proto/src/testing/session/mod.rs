@@ -1,5 +1,10 @@
 //! A node and its sessions, driven by a script of everything that a transport, a peer and an
 //! application can do.
+//!
+//! It is not built on [`pair`](super::pair). There the peer is a session, which keeps to the
+//! protocol, and every action is executed at once. Here the script is the peer and writes any
+//! bytes, several connections compete for one node, and actions are executed when the script says
+//! so.
 
 mod connection;
 mod peer;

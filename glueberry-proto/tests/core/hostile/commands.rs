@@ -2,12 +2,10 @@
 
 use bytes::Bytes;
 use glueberry_proto::crypto::AgreementError;
-use glueberry_proto::{
-    Admission, HandshakeError, Naming, NewConnection, Origin, PublicKey, SendError,
-};
+use glueberry_proto::{HandshakeError, Naming, Origin, PublicKey, SendError};
 
 use super::{each_wire, only};
-use crate::support::{A, B, Raw, identity, key, name, names};
+use crate::support::{A, B, Raw, accept, identity, key, name, names, stranger};
 
 const SMALL: Bytes = Bytes::from_static(b"small");
 
@@ -15,7 +13,7 @@ const SMALL: Bytes = Bytes::from_static(b"small");
 fn only_the_key_of_the_peer_is_accepted() {
     for (naming, profile) in each_wire() {
         let (mut raw, _) = Raw::connected(naming, only(profile, &["chat"]));
-        let stranger = glueberry_proto::Identity::from_seed(&[77; 32]).public_key();
+        let stranger = stranger(77);
         for given in [stranger, key(A)] {
             let refused = raw.session.prepare_streams(raw.now, given, &names(&["chat"]));
             assert_eq!(refused, Err(HandshakeError::WrongKey { given, peer: key(B) }));
@@ -34,11 +32,7 @@ fn our_own_key_with_the_other_sign_agrees_on_nothing() {
     negated[31] ^= 0x80;
     let peer = PublicKey::from_bytes(&negated).unwrap();
     let mut raw = Raw::inbound(Naming::Negotiated, only(glueberry_proto::Profile::V1, &[]));
-    let connection = NewConnection { peer, origin: Origin::Accepted, naming: raw.naming };
-    let Admission::Accept(session) = raw.node.handle_connection(raw.now, connection) else {
-        panic!("it may connect");
-    };
-    raw.session = *session;
+    raw.session = accept(&mut raw.node, raw.now, peer, Origin::Accepted);
     raw.open(raw.profile.handshake_id());
     let refused = raw.session.prepare_streams(raw.now, peer, &names(&["chat"]));
     assert_eq!(refused, Err(HandshakeError::Agreement(AgreementError::OwnKey)));

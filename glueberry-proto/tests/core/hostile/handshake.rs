@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use glueberry_proto::wire::{FrameError, MAX_TRAILING_LEN};
+use glueberry_proto::wire::FrameError;
 use glueberry_proto::{
     CloseReason, ConnectionState, Event, Ingest, Naming, PeerMisbehaved, Profile, READ_CHUNK,
     SubstreamEnd,
 };
 
-use super::{each_wire, ended_for, only};
+use super::{MALFORMED_FRAMES, each_wire, ended_for, only};
 use crate::support::{BOTH, Raw, config, frame};
 
 const LIMIT: usize = 64 * 1024;
@@ -44,18 +44,8 @@ fn the_longest_message_is_heard() {
 
 #[test]
 fn malformed_frames_end_the_session() {
-    let cases: [(&[u8], FrameError); 5] = [
-        (&[0], FrameError::Empty),
-        (&[0xff; 11], FrameError::InvalidVarint),
-        (&[1, 0x80], FrameError::InvalidVarint),
-        (&[3, 9, 1, 1], FrameError::BodyExceedsFrame { body: 9, room: 2 }),
-        (
-            &[0x82, 0x08, 0],
-            FrameError::Trailing { announced: MAX_TRAILING_LEN + 1, limit: MAX_TRAILING_LEN },
-        ),
-    ];
     for naming in BOTH {
-        for (bytes, error) in cases {
+        for (bytes, error) in MALFORMED_FRAMES {
             let (mut raw, handshake) = Raw::connected(naming, only(Profile::V1Go, &[]));
             raw.feed(handshake, bytes);
             ended_for(raw, PeerMisbehaved::BadFrame { stream: None, error });

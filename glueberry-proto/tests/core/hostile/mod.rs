@@ -6,6 +6,7 @@ mod node;
 mod streams;
 mod substreams;
 
+use glueberry_proto::wire::{FrameError, MAX_TRAILING_LEN};
 use glueberry_proto::{CloseReason, Config, Naming, PeerMisbehaved, Profile};
 
 use crate::support::{BOTH, Raw, config};
@@ -27,3 +28,15 @@ fn ended_for(mut raw: Raw, how: PeerMisbehaved) {
     assert_eq!(raw.closed().reason, CloseReason::Misbehaved(how));
     raw.node_is_usable();
 }
+
+/// Frames of a Go node that cannot be read, and why.
+const MALFORMED_FRAMES: [(&[u8], FrameError); 5] = [
+    (&[0], FrameError::Empty),
+    (&[0xff; 11], FrameError::InvalidVarint),
+    (&[1, 0x80], FrameError::InvalidVarint),
+    (&[3, 9, 1, 1], FrameError::BodyExceedsFrame { body: 9, room: 2 }),
+    (
+        &[0x82, 0x08, 0],
+        FrameError::Trailing { announced: MAX_TRAILING_LEN + 1, limit: MAX_TRAILING_LEN },
+    ),
+];

@@ -4,53 +4,17 @@ use std::time::Duration;
 
 use glueberry_proto::book::ChangeError;
 use glueberry_proto::{
-    Address, Admission, CloseReason, Config, ConnectError, ConnectionState, DialError, DialId,
-    Identity, Instant, Naming, NewConnection, Node, NodeAction, Origin, PeerError, PublicKey,
-    ReconnectPolicy, RefuseReason, Seed, Session, StateReason,
+    Address, Admission, CloseReason, ConnectError, ConnectionState, DialError, DialId, Instant,
+    Node, NodeAction, Origin, PeerError, ReconnectPolicy, RefuseReason, StateReason,
 };
 
-use crate::support::{A, BOTH, Raw, config, identity, key};
-
-fn node(change: impl FnOnce(&mut Config)) -> Node {
-    let mut config = config(&["chat"]);
-    change(&mut config);
-    Node::new(Instant::ZERO, identity(A), config, Seed::from_bytes([3; 32])).unwrap()
-}
-
-fn peer(number: u8) -> PublicKey {
-    Identity::from_seed(&[number; 32]).public_key()
-}
-
-fn arrive(node: &mut Node, now: Instant, peer: PublicKey, origin: Origin) -> Admission {
-    let connection = NewConnection { peer, origin, naming: Naming::Negotiated };
-    node.handle_connection(now, connection)
-}
-
-#[track_caller]
-fn accepted(admission: Admission) -> Session {
-    match admission {
-        Admission::Accept(session) => *session,
-        other => panic!("{other:?}"),
-    }
-}
+use crate::support::{A, BOTH, Raw, accept, arrive, config, dial, key, node, stranger as peer};
 
 #[track_caller]
 fn refused(admission: Admission) -> RefuseReason {
     match admission {
         Admission::Refuse(reason) => reason,
         other => panic!("{other:?}"),
-    }
-}
-
-/// Dials a peer and returns the dial.
-fn dial(node: &mut Node, now: Instant, peer: PublicKey) -> DialId {
-    node.add_peer(now, peer, &[Address::new("somewhere")]).unwrap();
-    node.connect(now, peer).unwrap();
-    loop {
-        match node.poll_action().expect("a dial starts") {
-            NodeAction::Dial { dial, peer: dialled, .. } if dialled == peer => return dial,
-            _ => {}
-        }
     }
 }
 
@@ -62,7 +26,7 @@ const NOW: Instant = Instant::from_micros(1_000_000);
 
 #[test]
 fn our_own_key_is_turned_away() {
-    let mut node = node(|_| {});
+    let mut node = node(A, |_| {});
     let own = node.public_key();
     assert_eq!(refused(arrive(&mut node, NOW, own, Origin::Accepted)), RefuseReason::OwnKey);
     assert_eq!(node.add_peer(NOW, own, &[]), Err(PeerError::OwnKey));
@@ -72,7 +36,7 @@ fn our_own_key_is_turned_away() {
 
 #[test]
 fn addresses_are_bounded_in_number_and_length() {
-    let mut node = node(|config| (config.max_addresses, config.max_peers) = (2, 1));
+    let mut node = node(A, |config| (config.max_addresses, config.max_peers) = (2, 1));
     let address = || Address::new("a");
     let three = node.add_peer(NOW, peer(3), &[address(), address(), address()]);
     assert_eq!(three, Err(ChangeError::TooManyAddresses { got: 3, limit: 2 }.into()));
@@ -85,14 +49,14 @@ fn addresses_are_bounded_in_number_and_length() {
     let second = node.add_peer(NOW, peer(4), &[address()]);
     assert_eq!(second, Err(ChangeError::TooManyEntries { limit: 1 }.into()));
     node.add_peer(NOW, peer(3), &[address(), address()]).unwrap();
-    let _first = accepted(arrive(&mut node, NOW, peer(3), Origin::Accepted));
+    let _first = accept(&mut node, NOW, peer(3), Origin::Accepted);
     let stranger = refused(arrive(&mut node, NOW, peer(4), Origin::Accepted));
     assert_eq!(stranger, RefuseReason::LimitReached("max_peers"));
 }
 
 #[test]
 fn what_is_noted_about_strangers_is_bounded() {
-    let mut node = node(|config| config.max_peers = 2);
+    let mut node = node(A, |config| config.max_peers = 2);
     node.protect(NOW, peer(3), true).unwrap();
     node.set_reconnect_policy(NOW, peer(4), Some(ReconnectPolicy::never())).unwrap();
     let full = Err(PeerError::LimitReached("max_peers"));
@@ -107,7 +71,7 @@ fn what_is_noted_about_strangers_is_bounded() {
 
 #[test]
 fn a_policy_that_cannot_work_is_refused() {
-    let mut node = node(|_| {});
+    let mut node = node(A, |_| {});
     let mut policy = ReconnectPolicy::default();
     policy.initial_backoff = Duration::ZERO;
     let error = node.set_reconnect_policy(NOW, peer(3), Some(policy)).unwrap_err();
@@ -117,7 +81,7 @@ fn a_policy_that_cannot_work_is_refused() {
 
 #[test]
 fn a_peer_without_address_or_with_a_dial_is_not_dialled() {
-    let mut node = node(|_| {});
+    let mut node = node(A, |_| {});
     assert_eq!(node.connect(NOW, peer(3)), Err(ConnectError::NoAddress));
     dial(&mut node, NOW, peer(3));
     assert_eq!(node.connect(NOW, peer(3)), Err(ConnectError::AlreadyConnected));
@@ -125,25 +89,25 @@ fn a_peer_without_address_or_with_a_dial_is_not_dialled() {
 
 #[test]
 fn sessions_are_bounded() {
-    let mut node = node(|config| (config.max_sessions, config.max_sessions_per_peer) = (3, 2));
-    let first = accepted(arrive(&mut node, NOW, peer(3), Origin::Accepted));
-    let _second = accepted(arrive(&mut node, NOW, peer(3), Origin::Accepted));
+    let mut node = node(A, |config| (config.max_sessions, config.max_sessions_per_peer) = (3, 2));
+    let first = accept(&mut node, NOW, peer(3), Origin::Accepted);
+    let _second = accept(&mut node, NOW, peer(3), Origin::Accepted);
     let third = refused(arrive(&mut node, NOW, peer(3), Origin::Accepted));
     assert_eq!(third, RefuseReason::LimitReached("max_sessions_per_peer"));
-    let _third = accepted(arrive(&mut node, NOW, peer(4), Origin::Accepted));
+    let _third = accept(&mut node, NOW, peer(4), Origin::Accepted);
     let fourth = refused(arrive(&mut node, NOW, peer(5), Origin::Accepted));
     assert_eq!(fourth, RefuseReason::LimitReached("max_sessions"));
     node.add_peer(NOW, peer(5), &[Address::new("a")]).unwrap();
     assert_eq!(node.connect(NOW, peer(5)), Err(ConnectError::LimitReached("max_sessions")));
     node.handle_session_gone(NOW, first.id());
-    accepted(arrive(&mut node, NOW, peer(5), Origin::Accepted));
+    accept(&mut node, NOW, peer(5), Origin::Accepted);
 }
 
 #[test]
 fn a_dial_that_finds_the_node_full_fails() {
-    let mut node = node(|config| config.max_sessions = 1);
+    let mut node = node(A, |config| config.max_sessions = 1);
     let dial = dial(&mut node, NOW, peer(3));
-    let _session = accepted(arrive(&mut node, NOW, peer(4), Origin::Accepted));
+    let _session = accept(&mut node, NOW, peer(4), Origin::Accepted);
     let reason = RefuseReason::LimitReached("max_sessions");
     assert_eq!(refused(arrive(&mut node, NOW, peer(3), Origin::Dialled(dial))), reason);
     let why = StateReason::DialFailed(DialError::Transport(reason.to_string()));
@@ -154,7 +118,7 @@ fn a_dial_that_finds_the_node_full_fails() {
 
 #[test]
 fn while_events_wait_nothing_new_begins() {
-    let mut node = node(|config| (config.event_queue, config.max_dials) = (2, 1));
+    let mut node = node(A, |config| (config.event_queue, config.max_dials) = (2, 1));
     let first = dial(&mut node, NOW, peer(3));
     node.add_peer(NOW, peer(4), &[Address::new("a")]).unwrap();
     node.add_peer(NOW, peer(5), &[Address::new("a")]).unwrap();
@@ -167,12 +131,12 @@ fn while_events_wait_nothing_new_begins() {
     assert!(node.poll_action().is_none(), "the queued dial waits");
     assert_eq!(states(&mut node).len(), 3);
     assert!(matches!(node.poll_action(), Some(NodeAction::Dial { .. })));
-    accepted(arrive(&mut node, NOW, peer(6), Origin::Accepted));
+    accept(&mut node, NOW, peer(6), Origin::Accepted);
 }
 
 #[test]
 fn a_dial_that_is_answered_by_somebody_else_fails() {
-    let mut node = node(|_| {});
+    let mut node = node(A, |_| {});
     let dial_id = dial(&mut node, NOW, peer(3));
     let answer = refused(arrive(&mut node, NOW, peer(4), Origin::Dialled(dial_id)));
     assert_eq!(answer, RefuseReason::WrongPeer);
@@ -183,12 +147,12 @@ fn a_dial_that_is_answered_by_somebody_else_fails() {
     assert_eq!(node.book().iter().map(|(peer, _)| peer).collect::<Vec<_>>(), [peer(3)]);
     assert_eq!(node.peers().count(), 0);
     let again = dial(&mut node, NOW, peer(3));
-    accepted(arrive(&mut node, NOW, peer(3), Origin::Dialled(again)));
+    accept(&mut node, NOW, peer(3), Origin::Dialled(again));
 }
 
 #[test]
 fn a_cancelled_or_overdue_dial_is_of_no_use() {
-    let mut node = node(|_| {});
+    let mut node = node(A, |_| {});
     let cancelled = dial(&mut node, NOW, peer(3));
     assert!(node.disconnect(NOW, peer(3)));
     assert!(matches!(node.poll_action(), Some(NodeAction::CancelDial(dial)) if dial == cancelled));
@@ -204,13 +168,13 @@ fn a_cancelled_or_overdue_dial_is_of_no_use() {
     // Both are dialled again as if nothing had been.
     for number in [3, 4] {
         let again = dial(&mut node, later, peer(number));
-        accepted(arrive(&mut node, later, peer(number), Origin::Dialled(again)));
+        accept(&mut node, later, peer(number), Origin::Dialled(again));
     }
 }
 
 #[test]
 fn dials_are_bounded_and_wait_their_turn() {
-    let mut node = node(|config| config.max_dials = 2);
+    let mut node = node(A, |config| config.max_dials = 2);
     for number in 3..8 {
         node.add_peer(NOW, peer(number), &[Address::new("a")]).unwrap();
         node.connect(NOW, peer(number)).unwrap();
@@ -245,7 +209,7 @@ fn a_peer_in_cooldown_is_left_alone() {
     let remaining = Duration::from_secs(40);
     assert_eq!(raw.node.connect(now, peer), Err(ConnectError::InCooldown { remaining }));
     raw.wait(remaining);
-    accepted(arrive(&mut raw.node, raw.now, peer, Origin::Accepted));
+    accept(&mut raw.node, raw.now, peer, Origin::Accepted);
     raw.node_is_usable();
 }
 
@@ -265,7 +229,7 @@ fn after_a_disconnect_here_the_peer_is_refused_for_a_while() {
     other.settle();
     let other = &mut other.node;
     dial(other, NOW, peer);
-    accepted(arrive(other, NOW, peer, Origin::Accepted));
+    accept(other, NOW, peer, Origin::Accepted);
     raw.wait(Duration::from_secs(30));
     raw.node_is_usable();
 }
@@ -288,7 +252,7 @@ fn a_node_that_shuts_down_admits_nothing() {
 
 #[test]
 fn words_about_sessions_that_do_not_exist_do_nothing() {
-    let mut node = node(|_| {});
+    let mut node = node(A, |_| {});
     let mut other = Raw::chat(BOTH[0], glueberry_proto::Profile::V1);
     let connection = other.session.id();
     node.handle_session_gone(NOW, connection);

@@ -2,12 +2,12 @@
 
 use std::slice::from_ref;
 
-use glueberry_proto::wire::{FrameError, MAX_TRAILING_LEN};
+use glueberry_proto::wire::FrameError;
 use glueberry_proto::{
     Event, Naming, PeerMisbehaved, Profile, RecordError, ResetCode, SubstreamEnd,
 };
 
-use super::{each_wire, ended_for, only};
+use super::{MALFORMED_FRAMES, each_wire, ended_for, only};
 use crate::support::{BOTH, Raw, frame, name};
 
 const MIB: usize = 1024 * 1024;
@@ -60,18 +60,8 @@ fn the_longest_message_is_received() {
 
 #[test]
 fn a_framing_error_ends_with_a_reason() {
-    let cases: [(&[u8], FrameError); 5] = [
-        (&[0], FrameError::Empty),
-        (&[0xff; 11], FrameError::InvalidVarint),
-        (&[1, 0x80], FrameError::InvalidVarint),
-        (&[3, 9, 1, 1], FrameError::BodyExceedsFrame { body: 9, room: 2 }),
-        (
-            &[0x82, 0x08, 0],
-            FrameError::Trailing { announced: MAX_TRAILING_LEN + 1, limit: MAX_TRAILING_LEN },
-        ),
-    ];
     for naming in BOTH {
-        for (bytes, error) in cases {
+        for (bytes, error) in MALFORMED_FRAMES {
             let mut raw = Raw::chat(naming, Profile::V1Go);
             let id = raw.open_stream("chat");
             raw.feed(id, bytes);

@@ -30,15 +30,15 @@ fn c1() -> Outcome {
         }
         for side in [A, B] {
             world.disconnect(side);
-            world.hosts[side].unread.clear();
+            world.app.sides[side].unread.clear();
         }
         make_peace(world);
         world.advance(Duration::from_secs(120));
-        world.hosts.iter_mut().for_each(|host| host.messages.clear());
+        world.app.sides.iter_mut().for_each(|side| side.messages.clear());
         world.establish(&STREAMS);
         world.send(A, "a", b"as good as new");
         world.run();
-        prop_assert_eq!(world.received(B, "a"), ["as good as new"]);
+        prop_assert_eq!(world.app.received(B, "a"), ["as good as new"]);
         Ok(())
     })
 }
@@ -63,12 +63,13 @@ fn c2() -> Outcome {
             // A dial may have waited for the end of the session before.
             world.run();
         }
-        prop_assert!(world.log.late_actions.is_empty(), "{:?}", world.log.late_actions);
+        prop_assert!(world.app.log.late_actions.is_empty(), "{:?}", world.app.log.late_actions);
         for side in [A, B] {
-            let ids: Vec<SubstreamId> = world.log.substreams.values().flatten().copied().collect();
+            let ids: Vec<SubstreamId> =
+                world.app.log.substreams.values().flatten().copied().collect();
             let now = world.now;
             for (connection, session) in &mut world.hosts[side].sessions {
-                let events = world.hosts[side].session_events.iter();
+                let events = world.app.sides[side].session_events.iter();
                 let events: Vec<&Event> =
                     events.filter(|(of, _)| of == connection).map(|(_, event)| event).collect();
                 let is_end = |event: &&&Event| matches!(event, Event::Closed(_));
@@ -175,7 +176,7 @@ fn c3() -> Outcome {
         let mut spared = plan.run();
         spared.commands = Commands::Spared(failures.into_iter());
         let spared = spared.all(&plan.ops);
-        prop_assert_eq!(given.world.log.lines, spared.world.log.lines);
+        prop_assert_eq!(given.world.app.log.lines, spared.world.app.log.lines);
         Ok(())
     })
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use glueberry_proto::book::{Book, Unsaved};
 use glueberry_proto::{
-    Address, Admission, ConnectionEvent, ConnectionState, DialError, DialId, Instant, Naming,
-    NewConnection, Node, NodeAction, Origin, PublicKey, ReconnectPolicy, Seed, SessionId, WallTime,
+    Address, Admission, ConnectionEvent, ConnectionState, DialError, DialId, Instant, Node,
+    NodeAction, Origin, PublicKey, ReconnectPolicy, SessionId, WallTime,
 };
 use proptest::prelude::*;
 
 use super::plan::{Run, STREAMS, any_start, hostile, plans};
-use crate::support::{A, B, Side, World, check, config, holds, identity, key};
+use crate::support::{A, B, Side, World, arrive, check, config, holds, key, node, stranger};
 
 /// One command to a node, or an answer to what it asked for.
 #[derive(Clone, Copy, Debug)]
@@ -125,9 +125,7 @@ impl NodeOp {
 fn whom_of(whom: Whom, side: Side) -> PublicKey {
     match whom {
         Whom::Peer => key(1 - side),
-        Whom::Stranger(number) => {
-            glueberry_proto::Identity::from_seed(&[100 + number; 32]).public_key()
-        }
+        Whom::Stranger(number) => stranger(100 + number),
         Whom::Oneself => key(side),
     }
 }
@@ -167,7 +165,7 @@ fn book(what: usize, side: Side, node: &Node) -> Book {
 impl Run {
     pub(super) fn node_op(&mut self, side: Side, op: NodeOp) {
         match op {
-            NodeOp::Stored(is_stored) => self.world.stored(side, is_stored),
+            NodeOp::Stored(is_stored) => self.world.finish_saving(side, is_stored),
             NodeOp::Unreachable(is) => self.world.hosts[side].is_unreachable = is,
             NodeOp::Load(what) => {
                 let host = &mut self.world.hosts[side];
@@ -235,11 +233,8 @@ struct Alone {
 
 impl Alone {
     fn new() -> Self {
-        let seed = Seed::from_bytes([3; 32]);
-        let config = config(&STREAMS);
-        let node = Node::new(Instant::ZERO, identity(A), config, seed).unwrap();
         Self {
-            node,
+            node: node(A, |chosen| *chosen = config(&STREAMS)),
             now: Instant::ZERO,
             dials: VecDeque::new(),
             sessions: VecDeque::new(),
@@ -287,9 +282,8 @@ impl Alone {
                 }
             }
             Step::Arrive(whom) => {
-                let (peer, origin) = (whom_of(whom, A), Origin::Accepted);
-                let connection = NewConnection { peer, origin, naming: Naming::Negotiated };
-                if let Admission::Accept(session) = self.node.handle_connection(now, connection) {
+                let admission = arrive(&mut self.node, now, whom_of(whom, A), Origin::Accepted);
+                if let Admission::Accept(session) = admission {
                     self.sessions.push_back(session.id());
                 }
             }
@@ -344,7 +338,7 @@ fn c6_what_is_in_the_book_is_stored_in_the_end() {
         world.run();
         for side in [A, B] {
             for _ in 0..4 {
-                world.stored(side, true);
+                world.finish_saving(side, true);
                 world.advance(Duration::from_secs(31));
             }
             let host = &world.hosts[side];

@@ -16,14 +16,14 @@ fn established(op: BoxedStrategy<Op>) -> impl Strategy<Value = Plan> {
 /// Lets everything arrive and be read.
 fn come_to_rest(world: &mut World) {
     for side in [A, B] {
-        world.hosts[side].unread.clear();
+        world.app.sides[side].unread.clear();
         world.drain_application(side);
     }
     world.run();
 }
 
 fn arrived(world: &World) -> [[Vec<Bytes>; 3]; 2] {
-    [A, B].map(|side| STREAMS.map(|stream| world.received(side, stream)))
+    [A, B].map(|side| STREAMS.map(|stream| world.app.received(side, stream)))
 }
 
 // ---- C4 -----------------------------------------------------------------------------------------
@@ -53,13 +53,13 @@ fn c4() -> Outcome {
             if is_handshake {
                 for run in [&mut lazy, &mut eager] {
                     run.world.run();
-                    run.world.shake_hands(&STREAMS);
+                    run.world.complete_handshake(&STREAMS);
                 }
             }
         }
         for run in [&mut lazy, &mut eager] {
             if is_closed {
-                run.world.hosts.iter_mut().for_each(|host| host.unread.clear());
+                run.world.app.sides.iter_mut().for_each(|side| side.unread.clear());
                 run.world.disconnect(A);
             }
             come_to_rest(&mut run.world);
@@ -71,12 +71,12 @@ fn c4() -> Outcome {
             let accepted = &eager.accepted[side];
             prop_assert_eq!(&arrived(&eager.world)[1 - side], accepted);
             prop_assert_eq!(&arrived(&lazy.world)[1 - side], accepted);
-            let [lazy, eager] = [&lazy, &eager].map(|run| &run.world.hosts[side]);
+            let [lazy, eager] = [&lazy, &eager].map(|run| &run.world.app.sides[side]);
             prop_assert_eq!(&lazy.handshake, &eager.handshake);
             prop_assert_eq!(&lazy.events, &eager.events);
-            let events = [lazy, eager].map(|host| {
+            let events = [lazy, eager].map(|taken| {
                 let events: Vec<Event> =
-                    host.session_events.iter().map(|(_, event)| event.clone()).collect();
+                    taken.session_events.iter().map(|(_, event)| event.clone()).collect();
                 without_hints(&events)
             });
             prop_assert_eq!(&events[0], &events[1]);
@@ -232,11 +232,11 @@ fn c6() -> Outcome {
         }
         let world = &mut run.world;
         for (at, stream) in STREAMS.iter().enumerate().filter(|(at, _)| *at != slow) {
-            prop_assert_eq!(&world.received(B, stream), &run.accepted[A][at]);
+            prop_assert_eq!(&world.app.received(B, stream), &run.accepted[A][at]);
         }
-        prop_assert!(world.received(B, STREAMS[slow]).is_empty());
+        prop_assert!(world.app.received(B, STREAMS[slow]).is_empty());
         come_to_rest(world);
-        prop_assert_eq!(&world.received(B, STREAMS[slow]), &run.accepted[A][slow]);
+        prop_assert_eq!(&world.app.received(B, STREAMS[slow]), &run.accepted[A][slow]);
         Ok(())
     })
 }
@@ -275,13 +275,13 @@ fn c6_every_message_is_accounted_for() {
 
 /// Checks what became of the messages of a side.
 fn accounts(run: &mut Run, side: Side) -> Checked {
-    let Closed { unsent, in_doubt, .. } = run.world.closed(side);
+    let Closed { unsent, in_doubt, .. } = run.world.app.closed(side);
     let (mut given_back, mut missing, mut accepted) = (0, 0, 0);
     for (at, stream) in STREAMS.iter().enumerate() {
         let sessions = run.world.hosts[side].sessions.values_mut();
         let back: Vec<Bytes> =
             sessions.flat_map(|session| session.take_unsent(&name(stream))).collect();
-        let delivered = run.world.received(1 - side, stream);
+        let delivered = run.world.app.received(1 - side, stream);
         let all = &run.accepted[side][at];
         let mut rest = all.iter();
         let is_in_order = delivered.iter().all(|message| rest.any(|next| next == message));

@@ -11,7 +11,7 @@ use glueberry_proto::{
 use proptest::prelude::*;
 
 use super::nodes::{NodeOp, node_op};
-use crate::support::{A, B, Clock, Side, World, config, key, name, names};
+use crate::support::{A, B, Clock, Side, World, config, key, name, names, seeded_world};
 
 /// How two nodes are set up, and what happens to them.
 #[derive(Clone, Debug)]
@@ -198,9 +198,9 @@ impl Plan {
 
     pub(crate) fn run_with(&self, clock: Clock, seeds: [[u8; 32]; 2]) -> Run {
         let configs = [self.config(), self.config()];
-        let mut world = World::seeded(self.naming, configs, seeds);
+        let mut world = seeded_world(self.naming, configs, seeds);
         world.clock = clock;
-        world.log.is_on = true;
+        world.app.log.is_on = true;
         world.cuts.clone_from(&self.cuts);
         if self.is_tight {
             world.window = 5_000;
@@ -210,7 +210,7 @@ impl Plan {
             world.run();
         }
         if self.start == Start::Established {
-            world.shake_hands(&STREAMS);
+            world.complete_handshake(&STREAMS);
         }
         let accepted = Default::default();
         Run { world, commands: Commands::Given(Vec::new()), accepted, sent: 0 }
@@ -231,11 +231,11 @@ impl Run {
         let world = &mut self.world;
         for host in &world.hosts {
             let node = (host.node.poll_timeout(), host.node.session_of(key(A)));
-            world.log.note(|| format!("{node:?} {:?}", host.node.session_of(key(B))));
+            world.app.log.note(|| format!("{node:?} {:?}", host.node.session_of(key(B))));
             for (connection, session) in &host.sessions {
                 let queued = STREAMS.map(|stream| session.queued(&name(stream)));
                 let timeout = session.poll_timeout();
-                world.log.note(|| format!("{connection} {timeout:?} {queued:?}"));
+                world.app.log.note(|| format!("{connection} {timeout:?} {queued:?}"));
             }
         }
     }
@@ -245,9 +245,9 @@ impl Run {
             Op::Connect(side) => self.connect(*side),
             Op::Disconnect(side) => _ = self.world.disconnect(*side),
             Op::Unread(side, at) => {
-                _ = self.world.hosts[*side].unread.insert(name(STREAMS[*at]));
+                _ = self.world.app.sides[*side].unread.insert(name(STREAMS[*at]));
             }
-            Op::Read(side) => self.world.hosts[*side].unread.clear(),
+            Op::Read(side) => self.world.app.sides[*side].unread.clear(),
             Op::Step => _ = self.world.step(),
             Op::Move(choice) => _ = self.world.step_one(*choice),
             Op::Wait(by) => self.world.wait(*by),
@@ -350,7 +350,7 @@ impl Run {
 
     /// Gives a command, which says whether it was accepted, to the session that is granted.
     fn give(&mut self, side: Side, command: impl FnOnce(&mut Session, Instant) -> bool) {
-        if self.world.granted(side).is_none() {
+        if self.world.current_session(side).is_none() {
             return;
         }
         let fails = self.is_spared();
@@ -381,7 +381,7 @@ impl Run {
     ) {
         let fails = self.is_spared();
         let node = &mut self.world.hosts[side].node;
-        let now = self.world.clock.tell(self.world.now, node);
+        let now = self.world.clock.input_time(self.world.now, node);
         let is_accepted = match fails {
             true => {
                 node.handle_timeout(now);
@@ -416,13 +416,14 @@ impl Run {
 
     /// An input that nothing has caused.
     fn spurious(&mut self, side: Side, id: usize, what: usize) {
-        let ids: Vec<SubstreamId> = self.world.log.substreams.values().flatten().copied().collect();
+        let ids: Vec<SubstreamId> =
+            self.world.app.log.substreams.values().flatten().copied().collect();
         let Some(id) = (!ids.is_empty()).then(|| ids[id % ids.len()]) else {
             return;
         };
         let (now, clock) = (self.world.now, self.world.clock);
         for session in self.world.hosts[side].sessions.values_mut() {
-            let now = clock.tell(now, session);
+            let now = clock.input_time(now, session);
             disturb(session, now, id, what);
         }
         self.world.drain_actions();

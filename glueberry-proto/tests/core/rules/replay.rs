@@ -7,7 +7,7 @@ use glueberry_proto::{Naming, Profile};
 use proptest::prelude::*;
 
 use super::plan::{Plan, Run, STREAMS, Start, any_start, hostile, plans};
-use crate::support::{A, B, Checked, Clock, Outcome, World, check, config, hash, holds};
+use crate::support::{A, B, Checked, Clock, Outcome, check, config, hash, holds, new_world};
 
 // ---- C11 ----------------------------------------------------------------------------------------
 
@@ -25,8 +25,8 @@ fn replay(plan: &Plan, seeds: [[u8; 32]; 2]) -> Run {
 fn c11() -> Outcome {
     let runs = (plans(any_start(), hostile()), any::<[u8; 32]>());
     check(runs, |(plan, seed)| {
-        let once = replay(&plan, [seed, [20; 32]]).world.log;
-        let again = replay(&plan, [seed, [20; 32]]).world.log;
+        let once = replay(&plan, [seed, [20; 32]]).world.app.log;
+        let again = replay(&plan, [seed, [20; 32]]).world.app.log;
         prop_assert_eq!(&once.lines, &again.lines);
         prop_assert_eq!(&once.written, &again.written);
         let mut peaceful = plan;
@@ -35,8 +35,8 @@ fn c11() -> Outcome {
         other[31] ^= 1;
         let written = [seed, other].map(|seed| {
             let run = replay(&peaceful, [seed, [20; 32]]);
-            assert_eq!(run.world.received(B, "a").len(), 1);
-            run.world.log.written
+            assert_eq!(run.world.app.received(B, "a").len(), 1);
+            run.world.app.log.written
         });
         prop_assert_eq!(written[0].len(), written[1].len());
         prop_assert_ne!(&written[0], &written[1]);
@@ -60,8 +60,8 @@ fn c11_the_bytes_of_a_fixed_run_are_known() {
             config.profiles = vec![profile];
             config
         });
-        let mut world = World::new(Naming::Preamble, configs);
-        world.log.is_on = true;
+        let mut world = new_world(Naming::Preamble, configs);
+        world.app.log.is_on = true;
         world.establish(&STREAMS);
         for round in 0..20_u8 {
             world.send(A, STREAMS[usize::from(round) % 3], &vec![round; 10 * usize::from(round)]);
@@ -70,7 +70,7 @@ fn c11_the_bytes_of_a_fixed_run_are_known() {
         }
         world.disconnect(A);
         world.run();
-        assert_eq!(hash(&world.log.written), expected, "{profile:?}");
+        assert_eq!(hash(&world.app.log.written), expected, "{profile:?}");
     }
 }
 
@@ -80,7 +80,7 @@ fn c11_the_bytes_of_a_fixed_run_are_known() {
 /// types see to: an id of another session does nothing (`hostile::substreams`).
 fn c12() -> Outcome {
     check(plans(any_start(), hostile()), |plan| {
-        let log = plan.run().all(&plan.ops).world.log;
+        let log = plan.run().all(&plan.ops).world.app.log;
         for substreams in log.substreams.values() {
             are_unique(substreams)?;
         }

@@ -16,7 +16,7 @@ fn c7() -> Outcome {
     check(plans(any_start(), hostile()), |plan| {
         let exact = plan.run_with(Clock::Exact, SEEDS).all(&plan.ops);
         let earlier = plan.run_with(Clock::Earlier, SEEDS).all(&plan.ops);
-        prop_assert_eq!(exact.world.log.lines, earlier.world.log.lines);
+        prop_assert_eq!(exact.world.app.log.lines, earlier.world.app.log.lines);
         Ok(())
     })
 }
@@ -38,7 +38,7 @@ fn c8() -> Outcome {
             is_ahead(&exact)?;
         }
         let spurious = plan.run_with(Clock::Spurious, SEEDS).all(&plan.ops);
-        prop_assert_eq!(exact.world.log.lines, spurious.world.log.lines);
+        prop_assert_eq!(exact.world.app.log.lines, spurious.world.app.log.lines);
         Ok(())
     })
 }

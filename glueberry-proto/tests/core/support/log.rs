@@ -8,7 +8,7 @@ use glueberry_proto::{Action, DialId, SessionId, StreamName, SubstreamId};
 use super::Side;
 
 /// Everything that two worlds have put out, and every id that they have allocated.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Log {
     /// Lines are kept only if this is set.
     pub(crate) is_on: bool,

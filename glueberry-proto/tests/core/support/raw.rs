@@ -7,13 +7,12 @@ use bytes::{Bytes, BytesMut};
 use glueberry_proto::compat::Cipher;
 use glueberry_proto::wire::{Answer, emit_acceptance, emit_proposal, parse_answer};
 use glueberry_proto::{
-    Action, Address, Admission, Closed, Config, ConnectionState, Event, Identity, Ingest, Instant,
-    Naming, NewConnection, Node, NodeAction, OpenError, Origin, Profile, ProtocolId, PublicKey,
-    ResetCode, Seed, SendLimits, SendQueue, Session, StreamName, SubstreamBuffer, SubstreamEnd,
-    SubstreamId,
+    Action, Closed, Config, ConnectionState, Event, Identity, Ingest, Instant, Naming,
+    NewConnection, Node, NodeAction, OpenError, Origin, Profile, ProtocolId, PublicKey, ResetCode,
+    SendLimits, SendQueue, Session, StreamName, SubstreamBuffer, SubstreamEnd, SubstreamId,
 };
 
-use super::{A, B, config, identity, key, name, names};
+use super::{A, B, accepted, config, dial, identity, key, name, names, node};
 
 /// A node with one session; `A` is the node, the peer is played by the test.
 pub(crate) struct Raw {
@@ -46,17 +45,17 @@ impl Raw {
 
     fn new(naming: Naming, config: Config, dials: bool) -> Self {
         let now = Instant::ZERO;
-        let mut node = Node::new(now, identity(A), config, Seed::from_bytes([7; 32])).unwrap();
-        let origin = if dials { dial(&mut node) } else { Origin::Accepted };
+        let mut node = node(A, |chosen| *chosen = config);
+        let origin = match dials {
+            true => Origin::Dialled(dial(&mut node, now, key(B))),
+            false => Origin::Accepted,
+        };
         Self::with(node, now, naming, identity(B), origin)
     }
 
     fn with(mut node: Node, now: Instant, naming: Naming, peer: Identity, origin: Origin) -> Self {
         let connection = NewConnection { peer: peer.public_key(), origin, naming };
-        let session = match node.handle_connection(now, connection) {
-            Admission::Accept(session) => *session,
-            other => panic!("{other:?}"),
-        };
+        let session = accepted(node.handle_connection(now, connection));
         let mut raw = Self {
             profile: node.config().profiles[0],
             node,
@@ -429,14 +428,4 @@ pub(crate) fn frame(profile: Profile, body: &[u8]) -> Vec<u8> {
     profile.framing().emit_header(body.len(), &mut frame);
     frame.extend_from_slice(body);
     frame.to_vec()
-}
-
-fn dial(node: &mut Node) -> Origin {
-    let now = Instant::ZERO;
-    node.add_peer(now, key(B), &[Address::new("raw")]).unwrap();
-    node.connect(now, key(B)).unwrap();
-    match node.poll_action() {
-        Some(NodeAction::Dial { dial, .. }) => Origin::Dialled(dial),
-        other => panic!("{other:?}"),
-    }
 }
