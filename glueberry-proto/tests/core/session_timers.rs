@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use glueberry_proto::{CloseReason, Naming, Profile, SubstreamEnd, Timer};
+use glueberry_proto::{CloseReason, ConnectionState, Naming, Profile, SubstreamEnd, Timer};
 
 use crate::substreams::{only, written_on_own};
-use crate::support::{Raw, name};
+use crate::support::{Raw, config, name};
 
 /// Returns the next timer, with the time from now on.
 fn next(raw: &Raw) -> Option<(Duration, Timer)> {
@@ -69,4 +69,19 @@ fn a_session_that_drains_does_not_do_so_for_ever() {
     let closed = raw.closed();
     assert_eq!((closed.reason, closed.unsent), (CloseReason::Disconnected, 1));
     assert_eq!(raw.session.next_timer(), None);
+}
+
+/// The node's time for the handshake runs out while the word of its end is on its way: the session
+/// is Established by then, and stays.
+#[test]
+fn a_handshake_timeout_that_crosses_the_end_of_the_handshake_ends_nothing() {
+    let (mut raw, _) = Raw::connected(Naming::Negotiated, config(&["chat"]));
+    raw.prepare(&["chat"]);
+    raw.session.finalize_handshake(raw.now).unwrap();
+    raw.now = raw.now + raw.node.config().handshake_timeout;
+    raw.node.handle_timeout(raw.now);
+    raw.settle();
+    assert!(raw.session.is_established());
+    assert_eq!(raw.node.state(raw.peer), ConnectionState::Established);
+    raw.carries_messages("chat");
 }
