@@ -81,9 +81,9 @@ pub(super) fn payload(trick: Trick, profile: Profile, limit: usize) -> Payload {
     payload
 }
 
-/// Returns what [`speech`] does for messages of so many bytes; a frame that is only strange has a
+/// Returns what [`payload`] does for messages of so many bytes; a frame that is merely unusual has a
 /// record that is as it should be.
-pub(super) fn speech_around(
+pub(super) fn payload_around(
     trick: Trick,
     profile: Profile,
     limit: usize,

@@ -61,7 +61,7 @@ impl Adversary<'_> {
             Some(Purpose::Handshake) => handshake::payload(trick, profile, handshake_limit),
             Some(Purpose::Stream) if frames::is_about(trick) => {
                 let record = self.good_record(link, side);
-                frames::speech_around(trick, profile, limit, &record)
+                frames::payload_around(trick, profile, limit, &record)
             }
             Some(Purpose::Stream | Purpose::OtherStream) => self.records(link, side, trick),
             Some(Purpose::Junk) | None => return,
