@@ -2,8 +2,8 @@
 //! are as likely as common ones.
 
 use crate::plan::{
-    Cuts, Disk, Family, HostPlan, Limits, MAX_HOSTS, Manners, Mix, MoreLimits, NamingMode, Net,
-    Plan, STREAMS, Step, What, Wires,
+    Cuts, Disk, Family, HandshakeStyle, HostPlan, Limits, MAX_HOSTS, Mix, MoreLimits, NamingMode,
+    Net, Plan, STREAMS, Step, What, Wires,
 };
 use crate::rng::{Rng, u64_of};
 use crate::trick::Trick;
@@ -59,11 +59,11 @@ fn hosts(rng: &mut Rng, count: usize, mix: Mix) -> Vec<HostPlan> {
     }
     let common = rng.pick(&[Wires::Document, Wires::Go]);
     let speaks_one = rng.chance(300);
-    let manners = [
-        Manners::Prompt,
-        Manners::Polite,
-        Manners::Polite,
-        Manners::Slow(rng.range(10_000, 3 * SECOND)),
+    let handshake_style = [
+        HandshakeStyle::Prompt,
+        HandshakeStyle::Polite,
+        HandshakeStyle::Polite,
+        HandshakeStyle::Slow(rng.range(10_000, 3 * SECOND)),
     ];
     let mut hosts: Vec<HostPlan> = identities
         .into_iter()
@@ -75,7 +75,7 @@ fn hosts(rng: &mut Rng, count: usize, mix: Mix) -> Vec<HostPlan> {
             } else {
                 rng.pick(&[common, Wires::Both, Wires::BothGoFirst])
             },
-            manners: rng.pick(&manners),
+            handshake_style: rng.pick(&handshake_style),
             is_adversary: false,
         })
         .collect();

@@ -89,7 +89,7 @@ pub(crate) struct App {
     /// Microseconds per message that it takes; zero for all at once.
     pub(crate) pace: u64,
     /// Takes no messages before this.
-    pub(crate) deaf_until: u64,
+    pub(crate) unread_until: u64,
 }
 
 impl App {

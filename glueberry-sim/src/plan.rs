@@ -48,7 +48,7 @@ pub(crate) struct HostPlan {
     /// Which of the fixed identities it has; their keys are in no order.
     pub(crate) identity: u8,
     pub(crate) wires: Wires,
-    pub(crate) manners: Manners,
+    pub(crate) handshake_style: HandshakeStyle,
     /// It runs no node, but scripts that break the protocol.
     pub(crate) is_adversary: bool,
 }
@@ -64,7 +64,7 @@ pub(crate) enum Wires {
 
 /// How a host's application holds the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Manners {
+pub(crate) enum HandshakeStyle {
     /// Prepares and finalizes at once.
     Prompt,
     /// Prepares when it hears a greeting, finalizes when it learns that the peer is prepared.

@@ -275,7 +275,7 @@ pub(crate) const FAULTS: [&str; 25] = [
     "pause",
     "clock jump",
     "slow application",
-    "deaf application",
+    "application that does not read",
     "absent application",
     "call storm",
     "dropped session",

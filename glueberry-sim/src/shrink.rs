@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::check::{Invariant, Violation};
-use crate::plan::{Cuts, Family, Manners, MoreLimits, Plan, Step, What};
+use crate::plan::{Cuts, Family, HandshakeStyle, MoreLimits, Plan, Step, What};
 use crate::world::World;
 
 /// A failure that was made small.
@@ -120,7 +120,7 @@ impl Search<'_> {
         self.attempt(|plan| plan.limits.more = MoreLimits::default());
         self.attempt(|plan| plan.is_real = false);
         for host in 0..self.best.as_ref().map_or(0, |best| best.plan.hosts.len()) {
-            self.attempt(|plan| plan.hosts[host].manners = Manners::Prompt);
+            self.attempt(|plan| plan.hosts[host].handshake_style = HandshakeStyle::Prompt);
         }
         loop {
             let is_smaller = self.attempt(|plan| {

@@ -92,7 +92,7 @@ tricks! {
     Stopper "refuses to read the substreams that it has agreed on",
     Resetter "resets every substream that the peer opens",
     Refuser "refuses every substream that the peer opens",
-    Deaf "agrees on substreams and never reads them",
+    NeverReads "agrees on substreams and never reads them",
     ProbeFlood "floods the peer with probes",
 
     // Connections.
@@ -176,7 +176,7 @@ pub(crate) const PASSIVE: &[Trick] = &[
     Trick::Silent,
     Trick::Refuser,
     Trick::Resetter,
-    Trick::Deaf,
+    Trick::NeverReads,
     Trick::Hangup,
     Trick::Stopper,
     Trick::HalfCloser,

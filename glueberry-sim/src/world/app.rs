@@ -1,4 +1,4 @@
-//! The scripted application: it connects to whom it wants, holds the handshake by its manners,
+//! The scripted application: it connects to whom it wants, holds the handshake in its style,
 //! says what the plan says and takes what comes at its own pace.
 
 use bytes::Bytes;
@@ -254,12 +254,12 @@ impl Application<'_> {
     pub(super) fn take(&mut self, link: usize, side: Side) {
         self.net.links[link].ends[side].progress.read_is_due = false;
         let host = self.net.links[link].ends[side].host;
-        let (pace, deaf_until) = {
+        let (pace, unread_until) = {
             let app = &self.scripts[host];
-            (app.pace, app.deaf_until)
+            (app.pace, app.unread_until)
         };
-        if deaf_until > self.run.now {
-            return self.take_later(link, side, deaf_until);
+        if unread_until > self.run.now {
+            return self.take_later(link, side, unread_until);
         }
         let most = if pace == 0 { usize::MAX } else { 1 };
         self.take_some(link, side, most);

@@ -92,12 +92,12 @@ impl World {
 
     /// An application takes one message each so often, or none for a while if that is zero.
     fn slow_down(&mut self, host: usize, every: u64, lasts: u64) {
-        let kind = if every == 0 { "deaf application" } else { "slow application" };
+        let kind = if every == 0 { "application that does not read" } else { "slow application" };
         self.run.fire_if(self.has_links(host), kind);
         let script = &mut self.scripts[host];
         script.pace = every;
         if every == 0 {
-            script.deaf_until = self.run.now + lasts;
+            script.unread_until = self.run.now + lasts;
         }
     }
 
@@ -231,7 +231,7 @@ impl World {
         for host in 0..self.hosts.len() {
             self.hosts[host].paused_until = 0;
             self.run.kills[host].left = None;
-            (self.scripts[host].pace, self.scripts[host].deaf_until) = (0, 0);
+            (self.scripts[host].pace, self.scripts[host].unread_until) = (0, 0);
             let state = &mut self.hosts[host];
             (state.absent_until, state.dials_fail_until, state.misled) = (0, 0, None);
             state.disk_full_until = state.disk_full_until.min(self.run.now);

@@ -1,19 +1,19 @@
-//! How the scripted application holds the handshake: by its manners.
+//! How the scripted application holds the handshake: in its style.
 
 use bytes::Bytes;
 
 use super::app::Application;
 use crate::check::Invariant;
 use crate::link::EndState;
-use crate::plan::Manners;
+use crate::plan::HandshakeStyle;
 use crate::rng::u64_of;
 use crate::situation::way;
 use crate::trace::Kind;
 use crate::wake::{Side, Wake};
 
 impl Application<'_> {
-    fn manners(&self, link: usize, side: Side) -> Manners {
-        self.run.plan.hosts[self.net.links[link].ends[side].host].manners
+    fn handshake_style(&self, link: usize, side: Side) -> HandshakeStyle {
+        self.run.plan.hosts[self.net.links[link].ends[side].host].handshake_style
     }
 
     /// The message that the session is granted may still be on its way: then this comes again.
@@ -22,7 +22,7 @@ impl Application<'_> {
             let soon = self.run.now + self.run.plan.net.message_delay + 1;
             return self.run.push(soon, Wake::Greet(link, side));
         }
-        if self.manners(link, side) == Manners::Prompt {
+        if self.handshake_style(link, side) == HandshakeStyle::Prompt {
             self.prepare(link, side);
             self.finalize(link, side);
         }
@@ -84,8 +84,10 @@ impl Application<'_> {
             });
         }
         self.run.touch_session(link, side);
-        match self.manners(link, side) {
-            Manners::Slow(after) => self.run.push(self.run.now + after, Wake::Greet(link, side)),
+        match self.handshake_style(link, side) {
+            HandshakeStyle::Slow(after) => {
+                self.run.push(self.run.now + after, Wake::Greet(link, side))
+            }
             _ => self.continue_handshake(link, side),
         }
     }

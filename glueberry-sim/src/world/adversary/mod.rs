@@ -259,7 +259,7 @@ const fn is_talked_to(trick: Trick) -> bool {
     matches!(
         trick,
         Trick::Reflect
-            | Trick::Deaf
+            | Trick::NeverReads
             | Trick::Resetter
             | Trick::Refuser
             | Trick::Stopper

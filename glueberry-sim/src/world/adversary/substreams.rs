@@ -136,7 +136,7 @@ impl Adversary<'_> {
             // The answer comes first.
             return;
         }
-        if trick == Trick::Deaf && self.is_named(link, at) {
+        if trick == Trick::NeverReads && self.is_named(link, at) {
             return self.net.count_trick(self.run, link);
         }
         let mut bytes = BytesMut::new();
