@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant as StdInstant;
 
 use glueberry_proto::{
-    Address, ConnectionLost, DialError, DialId, Naming, NewConnection, Origin, PublicKey,
+    Address, ConnectionLost, DialError, DialId, Naming, NewConnection, Origin, PublicKey, printable,
 };
 use glueberry_tokio::adapter::{Mailbox, Parts, Shared, Transport};
 use glueberry_tokio::runtime::Timer;
@@ -511,7 +511,7 @@ fn connection_lost(cause: Option<&ConnectionError>) -> ConnectionLost {
         Some(ConnectionError::IO(error)) => match error.kind() {
             std::io::ErrorKind::TimedOut => ConnectionLost::TimedOut,
             std::io::ErrorKind::ConnectionReset => ConnectionLost::Reset,
-            _ => ConnectionLost::Transport(error.to_string()),
+            _ => ConnectionLost::Transport(printable(error)),
         },
     }
 }
@@ -530,6 +530,6 @@ fn dial_error(error: &SwarmDialError) -> DialError {
         {
             DialError::NoUsableAddress
         }
-        error => DialError::Transport(error.to_string()),
+        error => DialError::Transport(printable(error)),
     }
 }

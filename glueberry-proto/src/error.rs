@@ -68,7 +68,8 @@ pub enum ConnectionLost {
     /// This side's adapter closed it.
     #[error("closed by the adapter")]
     ClosedLocally,
-    /// The transport failed in another way.
+    /// The transport failed in another way. Make the text of an error with
+    /// [`printable`](crate::printable): it may quote the peer.
     #[error("transport failed: {0}")]
     Transport(String),
 }
@@ -306,7 +307,8 @@ pub enum DialError {
         /// The peer that answered, as text.
         actual: String,
     },
-    /// The transport failed.
+    /// The transport failed. Make the text of an error with [`printable`](crate::printable): it may
+    /// quote the peer.
     #[error("{0}")]
     Transport(String),
     /// The session failed before it was Connected.

@@ -204,6 +204,7 @@ mod session;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
+mod text;
 mod time;
 mod version;
 mod wall;
@@ -230,6 +231,7 @@ pub use session::{
     Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
     Timer,
 };
+pub use text::printable;
 pub use time::Instant;
 pub use version::{ProtocolVersion, VersionError};
 pub use wall::{WallTime, WallTimeError};

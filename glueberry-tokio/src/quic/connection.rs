@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, Session, SubstreamId};
+use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, Session, SubstreamId, printable};
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tracing::trace;
 
@@ -167,6 +167,6 @@ fn lost(error: ConnectionError) -> ConnectionLost {
         ConnectionError::TimedOut => ConnectionLost::TimedOut,
         ConnectionError::Reset => ConnectionLost::Reset,
         ConnectionError::LocallyClosed => ConnectionLost::ClosedLocally,
-        error => ConnectionLost::Transport(error.to_string()),
+        error => ConnectionLost::Transport(printable(error)),
     }
 }

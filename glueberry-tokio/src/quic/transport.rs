@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures_channel::oneshot;
-use glueberry_proto::{Address, DialId, Naming, NewConnection, Origin, PublicKey};
+use glueberry_proto::{Address, DialId, Naming, NewConnection, Origin, PublicKey, printable};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 use quinn::VarInt;
@@ -124,7 +124,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         text.push_str(&error.to_string());
         source = error.source();
     }
-    text
+    // Its last part may be what the peer gave as its reason.
+    printable(text)
 }
 
 /// Offers a connection to the node; one whose peer has no Ed25519 key never gets that far.
