@@ -41,6 +41,6 @@ pub(crate) struct Offence {
     pub(crate) pipe: usize,
     /// It happens with the end of the substream, and not before.
     pub(crate) by_end: bool,
-    /// It is what nobody reads any more once the handshake is over.
+    /// It is not read any more once the handshake is over.
     pub(crate) in_handshake: bool,
 }

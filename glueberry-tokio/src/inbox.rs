@@ -45,7 +45,7 @@ pub(crate) struct InboxWriter {
 
 /// What a writer finds.
 enum Room {
-    /// Room for so many messages, which is reserved.
+    /// Room for this many messages, which is reserved.
     For(usize),
     /// None; the writer is woken when there is.
     Full,

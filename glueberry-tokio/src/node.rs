@@ -237,7 +237,7 @@ impl Node {
         self.inner.shared.views.state(&peer)
     }
 
-    /// Returns whether this node dialled the peer, or `None` if nobody ever did.
+    /// Returns whether this node dialled the peer, or `None` if neither side ever did.
     pub fn is_outbound(&self, peer: PeerId) -> Option<bool> {
         let direction = self.inner.shared.views.direction(&peer)?;
         Some(direction == Direction::Outbound)

@@ -40,7 +40,7 @@ impl Telemetry {
         use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established};
         let changed = &entered.changed;
         let StateChanged { peer, state, direction, at, .. } = *changed;
-        // Whoever hears of the change finds it counted.
+        // A subscriber that gets the event finds it counted.
         let before = self.events.previous(&peer);
         let is_live = |state| matches!(state, Connected | Established);
         let way = direction.unwrap_or(Direction::Inbound);

@@ -4,7 +4,7 @@ use std::task::{Context, Waker};
 
 /// The wakers of the tasks that wait for one thing.
 ///
-/// It lives behind its owner's lock; wakers are woken after that is released. Whoever registers owns
+/// It lives behind its owner's lock; wakers are woken after that is released. A task that registers owns
 /// the [`WaiterId`], and removes it when it stops waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {

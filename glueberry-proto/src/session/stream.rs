@@ -232,7 +232,7 @@ impl Stream {
             return Ok(Ingest::Paused);
         }
         if self.sender.is_bound_to(id) {
-            // Whoever answers on a substream doesn't reset it in favour of another.
+            // A peer that answers on a substream doesn't reset it in favour of another.
             self.sender.forget_retained();
         }
         let gathered = self.receiver.gather(id, name, lent, buf);

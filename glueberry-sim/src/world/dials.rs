@@ -1,4 +1,4 @@
-//! Dials, and connections that nobody has dialled.
+//! Dials, and connections that neither side has dialled for its node.
 
 use glueberry_proto::{DialError, DialId, Origin};
 
@@ -72,7 +72,7 @@ impl Nodes<'_> {
         }
     }
 
-    /// Connections that nobody has dialled, as a swarm shares them.
+    /// Connections that neither node has dialled, as a swarm shares them.
     pub(super) fn uninvited(&mut self, a: usize, b: usize, count: u64) {
         if a == b || !self.hosts.is_up(self.run, a) || !self.hosts.is_up(self.run, b) {
             return;

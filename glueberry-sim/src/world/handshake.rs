@@ -145,7 +145,7 @@ impl Application<'_> {
         end.progress.is_established = true;
         let (host, is_finalized) = (end.host, end.progress.is_finalized);
         self.run.checks.hold(Invariant::Gate, (self.run.now, host), is_finalized, || {
-            ("the session is Established".into(), "nobody has finalized its handshake".into())
+            ("the session is Established".into(), "its handshake was not finalized".into())
         });
         let profile =
             self.net.links[link].ends[side].session.as_ref().and_then(|one| one.profile());

@@ -191,7 +191,7 @@ impl World {
         }
     }
 
-    /// Hands whoever is at an end what has arrived on a substream, unless that is stalled.
+    /// Hands the owner of an end what has arrived on a substream, unless that is stalled.
     pub(super) fn read(&mut self, link: usize, at: usize, side: Side) {
         let Some(pipe) = self.net.links[link].pipes.get_mut(at) else {
             return;

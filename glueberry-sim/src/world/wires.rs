@@ -76,7 +76,7 @@ impl Network {
         true
     }
 
-    /// Lets a writer hear that nobody reads its half any more.
+    /// Reports to a writer that its half is not read any more.
     pub(super) fn refuse_half(&mut self, run: &mut Run, link: usize, at: usize, writer: Side) {
         let hears = self.arrival(run, link, 1 - writer, 0);
         self.links[link].pipes[at].halves[1 - writer].stopped = Some(hears);
@@ -135,7 +135,7 @@ impl Network {
             return;
         };
         if pipe.stage == Stage::Offered {
-            // Nobody has learned of it yet, or will learn that it is discarded.
+            // It was not announced yet, so its end needs no report.
             let was_silent = pipe.halves[1 - side].segments.is_empty();
             if was_silent {
                 pipe.stage = Stage::Dead;

@@ -16,7 +16,7 @@ use super::{DialError as QuicDialError, Endpoint, QuicAddr};
 use crate::runtime::Runtime;
 
 /// Tries the addresses in their order, the next as soon as one has failed or has not answered for
-/// [`HEAD_START`]. So addresses that nobody answers at cost little, as in RFC 8305. The attempts
+/// [`HEAD_START`]. So addresses without an answer cost little, as in RFC 8305. The attempts
 /// that have not won are given up.
 pub(super) async fn dial_any(
     endpoint: &Endpoint,

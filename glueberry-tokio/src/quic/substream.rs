@@ -45,7 +45,7 @@ impl QuicSubstream {
             })
         });
         let fate = ready!(stopped.as_mut().poll(cx));
-        // Whoever asks again gets the same answer.
+        // A second call gets the same answer.
         *stopped = Box::pin(std::future::ready(fate));
         Poll::Ready(fate)
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use glueberry_tokio::identity::Keypair;
+use glueberry_tokio::identity::{Keypair, PeerId};
 use glueberry_tokio::proto::compat::Cipher;
 use glueberry_tokio::proto::{ConnectionLost, DialError, Identity, PeerMisbehaved, RecordError};
 use glueberry_tokio::runtime::Runtime;
@@ -142,16 +142,7 @@ async fn unanswered(runtime: Arc<dyn Runtime>) {
     let mut config = Config::default();
     config.core.negotiation_timeout = Duration::from_millis(300);
     let mut a = Party::with(&runtime, config, &[STREAM]).await;
-    let identity = Keypair::generate_ed25519();
-    let (id, own) = (identity.public().to_peer_id(), Identity::try_from(&identity).unwrap());
-    let peer = dial_as(&runtime, &identity, &a).await;
-    let (mut send, mut recv) = peer.open_bi().await.unwrap();
-    say(&mut send, "/multistream/1.0.0").await;
-    say(&mut send, "/glueberry/handshake/1.0.0").await;
-    hear(&mut recv).await;
-    hear(&mut recv).await;
-    a.until(ConnectionState::Connected).await;
-    a.node.complete_handshake(id, own.public_key(), &[STREAM]).await.unwrap();
+    let (_, id, peer) = established(&runtime, &mut a).await;
     a.node.send(id, STREAM, "is anybody there?").await.unwrap();
 
     let (_unanswered, mut proposals) = peer.accept_bi().await.unwrap();
@@ -174,16 +165,7 @@ impl Metrics for DecryptionErrors {
 async fn bad_record(runtime: Arc<dyn Runtime>) {
     let errors = Arc::new(DecryptionErrors::default());
     let mut a = Party::counted(&runtime, errors.clone()).await;
-    let identity = Keypair::generate_ed25519();
-    let (id, own) = (identity.public().to_peer_id(), Identity::try_from(&identity).unwrap());
-    let peer = dial_as(&runtime, &identity, &a).await;
-    let (mut send, mut recv) = peer.open_bi().await.unwrap();
-    say(&mut send, "/multistream/1.0.0").await;
-    say(&mut send, "/glueberry/handshake/1.0.0").await;
-    hear(&mut recv).await;
-    hear(&mut recv).await;
-    a.until(ConnectionState::Connected).await;
-    a.node.complete_handshake(id, own.public_key(), &[STREAM]).await.unwrap();
+    let (own, id, peer) = established(&runtime, &mut a).await;
 
     let (mut send, mut recv) = peer.open_bi().await.unwrap();
     say(&mut send, "/multistream/1.0.0").await;
@@ -208,6 +190,22 @@ async fn bad_record(runtime: Arc<dyn Runtime>) {
     assert_eq!((from, error), (id, RecordError::Authentication));
     assert_eq!(errors.0.load(Ordering::Relaxed), 1);
     assert_eq!(a.messages.recv().await.unwrap().data, "good");
+}
+
+/// Connects to a party whose application completes the handshake. Returns the peer's identity, its
+/// id and the connection.
+async fn established(runtime: &Arc<dyn Runtime>, to: &mut Party) -> (Identity, PeerId, Connection) {
+    let identity = Keypair::generate_ed25519();
+    let (id, own) = (identity.public().to_peer_id(), Identity::try_from(&identity).unwrap());
+    let peer = dial_as(runtime, &identity, to).await;
+    let (mut send, mut recv) = peer.open_bi().await.unwrap();
+    say(&mut send, "/multistream/1.0.0").await;
+    say(&mut send, "/glueberry/handshake/1.0.0").await;
+    hear(&mut recv).await;
+    hear(&mut recv).await;
+    to.until(ConnectionState::Connected).await;
+    to.node.complete_handshake(id, own.public_key(), &[STREAM]).await.unwrap();
+    (own, id, peer)
 }
 
 /// Writes one message of multistream-select.

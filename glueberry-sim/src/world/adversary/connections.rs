@@ -55,7 +55,7 @@ impl World {
             }
             (Trick::BanEvader | Trick::Redialler | Trick::Rejoiner, 0) => return,
             (_, 0) => {
-                // Whoever was lured has had enough of it.
+                // The peer that was misled has ended it.
                 if !self.hosts[to].is_stopping {
                     self.apps().cancel_reconnection(to, by);
                     self.apps().disconnect(to, by);

@@ -21,7 +21,7 @@ pub(crate) struct QuicConfig {
     pub(crate) send_window: u64,
     /// After as much silence a connection is probed, or after a third of what makes it lost.
     pub(crate) keep_alive: Duration,
-    /// After as many silent intervals it counts as lost. A dial that nobody answers ends no later.
+    /// After as many silent intervals it counts as lost. A dial without an answer ends no later.
     pub(crate) lost_after: u32,
 }
 

@@ -221,7 +221,7 @@ fn lost_peer_is_noticed() {
     });
 }
 
-/// The probe into the silence, which nobody answers, is no reason to wait longer.
+/// A probe without an answer is no reason to wait longer.
 #[cfg(feature = "tokio")]
 #[test]
 fn lost_peer_is_noticed_after_the_silence_that_is_configured() {
