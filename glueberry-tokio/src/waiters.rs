@@ -37,6 +37,10 @@ impl Waiters {
 
     /// Takes all wakers, to be woken without the lock.
     pub(crate) fn take(&mut self) -> Vec<Waker> {
+        // Most often there are none, and this is on the way of every message.
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
         self.waiting.drain(..).map(|(_, waker)| waker).collect()
     }
 }

@@ -10,7 +10,7 @@ use super::lent::{Lent, LentKeys};
 use super::send::WriteTo;
 use super::stream::Stream;
 use super::substreams::Stage;
-use super::timers::Timer;
+use super::timers::Due;
 use crate::config::Config;
 use crate::error::{PeerMisbehaved, SendError};
 use crate::id::SubstreamId;
@@ -145,10 +145,10 @@ impl Streams {
 
     // ---- timers and the end -------------------------------------------------------------------
 
-    pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Timer)> {
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Due<'_>)> {
         self.table.iter().flat_map(|(name, stream)| {
-            let settle = stream.sender.settle_at().map(|at| (at, Timer::Settle(name.clone())));
-            let retry = stream.sender.retry_at().map(|at| (at, Timer::Retry(name.clone())));
+            let settle = stream.sender.settle_at().map(|at| (at, Due::Settle(name)));
+            let retry = stream.sender.retry_at().map(|at| (at, Due::Retry(name)));
             settle.into_iter().chain(retry)
         })
     }

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::action::{Action, ResetCode};
 use super::outputs::Outputs;
-use super::timers::Timer;
+use super::timers::Due;
 use crate::id::{Counter, SubstreamId};
 use crate::time::Instant;
 use crate::wire::{ProtocolId, StreamName};
@@ -225,8 +225,8 @@ impl Substreams {
         self.iter().filter(|(_, substream)| is_due(substream)).map(|(id, _)| id).collect()
     }
 
-    pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Timer)> {
-        self.table.iter().filter_map(|(id, it)| it.deadline.map(|at| (at, Timer::Negotiation(*id))))
+    pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Due<'_>)> {
+        self.table.iter().filter_map(|(id, it)| it.deadline.map(|at| (at, Due::Negotiation(*id))))
     }
 }
 

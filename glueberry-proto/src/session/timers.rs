@@ -24,22 +24,48 @@ pub enum Timer {
     Drain,
 }
 
+/// A [`Timer`] that borrows its name: drivers ask for the next time after every input.
+#[derive(Clone, Copy)]
+pub(super) enum Due<'a> {
+    Negotiation(SubstreamId),
+    Retry(&'a StreamName),
+    Settle(&'a StreamName),
+    HandshakeLost,
+    Drain,
+}
+
+impl From<Due<'_>> for Timer {
+    fn from(due: Due<'_>) -> Self {
+        match due {
+            Due::Negotiation(id) => Self::Negotiation(id),
+            Due::Retry(stream) => Self::Retry(stream.clone()),
+            Due::Settle(stream) => Self::Settle(stream.clone()),
+            Due::HandshakeLost => Self::HandshakeLost,
+            Due::Drain => Self::Drain,
+        }
+    }
+}
+
 impl Session {
     /// Returns when to call [`handle_timeout`](Self::handle_timeout): strictly later than the
     /// latest `now`, or never.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.next_timer().map(|(at, _)| at)
+        self.next_due().map(|(at, _)| at)
     }
 
     /// Returns the timer that [`poll_timeout`](Self::poll_timeout) is about, with its time.
     pub fn next_timer(&self) -> Option<(Instant, Timer)> {
+        self.next_due().map(|(at, due)| (at, due.into()))
+    }
+
+    fn next_due(&self) -> Option<(Instant, Due<'_>)> {
         if self.state.is_closed() {
             return None;
         }
         let negotiation = self.substreams.deadlines();
         let streams = self.streams.deadlines();
-        let lost = self.handshake.lost_at().map(|at| (at, Timer::HandshakeLost));
-        let drain = self.state.drain_deadline().map(|at| (at, Timer::Drain));
+        let lost = self.handshake.lost_at().map(|at| (at, Due::HandshakeLost));
+        let drain = self.state.drain_deadline().map(|at| (at, Due::Drain));
         let timers = negotiation.chain(streams).chain(lost).chain(drain);
         timers.min_by_key(|(at, _)| *at)
     }
@@ -51,7 +77,8 @@ impl Session {
             return;
         }
         self.now = now;
-        if self.state.is_closed() {
+        // Every input comes by here, and most find nothing due.
+        if self.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
         for id in self.substreams.overdue(now) {

@@ -190,7 +190,7 @@ impl ReadBuffer<'_> {
         &mut self,
         read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        let scratch = self.scratch.as_slice();
+        let scratch = self.scratch.bytes();
         let result = read(scratch);
         if let Poll::Ready(Ok(count)) = &result {
             let bytes = scratch.get(..*count).unwrap_or_default();
@@ -199,19 +199,49 @@ impl ReadBuffer<'_> {
         }
         result
     }
+
+    /// Lends empty chunks to put what the transport holds into, and appends as many of them as
+    /// `read` returns.
+    ///
+    /// # Errors
+    ///
+    /// Whatever `read` returns.
+    pub fn read_chunks_with<E>(
+        &mut self,
+        read: impl FnOnce(&mut [Bytes]) -> Poll<Result<usize, E>>,
+    ) -> Poll<Result<usize, E>> {
+        let chunks = self.scratch.chunks();
+        let result = read(chunks);
+        if let Poll::Ready(Ok(count)) = &result {
+            for chunk in chunks.iter_mut().take(*count) {
+                let bytes = std::mem::take(chunk);
+                self.is_empty &= bytes.is_empty();
+                self.buffer.append(self.session, self.now, &bytes);
+            }
+        }
+        result
+    }
 }
 
-/// What [`ReadBuffer::read_with`] lends; one for all substreams of a connection.
+/// What a [`ReadBuffer`] lends; one for all substreams of a connection.
 ///
 /// It is made and cleared when it is first needed, where room in the buffer of a substream would
 /// have to be cleared before every read.
 #[derive(Default)]
-struct Scratch(Vec<u8>);
+struct Scratch {
+    bytes: Vec<u8>,
+    chunks: Vec<Bytes>,
+}
 
 impl Scratch {
-    fn as_slice(&mut self) -> &mut [u8] {
-        self.0.resize(READ_CHUNK, 0);
-        &mut self.0
+    fn bytes(&mut self) -> &mut [u8] {
+        self.bytes.resize(READ_CHUNK, 0);
+        &mut self.bytes
+    }
+
+    fn chunks(&mut self) -> &mut [Bytes] {
+        self.chunks.resize(CHUNKS_PER_READ, Bytes::new());
+        &mut self.chunks
     }
 }
 
@@ -220,3 +250,6 @@ impl std::fmt::Debug for Scratch {
         f.write_str("Scratch")
     }
 }
+
+/// Chunks lent at a time, each about the data of one datagram.
+const CHUNKS_PER_READ: usize = 24;

@@ -57,15 +57,12 @@ impl Substream for QuicSubstream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuffer<'_>,
     ) -> Poll<Result<(), ReadError>> {
-        let mut chunks: [Bytes; CHUNKS_PER_READ] = [const { Bytes::new() }; CHUNKS_PER_READ];
-        let read = pin!(self.recv.read_chunks(&mut chunks)).poll(cx);
+        let read = buffer.read_chunks_with(|chunks| {
+            let read = pin!(self.recv.read_chunks(chunks)).poll(cx);
+            read.map_ok(Option::unwrap_or_default)
+        });
         match ready!(read) {
-            Ok(count) => {
-                for chunk in chunks.iter().take(count.unwrap_or_default()) {
-                    buffer.append(chunk);
-                }
-                Poll::Ready(Ok(()))
-            }
+            Ok(_) => Poll::Ready(Ok(())),
             Err(quinn::ReadError::Reset(_)) => Poll::Ready(Err(ReadError::Reset)),
             Err(_) => Poll::Ready(Err(ReadError::ConnectionLost)),
         }
@@ -124,6 +121,3 @@ impl fmt::Debug for QuicSubstream {
         f.debug_struct("QuicSubstream").field("send", &self.send).finish_non_exhaustive()
     }
 }
-
-/// Datagrams' worth of data read at a time.
-const CHUNKS_PER_READ: usize = 24;
