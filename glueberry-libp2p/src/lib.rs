@@ -25,6 +25,7 @@
 //! silence, when a stream is refused, or when this node begins the next session.
 
 mod behaviour;
+mod connections;
 mod handler;
 mod link;
 mod remains;
