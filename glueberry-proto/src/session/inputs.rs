@@ -371,7 +371,7 @@ impl Session {
         match stage {
             Stage::Bound(Purpose::Stream(name)) => {
                 if let Some(stream) = streams.get_mut(name) {
-                    stream.read_ended(id, is_finished, &mut lent);
+                    stream.read_ended(id, is_finished, name, &mut lent);
                 }
             }
             // Nothing can come of it any more, and it must not hold up those that come after it.

@@ -121,6 +121,21 @@ impl Sender {
         matches!(self.target, Target::None) && self.retry_at.is_none() && !self.is_empty()
     }
 
+    /// True if a substream of the peer is expected, and only that will do.
+    pub(super) fn waits_for_peer(&self) -> bool {
+        self.retention.as_ref().is_some_and(|retention| retention.waits_for_peer())
+    }
+
+    /// True if all that was written on the substream is kept, and can go out again.
+    pub(super) fn may_repeat(&self, id: SubstreamId) -> bool {
+        match (&self.target, &self.retention) {
+            (Target::Bound { id: bound, written, .. }, Some(retention)) => {
+                *bound == id && retention.holds_all(*written)
+            }
+            _ => false,
+        }
+    }
+
     /// True if nothing is left to do for an orderly end.
     pub(super) fn is_drained(&self) -> bool {
         self.is_empty() && self.bound().is_none()
@@ -133,6 +148,9 @@ impl Sender {
     /// Goes out on a substream from now on.
     pub(super) fn bind(&mut self, id: SubstreamId, nonces: Generator) {
         self.failures = 0;
+        if let Some(retention) = &mut self.retention {
+            retention.stop_waiting();
+        }
         self.target = Target::Bound { id, nonces: Box::new(nonces), written: 0 };
     }
 
@@ -151,21 +169,44 @@ impl Sender {
         }
     }
 
-    /// The substream broke: returns how many of the messages that were written are in doubt. With
-    /// `repeats`, the peer may have read nothing of it, and what was retained goes out again.
-    pub(super) fn break_off(&mut self, repeats: bool) -> u64 {
-        let mut in_doubt = match std::mem::replace(&mut self.target, Target::None) {
+    /// The substream broke, and the peer has read nothing of it: what was written on it goes out
+    /// again on another: with `until`, on one of the peer that shows by then.
+    /// [`Self::may_repeat`] must hold.
+    pub(super) fn repeat(&mut self, until: Option<Instant>) {
+        self.target = Target::None;
+        if let Some(retention) = &mut self.retention {
+            retention.repeat(until, &mut self.queue);
+        }
+    }
+
+    /// The substream broke: returns how many of the messages that were written are in doubt.
+    pub(super) fn break_off(&mut self) -> u64 {
+        let written = match std::mem::replace(&mut self.target, Target::None) {
             Target::Bound { written, .. } => written,
             Target::None | Target::Opening(_) => 0,
         };
-        if let Some(retention) = &mut self.retention {
-            in_doubt = in_doubt.saturating_add(retention.give_up(&mut self.queue));
-            if repeats {
-                in_doubt = in_doubt.saturating_sub(retention.repeat(&mut self.queue));
-            }
+        written.saturating_add(self.give_up_repeats())
+    }
+
+    /// Forgets what was written and what was to go out again; returns how many messages that were
+    /// to go out again are in doubt.
+    fn give_up_repeats(&mut self) -> u64 {
+        self.retention.as_mut().map_or(0, |retention| {
             retention.forget();
+            retention.give_up(&mut self.queue)
+        })
+    }
+
+    /// The time in which a Go node decides is over: forgets what was kept for that. Returns how
+    /// many messages are in doubt, because they waited for a substream of the peer.
+    pub(super) fn settle(&mut self) -> u64 {
+        match self.waits_for_peer() {
+            true => self.give_up_repeats(),
+            false => {
+                self.forget_retained();
+                0
+            }
         }
-        in_doubt
     }
 
     /// The peer does not want the stream: its messages are given back. Returns how many, and
@@ -182,7 +223,7 @@ impl Sender {
     /// The session is over: returns how many messages were never written, and how many were
     /// written and are in doubt.
     pub(super) fn end(&mut self) -> (usize, u64) {
-        let in_doubt = self.break_off(false);
+        let in_doubt = self.break_off();
         self.retry_at = None;
         // What was not taken from the lent queue is its owner's to count.
         self.has_lent = false;
@@ -230,7 +271,6 @@ impl Sender {
     pub(super) fn write(
         &mut self,
         name: &StreamName,
-        is_own: bool,
         lent: &mut LentKeys<'_>,
         to: &mut WriteTo<'_>,
     ) -> bool {
@@ -238,20 +278,22 @@ impl Sender {
             debug_assert!(false, "only a bound substream is written");
             return false;
         };
-        // A Go node resets only substreams of ours; and what is written for the last time is not
-        // waited for.
-        let keeps = is_own && !lent.is_draining;
+        // What is written for the last time is not waited for.
+        let keeps = !lent.is_draining;
         let config = &*lent.params.config;
+        let settle_at = lent.now + config.settle_time;
         let mut retention = self.retention.as_deref_mut();
         if let Some(retention) = &mut retention {
             while to.out.len() < to.full
-                && let Some(frame) = retention.next_repeat(&mut self.queue)
+                && let Some((frame, len)) = retention.next_repeat(&mut self.queue)
             {
                 to.out.extend_from_slice(&frame);
                 *written = written.saturating_add(1);
+                if keeps {
+                    retention.keep(&frame, len, *written, config, settle_at);
+                }
             }
         }
-        let settle_at = lent.now + config.settle_time;
         let retention = retention.filter(|_| keeps);
         let batch = &mut self.batch;
         let mut sealer =

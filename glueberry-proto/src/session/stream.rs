@@ -61,6 +61,9 @@ impl Stream {
         {
             return self.bind_sender(id, lent);
         }
+        if self.sender.waits_for_peer() {
+            return;
+        }
         let config = lent.config();
         if lent.substreams.opened_by(Opener::Local) >= config.max_substreams {
             // Those of other streams may end in the meantime.
@@ -111,19 +114,32 @@ impl Stream {
         if !self.sender.is_bound_to(id) {
             return 0;
         }
-        // If the peer has one of its own, it has given ours up in favour of that.
         let mut others = self.peers.iter().filter(|other| **other != id);
-        let was_given_up = others.any(|other| lent.substreams.is_writable(*other));
-        let in_doubt = self.sender.break_off(was_given_up);
-        if in_doubt > 0 {
-            lent.out.emit(Event::StreamInterrupted { stream: name.clone(), in_doubt });
+        let has_other = others.any(|other| lent.substreams.is_writable(*other));
+        if self.sender.may_repeat(id) {
+            // A Go node has given it up. If it was ours, then in favour of a substream of its own,
+            // which may not have shown yet.
+            let substream = lent.substreams.get(id);
+            let is_own = substream.is_some_and(|substream| substream.opener == Opener::Local);
+            let until = lent.now + lent.config().settle_time;
+            self.sender.repeat((is_own && !has_other).then_some(until));
+            self.offer_target(name, lent);
+            return 0;
         }
-        if was_given_up {
+        let in_doubt = self.sender.break_off();
+        if has_other {
             self.offer_target(name, lent);
         } else {
             self.sender.schedule_retry(lent.now, lent.config());
         }
-        in_doubt
+        emit_interrupted(name, in_doubt, lent)
+    }
+
+    /// Whatever a Go node gives up, it has given up by now. Returns how many messages are in doubt.
+    pub(super) fn settle(&mut self, name: &StreamName, lent: &mut Lent<'_>) -> u64 {
+        let in_doubt = self.sender.settle();
+        self.find_target(name, lent);
+        emit_interrupted(name, in_doubt, lent)
     }
 
     /// Ends this side's half of the substream, behind what is queued.
@@ -160,9 +176,22 @@ impl Stream {
     }
 
     /// The peer's half of a substream has ended.
-    pub(super) fn read_ended(&mut self, id: SubstreamId, is_finished: bool, lent: &mut Lent<'_>) {
+    pub(super) fn read_ended(
+        &mut self,
+        id: SubstreamId,
+        is_finished: bool,
+        name: &StreamName,
+        lent: &mut Lent<'_>,
+    ) {
+        let was_peers = self.peers.contains(&id);
         self.peers.retain(|peer| *peer != id);
         self.receiver.release(id);
+        if is_finished && was_peers && self.sender.may_repeat(id) {
+            // A Go node has ended its own in favour of ours, without a word on it, and reads
+            // nothing of it.
+            self.sender.repeat(None);
+            self.offer_target(name, lent);
+        }
         // Nothing is answered on a substream whose reader is gone. But one that was reset while it
         // carries this direction may be the one that a Go node gives up: the reset of this half is
         // to follow, and then what was written goes out again.
@@ -206,9 +235,7 @@ impl Stream {
         if !self.sender.is_bound_to(id) {
             return;
         }
-        let substream = lent.substreams.get(id);
-        let is_own = substream.is_some_and(|substream| substream.opener == Opener::Local);
-        let reopened = self.sender.write(name, is_own, lent, to);
+        let reopened = self.sender.write(name, lent, to);
         if reopened {
             lent.out.emit(Event::Writable { stream: name.clone() });
         }
@@ -251,6 +278,14 @@ impl Stream {
         }
         Some(message)
     }
+}
+
+/// Reports messages in doubt, if there are any; returns how many.
+fn emit_interrupted(name: &StreamName, in_doubt: u64, lent: &mut Lent<'_>) -> u64 {
+    if in_doubt > 0 {
+        lent.out.emit(Event::StreamInterrupted { stream: name.clone(), in_doubt });
+    }
+    in_doubt
 }
 
 /// Nonces come from a generator of the substream: two substreams of a session never draw from one.

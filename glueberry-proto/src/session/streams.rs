@@ -163,10 +163,11 @@ impl Streams {
     }
 
     /// Forgets what was kept to go out again, where the time for it is over.
-    pub(super) fn settle_due(&mut self, now: Instant) {
-        for stream in self.table.values_mut() {
-            if stream.sender.settle_at().is_some_and(|at| at <= now) {
-                stream.sender.forget_retained();
+    pub(super) fn settle_due(&mut self, lent: &mut Lent<'_>) {
+        for (name, stream) in &mut self.table {
+            if stream.sender.settle_at().is_some_and(|at| at <= lent.now) {
+                let in_doubt = stream.settle(name, lent);
+                self.in_doubt = self.in_doubt.saturating_add(in_doubt);
             }
         }
     }

@@ -92,7 +92,7 @@ impl Session {
         }
         let (_, streams, mut lent) = self.parts();
         streams.retry_due(&mut lent);
-        streams.settle_due(now);
+        streams.settle_due(&mut lent);
         if self.handshake.lost_at().is_some_and(|at| at <= now) {
             self.finish_close(CloseReason::HandshakeLost);
         }

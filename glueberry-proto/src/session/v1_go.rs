@@ -1,9 +1,10 @@
 //! What Go's profile needs because of how Go nodes treat two substreams of one name.
 //!
-//! When both sides open a substream of one name at once, a Go node resets ours, with what is in it
-//! unread, in favour of its own. So what was written on a substream of ours is kept for a while, and
-//! goes out again on the peer's if ours is reset. A peer of our own kind may have read some of it:
-//! it knows a record again by its nonce, because a repeated message is not sealed anew.
+//! When both sides open a substream of one name at once, a Go node keeps one of the two and gives up
+//! the other, with what is in it unread: ours by a reset, before its own has shown; or its own by
+//! its end, though something was written there. So what was written is kept for a while, and goes
+//! out again on another substream. A peer of our own kind may have read some of it: it knows a
+//! record again by its nonce, because a repeated message is not sealed anew.
 
 use std::collections::VecDeque;
 
@@ -24,9 +25,12 @@ pub(super) struct Retention {
     retained_bytes: usize,
     /// When `retained` is forgotten: a Go node has decided by then.
     settle_at: Option<Instant>,
-    /// What goes out again on the current substream, ahead of everything else. The stream's queue
+    /// What goes out again on the next substream, ahead of everything else. The stream's queue
     /// counts it.
     repeats: VecDeque<Written>,
+    /// Until when `repeats` waits for a substream of the peer. Only that would show that the peer
+    /// has read nothing: a substream may be reset for other reasons too.
+    repeats_until: Option<Instant>,
 }
 
 /// A message that was written, as it was written.
@@ -70,31 +74,52 @@ impl Retention {
         self.settle_at = None;
     }
 
-    pub(super) const fn settle_at(&self) -> Option<Instant> {
-        self.settle_at
+    /// Returns when what was written is forgotten, or what was to be repeated is given up.
+    pub(super) fn settle_at(&self) -> Option<Instant> {
+        self.settle_at.or(self.repeats_until)
     }
 
-    /// The substream broke: has what was retained go out again; returns how many messages that is.
-    pub(super) fn repeat(&mut self, queue: &mut SendQueue) -> u64 {
-        let bytes = self.retained_bytes;
-        self.repeats = std::mem::take(&mut self.retained);
+    /// True if there is something to go out again, and all that was written on the current
+    /// substream is.
+    pub(super) fn holds_all(&self, written: u64) -> bool {
+        let is_any = !self.retained.is_empty() || !self.repeats.is_empty();
+        is_any && self.retained.len().try_into() == Ok(written)
+    }
+
+    /// The substream broke: has what was written on it go out again, ahead of what was to follow.
+    /// With `until`, it waits so long for a substream of the peer.
+    pub(super) fn repeat(&mut self, until: Option<Instant>, queue: &mut SendQueue) {
+        let (written, bytes) = (std::mem::take(&mut self.retained), self.retained_bytes);
         self.forget();
-        queue.hold(self.repeats.len(), bytes);
-        count(&self.repeats)
+        self.repeats_until = until;
+        queue.hold(written.len(), bytes);
+        let rest = std::mem::replace(&mut self.repeats, written);
+        self.repeats.extend(rest);
+    }
+
+    /// True if what is to go out again waits for a substream of the peer.
+    pub(super) const fn waits_for_peer(&self) -> bool {
+        self.repeats_until.is_some()
+    }
+
+    /// A substream was found.
+    pub(super) const fn stop_waiting(&mut self) {
+        self.repeats_until = None;
     }
 
     /// Forgets what was to go out again; returns how many messages that was.
     pub(super) fn give_up(&mut self, queue: &mut SendQueue) -> u64 {
+        self.stop_waiting();
         let given_up = std::mem::take(&mut self.repeats);
         queue.release(given_up.len(), given_up.iter().map(|written| written.len).sum());
         count(&given_up)
     }
 
-    /// Removes and returns the next frame that goes out again.
-    pub(super) fn next_repeat(&mut self, queue: &mut SendQueue) -> Option<Bytes> {
-        let repeat = self.repeats.pop_front()?;
-        queue.release(1, repeat.len);
-        Some(repeat.frame)
+    /// Removes and returns the next frame that goes out again, with the length of its message.
+    pub(super) fn next_repeat(&mut self, queue: &mut SendQueue) -> Option<(Bytes, usize)> {
+        let Written { frame, len } = self.repeats.pop_front()?;
+        queue.release(1, len);
+        Some((frame, len))
     }
 }
 

@@ -227,6 +227,8 @@ fn the_end_of_the_peers_half_is_answered_behind_what_is_queued() {
         let peers = raw.open_stream("chat");
         raw.send("chat", b"written");
         assert_eq!(raw.sent(peers), [b"written"]);
+        let theirs = raw.message(b"theirs");
+        raw.feed(peers, &theirs);
         raw.send("chat", b"queued");
         raw.end(peers, SubstreamEnd::Finished);
         assert!(raw.was_finished(peers));
@@ -250,6 +252,8 @@ fn a_peer_that_ends_its_half_and_reads_no_more_leaves_what_was_written_in_doubt(
         let peers = raw.open_stream("chat");
         raw.send("chat", b"written");
         assert_eq!(raw.sent(peers), [b"written"]);
+        let theirs = raw.message(b"theirs");
+        raw.feed(peers, &theirs);
         raw.end(peers, SubstreamEnd::Finished);
         assert!(raw.sent(peers).is_empty());
         raw.send("chat", b"too late");
