@@ -41,8 +41,10 @@
 //! | stream | a *named* message stream of the application, carried by substreams of a session |
 //! | message | what the application sends: bytes with boundaries |
 //! | frame, record | a message's bytes as delimited on a substream; the sealed bytes |
+//! | profile | a version of the protocol between two sessions, agreed with the handshake substream: v1, as the document has it, or v1-go, as Go nodes have it; see [`Profile`] |
 //! | command, action | a call of the application; a request to the adapter that must be carried out now |
 //! | adapter | the code between the core and a transport; it also carries messages between node and sessions |
+//! | view | what an adapter lets its handles read of one peer without asking the node; the core has none |
 //!
 //! # The rules
 //!

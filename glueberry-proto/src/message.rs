@@ -21,8 +21,9 @@ pub struct ToSession(pub(crate) FromNode);
 pub(crate) enum FromSession {
     /// A handshake substream was agreed on; the session may become Connected.
     Agreed,
-    /// The application has prepared streams. No other session may replace this one from now on:
-    /// the peer may already have received our consent on it.
+    /// The application has prepared streams. Once this arrives, the node does not begin to replace
+    /// the session: the peer may already have received our consent on it. If it has begun, the
+    /// session still yields to the request that is on its way, and hands on what was prepared.
     Prepared,
     /// The session is Established.
     Established,

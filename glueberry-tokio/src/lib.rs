@@ -76,7 +76,7 @@
 //! - When the transport can take bytes, the session's task takes as many messages as fit into a
 //!   write buffer, and seals them into it without the lock: the one copy on the way out.
 //! - What arrives is opened where it lies, and is handed on by reference.
-//! - The reader swaps the inbox for an empty one and hands out what was in it.
+//! - The reader takes the inbox's whole queue and hands out what was in it.
 //!
 //! Handshake commands go by way of the node's task, which knows the session that is current, and
 //! so do their answers: once a future is ready, the peer's view shows its effect.

@@ -18,9 +18,12 @@
 //! The smaller key never sees an outbound session with a rival: while its own session is negotiating
 //! no other becomes current, and once another is current its dial is cancelled.
 //!
-//! A session that has prepared streams, or is Established, is never replaced: what was encrypted
-//! for it would be lost. A probe that is answered ends the sessions that wait because of it, and
-//! one that is not ends the current session, so that one that waits becomes current.
+//! No replacement begins of a session that has reported that it has prepared streams, or that it is
+//! Established: what was encrypted for it would be lost. One that has begun by then goes on, unless
+//! the session is Established before it is asked to yield.
+//!
+//! A probe that is answered ends the sessions that wait because of it, and one that is not ends the
+//! current session, so that one that waits becomes current.
 
 use super::Peer;
 use super::sessions::{SessionRecord, Stage};
@@ -203,7 +206,7 @@ impl Peer {
         env.now >= *self.others.hold.get_or_insert(until)
     }
 
-    /// True if the current session can no longer be replaced.
+    /// True if no replacement of the current session may begin.
     const fn is_prepared(&self) -> bool {
         match self.state {
             State::Connected { is_prepared, .. } => is_prepared,

@@ -30,7 +30,7 @@ impl Peer {
         }
     }
 
-    /// The application has prepared streams: the session is no longer replaced.
+    /// The application has prepared streams: no replacement of the session begins from now on.
     fn current_prepared(&mut self, cx: &mut Context<'_>) {
         match &mut self.state {
             State::Connected { is_prepared, .. } => *is_prepared = true,

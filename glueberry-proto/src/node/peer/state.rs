@@ -24,7 +24,7 @@ pub(super) enum State {
         current: Current,
         /// When the handshake fails; `None` once the session was asked to end because of that.
         deadline: Option<Instant>,
-        /// The application has prepared streams: the session is no longer replaced.
+        /// The application has prepared streams: no replacement of the session begins.
         is_prepared: bool,
         /// The session that becomes current once this one has yielded.
         successor: Option<SessionId>,
