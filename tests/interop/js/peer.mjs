@@ -112,13 +112,12 @@ class Session {
 
   onChat (stream) {
     if (habit === 'resets-second' && !this.hasReset) {
-      // This side's own goes out first; the peer's is then the second, whatever is in it.
+      // As a Go node does: the peer's substream is the second, whatever is in it. Its reset goes out
+      // before this side writes on its own, and so names it.
       this.hasReset = true
-      stream.pause()
-      this.send(new TextEncoder().encode('mine')).then(() => {
-        stream.abort(new Error('there is one already'))
-        tell({ event: 'reset' })
-      })
+      stream.abort(new Error('there is one already'))
+      tell({ event: 'reset' })
+      pause(1).then(() => this.send(new TextEncoder().encode('mine')))
     } else if (this.isPrepared) {
       this.useChat(stream)
     } else {
