@@ -87,6 +87,15 @@ impl Entry {
         self.updated_at
     }
 
+    /// True if the entry holds more than a ban, or there was none: the application has added the
+    /// peer.
+    pub(crate) fn is_of_peer(&self) -> bool {
+        self.ban.is_none()
+            || !self.addresses.is_empty()
+            || !self.metadata.is_empty()
+            || !self.kept.is_empty()
+    }
+
     /// True if the entry holds nothing but a ban.
     pub(super) fn is_bare(&self) -> bool {
         self.addresses.is_empty()

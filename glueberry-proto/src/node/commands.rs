@@ -276,6 +276,7 @@ impl Node {
     }
 
     fn begin_connect(&mut self, peer: PublicKey) {
+        self.make_room_for_peer(peer);
         self.peers.get_or_insert(peer);
         self.with_peer(peer, Peer::connect);
     }
@@ -298,7 +299,9 @@ impl Node {
         if self.peers.get(key).is_none() && !is_worth_it {
             return Ok(());
         }
-        self.gate().check_peer_limit(key)?;
+        if !self.make_room_for_peer(key) {
+            return Err(PeerError::LimitReached("max_peers"));
+        }
         change(self.peers.get_or_insert(key));
         Ok(())
     }
@@ -306,8 +309,11 @@ impl Node {
     /// Changes the book, and has it stored if that has changed it.
     fn change_book<R>(&mut self, change: impl FnOnce(&mut Book, WallTime) -> R) -> R {
         let wall = self.store.wall_at(self.env.now);
+        let before = self.store.book.revision();
         let result = change(&mut self.store.book, wall);
-        self.store.schedule(&self.env);
+        if self.store.book.revision() != before {
+            self.store.schedule(&self.env);
+        }
         result
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Address;
 use super::context::Env;
-use crate::book::{Book, Limits, Revision, Unsaved};
+use crate::book::{Book, Entry, Limits, Revision, Unsaved};
 use crate::crypto::PublicKey;
 use crate::time::Instant;
 use crate::wall::WallTime;
@@ -54,6 +54,11 @@ impl Store {
 
     pub(super) fn has_address(&self, peer: PublicKey) -> bool {
         self.book.entry(peer).is_some_and(|entry| !entry.addresses().is_empty())
+    }
+
+    /// True if the book has an entry of the peer that the application has made for more than a ban.
+    pub(super) fn knows(&self, peer: PublicKey) -> bool {
+        self.book.entry(peer).is_some_and(Entry::is_of_peer)
     }
 
     /// Replaces the book. If the old one is being stored, the new one is stored after it.

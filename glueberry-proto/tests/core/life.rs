@@ -289,6 +289,20 @@ fn a_flush_behind_a_save_stores_nothing_twice() {
 }
 
 #[test]
+fn a_change_that_is_refused_stores_nothing() {
+    let mut lab = Lab::new(|config| config.max_metadata_size = 1);
+    lab.node.blacklist(NOW, stranger(1), None).unwrap();
+    assert!(matches!(lab.node.poll_action(), Some(NodeAction::SaveBook)));
+    // It is tried again, but later.
+    lab.node.handle_book_not_saved(NOW);
+    let too_much = [("key".to_owned(), "value".to_owned())].into();
+    lab.node.add_peer_with_metadata(NOW, stranger(2), &[], Some(too_much)).unwrap_err();
+    assert!(lab.node.poll_action().is_none());
+    lab.wait(30 * SECOND);
+    assert_eq!(lab.saves, 2);
+}
+
+#[test]
 fn autoconnect_dials_everybody_a_few_at_a_time() {
     let mut lab = Lab::new(|config| config.max_dials = 3);
     for number in 10..30 {

@@ -70,7 +70,7 @@ fn c10_a_node_is_bounded_whoever_connects_and_though_nobody_takes_its_events() {
             while node.poll_event().is_some() {}
         }
     }
-    assert!(let_in > 100);
+    assert!(let_in > 80, "{let_in}");
     while node.poll_action().is_some() {}
     let peak = measured.peak();
     assert!(peak <= bound, "{peak} bytes held, the bound is {bound}");
