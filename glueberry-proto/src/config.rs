@@ -155,6 +155,9 @@ pub struct Config {
     /// Peers that a node holds addresses or state for. 10,000. If there are as many, strangers of
     /// which only a cooldown or a refusal is remembered are forgotten first.
     pub max_peers: usize,
+    /// Peers of which nothing is known but a ban, beside [`max_peers`](Self::max_peers). 10,000. One
+    /// more, and the ban is lifted of the one that was not seen for the longest time.
+    pub max_bans: usize,
     /// Addresses held per peer. 16.
     pub max_addresses: usize,
     /// Events that a node holds until they are polled. While the queue is full no session is
@@ -203,6 +206,7 @@ impl Default for Config {
             max_sessions_per_peer: 4,
             max_sessions_per_minute: 60,
             max_peers: 10_000,
+            max_bans: 10_000,
             max_addresses: 16,
             event_queue: 1024,
         }
@@ -309,6 +313,7 @@ impl Config {
         sum(&[
             times(self.max_sessions, self.session_memory_bound()),
             times(self.max_peers, per_peer),
+            times(self.max_bans, PER_PEER),
             self.max_book_size,
             times(PER_EVENT, events),
             rates,
@@ -319,6 +324,7 @@ impl Config {
     pub fn book_limits(&self) -> book::Limits {
         book::Limits {
             max_entries: self.max_peers,
+            max_bans: self.max_bans,
             max_addresses: self.max_addresses,
             max_metadata: self.max_metadata_size,
             max_file: self.max_book_size,
@@ -348,6 +354,7 @@ impl Config {
             ("sessions_low", self.sessions_low),
             ("max_sessions_per_peer", self.max_sessions_per_peer),
             ("max_peers", self.max_peers),
+            ("max_bans", self.max_bans),
             ("max_addresses", self.max_addresses),
             ("event_queue", self.event_queue),
             ("max_stream_attempts", usize::try_from(self.max_stream_attempts).unwrap_or(1)),

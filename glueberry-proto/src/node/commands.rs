@@ -207,22 +207,29 @@ impl Node {
     /// Bans a peer, known or not, for ever or until a time, and cuts it off at once, whatever its
     /// state. What was queued for it is not sent.
     ///
+    /// Of peers of which the book knows nothing but a ban it holds at most
+    /// [`max_bans`](crate::Config::max_bans). If there are as many, the ban is lifted of the one that
+    /// was banned, or has tried to connect, the longest time ago; it is returned.
+    ///
     /// # Errors
     ///
-    /// See [`PeerError`]; the node is then as it was.
+    /// [`PeerError::OwnKey`]; the node is then as it was.
     pub fn blacklist(
         &mut self,
         now: Instant,
         peer: PublicKey,
         until: Option<WallTime>,
-    ) -> Result<(), PeerError> {
+    ) -> Result<Option<PublicKey>, PeerError> {
         self.step(now, |node| {
-            node.change_book(|book, wall| book.blacklist(peer, until, wall))?;
+            if peer == node.env.own_key {
+                return Err(PeerError::OwnKey);
+            }
+            let lifted = node.change_book(|book, wall| book.blacklist(peer, until, wall));
             // It does not hold if it ends in the past.
             if node.is_blacklisted(peer) {
                 node.end_everything(peer, &CloseReason::Blacklisted, false);
             }
-            Ok(())
+            Ok(lifted)
         })
     }
 

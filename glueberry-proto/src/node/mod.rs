@@ -342,7 +342,11 @@ impl Node {
 
     /// Checks that a connection may carry a session, and makes room for it.
     fn find_place(&mut self, peer: PublicKey, direction: Direction) -> Result<(), RefuseReason> {
-        self.gate().check_connection(peer, direction)?;
+        let checked = self.gate().check_connection(peer, direction);
+        if checked == Err(RefuseReason::Blacklisted) {
+            self.store.banned_seen(peer, self.env.now);
+        }
+        checked?;
         let (per_minute, now) = (self.env.config.max_sessions_per_minute, self.env.now);
         if direction == Direction::Inbound && !self.rates.take(peer, per_minute, now) {
             return Err(RefuseReason::LimitReached("max_sessions_per_minute"));

@@ -48,6 +48,12 @@ impl Store {
         self.book.is_blacklisted(peer, self.wall_at(now))
     }
 
+    /// A banned peer has tried to connect.
+    pub(super) fn banned_seen(&mut self, peer: PublicKey, now: Instant) {
+        let wall = self.wall_at(now);
+        self.book.banned_seen(peer, wall);
+    }
+
     pub(super) fn addresses(&self, peer: PublicKey) -> Vec<Address> {
         self.book.entry(peer).map(|entry| entry.addresses().to_vec()).unwrap_or_default()
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use glueberry_proto::{
     Action, Address, Admission, Config, ConnectionState, DialError, Identity, Instant, Node,
-    NodeAction, Origin, Profile, PublicKey, ReconnectPolicy, RefuseReason, Session, SessionId,
-    StateReason,
+    NodeAction, Origin, PeerError, Profile, PublicKey, ReconnectPolicy, RefuseReason, Session,
+    SessionId, StateReason,
 };
 
 use crate::support::{A, arrive, node};
@@ -328,6 +328,38 @@ fn strangers_that_were_turned_away_fill_no_table() {
     }
     assert_eq!(crowd.node.state(friend), ConnectionState::Cooldown);
     assert_eq!(crowd.arrive(friend, Origin::Accepted), Err(RefuseReason::InCooldown));
+}
+
+#[test]
+fn bans_take_effect_however_many_there_are() {
+    let mut crowd = Crowd::new(|config| (config.max_peers, config.max_bans) = (20, 20));
+    let friends: Vec<PublicKey> = (0..20).map(|_| crowd.friend()).collect();
+    let mut lifted = 0;
+    for _ in 0..50 {
+        let offender = crowd.stranger();
+        // It tries again and again.
+        let before = crowd.keys - 1;
+        if crowd.node.is_blacklisted(peer(before)) {
+            let refused = crowd.arrive(peer(before), Origin::Accepted);
+            assert_eq!(refused, Err(RefuseReason::Blacklisted));
+        }
+        lifted += u32::from(crowd.node.blacklist(crowd.now, offender, None).unwrap().is_some());
+        assert!(crowd.node.is_blacklisted(offender));
+    }
+    assert_eq!(lifted, 30);
+    let offender = friends[0];
+    let id = crowd.established(offender);
+    crowd.node.blacklist(crowd.now, offender, None).unwrap();
+    crowd.exchange();
+    assert!(!crowd.sessions.contains_key(&id));
+    let stranger = crowd.stranger();
+    let id = crowd.established(stranger);
+    crowd.node.blacklist(crowd.now, stranger, None).unwrap();
+    crowd.exchange();
+    assert!(!crowd.sessions.contains_key(&id));
+    assert_eq!(crowd.arrive(stranger, Origin::Accepted), Err(RefuseReason::Blacklisted));
+    let own = crowd.node.public_key();
+    assert_eq!(crowd.node.blacklist(crowd.now, own, None), Err(PeerError::OwnKey));
 }
 
 #[test]
