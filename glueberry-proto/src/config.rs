@@ -65,8 +65,8 @@ pub struct Config {
     /// Substreams of all kinds that each side may have open at once in a session. 64: one per
     /// stream, one for the handshake, and as many again that are ending.
     pub max_substreams: usize,
-    /// Time for a substream to be negotiated, and for the peer to open its own handshake
-    /// substream once it has refused ours. 10 s.
+    /// Time for a substream to be negotiated, for the peer to open its own handshake substream once
+    /// it has refused ours, and for a peer that has dialled to open one at all. 10 s.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub negotiation_timeout: Duration,
     /// Wait before a refused or broken substream is opened again; doubles up to
@@ -122,20 +122,42 @@ pub struct Config {
     pub max_book_size: usize,
     /// Dials at one time. 16. Further dials wait in a queue.
     pub max_dials: usize,
-    /// Sessions that remain after pruning, which starts above
-    /// [`sessions_high`](Self::sessions_high). 100.
+    /// Connected peers down to which strangers are pruned that have not become Established within
+    /// [`negotiation_timeout`](Self::negotiation_timeout). 100. Nobody else is pruned below
+    /// [`sessions_high`](Self::sessions_high).
     pub sessions_low: usize,
-    /// Connected peers above which sessions are pruned, down to
-    /// [`sessions_low`](Self::sessions_low). 400. Inbound sessions are pruned first, the youngest
-    /// first; protected peers stay.
+    /// Connected peers above which sessions are pruned. 400.
+    ///
+    /// A *stranger* is a peer that has dialled this node, is not in the address book, and is not
+    /// [protected](crate::Node::protect). Pruned first are strangers that are not Established, of
+    /// these the oldest; then strangers that are, the youngest first; then peers in the book, then
+    /// those that were dialled; and no more than are too many. Protected peers stay. A peer that
+    /// was pruned may come back at once.
     pub sessions_high: usize,
-    /// Sessions at one time, above which new ones are refused. 512:
-    /// [`sessions_high`](Self::sessions_high), and some that are negotiating or ending.
+    /// Sessions at one time. 512: [`sessions_high`](Self::sessions_high),
+    /// [`max_pending_sessions`](Self::max_pending_sessions) and
+    /// [`reserved_sessions`](Self::reserved_sessions).
+    ///
+    /// Strangers never take the places of others: sessions of theirs are ended as soon as a peer
+    /// in the book, a dialled or a protected one needs the place. Sessions that end because of that
+    /// may for a moment exist beyond this number.
     pub max_sessions: usize,
+    /// How many of [`max_sessions`](Self::max_sessions) strangers never have, though at most half
+    /// of them. 48.
+    pub reserved_sessions: usize,
+    /// Sessions with strangers that are not current: no handshake substream is agreed yet, or they
+    /// wait for another to end. 64. A further one ends the oldest of them.
+    pub max_pending_sessions: usize,
     /// Sessions at one time with one peer, until one of them is chosen. 4.
     pub max_sessions_per_peer: usize,
-    /// Peers that a node holds addresses or state for. 10,000.
+    /// Sessions that one peer may open in a minute, or at once. 60.
+    pub max_sessions_per_minute: usize,
+    /// Peers that a node holds addresses or state for. 10,000. If there are as many, strangers of
+    /// which only a cooldown or a refusal is remembered are forgotten first.
     pub max_peers: usize,
+    /// Peers of which nothing is known but a ban, beside [`max_peers`](Self::max_peers). 10,000. One
+    /// more, and the ban is lifted of the one that was not seen for the longest time.
+    pub max_bans: usize,
     /// Addresses held per peer. 16.
     pub max_addresses: usize,
     /// Events that a node holds until they are polled. While the queue is full no session is
@@ -179,8 +201,12 @@ impl Default for Config {
             sessions_low: 100,
             sessions_high: 400,
             max_sessions: 512,
+            reserved_sessions: 48,
+            max_pending_sessions: 64,
             max_sessions_per_peer: 4,
+            max_sessions_per_minute: 60,
             max_peers: 10_000,
+            max_bans: 10_000,
             max_addresses: 16,
             event_queue: 1024,
         }
@@ -281,13 +307,16 @@ impl Config {
         let metadata = times(PER_METADATA_BYTE, self.max_metadata_size);
         // A peer may have a state, or an entry in the book, or both.
         let per_peer = sum(&[2 * PER_PEER, times(self.max_addresses, PER_ADDRESS), metadata]);
+        let rates = times(crate::node::MOST_RATES, PER_RATE);
         let events =
             sum(&[self.event_queue, times(4, self.max_sessions), times(2, self.max_peers)]);
         sum(&[
             times(self.max_sessions, self.session_memory_bound()),
             times(self.max_peers, per_peer),
+            times(self.max_bans, PER_PEER),
             self.max_book_size,
             times(PER_EVENT, events),
+            rates,
         ])
     }
 
@@ -295,10 +324,16 @@ impl Config {
     pub fn book_limits(&self) -> book::Limits {
         book::Limits {
             max_entries: self.max_peers,
+            max_bans: self.max_bans,
             max_addresses: self.max_addresses,
             max_metadata: self.max_metadata_size,
             max_file: self.max_book_size,
         }
+    }
+
+    /// Returns how many places strangers never have.
+    pub(crate) fn reserved_places(&self) -> usize {
+        self.reserved_sessions.min(self.max_sessions / 2)
     }
 
     fn check_counts(&self) -> Result<(), ConfigError> {
@@ -313,10 +348,13 @@ impl Config {
             ("max_substreams", self.max_substreams),
             ("max_dials", self.max_dials),
             ("max_sessions", self.max_sessions),
+            ("max_pending_sessions", self.max_pending_sessions),
+            ("max_sessions_per_minute", self.max_sessions_per_minute),
             ("max_book_size", self.max_book_size),
             ("sessions_low", self.sessions_low),
             ("max_sessions_per_peer", self.max_sessions_per_peer),
             ("max_peers", self.max_peers),
+            ("max_bans", self.max_bans),
             ("max_addresses", self.max_addresses),
             ("event_queue", self.event_queue),
             ("max_stream_attempts", usize::try_from(self.max_stream_attempts).unwrap_or(1)),
@@ -409,6 +447,8 @@ const PER_PEER: usize = KIB;
 const PER_ADDRESS: usize = crate::node::MAX_ADDRESS + 64;
 /// A byte of metadata, if each is a key of its own.
 const PER_METADATA_BYTE: usize = 128;
+/// How often a peer came lately, in a map and a set.
+const PER_RATE: usize = 256;
 /// One event of a node with its bookkeeping; the texts in it are an adapter's.
 const PER_EVENT: usize = 512;
 

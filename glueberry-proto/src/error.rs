@@ -314,4 +314,8 @@ pub enum DialError {
     /// The session failed before it was Connected.
     #[error("session ended first: {0}")]
     Session(CloseReason),
+    /// The peer has answered, and a limit of this node's configuration allowed no session with it.
+    /// Not counted as an attempt.
+    #[error("limit reached: {0}")]
+    LimitReached(&'static str),
 }

@@ -225,7 +225,7 @@ pub use id::{DialId, SessionId, SubstreamId};
 pub use message::{ToNode, ToSession};
 pub use node::{
     Address, Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction,
-    NodeTimer, Origin, PeerStatus, PeerTimer, ReconnectPolicy, StateReason,
+    NodeTimer, Origin, PeerStatus, PeerTimer, Rates, ReconnectPolicy, StateReason,
 };
 pub use seed::Seed;
 pub use send_queue::{MessageSource, SendLimits, SendQueue};

@@ -56,6 +56,10 @@ pub struct Config {
     pub send_window: u64,
     /// Handshakes of incoming connections at one time. 64; more wait.
     pub max_incoming: usize,
+    /// Connections of strangers from one network, an IPv4 /24 or an IPv6 /56, that are taken in a
+    /// minute, or at once. 240. Peers in the address book, and protected ones, are not counted, nor
+    /// is this machine itself.
+    pub strangers_per_minute: usize,
 }
 
 /// What becomes of a received message that finds its reader's queue full.
@@ -93,6 +97,7 @@ impl Default for Config {
             stream_window: 512 * 1024,
             send_window: 8 * 1024 * 1024,
             max_incoming: 64,
+            strangers_per_minute: 240,
         }
     }
 }
@@ -109,6 +114,7 @@ impl Config {
             ("message_buffer", self.message_buffer),
             ("event_buffer", self.event_buffer),
             ("max_incoming", self.max_incoming),
+            ("strangers_per_minute", self.strangers_per_minute),
         ];
         if let Some((field, _)) = counts.into_iter().find(|(_, value)| *value == 0) {
             return Err(ConfigError::new(field, Problem::Zero));
@@ -164,10 +170,11 @@ mod tests {
     #[test]
     fn each_bad_field_is_named() {
         type Spoil = fn(&mut Config);
-        let cases: [(&str, Spoil); 11] = [
+        let cases: [(&str, Spoil); 12] = [
             ("message_buffer", |c| c.message_buffer = 0),
             ("event_buffer", |c| c.event_buffer = 0),
             ("max_incoming", |c| c.max_incoming = 0),
+            ("strangers_per_minute", |c| c.strangers_per_minute = 0),
             ("keep_alive", |c| c.keep_alive = Duration::ZERO),
             ("keep_alive", |c| c.keep_alive = Duration::MAX),
             ("keep_alive", |c| c.lost_after = u32::MAX),

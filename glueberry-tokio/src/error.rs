@@ -404,6 +404,7 @@ impl From<StateReason> for Error {
                 CloseReason::Internal(_) => ErrorCode::Internal,
                 _ => ErrorCode::ConnectionFailed,
             },
+            StateReason::DialFailed(DialError::LimitReached(_)) => ErrorCode::LimitReached,
             StateReason::DialFailed(_) | StateReason::AttemptsExhausted { .. } => {
                 ErrorCode::ConnectionFailed
             }

@@ -127,6 +127,10 @@ pub enum BookTrouble {
         /// What is wrong with it.
         reason: String,
     },
+    /// There are too many bans: the peer's was lifted, as it was seen the longest time ago of those
+    /// of which nothing else is known. See [`max_bans`](glueberry_proto::Config::max_bans).
+    #[error("too many bans: that of {0} was lifted")]
+    BanLifted(PeerId),
     /// The file is no address book: it was renamed, and the node has begun with an empty book.
     #[error("address book is unreadable ({reason}) and is now {path}")]
     SetAside {

@@ -102,6 +102,7 @@ mod inbox;
 mod mailbox;
 mod message;
 mod metrics;
+mod network;
 mod node;
 mod node_task;
 mod peers;

@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime};
 use futures_channel::oneshot;
 use glueberry_proto::book::{Revision, Unsaved};
 use glueberry_proto::{
-    Admission, Closed, Instant, NewConnection, Node, NodeAction, PublicKey, SessionId,
+    Admission, Closed, Instant, NewConnection, Node, NodeAction, Origin, PublicKey, Rates,
+    RefuseReason, SessionId,
 };
 use libp2p_identity::PeerId;
 use tracing::{debug, info, warn};
@@ -25,6 +26,7 @@ use crate::book_storage::BookStorage;
 use crate::error::{Error, ErrorCode};
 use crate::events::{BookTrouble, Event};
 use crate::mailbox::answer;
+use crate::network::Network;
 use crate::node::Shared;
 use crate::runtime::Timer;
 use crate::session::SessionDriver;
@@ -44,6 +46,8 @@ pub(crate) struct NodeTask<T> {
     /// Callers of `connect`, by peer.
     connecting: BTreeMap<PublicKey, Vec<Answer<()>>>,
     turn: Turn,
+    /// How often strangers have come lately, by where from.
+    strangers: Rates<Network>,
     /// The revision of the book whose bans are published.
     bans_seen: Option<Revision>,
     stats_cleaned_at: Instant,
@@ -83,6 +87,7 @@ impl<T: Transport> NodeTask<T> {
             sessions: BTreeMap::new(),
             connecting: BTreeMap::new(),
             turn: Turn::default(),
+            strangers: Rates::default(),
             bans_seen: None,
             stopping: Vec::new(),
             is_stopping: false,
@@ -211,6 +216,10 @@ impl<T: Transport> NodeTask<T> {
         pending: Box<dyn PendingConnection>,
     ) {
         let peer = PeerId::from(connection.peer);
+        if !self.is_in_time(now, &connection, &*pending) {
+            debug!(%peer, "too many strangers from one network: refused");
+            return pending.refuse(RefuseReason::LimitReached("strangers_per_minute"));
+        }
         match self.node.handle_connection(now, connection) {
             Admission::Accept(session) => {
                 let id = session.id();
@@ -225,6 +234,24 @@ impl<T: Transport> NodeTask<T> {
                 pending.refuse(reason);
             }
             _ => {}
+        }
+    }
+
+    /// Returns whether a connection may be offered to the core: strangers from one network may come
+    /// only so often. The core knows who is a stranger, but no addresses.
+    fn is_in_time(
+        &mut self,
+        now: Instant,
+        connection: &NewConnection,
+        pending: &dyn PendingConnection,
+    ) -> bool {
+        if connection.origin != Origin::Accepted || !self.node.is_stranger(connection.peer) {
+            return true;
+        }
+        let per_minute = self.shared.config.strangers_per_minute;
+        match pending.remote_ip().and_then(Network::of) {
+            Some(network) => self.strangers.take(network, per_minute, now),
+            None => true,
         }
     }
 

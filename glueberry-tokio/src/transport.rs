@@ -1,6 +1,7 @@
 //! What the node's task asks of a transport.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 
 use glueberry_proto::{Address, DialId, RefuseReason};
@@ -33,6 +34,12 @@ pub trait Transport: Send + 'static {
 
 /// A connection that was offered to the node, and waits for its decision.
 pub trait PendingConnection: Send {
+    /// Returns the address that the peer connects from, if it is known: see
+    /// [`Connection::remote_ip`](crate::adapter::Connection::remote_ip).
+    fn remote_ip(&self) -> Option<IpAddr> {
+        None
+    }
+
     /// Drives a session to its end.
     fn accept(self: Box<Self>, session: SessionDriver);
 

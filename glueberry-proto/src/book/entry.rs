@@ -15,11 +15,10 @@ use crate::wall::WallTime;
 /// let peer = Identity::from_seed(&[1; 32]).public_key();
 /// let [now, later] = [1_000, 2_000].map(|at| WallTime::from_unix(at, 0).unwrap());
 /// let mut book = Book::new(Limits::default());
-/// book.blacklist(peer, Some(later), now)?;
+/// book.blacklist(peer, Some(later), now);
 /// let entry = book.entry(peer).unwrap();
 /// assert_eq!(entry.ban(), Some(Ban::Until(later)));
 /// assert!(entry.is_blacklisted(now) && !entry.is_blacklisted(later));
-/// # Ok::<(), glueberry_proto::book::ChangeError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -85,6 +84,15 @@ impl Entry {
     /// Returns when the entry last changed.
     pub const fn updated_at(&self) -> WallTime {
         self.updated_at
+    }
+
+    /// True if the entry holds more than a ban, or there was none: the application has added the
+    /// peer.
+    pub(crate) fn is_of_peer(&self) -> bool {
+        self.ban.is_none()
+            || !self.addresses.is_empty()
+            || !self.metadata.is_empty()
+            || !self.kept.is_empty()
     }
 
     /// True if the entry holds nothing but a ban.

@@ -6,20 +6,30 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Peers. 10,000. Bans of a file beyond it are accepted nevertheless: no ban may be lost.
+    /// Peers, without those of which nothing is known but a ban. 10,000. Banned peers of a file are
+    /// accepted beyond it nevertheless: reading a file loses no ban.
     pub max_entries: usize,
+    /// Peers of which nothing is known but a ban. 10,000. One more, and the ban is lifted of the one
+    /// that was not seen for the longest time. Those of a file are accepted beyond it.
+    pub max_bans: usize,
     /// Addresses per peer. 16.
     pub max_addresses: usize,
     /// Bytes of all keys and values of a peer's metadata. 4096.
     pub max_metadata: usize,
-    /// Bytes of a file that is read or written. 64 MiB: a thousand bytes for each of six times the
-    /// default number of peers.
+    /// Bytes of a file that is read or written. 64 MiB: a thousand bytes for each of three times the
+    /// default number of peers and bans.
     pub max_file: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_entries: 10_000, max_addresses: 16, max_metadata: 4096, max_file: 64 << 20 }
+        Self {
+            max_entries: 10_000,
+            max_bans: 10_000,
+            max_addresses: 16,
+            max_metadata: 4096,
+            max_file: 64 << 20,
+        }
     }
 }
 

@@ -64,6 +64,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::bans::BareBans;
 pub use self::entry::{Ban, Entry};
 #[cfg(feature = "serde")]
 pub use self::json::{BookError, Reason, Rejected, is_multiaddr};
@@ -72,6 +73,7 @@ use crate::crypto::PublicKey;
 use crate::node::{Address, MAX_ADDRESS};
 use crate::wall::WallTime;
 
+mod bans;
 mod entry;
 #[cfg(feature = "serde")]
 mod json;
@@ -101,6 +103,8 @@ pub struct Book {
     /// The ends of all temporary bans, in order of time. [`Book::set_ban`] keeps it equal to the bans
     /// in `entries`.
     ban_ends: BTreeSet<(WallTime, PublicKey)>,
+    /// The entries that hold nothing but a ban. [`Book::note_bare`] keeps it equal to `entries`.
+    bare_bans: BareBans,
     unused: Unused,
     /// Grows with each change.
     revision: Revision,
@@ -117,6 +121,7 @@ impl Book {
             limits,
             entries: BTreeMap::new(),
             ban_ends: BTreeSet::new(),
+            bare_bans: BareBans::new(),
             unused: Unused::NOTHING,
             revision: Revision(0),
             critical: Revision(0),
@@ -202,13 +207,15 @@ impl Book {
             entry.metadata = metadata;
         }
         entry.mark_changed(now);
+        self.note_bare(peer, now);
         self.mark_critical();
         Ok(())
     }
 
     /// Removes a peer and returns its entry. A ban stays.
     ///
-    /// Of a banned peer an entry remains that holds only the ban. Returns `None` if there was nothing
+    /// Of a banned peer an entry remains that holds only the ban; if there are too many of these, one
+    /// is lifted as by [`blacklist`](Self::blacklist). Returns `None` if there was nothing
     /// else before, or if the peer is unknown.
     pub fn remove(&mut self, peer: PublicKey, now: WallTime) -> Option<Entry> {
         if self.unused.entries.remove(&peer).is_some() {
@@ -225,6 +232,8 @@ impl Book {
             bare.mark_changed(now);
             std::mem::replace(entry, bare)
         };
+        self.note_bare(peer, now);
+        self.make_room_for_bans(peer, now);
         self.mark_critical();
         Some(removed)
     }
@@ -240,6 +249,7 @@ impl Book {
         changes: BTreeMap<String, String>,
         now: WallTime,
     ) -> Result<(), ChangeError> {
+        let has_room = self.has_room_for(peer);
         let entry = self.entries.get_mut(&peer).ok_or(ChangeError::UnknownPeer)?;
         let mut metadata = entry.metadata.clone();
         for (key, value) in changes {
@@ -253,30 +263,40 @@ impl Book {
         if got > limit {
             return Err(ChangeError::MetadataTooLarge { got, limit });
         }
+        if !has_room && !metadata.is_empty() {
+            return Err(ChangeError::TooManyEntries { limit: self.limits.max_entries });
+        }
         entry.metadata = metadata;
         entry.mark_changed(now);
+        self.note_bare(peer, now);
         self.mark_critical();
         Ok(())
     }
 
     /// Bans a peer, known or not. Replaces an earlier ban.
     ///
-    /// # Errors
-    ///
-    /// See [`ChangeError`]; the book is then as it was.
+    /// Entries that hold nothing but a ban have a limit of their own,
+    /// [`max_bans`](Limits::max_bans). If there are as many, the ban is lifted of the peer that was
+    /// banned, or [has tried](Self::banned_seen), the longest time ago; it is returned.
     pub fn blacklist(
         &mut self,
         peer: PublicKey,
         until: Option<WallTime>,
         now: WallTime,
-    ) -> Result<(), ChangeError> {
-        if !self.has_room_for(peer) {
-            return Err(ChangeError::TooManyEntries { limit: self.limits.max_entries });
-        }
+    ) -> Option<PublicKey> {
         self.entry_or_new(peer, now);
         self.set_ban(peer, Some(until.map_or(Ban::Forever, Ban::Until)), now);
+        self.banned_seen(peer, now);
         self.mark_critical();
-        Ok(())
+        self.make_room_for_bans(peer, now)
+    }
+
+    /// Takes note that a banned peer has tried to connect, so that its ban is kept for longer than
+    /// that of others. This is not stored.
+    pub fn banned_seen(&mut self, peer: PublicKey, now: WallTime) {
+        if self.bare_bans.contains(peer) {
+            self.bare_bans.insert(peer, now);
+        }
     }
 
     /// Lifts a peer's ban, and removes the entry if it holds nothing else. Returns true if the peer
@@ -364,7 +384,32 @@ impl Book {
     // ---- parts --------------------------------------------------------------------------------
 
     fn has_room_for(&self, peer: PublicKey) -> bool {
-        self.entries.contains_key(&peer) || self.entries.len() < self.limits.max_entries
+        let is_known = self.entries.contains_key(&peer) && !self.bare_bans.contains(peer);
+        is_known || self.entries.len() - self.bare_bans.len() < self.limits.max_entries
+    }
+
+    /// Lifts a ban if there are too many that are all that is known of a peer, but not the given
+    /// one. Returns whose it was.
+    fn make_room_for_bans(&mut self, keep: PublicKey, now: WallTime) -> Option<PublicKey> {
+        if self.bare_bans.len() > self.limits.max_bans {
+            self.end_bans(now);
+        }
+        if self.bare_bans.len() <= self.limits.max_bans {
+            return None;
+        }
+        let oldest = self.bare_bans.oldest_but(keep)?;
+        self.lift_ban(oldest, now);
+        Some(oldest)
+    }
+
+    /// An entry has changed: it holds nothing but a ban, or it does.
+    fn note_bare(&mut self, peer: PublicKey, now: WallTime) {
+        let is_bare = self.entries.get(&peer).is_some_and(|entry| !entry.is_of_peer());
+        if !is_bare {
+            self.bare_bans.remove(peer);
+        } else if !self.bare_bans.contains(peer) {
+            self.bare_bans.insert(peer, now);
+        }
     }
 
     fn entry_or_new(&mut self, peer: PublicKey, now: WallTime) -> &mut Entry {
@@ -373,8 +418,10 @@ impl Book {
     }
 
     fn lift_ban(&mut self, peer: PublicKey, now: WallTime) {
+        // A peer that has connected between its ban's end and now is none that the application knows.
+        let was_bare = self.bare_bans.contains(peer);
         self.set_ban(peer, None, now);
-        if self.entries.get(&peer).is_some_and(Entry::is_bare) {
+        if was_bare || self.entries.get(&peer).is_some_and(Entry::is_bare) {
             self.entries.remove(&peer);
         }
     }
@@ -393,6 +440,7 @@ impl Book {
         }
         entry.ban = ban;
         entry.mark_changed(now);
+        self.note_bare(peer, now);
     }
 
     fn mark_critical(&mut self) {

@@ -31,7 +31,7 @@ fn a_file_names_what_differs_from_the_defaults() {
 #[test]
 fn each_bad_field_is_named() {
     type Break = fn(&mut Config);
-    let cases: [(&str, Break); 37] = [
+    let cases: [(&str, Break); 40] = [
         ("sessions_low", |c| c.sessions_low = c.sessions_high),
         ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
         ("max_streams", |c| c.max_substreams = c.max_streams),
@@ -51,10 +51,13 @@ fn each_bad_field_is_named() {
         ("max_substreams", |c| c.max_substreams = 0),
         ("max_dials", |c| c.max_dials = 0),
         ("max_sessions", |c| c.max_sessions = 0),
+        ("max_pending_sessions", |c| c.max_pending_sessions = 0),
+        ("max_sessions_per_minute", |c| c.max_sessions_per_minute = 0),
         ("max_book_size", |c| c.max_book_size = 0),
         ("sessions_low", |c| c.sessions_low = 0),
         ("max_sessions_per_peer", |c| c.max_sessions_per_peer = 0),
         ("max_peers", |c| c.max_peers = 0),
+        ("max_bans", |c| c.max_bans = 0),
         ("max_addresses", |c| c.max_addresses = 0),
         ("max_stream_attempts", |c| c.max_stream_attempts = 0),
         ("max_rejected_records", |c| c.max_rejected_records = 0),

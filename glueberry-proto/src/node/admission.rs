@@ -9,7 +9,7 @@ use super::sessions::Sessions;
 use super::store::Store;
 use super::timer::PeerTimer;
 use crate::crypto::PublicKey;
-use crate::error::{ConnectError, PeerError, RefuseReason};
+use crate::error::{ConnectError, RefuseReason};
 use crate::id::DialId;
 use crate::session::{Direction, Naming, Session};
 
@@ -74,7 +74,6 @@ pub(super) struct Gate<'a> {
 impl Gate<'_> {
     /// Checks that a peer may be dialled now.
     pub(super) fn check_connect(&self, key: PublicKey) -> Result<(), ConnectError> {
-        let config = &self.env.config;
         if self.env.is_stopping {
             return Err(ConnectError::ShuttingDown);
         }
@@ -99,10 +98,10 @@ impl Gate<'_> {
         if !self.store.has_address(key) {
             return Err(ConnectError::NoAddress);
         }
-        if self.sessions.len() >= config.max_sessions {
+        if self.is_full_of_known() {
             return Err(ConnectError::LimitReached("max_sessions"));
         }
-        if peer.is_none() && self.peers.len() >= config.max_peers {
+        if !self.has_room_for_peer(key) {
             return Err(ConnectError::LimitReached("max_peers"));
         }
         if !self.out.has_event_room() {
@@ -111,7 +110,7 @@ impl Gate<'_> {
         Ok(())
     }
 
-    /// Checks that a connection may carry a session.
+    /// Checks that a connection may carry a session, if there is a place for it.
     pub(super) fn check_connection(
         &self,
         key: PublicKey,
@@ -126,19 +125,14 @@ impl Gate<'_> {
         if self.store.is_blacklisted(key, self.env.now) {
             return Err(RefuseReason::Blacklisted);
         }
-        if self.sessions.len() >= self.env.config.max_sessions {
-            return Err(RefuseReason::LimitReached("max_sessions"));
-        }
-        if !self.out.has_event_room() {
+        let has_event_room = match self.is_stranger(key, direction) {
+            true => self.out.has_event_room_for_strangers(),
+            false => self.out.has_event_room(),
+        };
+        if !has_event_room {
             return Err(RefuseReason::LimitReached("event_queue"));
         }
-        match self.peers.get(key) {
-            None if self.peers.len() >= self.env.config.max_peers => {
-                Err(RefuseReason::LimitReached("max_peers"))
-            }
-            None => Ok(()),
-            Some(peer) => self.check_peer(peer, direction),
-        }
+        self.peers.get(key).map_or(Ok(()), |peer| self.check_peer(peer, direction))
     }
 
     /// Checks that a known peer may have another session.
@@ -160,13 +154,5 @@ impl Gate<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Checks that the node may hold a state for a peer.
-    pub(super) fn check_peer_limit(&self, key: PublicKey) -> Result<(), PeerError> {
-        if self.peers.get(key).is_none() && self.peers.len() >= self.env.config.max_peers {
-            return Err(PeerError::LimitReached("max_peers"));
-        }
-        Ok(())
     }
 }

@@ -207,22 +207,29 @@ impl Node {
     /// Bans a peer, known or not, for ever or until a time, and cuts it off at once, whatever its
     /// state. What was queued for it is not sent.
     ///
+    /// Of peers of which the book knows nothing but a ban it holds at most
+    /// [`max_bans`](crate::Config::max_bans). If there are as many, the ban is lifted of the one that
+    /// was banned, or has tried to connect, the longest time ago; it is returned.
+    ///
     /// # Errors
     ///
-    /// See [`PeerError`]; the node is then as it was.
+    /// [`PeerError::OwnKey`]; the node is then as it was.
     pub fn blacklist(
         &mut self,
         now: Instant,
         peer: PublicKey,
         until: Option<WallTime>,
-    ) -> Result<(), PeerError> {
+    ) -> Result<Option<PublicKey>, PeerError> {
         self.step(now, |node| {
-            node.change_book(|book, wall| book.blacklist(peer, until, wall))?;
+            if peer == node.env.own_key {
+                return Err(PeerError::OwnKey);
+            }
+            let lifted = node.change_book(|book, wall| book.blacklist(peer, until, wall));
             // It does not hold if it ends in the past.
             if node.is_blacklisted(peer) {
                 node.end_everything(peer, &CloseReason::Blacklisted, false);
             }
-            Ok(())
+            Ok(lifted)
         })
     }
 
@@ -276,6 +283,7 @@ impl Node {
     }
 
     fn begin_connect(&mut self, peer: PublicKey) {
+        self.make_room_for_peer(peer);
         self.peers.get_or_insert(peer);
         self.with_peer(peer, Peer::connect);
     }
@@ -298,7 +306,9 @@ impl Node {
         if self.peers.get(key).is_none() && !is_worth_it {
             return Ok(());
         }
-        self.gate().check_peer_limit(key)?;
+        if !self.make_room_for_peer(key) {
+            return Err(PeerError::LimitReached("max_peers"));
+        }
         change(self.peers.get_or_insert(key));
         Ok(())
     }
@@ -306,8 +316,11 @@ impl Node {
     /// Changes the book, and has it stored if that has changed it.
     fn change_book<R>(&mut self, change: impl FnOnce(&mut Book, WallTime) -> R) -> R {
         let wall = self.store.wall_at(self.env.now);
+        let before = self.store.book.revision();
         let result = change(&mut self.store.book, wall);
-        self.store.schedule(&self.env);
+        if self.store.book.revision() != before {
+            self.store.schedule(&self.env);
+        }
         result
     }
 }

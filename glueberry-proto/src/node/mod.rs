@@ -2,8 +2,9 @@
 //!
 //! [`Node`] routes: what comes in goes to one [`Peer`], with the other parts lent to it
 //! as a [`Context`]. [`Dials`] knows which dials are queued or under way, [`Sessions`] which peer a
-//! session belongs to, [`Store`] the book and when it is saved, [`Gate`] what the limits allow, and
-//! [`Outputs`] what is to be polled.
+//! session belongs to, [`Store`] the book and when it is saved, [`Gate`] what the limits allow,
+//! [`Rates`] how often a peer may come, and [`Outputs`] what is to be polled. Who gives way when places
+//! are short is decided in [`strangers`].
 
 mod address;
 mod admission;
@@ -15,10 +16,11 @@ mod outputs;
 mod peer;
 mod peers;
 mod policy;
-mod prune;
+mod rates;
 mod sessions;
 mod status;
 mod store;
+mod strangers;
 mod timer;
 
 use std::sync::Arc;
@@ -34,6 +36,8 @@ use self::outputs::Outputs;
 use self::peer::Peer;
 use self::peers::Peers;
 pub use self::policy::ReconnectPolicy;
+pub(crate) use self::rates::MOST_KEPT as MOST_RATES;
+pub use self::rates::Rates;
 use self::sessions::Sessions;
 pub use self::status::PeerStatus;
 use self::store::Store;
@@ -83,6 +87,7 @@ pub struct Node {
     peers: Peers,
     sessions: Sessions,
     dials: Dials,
+    rates: Rates<PublicKey>,
     out: Outputs,
     /// What backoffs are drawn from.
     random: Generator,
@@ -124,6 +129,7 @@ impl Node {
             env: Env { config: Arc::new(config), own_key, now, is_stopping: false },
             peers: Peers::default(),
             dials: Dials::default(),
+            rates: Rates::default(),
             random: seed.child(b"backoff", 0).generator(),
             sessions: Sessions::new(aead, Arc::new(identity), seed),
         })
@@ -161,6 +167,13 @@ impl Node {
     /// the [book](Self::book).
     pub fn peers(&self) -> impl Iterator<Item = PublicKey> {
         self.peers.keys()
+    }
+
+    /// Returns whether nothing but the peer's own word speaks for it when it dials: it is not in the
+    /// book, and not protected. Strangers give way to others, see
+    /// [`Config::sessions_high`].
+    pub fn is_stranger(&self, peer: PublicKey) -> bool {
+        self.gate().is_stranger(peer, Direction::Inbound)
     }
 
     /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown).
@@ -248,7 +261,7 @@ impl Node {
     /// let admission = node.handle_connection(Instant::ZERO, connection);
     /// # assert!(matches!(admission, Admission::Accept(_)));
     /// let (at, timer) = node.next_timer().unwrap();
-    /// assert_eq!(at, Instant::ZERO + node.config().handshake_timeout);
+    /// assert_eq!(at, Instant::ZERO + node.config().negotiation_timeout);
     /// assert_eq!(timer, NodeTimer::Peer { peer, timer: PeerTimer::Session });
     /// # Ok::<(), ConfigError>(())
     /// ```
@@ -313,15 +326,32 @@ impl Node {
             }
             Origin::Accepted => Direction::Inbound,
         };
-        if let Err(reason) = self.gate().check_connection(peer, direction) {
+        if let Err(reason) = self.find_place(peer, direction) {
             // If it was dialled, the attempt ends here: no session will report its failure.
-            let error = DialError::Transport(reason.to_string());
+            let error = match reason {
+                RefuseReason::LimitReached(limit) => DialError::LimitReached(limit),
+                _ => DialError::Transport(reason.to_string()),
+            };
             self.with_peer(peer, |peer, cx| peer.connecting_failed(error, cx));
             return Err(reason);
         }
         let session = self.sessions.create(&self.env, connection, direction);
         self.peers.get_or_insert(peer).add_session(session.id(), direction, &self.env);
         Ok(session)
+    }
+
+    /// Checks that a connection may carry a session, and makes room for it.
+    fn find_place(&mut self, peer: PublicKey, direction: Direction) -> Result<(), RefuseReason> {
+        let checked = self.gate().check_connection(peer, direction);
+        if checked == Err(RefuseReason::Blacklisted) {
+            self.store.banned_seen(peer, self.env.now);
+        }
+        checked?;
+        let (per_minute, now) = (self.env.config.max_sessions_per_minute, self.env.now);
+        if direction == Direction::Inbound && !self.rates.take(peer, per_minute, now) {
+            return Err(RefuseReason::LimitReached("max_sessions_per_minute"));
+        }
+        self.make_room(peer, direction)
     }
 
     /// Takes the result of a dial, if it is still awaited and is for this peer.

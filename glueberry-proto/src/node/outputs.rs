@@ -55,6 +55,11 @@ impl Outputs {
         self.events.len() < self.event_limit
     }
 
+    /// True if something new may begin with a stranger: what they cause never fills the queue.
+    pub(super) fn has_event_room_for_strangers(&self) -> bool {
+        self.events.len() < self.event_limit - self.event_limit / 4
+    }
+
     pub(super) fn poll_action(&mut self) -> Option<NodeAction> {
         self.actions.pop_front()
     }

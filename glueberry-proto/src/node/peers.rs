@@ -76,6 +76,11 @@ impl Peers {
         }
     }
 
+    /// Returns the peers that something is due for, by when that is.
+    pub(super) fn iter_due(&self) -> impl Iterator<Item = PublicKey> {
+        self.due.iter().map(|(_, peer)| *peer)
+    }
+
     /// Returns the peer that is due first, and when.
     pub(super) fn next_due(&self) -> Option<(Instant, PublicKey)> {
         self.due.first().copied()

@@ -2,7 +2,7 @@
 
 use super::Address;
 use super::context::Env;
-use crate::book::{Book, Limits, Revision, Unsaved};
+use crate::book::{Book, Entry, Limits, Revision, Unsaved};
 use crate::crypto::PublicKey;
 use crate::time::Instant;
 use crate::wall::WallTime;
@@ -48,12 +48,23 @@ impl Store {
         self.book.is_blacklisted(peer, self.wall_at(now))
     }
 
+    /// A banned peer has tried to connect.
+    pub(super) fn banned_seen(&mut self, peer: PublicKey, now: Instant) {
+        let wall = self.wall_at(now);
+        self.book.banned_seen(peer, wall);
+    }
+
     pub(super) fn addresses(&self, peer: PublicKey) -> Vec<Address> {
         self.book.entry(peer).map(|entry| entry.addresses().to_vec()).unwrap_or_default()
     }
 
     pub(super) fn has_address(&self, peer: PublicKey) -> bool {
         self.book.entry(peer).is_some_and(|entry| !entry.addresses().is_empty())
+    }
+
+    /// True if the book has an entry of the peer that the application has made for more than a ban.
+    pub(super) fn knows(&self, peer: PublicKey) -> bool {
+        self.book.entry(peer).is_some_and(Entry::is_of_peer)
     }
 
     /// Replaces the book. If the old one is being stored, the new one is stored after it.

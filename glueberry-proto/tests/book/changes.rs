@@ -18,7 +18,7 @@ fn adding_again_replaces_what_is_given_and_keeps_the_rest() {
     book.add(peer(1), first, Some(metadata(&[("a", "1"), ("b", "2")])), at(0)).unwrap();
     assert!(book.touch(peer(1), at(1)));
     assert!(book.set_public_key(peer(1), at(2)));
-    book.blacklist(peer(1), None, at(3)).unwrap();
+    book.blacklist(peer(1), None, at(3));
 
     let second = addresses(&["/ip4/192.0.2.2/tcp/2"]);
     book.add(peer(1), second.clone(), None, at(4)).unwrap();
@@ -48,7 +48,7 @@ fn removing_gives_back_what_was_known() {
 fn removing_a_banned_peer_keeps_its_ban() {
     let mut book = book();
     book.add(peer(1), addresses(&["/ip4/192.0.2.1/tcp/1"]), None, at(0)).unwrap();
-    book.blacklist(peer(1), Some(at(100)), at(1)).unwrap();
+    book.blacklist(peer(1), Some(at(100)), at(1));
     assert!(book.remove(peer(1), at(2)).is_some());
     assert!(book.is_blacklisted(peer(1), at(99)));
     assert_eq!(book.entry(peer(1)).unwrap().addresses(), []);
@@ -61,7 +61,7 @@ fn removing_a_banned_peer_keeps_its_ban() {
 #[test]
 fn strangers_can_be_banned() {
     let mut book = book();
-    book.blacklist(peer(1), None, at(0)).unwrap();
+    book.blacklist(peer(1), None, at(0));
     assert!(book.is_blacklisted(peer(1), WallTime::MAX));
     assert!(!book.is_blacklisted(peer(2), at(0)));
     assert!(book.unblacklist(peer(1), at(1)));
@@ -73,7 +73,7 @@ fn strangers_can_be_banned() {
 fn lifting_a_ban_keeps_a_peer_that_is_known() {
     let mut book = book();
     book.add(peer(1), Vec::new(), Some(metadata(&[("a", "1")])), at(0)).unwrap();
-    book.blacklist(peer(1), None, at(1)).unwrap();
+    book.blacklist(peer(1), None, at(1));
     assert!(book.unblacklist(peer(1), at(2)));
     assert_eq!(book.entry(peer(1)).unwrap().ban(), None);
 }
@@ -82,9 +82,9 @@ fn lifting_a_ban_keeps_a_peer_that_is_known() {
 fn bans_end_by_themselves() {
     let mut book = book();
     for (number, end) in [(1, 30), (2, 10), (3, 20)] {
-        book.blacklist(peer(number), Some(at(end)), at(0)).unwrap();
+        book.blacklist(peer(number), Some(at(end)), at(0));
     }
-    book.blacklist(peer(4), None, at(0)).unwrap();
+    book.blacklist(peer(4), None, at(0));
     assert_eq!(book.next_ban_end(), Some(at(10)));
     assert!(book.is_blacklisted(peer(2), at(9)));
     assert!(!book.is_blacklisted(peer(2), at(10)));
@@ -93,9 +93,9 @@ fn bans_end_by_themselves() {
     assert_eq!(book.next_ban_end(), Some(at(30)));
 
     // A new ban takes the old one's place.
-    book.blacklist(peer(1), Some(at(40)), at(21)).unwrap();
+    book.blacklist(peer(1), Some(at(40)), at(21));
     assert_eq!(book.next_ban_end(), Some(at(40)));
-    book.blacklist(peer(1), None, at(21)).unwrap();
+    book.blacklist(peer(1), None, at(21));
     assert_eq!(book.next_ban_end(), None);
     assert_eq!(book.len(), 2);
 }
@@ -104,7 +104,7 @@ fn bans_end_by_themselves() {
 fn bans_that_are_over_hide_nobody() {
     let mut book = book();
     book.add(peer(1), Vec::new(), None, at(0)).unwrap();
-    book.blacklist(peer(1), Some(at(10)), at(0)).unwrap();
+    book.blacklist(peer(1), Some(at(10)), at(0));
     assert_eq!(book.iter_allowed(at(9)).count(), 0);
     assert_eq!(book.iter_allowed(at(10)).count(), 1);
     assert_eq!(book.iter().count(), 1);
@@ -151,8 +151,6 @@ fn limits_hold_and_change_nothing() {
         book.add(peer(4), Vec::new(), None, at(1)),
         Err(ChangeError::TooManyEntries { limit: 3 })
     );
-    let full = ChangeError::TooManyEntries { limit: 3 };
-    assert_eq!(book.blacklist(peer(4), None, at(1)), Err(full));
     let got = book.add(peer(1), addresses(&["a", "b", "c"]), None, at(1));
     assert_eq!(got, Err(ChangeError::TooManyAddresses { got: 3, limit: 2 }));
     let long = "a".repeat(1025);
@@ -167,9 +165,50 @@ fn limits_hold_and_change_nothing() {
     assert_eq!(book.revision(), before.revision());
 
     // Who is known may still be banned, and what fits may still be said.
-    book.blacklist(peer(1), None, at(1)).unwrap();
+    book.blacklist(peer(1), None, at(1));
     book.update_metadata(peer(1), metadata(&[("key", "1234567")]), at(1)).unwrap();
     book.add(peer(1), addresses(&["a", &"b".repeat(1024)]), None, at(1)).unwrap();
+}
+
+#[test]
+fn bans_take_no_places_of_peers_and_the_other_way_round() {
+    let mut book = Book::new(small());
+    assert_eq!(book.blacklist(peer(10), None, at(0)), None);
+    assert_eq!(book.blacklist(peer(11), None, at(1)), None);
+    for number in 1..=3 {
+        book.add(peer(number), Vec::new(), None, at(2)).unwrap();
+    }
+    // The one that has tried lately stays.
+    book.banned_seen(peer(10), at(3));
+    assert_eq!(book.blacklist(peer(12), None, at(4)), Some(peer(11)));
+    assert_eq!(book.blacklist(peer(12), Some(at(6)), at(5)), None, "it is one of them");
+    let banned =
+        |book: &Book| [10, 11, 12, 13].map(|number| book.is_blacklisted(peer(number), at(5)));
+    assert_eq!(banned(&book), [true, false, true, false]);
+    // One that has ended goes first.
+    assert_eq!(book.blacklist(peer(13), None, at(6)), None);
+    assert_eq!(banned(&book), [true, false, false, true]);
+    // A peer of which more is known is no throw-away key, and needs a peer's place.
+    book.add(peer(1), addresses(&["a"]), None, at(7)).unwrap();
+    assert_eq!(book.blacklist(peer(1), None, at(7)), None);
+    let full = Err(ChangeError::TooManyEntries { limit: 3 });
+    assert_eq!(book.update_metadata(peer(10), metadata(&[("a", "1")]), at(8)), full);
+    assert_eq!(book.add(peer(10), Vec::new(), None, at(8)), full);
+    assert_eq!(book.len(), 5);
+    // After a restart those count that were banned last.
+    let (mut book, _) = Book::parse(&book.emit(), small(), |_| true).unwrap();
+    assert_eq!(book.blacklist(peer(14), None, at(9)), Some(peer(10)));
+}
+
+/// A stranger whose ban has ended does not become known by that.
+#[test]
+fn who_was_banned_is_no_acquaintance() {
+    let mut book = book();
+    book.blacklist(peer(9), Some(at(5)), at(0));
+    assert!(book.touch(peer(9), at(6)));
+    assert!(book.set_public_key(peer(9), at(6)));
+    assert_eq!(book.end_bans(at(7)), [peer(9)]);
+    assert!(book.entry(peer(9)).is_none());
 }
 
 #[test]
@@ -181,7 +220,7 @@ fn what_must_be_saved_at_once() {
         ("metadata", |book| {
             book.update_metadata(peer(1), metadata(&[("a", "1")]), at(1)).unwrap();
         }),
-        ("blacklist", |book| book.blacklist(peer(1), None, at(1)).unwrap()),
+        ("blacklist", |book| _ = book.blacklist(peer(1), None, at(1))),
         ("unblacklist", |book| assert!(book.unblacklist(peer(3), at(1)))),
         ("public key", |book| assert!(book.set_public_key(peer(1), at(1)))),
     ];
@@ -211,7 +250,7 @@ fn changes_during_a_save_are_unsaved() {
     let mut book = saved();
     assert!(book.touch(peer(1), at(1)));
     let first = book.revision();
-    book.blacklist(peer(1), None, at(2)).unwrap();
+    book.blacklist(peer(1), None, at(2));
     let second = book.revision();
     assert!(book.touch(peer(1), at(3)));
     book.handle_saved(first);
@@ -229,7 +268,7 @@ fn changes_during_a_save_are_unsaved() {
 fn saved() -> Book {
     let mut book = book();
     book.add(peer(1), Vec::new(), None, at(0)).unwrap();
-    book.blacklist(peer(3), Some(at(10)), at(0)).unwrap();
+    book.blacklist(peer(3), Some(at(10)), at(0));
     book.handle_saved(book.revision());
     assert_eq!(book.unsaved(), Unsaved::Nothing);
     book

@@ -59,7 +59,8 @@ fn apply(book: &mut Book, change: Change, now: WallTime) -> bool {
             return book.update_metadata(peer(number), changes, now).is_err();
         }
         Change::Blacklist(number, until) => {
-            return book.blacklist(peer(number), until.map(at), now).is_err();
+            book.blacklist(peer(number), until.map(at), now);
+            return false;
         }
         Change::Unblacklist(number) => drop(book.unblacklist(peer(number), now)),
         Change::EndBans => drop(book.end_bans(now)),
@@ -100,7 +101,7 @@ proptest! {
                 prop_assert_eq!(&book, &before);
                 prop_assert_eq!(book.revision(), before.revision());
             }
-            prop_assert!(book.len() <= limits.max_entries);
+            prop_assert!(book.len() <= limits.max_entries + limits.max_bans);
             for (_, entry) in book.iter() {
                 prop_assert!(entry.addresses().len() <= limits.max_addresses);
                 let metadata = entry.metadata().iter();
@@ -120,7 +121,7 @@ proptest! {
         until in proptest::option::of(20_i64..40),
     ) {
         let mut book = Book::new(Limits::default());
-        book.blacklist(peer(1), until.map(at), at(0)).unwrap();
+        book.blacklist(peer(1), until.map(at), at(0));
         for (now, change) in (0..20).map(at).zip(changes) {
             if matches!(change, Change::Blacklist(1, _) | Change::Unblacklist(1)) {
                 continue;

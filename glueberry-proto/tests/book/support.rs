@@ -32,7 +32,7 @@ pub(crate) fn metadata(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 /// Limits that are met easily.
 pub(crate) fn small() -> Limits {
     let mut limits = Limits::default();
-    limits.max_entries = 3;
+    (limits.max_entries, limits.max_bans) = (3, 2);
     limits.max_addresses = 2;
     limits.max_metadata = 10;
     limits

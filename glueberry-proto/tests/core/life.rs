@@ -262,7 +262,7 @@ fn the_book_is_stored_at_once_or_with_the_next_flush() {
     assert_eq!(lab.node.book().unsaved(), Unsaved::Nothing);
     assert_eq!(lab.node.poll_timeout(), None);
     // What fails to be stored is tried again.
-    lab.node.blacklist(NOW, stranger(2), None).unwrap();
+    lab.node.blacklist(NOW, stranger(4), None).unwrap();
     assert!(matches!(lab.node.poll_action(), Some(NodeAction::SaveBook)));
     lab.node.blacklist(NOW, stranger(3), None).unwrap();
     assert!(lab.node.poll_action().is_none(), "one at a time");
@@ -284,8 +284,22 @@ fn a_flush_behind_a_save_stores_nothing_twice() {
     lab.node.handle_book_saved(NOW, revision);
     assert_eq!(lab.node.book().unsaved(), Unsaved::Nothing);
     assert!(lab.node.poll_action().is_none(), "all is stored");
-    lab.node.blacklist(NOW, stranger(2), None).unwrap();
+    lab.node.blacklist(NOW, stranger(4), None).unwrap();
     assert!(matches!(lab.node.poll_action(), Some(NodeAction::SaveBook)));
+}
+
+#[test]
+fn a_change_that_is_refused_stores_nothing() {
+    let mut lab = Lab::new(|config| config.max_metadata_size = 1);
+    lab.node.blacklist(NOW, stranger(1), None).unwrap();
+    assert!(matches!(lab.node.poll_action(), Some(NodeAction::SaveBook)));
+    // It is tried again, but later.
+    lab.node.handle_book_not_saved(NOW);
+    let too_much = [("key".to_owned(), "value".to_owned())].into();
+    lab.node.add_peer_with_metadata(NOW, stranger(4), &[], Some(too_much)).unwrap_err();
+    assert!(lab.node.poll_action().is_none());
+    lab.wait(30 * SECOND);
+    assert_eq!(lab.saves, 2);
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn each_wait_for_a_peer_has_its_name() {
     assert!(node.next_timer().is_none(), "the session was asked to end");
     exchange(&mut node, NOW, &mut [&mut session]);
     let mut session = accept(&mut node, NOW, key(B), Origin::Accepted);
-    waits_for(&node, PeerTimer::Session, limits.handshake_timeout);
+    waits_for(&node, PeerTimer::Session, limits.negotiation_timeout);
     agree(&mut node, &mut session);
     waits_for(&node, PeerTimer::Handshake, limits.handshake_timeout);
     let mut second = accept(&mut node, NOW, key(B), Origin::Accepted);

@@ -70,7 +70,7 @@ fn c10_a_node_is_bounded_whoever_connects_and_though_nobody_takes_its_events() {
             while node.poll_event().is_some() {}
         }
     }
-    assert!(let_in > 100);
+    assert!(let_in > 80, "{let_in}");
     while node.poll_action().is_some() {}
     let peak = measured.peak();
     assert!(peak <= bound, "{peak} bytes held, the bound is {bound}");
@@ -81,6 +81,7 @@ fn c10_a_full_address_book_is_within_the_bound_and_not_far_below() {
     let alone = alone();
     let mut config = config(&["a"]);
     (config.max_sessions, config.max_peers, config.event_queue) = (1, 200, 400);
+    config.max_bans = 1;
     (config.max_metadata_size, config.max_book_size) = (0, 1);
     let bound = without_sessions(&config);
     let peers: Vec<_> = (0..200).map(|number| peer(number).public_key()).collect();
@@ -105,6 +106,7 @@ fn c10_a_node_is_bounded_whoever_is_banned_and_whatever_is_noted() {
     let alone = alone();
     let mut config = config(&["a"]);
     (config.max_sessions, config.max_peers, config.event_queue) = (1, 200, 50);
+    config.max_bans = 300;
     (config.max_metadata_size, config.max_addresses, config.max_book_size) = (256, 1, 1);
     let bound = without_sessions(&config);
     let peers: Vec<_> = (0..1_000).map(|number| peer(number).public_key()).collect();
@@ -114,7 +116,7 @@ fn c10_a_node_is_bounded_whoever_is_banned_and_whatever_is_noted() {
     let mut refused = 0;
     for (at, peer) in peers.iter().enumerate() {
         let until = (at % 2 == 0).then_some(WallTime::MAX);
-        refused += usize::from(node.blacklist(Instant::ZERO, *peer, until).is_err());
+        node.blacklist(Instant::ZERO, *peer, until).unwrap();
         let address = [Address::new("memory")];
         refused += usize::from(node.add_peer(Instant::ZERO, *peer, &address).is_err());
         // A byte for each key is the dearest.
@@ -123,7 +125,8 @@ fn c10_a_node_is_bounded_whoever_is_banned_and_whatever_is_noted() {
         _ = node.update_metadata(Instant::ZERO, *peer, metadata.collect());
         while node.poll_action().is_some() {}
     }
-    assert_eq!(refused, 2 * 800, "the book is full");
+    assert_eq!(refused, 800, "the book is full");
+    assert_eq!(node.book().len(), 200 + 300);
     let peak = measured.peak();
     assert!(peak <= bound, "{peak} bytes held, the bound is {bound}");
 }

@@ -29,6 +29,10 @@ pub(super) struct Grounds {
     /// The peer says that it has the node's own key.
     pub(super) claims_own_key: bool,
     sessions: usize,
+    /// How many sessions are with peers that are no strangers.
+    known_sessions: usize,
+    /// The peer is a stranger to the node.
+    is_stranger: bool,
     sessions_of_pair: usize,
 }
 
@@ -59,8 +63,9 @@ impl Checker<'_> {
             (format!("a dial may take {longest} µs"), format!("one is under way since {oldest} µs"))
         });
         let (sessions, most) = (state.links.len(), self.run.plan.limits.max_sessions);
-        // Sessions that are over and wait to be dropped are not counted by the node.
-        let is_within = sessions <= most || self.living_sessions(host) <= most;
+        // Sessions that are over and wait to be dropped are not counted by the node, and strangers'
+        // that have given way may not have heard of it yet.
+        let is_within = sessions <= most || self.living_sessions(host) <= 2 * most;
         self.run.checks.hold(Invariant::FewSessions, at, is_within, || {
             (format!("{most} sessions are allowed"), format!("there are {sessions}"))
         });
@@ -282,11 +287,21 @@ impl Checker<'_> {
 
     pub(super) fn expected_refusals(&self, host: usize, other: usize, origin: Origin) -> Grounds {
         let state = &self.hosts[host];
+        let is_ours = matches!(origin, Origin::Dialled(_));
+        let is_stranger = |of: usize| {
+            let key = self.hosts[of].key;
+            state.node.as_ref().is_some_and(|node| node.is_stranger(key))
+        };
+        let is_known = |(link, side): &&(usize, Side)| {
+            *side == 0 || !is_stranger(self.net.links[*link].ends[1 - *side].host)
+        };
         Grounds {
-            is_ours: matches!(origin, Origin::Dialled(_)),
+            is_ours,
             has_pending: !state.inbox.is_empty(),
             claims_own_key: false,
             sessions: state.links.len(),
+            known_sessions: state.links.values().filter(is_known).count(),
+            is_stranger: !is_ours && is_stranger(other),
             sessions_of_pair: self.net.links_between(host, other).len(),
         }
     }
@@ -312,8 +327,16 @@ impl Checker<'_> {
                 self.expected[host].parted[other] > 0 && self.run.now <= until
             }
             RefuseReason::DialCancelled => grounds.is_ours,
+            // Who is known is never refused because of strangers.
+            RefuseReason::LimitReached("max_sessions") if grounds.is_stranger => {
+                let reserved = RESERVED.min(limits.max_sessions / 2);
+                grounds.has_pending || grounds.sessions >= limits.max_sessions - reserved
+            }
             RefuseReason::LimitReached("max_sessions") => {
-                grounds.has_pending || grounds.sessions >= limits.max_sessions
+                grounds.has_pending || grounds.known_sessions >= limits.max_sessions
+            }
+            RefuseReason::LimitReached("max_sessions_per_minute") => {
+                self.run.is_adversary(other) && !grounds.is_ours
             }
             RefuseReason::LimitReached("max_sessions_per_peer") => {
                 grounds.has_pending || grounds.sessions_of_pair > 4
@@ -358,6 +381,8 @@ impl Checker<'_> {
     }
 }
 
+/// Places that strangers never have: the default.
+const RESERVED: usize = 48;
 /// Microseconds after which a host that stood still has caught up with what was due.
 const CAUGHT_UP: u64 = 60_000_000;
 /// Attempts of a peer that nobody has counted.

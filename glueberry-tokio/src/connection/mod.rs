@@ -5,6 +5,7 @@ mod pump;
 mod task;
 
 use std::io;
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -31,6 +32,12 @@ pub trait Connection: Send + Unpin + 'static {
     /// that the connection is free again when the node dials; the driver of the session is
     /// returned by [`ConnectionLoop::into_driver`]. Else the loop closes the connection.
     const OUTLIVES_SESSION: bool = false;
+
+    /// Returns the address that the peer connects from, if the connection knows it. Strangers from
+    /// one network share [`Config::strangers_per_minute`](crate::Config::strangers_per_minute).
+    fn remote_ip(&self) -> Option<IpAddr> {
+        None
+    }
 
     /// Starts to open a substream, and to agree with the peer on one of `protocols`, best first.
     ///

@@ -1,6 +1,7 @@
 //! A connection on its way to the node.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -30,6 +31,10 @@ struct Offered<C> {
 }
 
 impl<C: Connection> PendingConnection for Offered<C> {
+    fn remote_ip(&self) -> Option<IpAddr> {
+        self.connection.remote_ip()
+    }
+
     fn accept(self: Box<Self>, session: SessionDriver) {
         let runtime = self.shared.runtime.clone();
         runtime.spawn(Box::pin(ConnectionLoop::new(self.connection, session, self.shared)));

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use glueberry_proto::Address;
 use glueberry_proto::book::Book;
+use glueberry_proto::{Address, Node as CoreNode, PeerError};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use tracing::warn;
 
 use super::{Node, address_of, key_of};
 use crate::error::{Error, ErrorCode};
-use crate::events::BookTrouble;
+use crate::events::{BookTrouble, Event};
 use crate::node_task::NodeCommand;
 use crate::peers::PeerEntry;
 use crate::store::wall_time;
@@ -125,19 +126,31 @@ impl Node {
     /// state. What was queued for it is not sent. The ban survives restarts if the address book is
     /// stored.
     ///
+    /// There is a limit of bans of peers of which nothing else is known,
+    /// [`max_bans`](glueberry_proto::Config::max_bans): above it the one is lifted that was seen the
+    /// longest time ago, with a [`BookTrouble::BanLifted`].
+    ///
     /// # Errors
     ///
-    /// [`LimitReached`](ErrorCode::LimitReached) if the book is full,
-    /// [`NodeStopped`](ErrorCode::NodeStopped).
+    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey) if the id is not that of an Ed25519 key of
+    /// another node, [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn blacklist_peer(
         &self,
         peer: PeerId,
         until: Option<SystemTime>,
     ) -> Result<(), Error> {
         let (key, until) = (key_of(peer)?, until.map(wall_time));
-        self.core(move |core, now| core.blacklist(now, key, until))
-            .await?
-            .map_err(|error| Error::from(error).of_peer(peer))
+        let telemetry = self.shared().telemetry.clone();
+        let ban = move |core: &mut CoreNode, now| {
+            let lifted = core.blacklist(now, key, until)?;
+            if let Some(lifted) = lifted {
+                let trouble = BookTrouble::BanLifted(lifted.into());
+                warn!(%trouble, "address book trouble");
+                telemetry.events.publish(&Event::AddressBook(trouble));
+            }
+            Ok(())
+        };
+        self.core(ban).await?.map_err(|error: PeerError| Error::from(error).of_peer(peer))
     }
 
     /// Lifts a ban.

@@ -3,7 +3,7 @@
 //! Who has proven nothing gets little. A source address can be forged, so once a share of the
 //! places is taken, an address that is not validated is answered with a Retry packet
 //! (RFC 9000, section 8.1.2), which takes no place. Addresses that are validated share the places
-//! by prefix, and a handshake that does not end in time gives its place up.
+//! by network, and a handshake that does not end in time gives its place up.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -20,6 +20,7 @@ use tracing::debug;
 
 use super::transport::{chain, offer};
 use super::{Endpoint, Incoming};
+use crate::network::Network;
 use crate::node::Shared;
 
 /// Accepts connections until the endpoint is closed.
@@ -44,7 +45,7 @@ pub(super) async fn accept_all(endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
             Verdict::Accept => handshakes.begin(incoming, &shared),
             Verdict::Retry => incoming.retry(),
             Verdict::Refuse => {
-                debug!(%remote, "too many handshakes from one prefix: refused");
+                debug!(%remote, "too many handshakes from one network: refused");
                 incoming.refuse();
             }
         }
@@ -58,8 +59,8 @@ async fn accept(endpoint: Arc<Endpoint>) -> Option<Incoming> {
 /// The handshakes that are under way.
 struct Handshakes {
     limit: usize,
-    running: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Prefix>> + Send>>>,
-    by_prefix: BTreeMap<Prefix, usize>,
+    running: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Network>> + Send>>>,
+    by_network: BTreeMap<Network, usize>,
 }
 
 /// What becomes of an incoming handshake.
@@ -73,7 +74,7 @@ enum Verdict {
 
 impl Handshakes {
     fn new(limit: usize) -> Self {
-        Self { limit, running: FuturesUnordered::new(), by_prefix: BTreeMap::new() }
+        Self { limit, running: FuturesUnordered::new(), by_network: BTreeMap::new() }
     }
 
     fn is_full(&self) -> bool {
@@ -82,12 +83,12 @@ impl Handshakes {
 
     /// Takes out what has ended.
     fn poll(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(prefix)) = self.running.poll_next_unpin(cx) {
-            let Some(prefix) = prefix else { continue };
-            if let Some(count) = self.by_prefix.get_mut(&prefix) {
+        while let Poll::Ready(Some(network)) = self.running.poll_next_unpin(cx) {
+            let Some(network) = network else { continue };
+            if let Some(count) = self.by_network.get_mut(&network) {
                 *count -= 1;
                 if *count == 0 {
-                    self.by_prefix.remove(&prefix);
+                    self.by_network.remove(&network);
                 }
             }
         }
@@ -97,22 +98,22 @@ impl Handshakes {
         if !is_validated && self.running.len() >= share(self.limit) {
             return Verdict::Retry;
         }
-        let of_prefix = Prefix::of(from).and_then(|prefix| self.by_prefix.get(&prefix));
-        match of_prefix {
+        let of_network = Network::of(from).and_then(|network| self.by_network.get(&network));
+        match of_network {
             Some(count) if *count >= share(self.limit) => Verdict::Refuse,
             _ => Verdict::Accept,
         }
     }
 
     fn begin(&mut self, incoming: Incoming, shared: &Arc<Shared>) {
-        let prefix = Prefix::of(incoming.remote_address().ip());
-        if let Some(prefix) = prefix {
-            *self.by_prefix.entry(prefix).or_default() += 1;
+        let network = Network::of(incoming.remote_address().ip());
+        if let Some(network) = network {
+            *self.by_network.entry(network).or_default() += 1;
         }
         let handshake = authenticate(incoming, shared.clone());
         self.running.push(Box::pin(async move {
             handshake.await;
-            prefix
+            network
         }));
     }
 }
@@ -132,25 +133,7 @@ async fn authenticate(incoming: Incoming, shared: Arc<Shared>) {
     }
 }
 
-/// A network that is usually in one hand: an IPv4 /24 or an IPv6 /56.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Prefix {
-    V4([u8; 3]),
-    V6([u8; 7]),
-}
-
-impl Prefix {
-    /// Returns `None` for the loopback, on which every peer of this machine is.
-    fn of(address: IpAddr) -> Option<Self> {
-        match address.to_canonical() {
-            address if address.is_loopback() => None,
-            IpAddr::V4(address) => address.octets().first_chunk().copied().map(Self::V4),
-            IpAddr::V6(address) => address.octets().first_chunk().copied().map(Self::V6),
-        }
-    }
-}
-
-/// The share of the places that addresses without a proof have together, and that one prefix has.
+/// The share of the places that addresses without a proof have together, and that one network has.
 const fn share(limit: usize) -> usize {
     if limit < 4 { 1 } else { limit / 4 }
 }
@@ -163,17 +146,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes() {
-        let of = |text: &str| Prefix::of(text.parse().unwrap());
-        assert_eq!(of("192.0.2.1"), of("192.0.2.255"));
-        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.9"));
-        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
-        assert_eq!(of("2001:db8:0:12ff::1"), of("2001:db8:0:1200::2"));
-        assert_ne!(of("2001:db8:0:1300::1"), of("2001:db8:0:1200::2"));
-        assert_eq!((of("127.0.0.1"), of("::1")), (None, None));
-    }
-
-    #[test]
     fn without_a_proof_only_a_share_is_accepted() {
         let mut handshakes = Handshakes::new(8);
         let from: IpAddr = "192.0.2.1".parse().unwrap();
@@ -183,7 +155,7 @@ mod tests {
         }
         assert_eq!(handshakes.judge(from, false), Verdict::Retry);
         assert_eq!(handshakes.judge(from, true), Verdict::Accept);
-        handshakes.by_prefix.insert(Prefix::of(from).unwrap(), 2);
+        handshakes.by_network.insert(Network::of(from).unwrap(), 2);
         assert_eq!(handshakes.judge(from, true), Verdict::Refuse);
         assert_eq!(handshakes.judge("198.51.100.1".parse().unwrap(), true), Verdict::Accept);
     }

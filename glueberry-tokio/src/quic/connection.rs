@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -102,6 +103,10 @@ impl QuicConnection {
 
 impl Connection for QuicConnection {
     type Substream = QuicSubstream;
+
+    fn remote_ip(&self) -> Option<IpAddr> {
+        Some(self.connection.remote_address().ip())
+    }
 
     fn open(&mut self, id: SubstreamId, protocols: Vec<ProtocolId>) {
         let connection = self.connection.clone();

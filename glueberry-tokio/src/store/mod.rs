@@ -86,7 +86,7 @@ mod wall;
 /// let (mut store, loaded) = FileStore::open(&path, Limits::default())?;
 /// let mut book = loaded.book;
 /// # let peer = glueberry_proto::Identity::from_seed(&[1; 32]).public_key();
-/// book.blacklist(peer, None, WallTime::UNIX_EPOCH)?;
+/// book.blacklist(peer, None, WallTime::UNIX_EPOCH);
 /// store.save(&book.emit())?;
 /// assert!(FileStore::open(&path, Limits::default()).is_err(), "it is locked");
 /// drop(store);

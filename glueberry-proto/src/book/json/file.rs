@@ -87,7 +87,7 @@ impl Reader<'_> {
         }
         let limits = self.book.limits;
         let limit = limits.max_entries;
-        let is_full = self.book.entries.len() >= limit;
+        let is_full = self.book.entries.len() - self.book.bare_bans.len() >= limit;
         let parsed = entry::parse(json, key, peer, &limits, self.is_address);
         match parsed.outcome {
             // Bans are taken beyond the limit too: a full book must not unban a peer.
@@ -121,13 +121,16 @@ impl Reader<'_> {
         if let Some(end) = entry.ban.and_then(Ban::end) {
             self.book.ban_ends.insert((end, peer));
         }
+        let seen = entry.updated_at;
         self.book.entries.insert(peer, entry);
+        self.book.note_bare(peer, seen);
     }
 
     /// Removes an earlier entry for the peer. Returns true if there was one.
     fn forget(&mut self, peer: PublicKey) -> bool {
         let was_unused = self.book.unused.entries.remove(&peer).is_some();
         let Some(earlier) = self.book.entries.remove(&peer) else { return was_unused };
+        self.book.bare_bans.remove(peer);
         if let Some(end) = earlier.ban.and_then(Ban::end) {
             self.book.ban_ends.remove(&(end, peer));
         }

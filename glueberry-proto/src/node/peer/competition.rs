@@ -105,7 +105,10 @@ impl Peer {
             return cx.out.internal_error("a session that is agreed is not its peer's");
         };
         match record.stage {
-            Stage::Negotiating { deadline } => record.stage = Stage::Agreed { deadline },
+            Stage::Negotiating { .. } => {
+                let deadline = cx.env.now + cx.env.config.handshake_timeout;
+                record.stage = Stage::Agreed { deadline };
+            }
             // The node has asked it to end meanwhile.
             Stage::Ending => return,
             Stage::Agreed { .. } | Stage::Yielded => {

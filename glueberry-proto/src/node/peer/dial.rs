@@ -85,6 +85,10 @@ impl Peer {
         if !is_over {
             return;
         }
+        if matches!(error, DialError::LimitReached(_)) {
+            // The peer was not even asked.
+            self.attempts = self.attempts.saturating_sub(1);
+        }
         let attempts = self.attempts;
         let reason = match self.may_retry(cx) {
             false if attempts > 0 => StateReason::AttemptsExhausted { attempts, last: error },

@@ -4,6 +4,7 @@ use super::Peer;
 use super::sessions::{SessionRecord, Stage};
 use super::state::State;
 use crate::error::{CloseReason, ConnectionLost};
+use crate::id::SessionId;
 use crate::message::FromNode;
 use crate::node::context::Context;
 use crate::node::event::StateReason;
@@ -39,6 +40,27 @@ impl Peer {
         };
         if !matches!(self.state, State::Disconnected { .. }) {
             let event = self.move_to_disconnected(reason, cx);
+            cx.out.publish(event);
+        }
+    }
+
+    /// Has a session end that is not current, unless it was asked to before.
+    pub(in crate::node) fn end_waiting(
+        &mut self,
+        id: SessionId,
+        reason: CloseReason,
+        cx: &mut Context<'_>,
+    ) {
+        if self.others.get_mut(id).is_some_and(|record| !record.is_ending()) {
+            self.end_other(id, reason, cx);
+        }
+    }
+
+    /// No longer refuses the peer, of which nothing else is remembered.
+    pub(in crate::node) fn forget_refusal(&mut self, cx: &mut Context<'_>) {
+        self.refused_until = None;
+        if matches!(self.state, State::Cooldown { .. }) {
+            let event = self.move_to_disconnected(StateReason::CooldownOver, cx);
             cx.out.publish(event);
         }
     }

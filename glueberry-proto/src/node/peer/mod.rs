@@ -104,6 +104,23 @@ impl Peer {
         self.state() != ConnectionState::Disconnected || self.others.live().next().is_some()
     }
 
+    /// Returns a session's direction, and whether it was asked to end.
+    pub(super) fn session(&self, id: SessionId) -> Option<(Direction, bool)> {
+        let current = self.current().filter(|current| current.id == id);
+        let other = || self.others.iter().find(|record| record.id == id);
+        current
+            .map(|current| (current.direction, false))
+            .or_else(|| other().map(|record| (record.direction, record.is_ending())))
+    }
+
+    /// True if all that is left is why the peer is refused.
+    pub(super) fn is_only_refused(&self) -> bool {
+        matches!(self.state, State::Cooldown { .. } | State::Disconnected { .. })
+            && self.others.is_empty()
+            && self.policy.is_none()
+            && !self.is_protected
+    }
+
     /// True if there is nothing to remember.
     pub(super) fn is_forgettable(&self) -> bool {
         self.state() == ConnectionState::Disconnected
@@ -172,7 +189,13 @@ impl Peer {
 
     /// Adds a session that was made for a connection with this peer.
     pub(super) fn add_session(&mut self, id: SessionId, direction: Direction, env: &Env) {
-        let stage = Stage::Negotiating { deadline: env.now + env.config.handshake_timeout };
+        let config = &env.config;
+        let patience = match direction {
+            Direction::Outbound => config.handshake_timeout,
+            // Who dials has something to say.
+            Direction::Inbound => config.negotiation_timeout.min(config.handshake_timeout),
+        };
+        let stage = Stage::Negotiating { deadline: env.now + patience };
         self.others.insert(SessionRecord { id, direction, stage });
     }
 

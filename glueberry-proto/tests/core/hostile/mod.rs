@@ -3,6 +3,7 @@
 mod commands;
 mod handshake;
 mod node;
+mod strangers;
 mod streams;
 mod substreams;
 

@@ -89,7 +89,13 @@ fn a_peer_without_address_or_with_a_dial_is_not_dialled() {
 
 #[test]
 fn sessions_are_bounded() {
-    let mut node = node(A, |config| (config.max_sessions, config.max_sessions_per_peer) = (3, 2));
+    let mut node = node(A, |config| {
+        (config.max_sessions, config.max_sessions_per_peer) = (3, 2);
+        config.reserved_sessions = 0;
+    });
+    for friend in 3..6 {
+        node.add_peer(NOW, peer(friend), &[Address::new("a")]).unwrap();
+    }
     let first = accept(&mut node, NOW, peer(3), Origin::Accepted);
     let _second = accept(&mut node, NOW, peer(3), Origin::Accepted);
     let third = refused(arrive(&mut node, NOW, peer(3), Origin::Accepted));
@@ -97,7 +103,6 @@ fn sessions_are_bounded() {
     let _third = accept(&mut node, NOW, peer(4), Origin::Accepted);
     let fourth = refused(arrive(&mut node, NOW, peer(5), Origin::Accepted));
     assert_eq!(fourth, RefuseReason::LimitReached("max_sessions"));
-    node.add_peer(NOW, peer(5), &[Address::new("a")]).unwrap();
     assert_eq!(node.connect(NOW, peer(5)), Err(ConnectError::LimitReached("max_sessions")));
     node.handle_session_gone(NOW, first.id());
     accept(&mut node, NOW, peer(5), Origin::Accepted);
@@ -107,10 +112,11 @@ fn sessions_are_bounded() {
 fn a_dial_that_finds_the_node_full_fails() {
     let mut node = node(A, |config| config.max_sessions = 1);
     let dial = dial(&mut node, NOW, peer(3));
+    node.add_peer(NOW, peer(4), &[Address::new("a")]).unwrap();
     let _session = accept(&mut node, NOW, peer(4), Origin::Accepted);
     let reason = RefuseReason::LimitReached("max_sessions");
     assert_eq!(refused(arrive(&mut node, NOW, peer(3), Origin::Dialled(dial))), reason);
-    let why = StateReason::DialFailed(DialError::Transport(reason.to_string()));
+    let why = StateReason::DialFailed(DialError::LimitReached("max_sessions"));
     let expected =
         [(ConnectionState::Connecting, None), (ConnectionState::Disconnected, Some(why))];
     assert_eq!(states(&mut node), expected);

@@ -154,7 +154,7 @@ fn book(what: usize, side: Side, node: &Node) -> Book {
     }
     if what > 1 {
         let until = (what > 2).then(|| wall(100));
-        book.blacklist(peer, until, wall(0)).unwrap();
+        book.blacklist(peer, until, wall(0));
     }
     book.handle_saved(book.revision());
     book
