@@ -13,6 +13,7 @@ mod processes;
 mod programs;
 mod races;
 mod reconnect;
+mod shares;
 mod sockets;
 mod strangers;
 mod support;
