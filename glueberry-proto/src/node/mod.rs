@@ -185,6 +185,17 @@ impl Node {
         })
     }
 
+    /// Takes note by which address the peer of a dial was reached: the next dial of it tries that
+    /// one first. Before [`handle_connection`](Self::handle_connection), which ends the dial.
+    pub fn handle_dial_answered(&mut self, now: Instant, dial: DialId, address: &Address) {
+        self.step(now, |node| {
+            // It may have been cancelled meanwhile.
+            if let Some(peer) = node.dials.peer(dial) {
+                node.store.book.reached(peer, address);
+            }
+        });
+    }
+
     /// Takes note that a dial failed.
     pub fn handle_dial_failed(&mut self, now: Instant, dial: DialId, error: DialError) {
         self.step(now, |node| node.dial_failed(dial, error));

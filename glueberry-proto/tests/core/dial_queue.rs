@@ -113,3 +113,30 @@ fn connect_joins_the_attempt_that_is_under_way() {
     node.connect(NOW, peer).unwrap();
     assert_eq!(node.connect(NOW, stranger(4)), Err(ConnectError::NoAddress));
 }
+
+#[test]
+fn the_address_by_which_a_peer_was_reached_is_tried_first_next_time() {
+    let mut node = node(A, |_| {});
+    let (peer, all) = (stranger(3), ["a", "b", "c"].map(Address::new));
+    node.add_peer(NOW, peer, &all).unwrap();
+    let dial = |node: &mut Node| {
+        node.connect(NOW, peer).unwrap();
+        loop {
+            if let Some(NodeAction::Dial { dial, addresses, .. }) = node.poll_action() {
+                return (dial, addresses);
+            }
+        }
+    };
+    let (first, addresses) = dial(&mut node);
+    assert_eq!(addresses, all);
+    node.handle_dial_answered(NOW, first, &all[2]);
+    node.handle_dial_failed(NOW, first, DialError::TimedOut);
+    let (second, addresses) = dial(&mut node);
+    assert_eq!(addresses, ["c", "a", "b"].map(Address::new));
+    assert_eq!(node.book().entry(peer).unwrap().addresses(), all, "as they were added");
+    node.handle_dial_failed(NOW, second, DialError::TimedOut);
+    // The application's new list counts, and one that it has dropped is not tried.
+    node.add_peer(NOW, peer, &all[..2]).unwrap();
+    let (_, addresses) = dial(&mut node);
+    assert_eq!(addresses, all[..2]);
+}

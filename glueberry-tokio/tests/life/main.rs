@@ -5,8 +5,10 @@
 mod bans;
 mod book;
 mod cancel;
+mod dialling;
 mod errors;
 mod faults;
+mod leaving;
 mod load;
 mod observe;
 mod processes;
