@@ -87,7 +87,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Records that fail to open before the session ends. 16.
     pub max_rejected_records: u32,
-    /// Time for a dial to succeed. 30 s.
+    /// Time for a dial to succeed, on all addresses together. 30 s. A transport that gets no answer
+    /// may give up sooner: raw QUIC does after as much silence as makes a connection lost.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub dial_timeout: Duration,
     /// Time from Connected to Established. 60 s.
@@ -120,7 +121,8 @@ pub struct Config {
     pub max_metadata_size: usize,
     /// Bytes of an address book that is read or written. 64 MiB.
     pub max_book_size: usize,
-    /// Dials at one time. 16. Further dials wait in a queue.
+    /// Dials at one time. 16. Further dials wait in a queue, in which those that the application
+    /// asks for go first.
     pub max_dials: usize,
     /// Connected peers down to which strangers are pruned that have not become Established within
     /// [`negotiation_timeout`](Self::negotiation_timeout). 100. Nobody else is pruned below

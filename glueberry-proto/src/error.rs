@@ -220,8 +220,8 @@ pub enum ConnectError {
     /// No address is known.
     #[error("no address is known for the peer")]
     NoAddress,
-    /// Already Connecting, Connected or Established.
-    #[error("already connected or connecting")]
+    /// Already Connected or Established.
+    #[error("there is a session with the peer")]
     AlreadyConnected,
     /// The peer is banned.
     #[error("peer is blacklisted")]

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
-use glueberry_proto::{DialError, DialId, Instant, NewConnection, PublicKey};
+use glueberry_proto::{Address, DialError, DialId, Instant, NewConnection, PublicKey};
 use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
 
@@ -93,6 +93,12 @@ impl Shared {
     /// [`offer_connection`](Self::offer_connection). A node that has stopped drops it.
     pub fn offer(&self, connection: NewConnection, pending: Box<dyn PendingConnection>) {
         drop(self.mailbox.put(NodeCommand::Connection(connection, pending)));
+    }
+
+    /// Reports by which of its addresses the peer of a dial was reached, before the connection is
+    /// offered. The next dial of the peer tries that one first.
+    pub fn dial_answered(&self, dial: DialId, address: Address) {
+        drop(self.mailbox.put(NodeCommand::DialAnswered(dial, address)));
     }
 
     /// Reports a dial that failed.

@@ -196,7 +196,7 @@ pub(crate) fn start<T: Transport + Unpin>(
         .transpose()
         .map_err(|error| Error::because(ErrorCode::AddressBookFailed, error))?;
     let inbox = Inbox::new(parts.config.message_buffer);
-    let shared = shared(parts.config, parts.runtime, parts.metrics, addrs, &inbox);
+    let shared = shared::<T>(parts.config, parts.runtime, parts.metrics, addrs, &inbox);
     let now = shared.now();
     let mut node = glueberry_proto::Node::new(now, identity, core, seed()?)?;
     node.set_wall_time(now, wall_time(SystemTime::now()));
@@ -216,7 +216,7 @@ pub(crate) fn start<T: Transport + Unpin>(
     Ok(Node::new(shared, key, troubles, inbox))
 }
 
-fn shared(
+fn shared<T: Transport>(
     config: Config,
     runtime: Arc<dyn Runtime>,
     metrics: Arc<dyn Metrics>,
@@ -240,6 +240,7 @@ fn shared(
         max_substreams: config.core.max_substreams,
         max_incoming: config.max_incoming,
         negotiation_timeout: config.core.negotiation_timeout,
+        check_address: T::check_address,
         config,
         runtime,
     })

@@ -1,37 +1,36 @@
 //! Where received messages wait for the application.
 
+mod lanes;
+
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use futures_core::Stream;
-
 use bytes::Bytes;
+use futures_core::Stream;
+use libp2p_identity::PeerId;
 
+use self::lanes::{Lanes, Run};
 use crate::config::Delivery;
 use crate::mailbox::{lock, remember};
 use crate::message::{Message, Source};
-use crate::waiters::{WaiterId, Waiters, wake_all};
+use crate::waiters::{WaiterId, wake_all};
 
 /// A bounded queue of messages from all sessions to one reader.
 ///
 /// A session that finds it full keeps its messages, and in the end its peer waits: nothing is
-/// dropped.
+/// dropped. Its room, and the reader's attention, are [shared](Lanes) between the peers, so that
+/// none waits because another sends much.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    capacity: usize,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    queue: Queue,
-    /// Room that writers have reserved and not filled yet.
-    reserved: usize,
+    lanes: Lanes,
     reader: Option<Waker>,
-    /// Sessions that wait for room.
-    writers: Waiters,
     is_closed: bool,
     is_abandoned: bool,
 }
@@ -40,6 +39,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct InboxWriter {
     inbox: Arc<Inbox>,
+    peer: PeerId,
     waiting: Option<WaiterId>,
 }
 
@@ -54,14 +54,14 @@ enum Room {
 }
 
 impl InboxWriter {
-    pub(crate) const fn new(inbox: Arc<Inbox>) -> Self {
-        Self { inbox, waiting: None }
+    pub(crate) const fn new(inbox: Arc<Inbox>, peer: PeerId) -> Self {
+        Self { inbox, peer, waiting: None }
     }
 
     /// Writes to another inbox from now on.
     pub(crate) fn write_to(&mut self, inbox: Arc<Inbox>) {
         if !Arc::ptr_eq(&self.inbox, &inbox) {
-            *self = Self::new(inbox);
+            *self = Self::new(inbox, self.peer);
         }
     }
 
@@ -106,29 +106,22 @@ impl InboxWriter {
         if state.is_abandoned {
             return Room::Abandoned;
         }
-        let room = self.inbox.room(&state).min(BATCH);
-        if room == 0 {
-            state.writers.register(&mut self.waiting, cx);
-            return Room::Full;
+        match state.lanes.reserve(self.peer, BATCH) {
+            0 => {
+                state.lanes.wait(self.peer, &mut self.waiting, cx);
+                Room::Full
+            }
+            room => Room::For(room),
         }
-        state.reserved += room;
-        Room::For(room)
     }
 
     /// Fills room that was reserved, and gives back the rest.
     fn push(&self, reserved: usize, run: Run) {
         let mut state = lock(&self.inbox.state);
-        state.reserved -= reserved;
-        let mut reader = None;
-        if !run.data.is_empty() && !state.is_abandoned {
-            state.queue.push(run);
-            reader = state.reader.take();
-        }
-        // Another writer may have found everything reserved.
-        let writers = match self.inbox.room(&state) {
-            0 => Vec::new(),
-            _ => state.writers.take(),
-        };
+        let has_message = !run.data.is_empty() && !state.is_abandoned;
+        // Another writer of the peer may have found everything reserved.
+        let writers = state.lanes.push(self.peer, reserved, has_message.then_some(run));
+        let reader = state.reader.take_if(|_| has_message);
         drop(state);
         if let Some(reader) = reader {
             reader.wake();
@@ -140,7 +133,7 @@ impl InboxWriter {
 impl Drop for InboxWriter {
     fn drop(&mut self) {
         if let Some(id) = self.waiting {
-            let waker = lock(&self.inbox.state).writers.remove(id);
+            let waker = lock(&self.inbox.state).lanes.stop_waiting(self.peer, id);
             drop(waker);
         }
     }
@@ -148,11 +141,9 @@ impl Drop for InboxWriter {
 
 impl Inbox {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { capacity, state: Mutex::default() })
-    }
-
-    fn room(&self, state: &State) -> usize {
-        self.capacity.saturating_sub(state.queue.len + state.reserved)
+        let lanes = Lanes::new(capacity);
+        let state = State { lanes, reader: None, is_closed: false, is_abandoned: false };
+        Arc::new(Self { state: Mutex::new(state) })
     }
 
     /// Ends the stream of messages behind what waits.
@@ -170,101 +161,69 @@ impl Inbox {
     fn abandon(&self) {
         let mut state = lock(&self.state);
         state.is_abandoned = true;
-        let forgotten = std::mem::take(&mut state.queue);
-        let writers = state.writers.take();
+        let (forgotten, writers) = state.lanes.clear();
         drop(state);
         drop(forgotten);
         wake_all(writers);
     }
 
-    /// Takes all that waits, which is nothing only at the end.
-    fn poll_batch(&self, cx: &Context<'_>) -> Poll<Queue> {
+    /// Takes the messages that are next, which are none only at the end.
+    fn poll_batch(&self, cx: &Context<'_>) -> Poll<VecDeque<Run>> {
         let mut state = lock(&self.state);
-        if state.queue.len == 0 {
+        if state.lanes.is_empty() {
             if state.is_closed {
-                return Poll::Ready(Queue::default());
+                return Poll::Ready(VecDeque::new());
             }
             remember(&mut state.reader, cx);
             return Poll::Pending;
         }
-        let batch = std::mem::take(&mut state.queue);
-        let writers = state.writers.take();
+        let (batch, writers) = state.lanes.take();
         drop(state);
         wake_all(writers);
         Poll::Ready(batch)
     }
 }
 
-/// Messages in the order of their arrival: where they come from is the same for many in a row, and
-/// takes more room than most of them.
-#[derive(Debug, Default)]
-struct Queue {
-    /// None is empty.
-    runs: VecDeque<Run>,
-    len: usize,
-}
-
-#[derive(Debug)]
-struct Run {
-    source: Source,
-    data: VecDeque<Bytes>,
-}
-
-impl Queue {
-    const fn new() -> Self {
-        Self { runs: VecDeque::new(), len: 0 }
-    }
-
-    fn push(&mut self, run: Run) {
-        self.len += run.data.len();
-        self.runs.push_back(run);
-    }
-
-    fn pop(&mut self) -> Option<Message> {
-        let source = self.runs.front()?.source.clone();
-        Some(Message::new(source, self.pop_data()?))
-    }
-
-    fn pop_data(&mut self) -> Option<Bytes> {
-        let run = self.runs.front_mut()?;
-        let data = run.data.pop_front()?;
-        self.len -= 1;
-        if run.data.is_empty() {
-            self.runs.pop_front();
-        }
-        Some(data)
-    }
-}
-
-/// The reading end of an [`Inbox`]: takes all that waits at once, and hands it out one by one.
-///
-/// So up to twice the inbox's capacity is held: as much waits as is being handed out.
+/// The reading end of an [`Inbox`]: takes a few messages at once, and hands them out one by one.
 #[derive(Debug)]
 pub(crate) struct InboxReader {
     inbox: Arc<Inbox>,
-    batch: Queue,
+    /// None is empty.
+    batch: VecDeque<Run>,
 }
 
 impl InboxReader {
     pub(crate) const fn new(inbox: Arc<Inbox>) -> Self {
-        Self { inbox, batch: Queue::new() }
+        Self { inbox, batch: VecDeque::new() }
     }
 
     pub(crate) fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Message>> {
-        self.poll_batch(cx).map(|()| self.batch.pop())
+        self.poll_batch(cx).map(|()| {
+            let source = self.batch.front()?.source.clone();
+            Some(Message::new(source, self.pop()?))
+        })
     }
 
     /// Leaves out where the message comes from.
     pub(crate) fn poll_data(&mut self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
-        self.poll_batch(cx).map(|()| self.batch.pop_data())
+        self.poll_batch(cx).map(|()| self.pop())
     }
 
     /// Ready once something is at hand, or nothing ever will be.
     fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if self.batch.len > 0 {
+        if !self.batch.is_empty() {
             return Poll::Ready(());
         }
         self.inbox.poll_batch(cx).map(|batch| self.batch = batch)
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let run = self.batch.front_mut()?;
+        let data = run.data.pop_front();
+        if run.data.is_empty() {
+            self.batch.pop_front();
+        }
+        data
     }
 }
 
@@ -277,8 +236,9 @@ impl Drop for InboxReader {
 /// The messages of all peers on all streams that no [`StreamHandle`](crate::StreamHandle) has
 /// taken over, handshake messages among them, in the order of their arrival per stream.
 ///
-/// A [`Stream`] that ends when the node has shut down. While it is not read, peers are slowed down
-/// by flow control; nothing is dropped. Dropping it means that the messages are of no interest:
+/// Peers take turns: none waits behind more than a few messages of each other peer, however much
+/// those send. A [`Stream`] that ends when the node has shut down. While it is not read, peers are
+/// slowed down by flow control; nothing is dropped. Dropping it means that the messages are of no interest:
 /// they are received and forgotten.
 ///
 /// ```

@@ -88,6 +88,7 @@
 //! `DOCUMENT.md` says where each name of the architecture document lives here.
 
 pub mod adapter;
+mod address;
 mod book_storage;
 mod builder;
 mod clock;
@@ -123,6 +124,7 @@ mod transport;
 mod views;
 mod waiters;
 
+pub use address::{AddressError, AddressProblem};
 pub use builder::Builder;
 pub use config::{Config, Delivery};
 pub use debug::{DebugBook, DebugPeer, DebugQueue, DebugState};

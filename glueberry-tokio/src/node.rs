@@ -16,6 +16,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 pub(crate) use self::messages::queue_on;
+use crate::address::{AddressError, AddressProblem};
 use crate::builder::Builder;
 use crate::clock::Clock;
 use crate::config::{Config, Delivery};
@@ -83,6 +84,8 @@ pub struct Shared {
     pub(crate) max_substreams: usize,
     pub(crate) max_incoming: usize,
     pub(crate) negotiation_timeout: Duration,
+    /// The transport's [check](crate::adapter::Transport::check_address).
+    pub(crate) check_address: fn(&Multiaddr) -> Result<(), AddressProblem>,
 }
 
 impl Shared {
@@ -134,7 +137,9 @@ impl Node {
         self.inner.key
     }
 
-    /// Returns the addresses that this node listens on, with the ports that it really got.
+    /// Returns the addresses that this node listens on, with the ports that it really got: where a
+    /// peer can dial it. For an unspecified address, such as 0.0.0.0, they are those that the
+    /// machine's interfaces had when the node was built.
     pub fn addrs(&self) -> Vec<Multiaddr> {
         lock(&self.inner.shared.addrs).clone()
     }
@@ -417,15 +422,26 @@ pub(crate) fn key_of(peer: PeerId) -> Result<PublicKey, Error> {
         .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error).of_peer(peer))
 }
 
-pub(crate) fn address_of(peer: PeerId, addr: &Multiaddr) -> Result<Address, Error> {
+/// Returns an address of a peer as the core has it, if the peer can be dialled at it.
+pub(crate) fn address_of(
+    shared: &Shared,
+    peer: PeerId,
+    address: Multiaddr,
+) -> Result<Address, Error> {
     // Only the last part names who answers: before it, a relay may be named.
-    let named = match addr.iter().last() {
+    let named = match address.iter().last() {
         Some(multiaddr::Protocol::P2p(named)) => Some(named),
         _ => None,
     };
-    if named.is_some_and(|named| named != peer) {
-        let why = format!("{addr} names another peer");
-        return Err(Error::because(ErrorCode::InvalidAddress, why).of_peer(peer));
+    let checked = match named {
+        Some(named) if named != peer => Err(AddressProblem::OtherPeer(named)),
+        _ => crate::address::check(&address).and_then(|()| (shared.check_address)(&address)),
+    };
+    match checked {
+        Ok(()) => Ok(Address::from(&address)),
+        Err(problem) => {
+            let error = AddressError { address, problem };
+            Err(Error::because(ErrorCode::InvalidAddress, error).of_peer(peer))
+        }
     }
-    Ok(Address::from(addr))
 }

@@ -173,6 +173,9 @@ impl<T: Transport> NodeTask<T> {
             NodeCommand::Connection(connection, pending) => {
                 self.connection(now, connection, pending);
             }
+            NodeCommand::DialAnswered(dial, address) => {
+                self.node.handle_dial_answered(now, dial, &address);
+            }
             NodeCommand::DialFailed(dial, error) => self.node.handle_dial_failed(now, dial, error),
             NodeCommand::BookSaved(result) => {
                 let trouble = self.book.saved(&mut self.node, now, result);

@@ -10,6 +10,7 @@ use glueberry_proto::{
     Action, Closed, Event as SessionEvent, HandshakeError, Instant, MessageSource, SendError,
     Session, StreamName, SubstreamBuffer,
 };
+use libp2p_identity::PeerId;
 use tracing::{Span, debug, debug_span, trace, warn};
 
 use crate::config::Delivery;
@@ -69,8 +70,8 @@ impl SessionDriver {
     pub(crate) fn new(session: Session, handle: Arc<SessionHandle>, shared: Arc<Shared>) -> Self {
         Self {
             session,
+            handshake: Inbound::new(shared.readers.main().clone(), handle.peer),
             handle,
-            handshake: Inbound::new(shared.readers.main().clone()),
             shared,
             streams: Vec::new(),
             readers_version: 0,
@@ -224,7 +225,7 @@ impl SessionDriver {
         for name in names {
             if !self.streams.iter().any(|stream| stream.name == *name) {
                 let inbox = self.shared.readers.inbox(self.handle.peer, name);
-                let (name, inbound) = (name.clone(), Inbound::new(inbox));
+                let (name, inbound) = (name.clone(), Inbound::new(inbox, self.handle.peer));
                 self.streams.push(Stream { name, inbound, span: Span::none() });
             }
         }
@@ -411,8 +412,9 @@ impl NotDone {
 }
 
 impl Inbound {
-    fn new(inbox: Arc<Inbox>) -> Self {
-        Self { writer: InboxWriter::new(inbox), is_readable: false, tally: Tally::default() }
+    fn new(inbox: Arc<Inbox>, peer: PeerId) -> Self {
+        let writer = InboxWriter::new(inbox, peer);
+        Self { writer, is_readable: false, tally: Tally::default() }
     }
 }
 

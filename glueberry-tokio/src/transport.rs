@@ -6,12 +6,24 @@ use std::pin::Pin;
 
 use glueberry_proto::{Address, DialId, RefuseReason};
 use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
 
+use crate::address::AddressProblem;
 use crate::session::SessionDriver;
 
 /// Dials peers and accepts their connections, for a node. It hands connections to the node by
 /// [`Shared::offer_connection`](crate::adapter::Shared::offer_connection).
 pub trait Transport: Send + 'static {
+    /// Returns why this transport can dial nobody at an address, if it can't. The application is
+    /// told when it adds the address; those that were stored are passed to [`dial`](Self::dial) all
+    /// the same.
+    fn check_address(_address: &Multiaddr) -> Result<(), AddressProblem>
+    where
+        Self: Sized,
+    {
+        Ok(())
+    }
+
     /// Starts a dial. Its result is a connection of [`Origin::Dialled`], or
     /// [`Shared::dial_failed`](crate::adapter::Shared::dial_failed).
     ///

@@ -35,6 +35,11 @@ impl Waiters {
         Some(self.waiting.swap_remove(index).1)
     }
 
+    /// True if nothing waits.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Takes all wakers, to be woken without the lock.
     pub(crate) fn take(&mut self) -> Vec<Waker> {
         // Most often there are none, and this is on the way of every message.

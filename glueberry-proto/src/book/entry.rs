@@ -23,6 +23,8 @@ use crate::wall::WallTime;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub(super) addresses: Vec<Address>,
+    /// The one by which the peer was last reached. Not stored.
+    pub(super) reached_by: Option<Address>,
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) public_key: Option<PublicKey>,
     pub(super) last_seen: Option<WallTime>,
@@ -36,6 +38,7 @@ impl Entry {
     pub(super) const fn new(now: WallTime) -> Self {
         Self {
             addresses: Vec::new(),
+            reached_by: None,
             metadata: BTreeMap::new(),
             public_key: None,
             last_seen: None,
@@ -49,6 +52,17 @@ impl Entry {
     /// Returns the addresses, in the order in which they were added.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// Returns the addresses in the order in which to try them: first the one by which the peer was
+    /// last reached, if it is among them.
+    pub fn dial_order(&self) -> Vec<Address> {
+        let mut addresses = self.addresses.clone();
+        let good = self.reached_by.as_ref();
+        if let Some(at) = addresses.iter().position(|address| Some(address) == good) {
+            addresses[..=at].rotate_right(1);
+        }
+        addresses
     }
 
     /// Returns the application's metadata of the peer.

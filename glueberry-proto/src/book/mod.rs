@@ -339,6 +339,13 @@ impl Book {
         true
     }
 
+    /// Records by which address a peer was reached. It is not stored.
+    pub(crate) fn reached(&mut self, peer: PublicKey, address: &Address) {
+        if let Some(entry) = self.entries.get_mut(&peer) {
+            entry.reached_by = Some(address.clone());
+        }
+    }
+
     /// Records that a handshake has confirmed a peer's key. Returns false if the peer is not in the
     /// book.
     pub fn set_public_key(&mut self, peer: PublicKey, now: WallTime) -> bool {

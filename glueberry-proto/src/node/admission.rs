@@ -91,9 +91,11 @@ impl Gate<'_> {
                 let remaining = until.unwrap_or(self.env.now).duration_since(self.env.now);
                 return Err(ConnectError::InCooldown { remaining });
             }
-            ConnectionState::Connecting
-            | ConnectionState::Connected
-            | ConnectionState::Established => return Err(ConnectError::AlreadyConnected),
+            // What is under way is joined, which takes no more room.
+            ConnectionState::Connecting => return Ok(()),
+            ConnectionState::Connected | ConnectionState::Established => {
+                return Err(ConnectError::AlreadyConnected);
+            }
         }
         if !self.store.has_address(key) {
             return Err(ConnectError::NoAddress);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::dials::Urgency;
 use super::event::ConnectionState;
 use super::peer::Peer;
 use super::policy::ReconnectPolicy;
@@ -16,7 +17,13 @@ impl Node {
     // ---- connections --------------------------------------------------------------------------
 
     /// Dials a peer by the addresses that were [added](Self::add_peer): at once if it is waiting to
-    /// be reconnected, and with a new count of attempts.
+    /// be reconnected, and with a new count of attempts. If it is being dialled already, that dial
+    /// is the one.
+    ///
+    /// It goes ahead of the dials that nobody waits for, of [`autoconnect`](Self::autoconnect) and
+    /// of reconnections: one of these is postponed if
+    /// [`max_dials`](crate::Config::max_dials) are under way. Behind as many dials that were asked
+    /// for here it waits its turn.
     ///
     /// # Errors
     ///
@@ -24,7 +31,7 @@ impl Node {
     pub fn connect(&mut self, now: Instant, peer: PublicKey) -> Result<(), ConnectError> {
         self.step(now, |node| {
             node.gate().check_connect(peer)?;
-            node.begin_connect(peer);
+            node.begin_connect(peer, Urgency::Wanted);
             Ok(())
         })
     }
@@ -282,17 +289,17 @@ impl Node {
         }
     }
 
-    fn begin_connect(&mut self, peer: PublicKey) {
+    fn begin_connect(&mut self, peer: PublicKey, urgency: Urgency) {
         self.make_room_for_peer(peer);
         self.peers.get_or_insert(peer);
-        self.with_peer(peer, Peer::connect);
+        self.with_peer(peer, |peer, cx| peer.connect(urgency, cx));
     }
 
     /// Begins to connect to a peer that is Disconnected, if it may be connected to.
     fn connect_if_idle(&mut self, peer: PublicKey) {
         let is_idle = self.state(peer) == ConnectionState::Disconnected;
         if is_idle && self.gate().check_connect(peer).is_ok() {
-            self.begin_connect(peer);
+            self.begin_connect(peer, Urgency::Background);
         }
     }
 

@@ -198,6 +198,17 @@ impl Node {
         })
     }
 
+    /// Takes note by which address the peer of a dial was reached: the next dial of it tries that
+    /// one first. Before [`handle_connection`](Self::handle_connection), which ends the dial.
+    pub fn handle_dial_answered(&mut self, now: Instant, dial: DialId, address: &Address) {
+        self.step(now, |node| {
+            // It may have been cancelled meanwhile.
+            if let Some(peer) = node.dials.peer(dial) {
+                node.store.book.reached(peer, address);
+            }
+        });
+    }
+
     /// Takes note that a dial failed.
     pub fn handle_dial_failed(&mut self, now: Instant, dial: DialId, error: DialError) {
         self.step(now, |node| node.dial_failed(dial, error));
@@ -304,15 +315,33 @@ impl Node {
 
     /// Starts queued dials for as long as the limits allow.
     fn start_dials(&mut self) {
+        self.make_way_for_wanted_dials();
         while self.dials.count_under_way() < self.env.config.max_dials && self.out.has_event_room()
         {
             let peers = &self.peers;
             // The others in the queue are not held up by one whose last session is still sending.
             let may_dial = |peer| !peers.get(peer).is_some_and(Peer::is_draining);
-            let Some(peer) = self.dials.dequeue(may_dial) else {
+            let Some((peer, urgency)) = self.dials.dequeue(may_dial) else {
                 return;
             };
-            self.with_known_peer(peer, Peer::start_dial);
+            self.with_known_peer(peer, |peer, cx| peer.start_dial(urgency, cx));
+        }
+    }
+
+    /// Postpones as many dials in the background as stand in the way of those that the application
+    /// waits for.
+    fn make_way_for_wanted_dials(&mut self) {
+        if !self.out.has_event_room() {
+            return;
+        }
+        let peers = &self.peers;
+        let may_dial = |peer| !peers.get(peer).is_some_and(Peer::is_draining);
+        let free = self.env.config.max_dials.saturating_sub(self.dials.count_under_way());
+        for _ in free..self.dials.count_wanted(may_dial) {
+            let Some(peer) = self.dials.oldest_in_background() else {
+                return;
+            };
+            self.with_known_peer(peer, Peer::postpone_dial);
         }
     }
 

@@ -55,7 +55,7 @@ impl Store {
     }
 
     pub(super) fn addresses(&self, peer: PublicKey) -> Vec<Address> {
-        self.book.entry(peer).map(|entry| entry.addresses().to_vec()).unwrap_or_default()
+        self.book.entry(peer).map(|entry| entry.dial_order()).unwrap_or_default()
     }
 
     pub(super) fn has_address(&self, peer: PublicKey) -> bool {

@@ -1,10 +1,15 @@
 //! How a session ends: at once, or after what was queued has been sent.
 
+use std::time::Duration;
+
 use super::Session;
 use super::action::Action;
 use super::event::{Closed, Event};
+use super::substreams::{Purpose, Stage, Substream};
 use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
+use crate::id::SubstreamId;
 use crate::message::FromSession;
+use crate::wire::Profile;
 
 impl Session {
     /// Ends the session; with `drain`, after what was queued has been sent.
@@ -38,13 +43,41 @@ impl Session {
         self.finish_close(CloseReason::Misbehaved(how));
     }
 
-    /// Ends a draining session that has nothing left to send.
+    /// Ends a draining session that has nothing left to send, and from whose peer nothing more is
+    /// to come.
+    ///
+    /// The peer ends its half of each substream in answer to ours. Until it has, a close of the
+    /// connection would leave it in doubt about everything that it has written.
     pub(super) fn finish_if_drained(&mut self) {
-        let is_drained =
+        let has_sent =
             self.state.is_draining() && !self.handshake.has_pending() && self.streams.are_drained();
-        if is_drained {
-            self.finish_draining();
+        if !has_sent {
+            return;
         }
+        let awaited = self.awaited_ends();
+        if awaited.is_empty() {
+            return self.finish_draining();
+        }
+        for id in awaited {
+            self.substreams.finish(id, &mut self.out);
+        }
+        self.await_goodbye();
+    }
+
+    /// Gives the peer time for its goodbye. What comes from it meanwhile gives it more, up to the
+    /// time for draining.
+    pub(super) fn await_goodbye(&mut self) {
+        self.state.await_goodbye(self.now + GOODBYE);
+    }
+
+    /// Returns the substreams of streams whose end of the peer's half is to come.
+    fn awaited_ends(&self) -> Vec<SubstreamId> {
+        if !self.profile().is_some_and(Profile::answers_ends) {
+            return Vec::new();
+        }
+        let is_awaited =
+            |it: &Substream| matches!(it.stage, Stage::Bound(Purpose::Stream(_))) && !it.read_ended;
+        self.substreams.iter().filter(|(_, it)| is_awaited(it)).map(|(id, _)| id).collect()
     }
 
     /// Ends a draining session now.
@@ -83,3 +116,6 @@ const fn close_code(reason: &CloseReason) -> u64 {
         CloseReason::Internal(_) => 6,
     }
 }
+
+/// Time for the peer to end its halves of the substreams, or to go on sending: a slow round trip.
+const GOODBYE: Duration = Duration::from_secs(1);

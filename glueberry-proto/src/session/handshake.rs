@@ -133,8 +133,15 @@ impl Handshake {
             return;
         }
         self.target = None;
-        self.queue.write_again();
         self.choose_target(lent);
+        if lent.state.handshake_is_over() && self.target.is_none() {
+            // What was written is not unsent: the peer's side of the handshake is over, too, and it
+            // reads no more of it.
+            self.queue.answered();
+        } else {
+            self.queue.write_again();
+            self.choose_target(lent);
+        }
         if lent.state.handshake_is_over() {
             self.finish(lent);
         } else if self.target.is_none() {

@@ -277,7 +277,8 @@ impl Session {
         let is_allowed = self.profile().is_none_or(|profile| profile.allows(name));
         let is_configured = self.params.config.streams.contains(name);
         let may_wait = !self.state.handshake_is_over() && is_configured;
-        is_allowed && (may_wait || self.streams.contains(name))
+        // Once everything is sent, what the peer begins would not be read to its end.
+        is_allowed && (may_wait || self.streams.contains(name)) && !self.state.says_goodbye()
     }
 
     /// A Go node whose application sends at once opens a named substream and no handshake: then we
@@ -355,10 +356,15 @@ impl Session {
         if self.state.carrying().is_none() {
             return Ok(Ingest::Paused);
         }
-        match self.lend_keys() {
+        let before = buf.len();
+        let ingest = match self.lend_keys() {
             Some((streams, mut lent)) => streams.ingest(id, name, &mut lent, buf),
             None => Ok(Ingest::Paused),
+        };
+        if buf.len() < before && self.state.says_goodbye() {
+            self.await_goodbye();
         }
+        ingest
     }
 
     // ---- ends ---------------------------------------------------------------------------------

@@ -48,6 +48,15 @@ impl Profile {
         }
     }
 
+    /// True if a peer ends its half of a substream of a stream in answer to the end of ours.
+    pub(super) const fn answers_ends(self) -> bool {
+        match self {
+            Self::V1 => true,
+            // Go never ends its half.
+            Self::V1Go => false,
+        }
+    }
+
     /// True if a peer opens no more than one handshake substream in a session, and resets none.
     pub(super) const fn opens_one_handshake(self) -> bool {
         match self {

@@ -48,6 +48,8 @@ enum Target {
         nonces: Box<Generator>,
         /// Messages written to it.
         written: u64,
+        /// No more is written to it: it ends, and what is queued goes out on another.
+        is_cut: bool,
     },
 }
 
@@ -151,7 +153,18 @@ impl Sender {
         if let Some(retention) = &mut self.retention {
             retention.stop_waiting();
         }
-        self.target = Target::Bound { id, nonces: Box::new(nonces), written: 0 };
+        self.target = Target::Bound { id, nonces: Box::new(nonces), written: 0, is_cut: false };
+    }
+
+    /// The peer will read nothing beyond what was written on a substream: the rest waits for another.
+    pub(super) fn cut(&mut self, substream: SubstreamId) {
+        // What is to be repeated to a Go node goes out on the substream that it has asked for.
+        if self.retention.is_none()
+            && let Target::Bound { id, is_cut, .. } = &mut self.target
+            && *id == substream
+        {
+            *is_cut = true;
+        }
     }
 
     /// Takes note that a substream could not be opened; returns how often in a row that was.
@@ -274,10 +287,13 @@ impl Sender {
         lent: &mut LentKeys<'_>,
         to: &mut WriteTo<'_>,
     ) -> bool {
-        let Target::Bound { nonces, written, .. } = &mut self.target else {
+        let Target::Bound { nonces, written, is_cut, .. } = &mut self.target else {
             debug_assert!(false, "only a bound substream is written");
             return false;
         };
+        if *is_cut {
+            return false;
+        }
         // What is written for the last time is not waited for.
         let keeps = !lent.is_draining;
         let config = &*lent.params.config;

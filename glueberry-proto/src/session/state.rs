@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::records::Records;
 use crate::error::{CloseReason, HandshakeError, SendError};
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wire::Profile;
 
 /// The phase of a session with what exists only in that phase.
@@ -44,6 +44,9 @@ struct Drain {
     reason: CloseReason,
     /// When it is given up.
     deadline: Instant,
+    /// All is sent, and the ends of the peer's substreams are awaited. It is given up then, unless
+    /// something comes.
+    goodbye_until: Option<Instant>,
 }
 
 impl State {
@@ -105,9 +108,14 @@ impl State {
     /// Returns when draining is given up, if the session drains.
     pub(super) fn drain_deadline(&self) -> Option<Instant> {
         match &self.0 {
-            Phase::Draining(_, drain) => Some(drain.deadline),
+            Phase::Draining(_, drain) => earliest(Some(drain.deadline), drain.goodbye_until),
             _ => None,
         }
+    }
+
+    /// True if the session has sent everything, and only awaits the ends of the peer's substreams.
+    pub(super) const fn says_goodbye(&self) -> bool {
+        matches!(&self.0, Phase::Draining(_, Drain { goodbye_until: Some(_), .. }))
     }
 
     /// Returns why the session drains, if it does.
@@ -185,9 +193,19 @@ impl State {
     pub(super) fn move_to_draining(&mut self, reason: CloseReason, deadline: Instant) {
         debug_assert!(self.is_established());
         self.change(|phase| match phase {
-            Phase::Established(keys) => Phase::Draining(keys, Drain { reason, deadline }),
+            Phase::Established(keys) => {
+                Phase::Draining(keys, Drain { reason, deadline, goodbye_until: None })
+            }
             other => other,
         });
+    }
+
+    /// The session that drains has sent everything: it awaits the ends of the peer's substreams
+    /// until then.
+    pub(super) const fn await_goodbye(&mut self, until: Instant) {
+        if let Phase::Draining(_, drain) = &mut self.0 {
+            drain.goodbye_until = Some(until);
+        }
     }
 
     pub(super) fn move_to_closed(&mut self) {

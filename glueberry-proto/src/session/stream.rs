@@ -196,6 +196,7 @@ impl Stream {
         // carries this direction may be the one that a Go node gives up: the reset of this half is
         // to follow, and then what was written goes out again.
         if is_finished || !self.sender.is_bound_to(id) {
+            self.sender.cut(id);
             lent.substreams.finish(id, lent.out);
         }
         self.resume(lent);

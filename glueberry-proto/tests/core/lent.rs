@@ -160,6 +160,7 @@ fn a_close_sends_what_is_lent_first() {
             // Too late: it is its owner's to count.
             raw.lend("chat", b"three");
             raw.acknowledge(id);
+            raw.end(id, SubstreamEnd::Finished);
             let closed = raw.closed();
             assert_eq!(closed.reason, CloseReason::Disconnected);
             assert_eq!((closed.unsent, closed.in_doubt), (0, 0));
@@ -226,6 +227,7 @@ fn a_report_with_nothing_behind_it_is_harmless() {
     raw.settle();
     assert!(raw.written(id).is_empty());
     raw.acknowledge(id);
+    raw.end(id, SubstreamEnd::Finished);
     assert_eq!(raw.closed().reason, CloseReason::Disconnected);
     raw.session.handle_queued(raw.now, &name("chat"));
     assert_eq!(raw.session.send(raw.now, &name("chat"), Bytes::new()), Err(SendError::Closed),);

@@ -120,6 +120,39 @@ fn a_disconnect_sends_what_was_queued() {
     }
 }
 
+/// The side that stays goes on sending, whoever has opened the substream.
+#[test]
+fn a_disconnect_leaves_the_side_that_stays_in_no_doubt() {
+    for naming in BOTH {
+        for opener in [A, B] {
+            for steps in 0..60 {
+                let configs = [config(&["chat"]), config(&["chat"])];
+                let mut world = established_world(naming, configs, &["chat"]);
+                world.send(opener, "chat", b"first");
+                world.run();
+                for number in 0..50_u8 {
+                    world.send(B, "chat", &[number; 1000]);
+                }
+                assert!(world.disconnect(A));
+                let mut sent = 50;
+                for _ in 0..steps {
+                    let accepted = world.command(B, |session, now| {
+                        session.send(now, &name("chat"), Bytes::from_static(b"more"))
+                    });
+                    sent += usize::from(matches!(accepted, Some(Ok(()))));
+                    world.step();
+                }
+                world.run();
+                let closed = world.app.closed(B);
+                assert_eq!(closed.in_doubt, 0, "{naming:?} {opener} {steps}");
+                let received = world.app.received(A, "chat").len() - usize::from(opener == B);
+                assert_eq!(received + closed.unsent, sent, "{naming:?} {opener} {steps}");
+                assert_eq!(world.app.closed(A).in_doubt, 0);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_handshake_that_takes_too_long_ends_in_cooldown() {
     let mut world = new_world(Naming::Negotiated, [config(&[]), config(&[])]);

@@ -220,29 +220,29 @@ fn a_substream_of_the_peer_is_used_and_ours_is_not_opened() {
     }
 }
 
+/// A Go node has asked for what is repeated on its substream, so there the queue goes out first.
 #[test]
-fn the_end_of_the_peers_half_is_answered_behind_what_is_queued() {
-    for profile in Profile::ALL {
-        let mut raw = Raw::chat(Naming::Negotiated, profile);
-        let peers = raw.open_stream("chat");
-        raw.send("chat", b"written");
-        assert_eq!(raw.sent(peers), [b"written"]);
-        let theirs = raw.message(b"theirs");
-        raw.feed(peers, &theirs);
-        raw.send("chat", b"queued");
-        raw.end(peers, SubstreamEnd::Finished);
-        assert!(raw.was_finished(peers));
-        raw.send("chat", b"in time");
-        assert_eq!(raw.sent(peers), [&b"queued"[..], b"in time"]);
-        // The transport has been told that there is no more: what comes now waits for another.
-        raw.send("chat", b"too late");
-        assert!(raw.sent(peers).is_empty());
-        raw.acknowledge(peers);
-        let own = raw.agree(&profile.stream_id(name("chat")));
-        assert_eq!(raw.sent(own), [b"too late"]);
-        assert!(!raw.was_finished(own));
-        assert!(!raw.events().contains(&interrupted(1)));
-    }
+fn the_end_of_a_go_nodes_half_is_answered_behind_what_is_queued() {
+    let profile = Profile::V1Go;
+    let mut raw = Raw::chat(Naming::Negotiated, profile);
+    let peers = raw.open_stream("chat");
+    raw.send("chat", b"written");
+    assert_eq!(raw.sent(peers), [b"written"]);
+    let theirs = raw.message(b"theirs");
+    raw.feed(peers, &theirs);
+    raw.send("chat", b"queued");
+    raw.end(peers, SubstreamEnd::Finished);
+    assert!(raw.was_finished(peers));
+    raw.send("chat", b"in time");
+    assert_eq!(raw.sent(peers), [&b"queued"[..], b"in time"]);
+    // The transport has been told that there is no more: what comes now waits for another.
+    raw.send("chat", b"too late");
+    assert!(raw.sent(peers).is_empty());
+    raw.acknowledge(peers);
+    let own = raw.agree(&profile.stream_id(name("chat")));
+    assert_eq!(raw.sent(own), [b"too late"]);
+    assert!(!raw.was_finished(own));
+    assert!(!raw.events().contains(&interrupted(1)));
 }
 
 #[test]
@@ -360,14 +360,67 @@ fn a_substream_that_breaks_while_draining_leaves_doubt_and_the_rest_goes_elsewhe
     raw.send("chat", b"two");
     raw.session.close(raw.now);
     raw.settle();
-    raw.end(own, SubstreamEnd::Stopped);
+    raw.end(own, SubstreamEnd::Aborted);
     raw.wait(Duration::from_millis(100));
     let again = raw.agree(&Profile::V1.stream_id(name("chat")));
     assert_eq!(raw.sent(again), [b"two"]);
     assert!(raw.was_finished(again));
     raw.acknowledge(again);
+    raw.end(again, SubstreamEnd::Finished);
     let closed = raw.closed();
     assert_eq!((closed.unsent, closed.in_doubt), (0, 1));
+}
+
+/// The peer ends its half in answer; without that it would be in doubt about what it has sent.
+#[test]
+fn a_goodbye_is_waited_for_a_second_and_longer_only_while_something_comes() {
+    let (mut raw, own) = written_on_own(Profile::V1, &[b"one"]);
+    raw.session.close(raw.now);
+    raw.settle();
+    assert!(raw.was_finished(own));
+    raw.acknowledge(own);
+    assert!(!raw.session.is_closed());
+    raw.wait(Duration::from_millis(999));
+    let late = raw.message(b"sent before the peer knew");
+    raw.feed(own, &late);
+    raw.wait(Duration::from_millis(999));
+    assert!(!raw.session.is_closed());
+    // What the peer begins now would not be read to its end.
+    assert!(raw.session.protocols().is_empty());
+    raw.wait(Duration::from_millis(1));
+    let closed = raw.closed();
+    assert_eq!((closed.reason, closed.in_doubt), (CloseReason::Disconnected, 0));
+    assert_eq!(raw.received("chat"), ["sent before the peer knew"]);
+}
+
+#[test]
+fn a_goodbye_is_over_with_the_answer_and_a_go_node_gives_none() {
+    let (mut raw, own) = written_on_own(Profile::V1, &[b"one"]);
+    raw.session.close(raw.now);
+    raw.settle();
+    raw.acknowledge(own);
+    raw.end(own, SubstreamEnd::Finished);
+    assert_eq!(raw.closed().in_doubt, 0);
+    let (mut raw, own) = written_on_own(Profile::V1Go, &[b"one"]);
+    raw.session.close(raw.now);
+    raw.settle();
+    raw.acknowledge(own);
+    assert_eq!(raw.closed().in_doubt, 0);
+}
+
+/// The peer reads no more, so this side's half ends behind what was written, and what comes next
+/// waits for another substream.
+#[test]
+fn the_end_of_the_peers_half_is_answered_before_what_is_queued() {
+    let (mut raw, own) = written_on_own(Profile::V1, &[b"one"]);
+    raw.send("chat", b"two");
+    raw.end(own, SubstreamEnd::Finished);
+    raw.send("chat", b"three");
+    assert!(raw.was_finished(own));
+    assert!(raw.sent(own).is_empty());
+    raw.acknowledge(own);
+    let again = raw.agree(&Profile::V1.stream_id(name("chat")));
+    assert_eq!(raw.sent(again), [&b"two"[..], b"three"]);
 }
 
 #[test]
@@ -396,14 +449,32 @@ fn the_last_word_of_the_handshake_is_sent_before_the_end() {
     }
 }
 
+/// A Go node reads the handshake substream only until its own side of the handshake is over.
 #[test]
-fn a_session_that_has_sent_nothing_closes_at_once() {
+fn the_last_word_of_the_handshake_is_not_unsent_because_the_peer_stops_reading() {
+    for profile in Profile::ALL {
+        let (mut raw, own) = dialled(Naming::Negotiated, profile);
+        raw.prepare(&["chat"]);
+        say(&mut raw, b"complete");
+        raw.finalize();
+        assert_eq!(raw.said(own), [b"complete"]);
+        raw.end(own, SubstreamEnd::Stopped);
+        raw.session.close(raw.now);
+        raw.settle();
+        assert_eq!(raw.closed().unsent, 0);
+    }
+}
+
+#[test]
+fn a_session_that_has_sent_nothing_has_the_peer_end_its_substreams() {
     let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
     let peers = raw.open_stream("chat");
     let message = raw.message(b"unread");
     raw.feed(peers, &message);
     raw.session.close(raw.now);
     raw.settle();
+    assert!(raw.was_finished(peers) && !raw.session.is_closed());
+    raw.end(peers, SubstreamEnd::Finished);
     assert!(raw.session.is_closed());
     assert_eq!(raw.received("chat"), ["unread"]);
 }

@@ -362,7 +362,7 @@ impl Checker<'_> {
     ) {
         let after = self.hosts.state(by, of);
         let state = &self.hosts[by];
-        let is_busy = |state| matches!(state, Connecting | Connected | Established);
+        let is_busy = |state| matches!(state, Connected | Established);
         let holds = match result {
             Ok(()) => !is_busy(before) && after == Connecting,
             Err(ConnectError::AlreadyConnected) => is_busy(before) || is_busy(after),

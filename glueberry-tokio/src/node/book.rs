@@ -20,6 +20,9 @@ impl Node {
     /// Learns where a peer can be reached, or replaces what was known. A trailing `/p2p/…` must
     /// name the peer. A ban and metadata stay as they are.
     ///
+    /// If one of the addresses can't be dialled, none is taken: the error names it, and its source
+    /// is an [`AddressError`](crate::AddressError) with the reason.
+    ///
     /// # Errors
     ///
     /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey) if the id is not that of an Ed25519 key
@@ -212,8 +215,8 @@ impl Node {
         only_new: bool,
     ) -> Result<(), Error> {
         let key = key_of(peer)?;
-        let addresses: Vec<Address> =
-            addrs.into_iter().map(|addr| address_of(peer, &addr)).collect::<Result<_, _>>()?;
+        let addresses = addrs.into_iter().map(|addr| address_of(self.shared(), peer, addr));
+        let addresses: Vec<Address> = addresses.collect::<Result<_, _>>()?;
         self.core(move |core, now| {
             if only_new && core.book().entry(key).is_some() {
                 return Err(Error::new(ErrorCode::PeerAlreadyExists));

@@ -5,8 +5,8 @@ use std::fmt;
 use futures_channel::oneshot;
 use glueberry_proto::book::Revision;
 use glueberry_proto::{
-    Closed, DialError, DialId, Instant, NewConnection, Node, PeerStatus, PublicKey, SessionId,
-    ToNode,
+    Address, Closed, DialError, DialId, Instant, NewConnection, Node, PeerStatus, PublicKey,
+    SessionId, ToNode,
 };
 
 use crate::error::Error;
@@ -33,6 +33,7 @@ pub(crate) enum NodeCommand {
     SessionGone(SessionId),
     // From the transport.
     Connection(NewConnection, Box<dyn PendingConnection>),
+    DialAnswered(DialId, Address),
     DialFailed(DialId, DialError),
     // From the thread that stores the address book.
     BookSaved(Result<Revision, StoreError>),
@@ -102,6 +103,7 @@ impl fmt::Debug for NodeCommand {
             Self::SessionClosed(..) => "SessionClosed",
             Self::SessionGone(..) => "SessionGone",
             Self::Connection(..) => "Connection",
+            Self::DialAnswered(..) => "DialAnswered",
             Self::DialFailed(..) => "DialFailed",
             Self::BookSaved(..) => "BookSaved",
             Self::BookLoaded(..) => "BookLoaded",

@@ -42,7 +42,7 @@ pub(super) async fn accept_all(endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
         accepting = Box::pin(accept(endpoint.clone()));
         let remote = incoming.remote_address();
         match handshakes.judge(remote.ip(), incoming.is_validated()) {
-            Verdict::Accept => handshakes.begin(incoming, &shared),
+            Verdict::Accept => handshakes.begin(incoming, &endpoint, &shared),
             Verdict::Retry => incoming.retry(),
             Verdict::Refuse => {
                 debug!(%remote, "too many handshakes from one network: refused");
@@ -105,12 +105,12 @@ impl Handshakes {
         }
     }
 
-    fn begin(&mut self, incoming: Incoming, shared: &Arc<Shared>) {
+    fn begin(&mut self, incoming: Incoming, endpoint: &Arc<Endpoint>, shared: &Arc<Shared>) {
         let network = Network::of(incoming.remote_address().ip());
         if let Some(network) = network {
             *self.by_network.entry(network).or_default() += 1;
         }
-        let handshake = authenticate(incoming, shared.clone());
+        let handshake = authenticate(incoming, endpoint.clone(), shared.clone());
         self.running.push(Box::pin(async move {
             handshake.await;
             network
@@ -119,12 +119,12 @@ impl Handshakes {
 }
 
 /// Performs one handshake, within its time, and offers the connection to the node.
-async fn authenticate(incoming: Incoming, shared: Arc<Shared>) {
+async fn authenticate(incoming: Incoming, endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
     let remote = incoming.remote_address();
     let deadline = shared.runtime.sleep_until(shared.runtime.now() + HANDSHAKE_TIMEOUT);
     match select(pin!(incoming.accept()), deadline).await {
         Either::Left((Ok((connection, peer)), _)) => {
-            offer(&shared, connection, peer, Origin::Accepted);
+            offer(&endpoint, &shared, connection, peer, Origin::Accepted);
         }
         Either::Left((Err(error), _)) => {
             debug!(%remote, error = %chain(&error), "incoming connection failed");

@@ -5,7 +5,8 @@ use std::{
 
 use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
-use thiserror::Error;
+
+use crate::address::AddressProblem;
 
 /// Where a peer can be dialled, or this node listens: `/ip4/192.0.2.1/udp/4001/quic-v1`, with or
 /// without `/p2p/<peer id>` at the end.
@@ -16,38 +17,39 @@ pub(crate) struct QuicAddr {
 }
 
 impl TryFrom<&Multiaddr> for QuicAddr {
-    type Error = AddressError;
+    type Error = AddressProblem;
 
-    fn try_from(addr: &Multiaddr) -> Result<Self, AddressError> {
+    fn try_from(addr: &Multiaddr) -> Result<Self, AddressProblem> {
         let mut parts = addr.iter();
         let ip = match parts.next() {
             Some(Protocol::Ip4(ip)) => IpAddr::V4(ip),
             Some(Protocol::Ip6(ip)) => IpAddr::V6(ip),
-            _ => return Err(AddressError::NotIp),
+            _ => return Err(AddressProblem::NotIp),
         };
         let Some(Protocol::Udp(port)) = parts.next() else {
-            return Err(AddressError::NotUdp);
+            return Err(AddressProblem::NotUdp);
         };
         let Some(Protocol::QuicV1) = parts.next() else {
-            return Err(AddressError::NotQuicV1);
+            return Err(AddressProblem::NotQuicV1);
         };
         let peer = match parts.next() {
             None => None,
             Some(Protocol::P2p(peer)) => Some(peer),
-            Some(other) => return Err(AddressError::Trailing(other.tag())),
+            Some(other) => return Err(AddressProblem::Trailing(other.tag())),
         };
         match parts.next() {
             None => Ok(Self { socket: SocketAddr::new(ip, port), peer }),
-            Some(other) => Err(AddressError::Trailing(other.tag())),
+            Some(other) => Err(AddressProblem::Trailing(other.tag())),
         }
     }
 }
 
 impl FromStr for QuicAddr {
-    type Err = AddressError;
+    type Err = AddressProblem;
 
-    fn from_str(addr: &str) -> Result<Self, AddressError> {
-        Self::try_from(&addr.parse::<Multiaddr>()?)
+    fn from_str(addr: &str) -> Result<Self, AddressProblem> {
+        let addr = addr.parse::<Multiaddr>();
+        Self::try_from(&addr.map_err(|error| AddressProblem::Malformed(error.to_string()))?)
     }
 }
 
@@ -67,27 +69,6 @@ impl From<QuicAddr> for Multiaddr {
             None => transport,
         }
     }
-}
-
-/// Why an address is none of raw QUIC's.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub(crate) enum AddressError {
-    /// The text is no multiaddr at all.
-    #[error("not a multiaddr")]
-    Malformed(#[from] multiaddr::Error),
-    /// It does not begin with an IP address. Names are resolved before they come here.
-    #[error("does not begin with /ip4 or /ip6")]
-    NotIp,
-    /// The IP address is not followed by a UDP port.
-    #[error("the IP address is not followed by /udp")]
-    NotUdp,
-    /// The UDP port is not followed by `/quic-v1`; `/quic`, the draft, is not spoken any more.
-    #[error("the UDP port is not followed by /quic-v1")]
-    NotQuicV1,
-    /// Something other than one `/p2p` follows, such as a relay or WebTransport.
-    #[error("/quic-v1 is followed by /{0}")]
-    Trailing(&'static str),
 }
 
 #[cfg(test)]
@@ -113,16 +94,16 @@ mod tests {
     #[test]
     fn refuses_what_is_not_raw_quic() {
         let parse = |text: &str| text.parse::<QuicAddr>().unwrap_err();
-        assert!(matches!(parse("127.0.0.1:4001"), AddressError::Malformed(_)));
-        assert!(matches!(parse("/dns4/example.org/udp/1/quic-v1"), AddressError::NotIp));
-        assert!(matches!(parse("/memory/1"), AddressError::NotIp));
-        assert!(matches!(parse("/ip4/127.0.0.1"), AddressError::NotUdp));
-        assert!(matches!(parse("/ip4/127.0.0.1/tcp/1"), AddressError::NotUdp));
-        assert!(matches!(parse("/ip4/127.0.0.1/udp/1"), AddressError::NotQuicV1));
-        assert!(matches!(parse("/ip4/127.0.0.1/udp/1/quic"), AddressError::NotQuicV1));
+        assert!(matches!(parse("127.0.0.1:4001"), AddressProblem::Malformed(_)));
+        assert!(matches!(parse("/dns4/example.org/udp/1/quic-v1"), AddressProblem::NotIp));
+        assert!(matches!(parse("/memory/1"), AddressProblem::NotIp));
+        assert!(matches!(parse("/ip4/127.0.0.1"), AddressProblem::NotUdp));
+        assert!(matches!(parse("/ip4/127.0.0.1/tcp/1"), AddressProblem::NotUdp));
+        assert!(matches!(parse("/ip4/127.0.0.1/udp/1"), AddressProblem::NotQuicV1));
+        assert!(matches!(parse("/ip4/127.0.0.1/udp/1/quic"), AddressProblem::NotQuicV1));
         let relayed = format!("/ip4/127.0.0.1/udp/1/quic-v1/p2p/{PEER}/p2p-circuit");
-        assert!(matches!(parse(&relayed), AddressError::Trailing("p2p-circuit")));
+        assert!(matches!(parse(&relayed), AddressProblem::Trailing("p2p-circuit")));
         let web = "/ip4/127.0.0.1/udp/1/quic-v1/webtransport";
-        assert!(matches!(parse(web), AddressError::Trailing("webtransport")));
+        assert!(matches!(parse(web), AddressProblem::Trailing("webtransport")));
     }
 }

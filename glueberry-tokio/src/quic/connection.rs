@@ -1,11 +1,11 @@
 //! A QUIC connection whose streams are negotiated.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -13,6 +13,7 @@ use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, Session, SubstreamI
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tracing::trace;
 
+use super::farewell::Farewell;
 use super::substream::QuicSubstream;
 use super::{NegotiateError, Negotiated, propose, respond};
 use crate::connection::{Connection, ConnectionEvent};
@@ -20,7 +21,8 @@ use crate::node::Shared;
 
 /// One QUIC connection.
 pub(super) struct QuicConnection {
-    connection: quinn::Connection,
+    /// Until the peer was told that it is closed.
+    connection: Option<(quinn::Connection, Farewell)>,
     shared: Arc<Shared>,
     accepting: Accepting,
     negotiations: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
@@ -39,10 +41,14 @@ enum Outcome {
 }
 
 impl QuicConnection {
-    pub(super) fn new(connection: quinn::Connection, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        connection: quinn::Connection,
+        farewell: Farewell,
+        shared: Arc<Shared>,
+    ) -> Self {
         Self {
             accepting: accept(connection.clone()),
-            connection,
+            connection: Some((connection, farewell)),
             shared,
             negotiations: FuturesUnordered::new(),
             is_lost: false,
@@ -105,11 +111,16 @@ impl Connection for QuicConnection {
     type Substream = QuicSubstream;
 
     fn remote_ip(&self) -> Option<IpAddr> {
-        Some(self.connection.remote_address().ip())
+        let (connection, _) = self.connection.as_ref()?;
+        Some(connection.remote_address().ip())
     }
 
     fn open(&mut self, id: SubstreamId, protocols: Vec<ProtocolId>) {
-        let connection = self.connection.clone();
+        let Some((connection, _)) = &self.connection else {
+            // It is closed, which the session knows.
+            return;
+        };
+        let connection = connection.clone();
         let protocols: Vec<String> = protocols.iter().map(ToString::to_string).collect();
         let opening = async move {
             let (send, recv) = connection.open_bi().await.map_err(NegotiateError::Lost)?;
@@ -132,10 +143,13 @@ impl Connection for QuicConnection {
             if self.is_lost || self.negotiations.len() >= self.shared.max_substreams {
                 return Poll::Pending;
             }
+            let Some((connection, _)) = &self.connection else {
+                return Poll::Pending;
+            };
             match self.accepting.as_mut().poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok((send, recv))) => {
-                    self.accepting = accept(self.connection.clone());
+                    self.accepting = accept(connection.clone());
                     let protocols = session.protocols().iter().map(ToString::to_string).collect();
                     self.negotiate(respond(send, recv, protocols), Outcome::Accepted);
                 }
@@ -147,9 +161,16 @@ impl Connection for QuicConnection {
         }
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>, code: u64) -> Poll<()> {
-        // The endpoint sees to it that the peer gets to know.
-        self.connection.close(VarInt::from_u64(code).unwrap_or(VarInt::MAX), b"");
+    fn poll_close(&mut self, cx: &mut Context<'_>, code: u64) -> Poll<()> {
+        let Some((connection, farewell)) = &mut self.connection else {
+            return Poll::Ready(());
+        };
+        let code = VarInt::from_u64(code).unwrap_or(VarInt::MAX);
+        ready!(farewell.poll(cx, &*self.shared.runtime, connection, code));
+        // The session may still be read. The socket is not to be held for that.
+        self.connection = None;
+        self.negotiations.clear();
+        self.accepting = Box::pin(pending());
         Poll::Ready(())
     }
 }

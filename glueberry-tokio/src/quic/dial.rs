@@ -15,25 +15,25 @@ use super::transport::chain;
 use super::{DialError as QuicDialError, Endpoint, QuicAddr};
 use crate::runtime::Runtime;
 
-/// Tries the addresses in their order, the next as soon as one has failed or has not answered for
+/// Tries the addresses in their order, which begins with the one that was last good, the next as soon as one has failed or has not answered for
 /// [`HEAD_START`]. So addresses without an answer cost little, as in RFC 8305. The attempts
-/// that have not won are given up.
+/// that have not won are given up. Returns the address that has won, too.
 pub(super) async fn dial_any(
     endpoint: &Endpoint,
     runtime: &dyn Runtime,
     peer: PeerId,
     addresses: &[Address],
-) -> Result<quinn::Connection, DialError> {
+) -> Result<(quinn::Connection, Address), DialError> {
     let mut untried = VecDeque::new();
     for address in addresses {
-        untried.extend(address.as_str().parse::<QuicAddr>().map(|address| address.socket));
+        untried.extend(address.as_str().parse::<QuicAddr>().map(|quic| (quic.socket, address)));
     }
     let mut attempts = FuturesUnordered::new();
     let mut last = DialError::NoUsableAddress;
     loop {
-        if let Some(socket) = untried.pop_front() {
+        if let Some((socket, address)) = untried.pop_front() {
             let attempt = endpoint.dial(socket, peer);
-            attempts.push(async move { (socket, attempt.await) });
+            attempts.push(async move { (address, attempt.await) });
         }
         let is_last = untried.is_empty();
         let head_start = async {
@@ -44,7 +44,9 @@ pub(super) async fn dial_any(
         };
         match select(attempts.next(), pin!(head_start)).await {
             Either::Left((None, _)) => return Err(last),
-            Either::Left((Some((_, Ok(connection))), _)) => return Ok(connection),
+            Either::Left((Some((address, Ok(connection))), _)) => {
+                return Ok((connection, address.clone()));
+            }
             Either::Left((Some((address, Err(error))), _)) => {
                 debug!(%peer, %address, error = %chain(&error), "dial failed");
                 last = dial_error(&error);

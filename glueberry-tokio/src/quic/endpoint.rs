@@ -7,15 +7,17 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use aws_lc_rs::hmac;
+use futures_util::future::select;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 use quinn::crypto::{CryptoError, HmacKey};
-use quinn::{ConnectError, Connecting, EndpointConfig, TransportConfig, VarInt};
+use quinn::{AsyncUdpSocket, ConnectError, Connecting, EndpointConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 use zeroize::Zeroizing;
@@ -25,6 +27,8 @@ pub(crate) use error::{AcceptError, DialError, EndpointError};
 
 use super::{
     QuicAddr,
+    farewell::Farewells,
+    interfaces, nowhere,
     tls::{Refusal, Tls, peer_id},
 };
 use crate::runtime::Runtime;
@@ -39,6 +43,7 @@ pub(crate) struct Endpoint {
     runtime: Arc<dyn quinn::Runtime>,
     listeners: Vec<Listener>,
     diallers: Mutex<Diallers>,
+    farewells: Arc<Farewells>,
 }
 
 impl Endpoint {
@@ -68,15 +73,20 @@ impl Endpoint {
             .iter()
             .map(|address| Listener::bind(address, identity, &server, &runtime))
             .collect::<Result<_, _>>()?;
-        Ok(Self { tls, transport, runtime, listeners, diallers: Mutex::default() })
+        let (diallers, farewells) = (Mutex::default(), Arc::default());
+        Ok(Self { tls, transport, runtime, listeners, diallers, farewells })
     }
 
-    /// Where this node listens, with the ports that it really got.
-    ///
-    /// An unspecified IP address stays unspecified: it is for the caller to say which of the
-    /// machine's addresses it wants to tell.
+    /// Returns who counts the connections that are to be closed in order.
+    pub(crate) const fn farewells(&self) -> &Arc<Farewells> {
+        &self.farewells
+    }
+
+    /// Where this node can be dialled, with the ports that it really got. An unspecified IP address
+    /// is those of the machine's interfaces.
     pub(crate) fn addrs(&self) -> Vec<Multiaddr> {
-        self.listeners.iter().map(|listener| QuicAddr::from(listener.local).into()).collect()
+        let all = self.listeners.iter().flat_map(|listener| interfaces::reached_at(listener.local));
+        all.map(|socket| QuicAddr::from(socket).into()).collect()
     }
 
     /// Connects to `expected` at `address`, from a listening socket if one can reach there.
@@ -130,11 +140,29 @@ impl Endpoint {
         }
     }
 
-    /// Waits until the peers of closed connections had time to hear of it.
-    pub(crate) async fn wait_idle(&self) {
-        for endpoint in self.endpoints() {
-            endpoint.wait_idle().await;
+    /// Closes everything, and frees the sockets.
+    ///
+    /// Peers with a connection are told that it is closed, and have a round trip to ask again if
+    /// that was lost. Nothing is to be gained from others, such as one that has not answered a
+    /// dial, so none of the rest is waited for: QUIC would want to keep a closed connection for
+    /// three timeouts (RFC 9000, section 10.2), which are 3 s before the first answer.
+    pub(crate) async fn shut_down(&self, runtime: &dyn Runtime) {
+        self.lock_diallers().closed = true;
+        let round_trip = self.farewells.all_said(runtime).await;
+        self.close(VarInt::from_u32(0), b"");
+        let endpoints = self.endpoints();
+        let all_idle = async {
+            for endpoint in &endpoints {
+                endpoint.wait_idle().await;
+            }
+        };
+        let patience = runtime.sleep_until(runtime.now() + round_trip);
+        drop(select(pin!(all_idle), patience).await);
+        for endpoint in &endpoints {
+            nowhere::move_to(endpoint);
         }
+        let listeners = self.listeners.iter().map(|listener| listener.socket.clone()).collect();
+        nowhere::freed(listeners, runtime).await;
     }
 
     fn connect(
@@ -169,7 +197,7 @@ impl Endpoint {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        open(SocketAddr::new(any, 0), None, &self.runtime)
+        open(SocketAddr::new(any, 0), None, &self.runtime).map(|(endpoint, _)| endpoint)
     }
 
     fn endpoints(&self) -> Vec<quinn::Endpoint> {
@@ -227,6 +255,7 @@ impl Incoming {
 #[derive(Debug)]
 struct Listener {
     endpoint: quinn::Endpoint,
+    socket: Weak<dyn AsyncUdpSocket>,
     local: SocketAddr,
 }
 
@@ -241,7 +270,9 @@ impl Listener {
             .map_err(|source| EndpointError::Address { address: address.clone(), source })?
             .socket;
         open(socket, Some((identity, server.clone())), runtime)
-            .and_then(|endpoint| Ok(Self { local: endpoint.local_addr()?, endpoint }))
+            .and_then(|(endpoint, socket)| {
+                Ok(Self { local: endpoint.local_addr()?, endpoint, socket })
+            })
             .map_err(|source| EndpointError::Bind { address: address.clone(), source })
     }
 
@@ -278,14 +309,18 @@ fn open(
     local: SocketAddr,
     listening: Option<(&Keypair, quinn::ServerConfig)>,
     runtime: &Arc<dyn quinn::Runtime>,
-) -> io::Result<quinn::Endpoint> {
+) -> io::Result<(quinn::Endpoint, Weak<dyn AsyncUdpSocket>)> {
     let socket = open_socket(local)?;
     let (mut config, server) = match listening {
         Some((identity, server)) => (restartable(identity, socket.local_addr()?)?, Some(server)),
         None => (EndpointConfig::default(), None),
     };
     config.supported_versions(vec![QUIC_V1]);
-    quinn::Endpoint::new(config, server, socket, Arc::clone(runtime))
+    let socket = runtime.wrap_udp_socket(socket)?;
+    let freed = Arc::downgrade(&socket);
+    let runtime = Arc::clone(runtime);
+    let endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?;
+    Ok((endpoint, freed))
 }
 
 /// Returns a configuration that is the same after a restart of the process, so that a peer of the

@@ -6,6 +6,8 @@
 //! | `certificate` | the certificate that carries a node's identity: made, parsed, verified |
 //! | `tls` | TLS 1.3 with those certificates, in both directions |
 //! | `endpoint` | sockets, dialling, accepting, flow control |
+//! | `interfaces` | which addresses of the machine a socket is reached at |
+//! | `farewell`, `nowhere` | shutting down: telling peers, and freeing the sockets |
 //! | `negotiate` | multistream-select on one substream |
 //! | `accept` | incoming handshakes: how many, how long, from where |
 //! | `dial` | a race of a peer's addresses |
@@ -19,12 +21,15 @@ mod certificate;
 mod connection;
 mod dial;
 mod endpoint;
+mod farewell;
+mod interfaces;
 mod negotiate;
+mod nowhere;
 mod substream;
 mod tls;
 mod transport;
 
-pub(crate) use address::{AddressError, QuicAddr};
+pub(crate) use address::QuicAddr;
 pub(crate) use certificate::CertificateError;
 pub(crate) use endpoint::{DialError, Endpoint, EndpointError, Incoming, QuicConfig};
 pub(crate) use negotiate::{NegotiateError, Negotiated, propose, respond};

@@ -17,7 +17,8 @@ use tracing::debug;
 use super::accept::accept_all;
 use super::connection::QuicConnection;
 use super::dial::dial_any;
-use super::{Endpoint, EndpointError, QuicConfig};
+use super::{Endpoint, EndpointError, QuicAddr, QuicConfig};
+use crate::address::AddressProblem;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode};
 use crate::node::Shared;
@@ -80,6 +81,10 @@ impl QuicTransport {
 }
 
 impl Transport for QuicTransport {
+    fn check_address(address: &Multiaddr) -> Result<(), AddressProblem> {
+        QuicAddr::try_from(address).map(drop)
+    }
+
     fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Address>) {
         self.dials.retain(|_, cancel| !cancel.is_canceled());
         let (cancel, mut cancelled) = oneshot::channel();
@@ -93,7 +98,10 @@ impl Transport for QuicTransport {
             });
             match result.await {
                 None => {}
-                Some(Ok(connection)) => offer(&shared, connection, peer, Origin::Dialled(dial)),
+                Some(Ok((connection, address))) => {
+                    shared.dial_answered(dial, address);
+                    offer(&endpoint, &shared, connection, peer, Origin::Dialled(dial));
+                }
                 Some(Err(error)) => shared.dial_failed(dial, error),
             }
         }));
@@ -109,9 +117,8 @@ impl Transport for QuicTransport {
 
     fn close(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         self.dials.clear();
-        self.endpoint.close(VarInt::from_u32(0), b"");
-        let endpoint = self.endpoint.clone();
-        Box::pin(async move { endpoint.wait_idle().await })
+        let (endpoint, runtime) = (self.endpoint.clone(), self.shared.runtime.clone());
+        Box::pin(async move { endpoint.shut_down(&*runtime).await })
     }
 }
 
@@ -130,6 +137,7 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 
 /// Offers a connection to the node; one whose peer has no Ed25519 key never gets that far.
 pub(super) fn offer(
+    endpoint: &Endpoint,
     shared: &Arc<Shared>,
     connection: quinn::Connection,
     peer: PeerId,
@@ -141,7 +149,8 @@ pub(super) fn offer(
     };
     let offered = NewConnection { peer: key, origin, naming: Naming::Negotiated };
     // A node that has stopped closes its connections with the endpoint.
-    shared.offer_connection(offered, QuicConnection::new(connection, shared.clone()));
+    let farewell = endpoint.farewells().begin();
+    shared.offer_connection(offered, QuicConnection::new(connection, farewell, shared.clone()));
 }
 
 /// The code of a connection from somebody whom Glueberry can't talk to.

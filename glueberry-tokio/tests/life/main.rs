@@ -5,14 +5,17 @@
 mod bans;
 mod book;
 mod cancel;
+mod dialling;
 mod errors;
 mod faults;
+mod leaving;
 mod load;
 mod observe;
 mod processes;
 mod programs;
 mod races;
 mod reconnect;
+mod shares;
 mod sockets;
 mod strangers;
 mod support;

@@ -5,28 +5,33 @@ use super::state::{Retry, State};
 use crate::error::DialError;
 use crate::id::DialId;
 use crate::node::context::Context;
-use crate::node::dials::Dial;
+use crate::node::dials::{Dial, Urgency};
 use crate::node::event::{NodeAction, StateReason};
 
 impl Peer {
-    /// Begins to connect to a peer that may be connected to, with a new count of attempts.
-    pub(in crate::node) fn connect(&mut self, cx: &mut Context<'_>) {
+    /// Begins to connect to a peer that may be connected to, with a new count of attempts. Joins
+    /// the attempt that is under way, if there is one.
+    pub(in crate::node) fn connect(&mut self, urgency: Urgency, cx: &mut Context<'_>) {
         self.attempts = 0;
-        // The peer keeps its place in the queue.
-        let is_queued = self.state.dial() == Some(Dial::Queued);
-        let event = self.move_to_connecting(Dial::Queued, cx);
-        cx.out.publish(event);
-        if !is_queued {
-            cx.dials.enqueue(self.key);
+        let has_dial = self.state.dial().is_some();
+        if !matches!(self.state, State::Connecting { .. }) {
+            let event = self.move_to_connecting(Dial::Queued, cx);
+            cx.out.publish(event);
+            if !has_dial {
+                cx.dials.enqueue(self.key, urgency);
+            }
+        }
+        if has_dial && urgency == Urgency::Wanted {
+            cx.dials.hurry(self.key);
         }
     }
 
     /// Has the adapter dial the peer, whose turn it is.
-    pub(in crate::node) fn start_dial(&mut self, cx: &mut Context<'_>) {
+    pub(in crate::node) fn start_dial(&mut self, urgency: Urgency, cx: &mut Context<'_>) {
         if self.state.dial() != Some(Dial::Queued) {
             return cx.out.internal_error("a peer in the dial queue has no queued dial");
         }
-        let id = cx.dials.begin(self.key);
+        let id = cx.dials.begin(self.key, urgency);
         let under_way = Dial::UnderWay { id, deadline: cx.env.now + cx.env.config.dial_timeout };
         match &mut self.state {
             State::Connecting { dial } => *dial = Some(under_way),
@@ -37,6 +42,18 @@ impl Peer {
         }
         let addresses = cx.store.addresses(self.key);
         cx.out.act(NodeAction::Dial { dial: id, peer: self.key, addresses });
+    }
+
+    /// The dial gives way to one that the application waits for, and is begun again later.
+    pub(in crate::node) fn postpone_dial(&mut self, cx: &mut Context<'_>) {
+        self.cancel_dial(cx);
+        match &mut self.state {
+            State::Connecting { dial } => *dial = Some(Dial::Queued),
+            _ => {
+                return cx.out.internal_error("a dial is under way for a peer that is not dialled");
+            }
+        }
+        cx.dials.enqueue(self.key, Urgency::Background);
     }
 
     /// The dial has succeeded: its session comes next, or the reason why there is none.

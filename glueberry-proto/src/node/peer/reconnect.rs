@@ -4,6 +4,7 @@ use super::Peer;
 use super::state::{Retry, State};
 use crate::error::CloseReason;
 use crate::node::context::Context;
+use crate::node::dials::Urgency;
 use crate::node::event::StateReason;
 use crate::node::policy::ReconnectPolicy;
 
@@ -36,7 +37,7 @@ impl Peer {
         if cx.store.has_address(self.key) {
             // The event comes with the dial: the peer is not being connected to before.
             self.state = State::Reconnecting { retry: Retry::Queued };
-            cx.dials.enqueue(self.key);
+            cx.dials.enqueue(self.key, Urgency::Background);
         } else {
             // The book was replaced meanwhile by one that has none.
             let event = self.move_to_disconnected(StateReason::NoAddress, cx);

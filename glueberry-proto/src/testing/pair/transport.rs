@@ -162,8 +162,12 @@ impl<App: Application> Pair<App> {
         true
     }
 
-    /// A side closes a link. What was on its way is lost, and the other side learns it later.
+    /// A side closes a link. What was on its way is lost, and the other side learns it later. It
+    /// learns at once, as by QUIC, what the side has read before.
     fn close(&mut self, link: usize, side: Side) {
+        for pipe in 0..self.links[link].pipes.len() {
+            self.acknowledge(link, pipe, 1 - side);
+        }
         let link = &mut self.links[link];
         if !link.is_down {
             link.is_down = true;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use glueberry_proto::crypto::AgreementError;
-use glueberry_proto::{HandshakeError, Naming, Origin, PublicKey, SendError};
+use glueberry_proto::{HandshakeError, Naming, Origin, PublicKey, SendError, SubstreamEnd};
 
 use super::{each_wire, only};
 use crate::support::{A, B, Raw, accept, identity, key, name, names, stranger};
@@ -179,6 +179,7 @@ fn a_session_that_drains_accepts_nothing_new() {
         assert_eq!(raw.sent(id), [b"queued"]);
         assert!(raw.was_finished(id));
         raw.acknowledge(id);
+        raw.end(id, SubstreamEnd::Finished);
         let closed = raw.closed();
         assert_eq!((closed.unsent, closed.in_doubt), (0, 0));
         raw.node_is_usable();

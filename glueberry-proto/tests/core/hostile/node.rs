@@ -80,11 +80,9 @@ fn a_policy_that_cannot_work_is_refused() {
 }
 
 #[test]
-fn a_peer_without_address_or_with_a_dial_is_not_dialled() {
+fn a_peer_without_address_is_not_dialled() {
     let mut node = node(A, |_| {});
     assert_eq!(node.connect(NOW, peer(3)), Err(ConnectError::NoAddress));
-    dial(&mut node, NOW, peer(3));
-    assert_eq!(node.connect(NOW, peer(3)), Err(ConnectError::AlreadyConnected));
 }
 
 #[test]

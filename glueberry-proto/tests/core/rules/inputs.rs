@@ -161,6 +161,10 @@ fn end(raw: &mut Raw, id: SubstreamId, how: usize) {
         _ => _ = raw.node.disconnect(raw.now, raw.peer),
     }
     raw.settle();
+    if !raw.session.is_closed() {
+        // The peer does not end its substream in answer.
+        raw.wait(Duration::from_secs(5));
+    }
 }
 
 // ---- C3 -----------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ use multiaddr::Multiaddr;
 use quinn::{ConnectError, ConnectionError};
 use thiserror::Error;
 
-use crate::quic::{AddressError, CertificateError, TlsError};
+use crate::address::AddressProblem;
+use crate::quic::{CertificateError, TlsError};
 
 /// Why the node has no QUIC.
 #[derive(Debug, Error)]
@@ -20,7 +21,7 @@ pub(crate) enum EndpointError {
         /// The address as given.
         address: Multiaddr,
         /// What is wrong with it.
-        source: AddressError,
+        source: AddressProblem,
     },
     /// An address to listen on is taken or not this machine's.
     #[error("cannot bind {address}")]

@@ -127,7 +127,7 @@ async fn closing_ends_everything(runtime: Arc<dyn Runtime>) {
             if close.error_code == VarInt::from_u32(7) && &close.reason[..] == b"bye"),
         "{reason:?}"
     );
-    pair.listener.endpoint.wait_idle().await;
+    pair.listener.endpoint.shut_down(&*runtime).await;
 
     let error = pair.listener.dial(&pair.listener).await.unwrap_err();
     assert!(matches!(error, DialError::Closed), "{error:?}");

@@ -1,0 +1,302 @@
+//! The messages of an inbox by peer: each peer has a share of the room, and of the reader.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use libp2p_identity::PeerId;
+
+use crate::message::Source;
+use crate::waiters::{WaiterId, Waiters};
+
+/// What waits for a reader, in one lane per peer.
+///
+/// The lanes that are in use have equal shares of the capacity. A lane that has nothing always gets
+/// room for one message, so the capacity is exceeded by one message per peer at most. The reader
+/// takes a few messages of each lane in turn.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    capacity: usize,
+    /// Those in use: with messages, reserved room, or writers that wait or have more to come.
+    table: BTreeMap<PeerId, Lane>,
+    /// The peers that have messages, the next first.
+    turns: VecDeque<PeerId>,
+    /// Messages in all lanes, and room that is reserved in them.
+    used: usize,
+}
+
+/// What waits of one peer, on all its streams.
+#[derive(Debug, Default)]
+struct Lane {
+    /// None is empty.
+    runs: VecDeque<Run>,
+    /// Messages in all runs.
+    len: usize,
+    /// Room that writers have reserved and not filled yet.
+    reserved: usize,
+    /// Sessions that wait for room.
+    writers: Waiters,
+    /// When a session last looked it had more than there was room for. It has its share until it
+    /// has run out of messages, though nothing of it may be here at times.
+    is_short: bool,
+}
+
+/// Messages in the order of their arrival: where they come from is the same for many in a row, and
+/// takes more room than most of them.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) source: Source,
+    pub(super) data: VecDeque<Bytes>,
+}
+
+impl Lanes {
+    pub(super) const fn new(capacity: usize) -> Self {
+        Self { capacity, table: BTreeMap::new(), turns: VecDeque::new(), used: 0 }
+    }
+
+    /// True if there is no message.
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    // ---- for writers --------------------------------------------------------------------------
+
+    /// Reserves room for a peer's messages, at most as much as is asked for. Returns how much.
+    pub(super) fn reserve(&mut self, peer: PeerId, wanted: usize) -> usize {
+        let room = self.room(peer).min(wanted);
+        if room > 0 {
+            self.used += room;
+            self.table.entry(peer).or_default().reserved += room;
+        }
+        room
+    }
+
+    /// Fills room that was reserved, and gives back the rest. Returns the writers to wake.
+    pub(super) fn push(&mut self, peer: PeerId, reserved: usize, run: Option<Run>) -> Vec<Waker> {
+        let lane = self.table.entry(peer).or_default();
+        lane.is_short &= run.as_ref().is_some_and(|run| run.data.len() == reserved);
+        lane.reserved = lane.reserved.saturating_sub(reserved);
+        self.used = self.used.saturating_sub(reserved);
+        if let Some(run) = run {
+            if lane.len == 0 {
+                self.turns.push_back(peer);
+            }
+            lane.len += run.data.len();
+            self.used += run.data.len();
+            lane.runs.push_back(run);
+        }
+        self.settle(peer)
+    }
+
+    /// Has the caller woken when there is room for the peer's messages.
+    pub(super) fn wait(&mut self, peer: PeerId, id: &mut Option<WaiterId>, cx: &Context<'_>) {
+        let lane = self.table.entry(peer).or_default();
+        lane.is_short = true;
+        lane.writers.register(id, cx);
+    }
+
+    /// Removes a writer that waits, or was woken and does not come back.
+    pub(super) fn stop_waiting(&mut self, peer: PeerId, id: WaiterId) -> Option<Waker> {
+        let lane = self.table.get_mut(&peer)?;
+        let waker = lane.writers.remove(id);
+        lane.is_short &= !lane.writers.is_empty();
+        self.forget_if_unused(peer);
+        waker
+    }
+
+    // ---- for the reader -----------------------------------------------------------------------
+
+    /// Takes the next messages: some of each lane, in turn. Returns them, and the writers to wake.
+    pub(super) fn take(&mut self) -> (VecDeque<Run>, Vec<Waker>) {
+        let (mut batch, mut writers, mut left) = (VecDeque::new(), Vec::new(), READ_BATCH);
+        while left > 0
+            && let Some(peer) = self.turns.pop_front()
+        {
+            let is_alone = self.turns.is_empty();
+            let Some(lane) = self.table.get_mut(&peer) else {
+                debug_assert!(false, "a peer has a turn and no messages");
+                continue;
+            };
+            let run = lane.pop(if is_alone { left } else { left.min(TURN) });
+            let taken = run.as_ref().map_or(0, |run| run.data.len());
+            (self.used, left) = (self.used.saturating_sub(taken), left - taken);
+            batch.extend(run);
+            if lane.len > 0 {
+                self.turns.push_back(peer);
+            }
+            writers.extend(self.settle(peer));
+        }
+        (batch, writers)
+    }
+
+    /// Forgets everything. Returns the messages, to be dropped without a lock, and all writers.
+    pub(super) fn clear(&mut self) -> (Vec<VecDeque<Run>>, Vec<Waker>) {
+        let (mut messages, mut writers) = (Vec::new(), Vec::new());
+        for lane in self.table.values_mut() {
+            self.used = self.used.saturating_sub(lane.len);
+            lane.len = 0;
+            messages.push(std::mem::take(&mut lane.runs));
+            writers.extend(lane.writers.take());
+            lane.is_short = false;
+        }
+        self.turns.clear();
+        self.table.retain(|_, lane| lane.is_used());
+        (messages, writers)
+    }
+
+    // ---- parts --------------------------------------------------------------------------------
+
+    /// Returns how many more messages of a peer there is room for.
+    fn room(&self, peer: PeerId) -> usize {
+        let lane = self.table.get(&peer);
+        let used = lane.map_or(0, Lane::used);
+        let free = self.capacity.saturating_sub(self.used);
+        let room = free.min(self.share(lane.is_none()).saturating_sub(used));
+        if used == 0 { room.max(1) } else { room }
+    }
+
+    /// Returns a lane's share of the capacity, with one more lane or without.
+    fn share(&self, one_more: bool) -> usize {
+        let lanes = self.table.len() + usize::from(one_more);
+        (self.capacity / lanes.max(1)).max(1)
+    }
+
+    /// Returns the writers of a peer to wake, if there is room that is worth it, and forgets a lane
+    /// that is no longer in use.
+    fn settle(&mut self, peer: PeerId) -> Vec<Waker> {
+        let worthwhile = self.share(false).div_ceil(2).min(WORTHWHILE);
+        let room = self.room(peer);
+        let Some(lane) = self.table.get_mut(&peer) else {
+            return Vec::new();
+        };
+        // Nothing else would wake the writers of a lane that is empty.
+        let is_due = room >= worthwhile || lane.used() == 0;
+        let writers = if is_due { lane.writers.take() } else { Vec::new() };
+        self.forget_if_unused(peer);
+        writers
+    }
+
+    fn forget_if_unused(&mut self, peer: PeerId) {
+        if self.table.get(&peer).is_some_and(|lane| !lane.is_used()) {
+            self.table.remove(&peer);
+        }
+    }
+}
+
+impl Lane {
+    const fn used(&self) -> usize {
+        self.len + self.reserved
+    }
+
+    const fn is_used(&self) -> bool {
+        self.used() > 0 || !self.writers.is_empty() || self.is_short
+    }
+
+    /// Removes the next messages that have one source, at most so many.
+    fn pop(&mut self, limit: usize) -> Option<Run> {
+        let run = self.runs.front_mut()?;
+        let run = match run.data.len() <= limit {
+            true => self.runs.pop_front()?,
+            false => Run { source: run.source.clone(), data: run.data.drain(..limit).collect() },
+        };
+        self.len -= run.data.len();
+        Some(run)
+    }
+}
+
+/// Messages of one peer that are handed out before another peer has its turn.
+const TURN: usize = 4;
+/// Messages that the reader takes at a time. One that comes next waits behind them.
+const READ_BATCH: usize = 32;
+/// Room for which it is worth to wake a writer.
+const WORTHWHILE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use libp2p_identity::Keypair;
+
+    use super::*;
+
+    fn peer(number: u8) -> PeerId {
+        Keypair::ed25519_from_bytes([number; 32]).unwrap().public().to_peer_id()
+    }
+
+    /// Fills all the room that a peer gets, and waits for more; returns how much that was.
+    fn fill(lanes: &mut Lanes, peer: PeerId) -> usize {
+        let mut filled = 0;
+        loop {
+            let room = lanes.reserve(peer, 50);
+            if room == 0 {
+                lanes.wait(peer, &mut None, &Context::from_waker(Waker::noop()));
+                return filled;
+            }
+            let source = Source { peer, stream: None, received_at: SystemTime::UNIX_EPOCH };
+            let data = (0..room).map(|_| Bytes::from_static(b"x")).collect();
+            lanes.push(peer, room, Some(Run { source, data }));
+            filled += room;
+        }
+    }
+
+    fn take(lanes: &mut Lanes) -> Vec<PeerId> {
+        let (batch, _) = lanes.take();
+        batch.iter().flat_map(|run| run.data.iter().map(|_| run.source.peer)).collect()
+    }
+
+    #[test]
+    fn one_that_is_alone_has_all_the_room() {
+        let mut lanes = Lanes::new(100);
+        assert_eq!(fill(&mut lanes, peer(1)), 100);
+        assert_eq!(take(&mut lanes).len(), READ_BATCH);
+    }
+
+    #[test]
+    fn a_full_inbox_has_room_for_one_of_each_other_peer_whose_turn_is_next() {
+        let mut lanes = Lanes::new(100);
+        fill(&mut lanes, peer(1));
+        assert_eq!(fill(&mut lanes, peer(2)), 1);
+        assert_eq!(fill(&mut lanes, peer(3)), 1);
+        let order = take(&mut lanes);
+        assert_eq!(order[TURN..TURN + 2], [peer(2), peer(3)]);
+    }
+
+    #[test]
+    fn those_that_send_much_get_equal_parts() {
+        let mut lanes = Lanes::new(100);
+        fill(&mut lanes, peer(1));
+        let mut counts = BTreeMap::new();
+        for _ in 0..200 {
+            for number in [1, 2, 3] {
+                fill(&mut lanes, peer(number));
+            }
+            for peer in take(&mut lanes) {
+                *counts.entry(peer).or_insert(0_usize) += 1;
+            }
+        }
+        let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
+        assert!(least * 4 > most * 3, "{counts:?}");
+    }
+
+    #[test]
+    fn nothing_is_left_of_lanes_that_are_not_used() {
+        let mut lanes = Lanes::new(10);
+        for number in 0..100 {
+            fill(&mut lanes, peer(number));
+            while !lanes.is_empty() {
+                take(&mut lanes);
+            }
+            match number % 2 {
+                // It has no more.
+                0 => drop(lanes.push(peer(number), 0, None)),
+                // It goes.
+                _ => {
+                    let mut id = None;
+                    lanes.wait(peer(number), &mut id, &Context::from_waker(Waker::noop()));
+                    lanes.stop_waiting(peer(number), id.unwrap()).unwrap();
+                }
+            }
+        }
+        assert_eq!((lanes.table.len(), lanes.turns.len(), lanes.used), (0, 0, 0));
+    }
+}
