@@ -104,7 +104,9 @@ impl Application<'_> {
         };
         let connected = node.connect(now, key);
         self.nodes().input_of_node(by, Kind::Connect, (u64_of(of), u64::from(connected.is_ok())));
-        self.expected[by].asked[of] |= connected.is_ok();
+        if connected.is_ok() {
+            self.expected[by].asks(of, state);
+        }
         self.nodes().checker().check_connect(by, of, state, connected.as_ref());
         if connected.is_err() {
             self.retry_soon(by, of);

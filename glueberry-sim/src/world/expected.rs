@@ -32,6 +32,15 @@ impl Expected {
         }
     }
 
+    /// The application has asked for a peer, which was in this state.
+    pub(super) fn asks(&mut self, peer: usize, before: ConnectionState) {
+        match before {
+            // It joins the attempt that is under way: no other begins.
+            ConnectionState::Connecting => self.attempts[peer] = 0,
+            _ => self.asked[peer] = true,
+        }
+    }
+
     /// The host's process is killed.
     pub(super) fn forget(&mut self) {
         self.unsaved_since = None;

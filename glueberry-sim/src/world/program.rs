@@ -243,9 +243,9 @@ impl Context for Hand<'_> {
         let Some(node) = self.app.hosts[self.host].node.as_mut() else {
             return;
         };
-        let connected = node.connect(now, peer);
-        if let Some(peer) = self.app.hosts.by_key.get(&peer) {
-            self.app.expected[self.host].asked[*peer] |= connected.is_ok();
+        let (before, connected) = (node.state(peer), node.connect(now, peer));
+        if let Some(peer) = self.app.hosts.by_key.get(&peer).filter(|_| connected.is_ok()) {
+            self.app.expected[self.host].asks(*peer, before);
         }
         self.app.nodes().input_of_node(self.host, Kind::Connect, (0, u64::from(connected.is_ok())));
         self.report(peer, connected);
