@@ -27,6 +27,8 @@ pub(crate) enum FromSession {
     Prepared,
     /// The session is Established.
     Established,
+    /// No handshake substream is left before the handshake is over, or there is one again.
+    HandshakeLost(bool),
     /// The peer has answered a probe.
     Alive,
     /// The state that the session hands over to the one that replaces it.

@@ -147,6 +147,7 @@ impl Handshake {
         } else if self.target.is_none() {
             // The peer may open another: Go does when its application sends the next message.
             self.lost_at = Some(lent.negotiation_deadline());
+            lent.out.forward(FromSession::HandshakeLost(true));
         }
     }
 
@@ -205,7 +206,9 @@ impl Handshake {
             self.target = both.find(|id| lent.substreams.is_writable(*id));
         }
         if let Some(target) = self.target {
-            self.lost_at = None;
+            if self.lost_at.take().is_some() {
+                lent.out.forward(FromSession::HandshakeLost(false));
+            }
             if self.queue.waiting() > 0 {
                 lent.substreams.want_write(target, lent.out);
             }

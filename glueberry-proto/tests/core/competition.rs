@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use glueberry_proto::{
     Address, CloseReason, Config, ConnectionState, Direction, Event, Instant, Node, Origin,
-    Profile, PublicKey, ReconnectPolicy, Session, SessionId,
+    Profile, PublicKey, ReconnectPolicy, Session, SessionId, SubstreamEnd, SubstreamId,
 };
 
 use Direction::{Inbound, Outbound};
@@ -123,6 +123,44 @@ fn a_peer_that_is_pruned_as_its_next_session_becomes_current_stays_away() {
     assert_eq!(states, [Disconnected, Connected, Disconnected]);
     contest.advance(Duration::from_secs(600));
     assert_eq!(contest.node.state(peer), Disconnected);
+}
+
+/// A Go node keeps one handshake substream, and resets the other as soon as it is agreed, whichever
+/// session it is on and whichever of the two is seen first.
+#[test]
+fn a_session_whose_handshake_substream_is_lost_gives_way_to_one_that_has_its_own() {
+    for side in [A, B] {
+        for is_lost_first in [true, false] {
+            let mut contest = Contest::with(side, |config| config.profiles = vec![Profile::V1Go]);
+            let lost = contest.dial();
+            let substream = contest.agree_as(lost, Profile::V1Go);
+            assert_eq!(contest.current(), Some(lost));
+            let theirs = contest.accept();
+            if is_lost_first {
+                contest.reset(lost, substream);
+                contest.agree_as(theirs, Profile::V1Go);
+            } else {
+                contest.agree_as(theirs, Profile::V1Go);
+                contest.reset(lost, substream);
+            }
+            assert_eq!(contest.current(), Some(theirs), "side {side}, {is_lost_first}");
+            let events = std::iter::from_fn(|| contest.node.poll_event());
+            assert!(events.into_iter().all(|event| event.state != ConnectionState::Disconnected));
+            assert_eq!(contest.node.internal_errors(), 0);
+        }
+    }
+}
+
+#[test]
+fn a_handshake_substream_that_is_there_again_keeps_its_session() {
+    let mut contest = Contest::with(A, |config| config.profiles = vec![Profile::V1Go]);
+    let own = contest.dial();
+    let substream = contest.agree_as(own, Profile::V1Go);
+    contest.reset(own, substream);
+    contest.agree_as(own, Profile::V1Go);
+    let theirs = contest.accept();
+    contest.agree_as(theirs, Profile::V1Go);
+    assert_eq!(contest.current(), Some(own));
 }
 
 /// One node and the sessions of one peer, which the test agrees on as it likes.
@@ -256,8 +294,20 @@ impl Contest {
 
     /// The peer opens a handshake substream.
     fn agree(&mut self, id: SessionId) {
+        self.agree_as(id, Profile::V1);
+    }
+
+    fn agree_as(&mut self, id: SessionId, profile: Profile) -> SubstreamId {
         let session = self.sessions.get_mut(&id).unwrap();
-        _ = session.handle_accepted(self.now, Some(Profile::V1.handshake_id()));
+        let substream = session.handle_accepted(self.now, Some(profile.handshake_id()));
+        self.run();
+        substream
+    }
+
+    /// The peer resets a substream.
+    fn reset(&mut self, id: SessionId, substream: SubstreamId) {
+        let session = self.sessions.get_mut(&id).unwrap();
+        session.handle_substream_end(self.now, substream, SubstreamEnd::Aborted, &[]);
         self.run();
     }
 

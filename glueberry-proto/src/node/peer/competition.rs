@@ -11,6 +11,7 @@
 //! | preferred | preferred one is being negotiated | becomes current | the rival is no better |
 //! | not preferred, preferred is `Outbound` | preferred one is being negotiated | waits | the rival is ours and has a deadline; nothing that was said has then to be taken back |
 //! | not preferred, preferred is `Inbound` | preferred one is being negotiated | waits for [`probe_timeout`](crate::Config::probe_timeout) | the rival is the peer's, which may never go on with it |
+//! | any | current has lost its handshake substream, streams not prepared | replaces it | a Go node keeps one handshake substream, on whichever session |
 //! | preferred | current is not preferred, streams not prepared | replaces it | the connections crossed, and the peer decides the same |
 //! | `Outbound` | any other current | is ended | of two connections each is closed by the side that dialled it |
 //! | `Inbound` | any other current | waits; the current one is probed | the peer may have been restarted, and no longer have the current one |
@@ -56,6 +57,8 @@ enum Rival {
         direction: Direction,
         is_prepared: bool,
     },
+    /// There is a current session that has no handshake substream, and no streams.
+    Lost,
 }
 
 /// What happens to the agreed session.
@@ -85,6 +88,7 @@ impl Case {
                 Direction::Outbound => Verdict::Wait,
                 Direction::Inbound => Verdict::Hold,
             },
+            Rival::Lost => Verdict::Replace,
             Rival::Current { direction, is_prepared: false }
                 if is_preferred && direction != self.preferred =>
             {
@@ -146,7 +150,7 @@ impl Peer {
     }
 
     /// Decides what becomes of a session that is agreed while another is current.
-    fn compete(
+    pub(super) fn compete(
         &mut self,
         id: SessionId,
         agreed: Direction,
@@ -155,7 +159,10 @@ impl Peer {
     ) {
         let preferred = preferred_direction(cx.env, self.key);
         let (is_prepared, direction) = (self.is_prepared(), current.direction);
-        let rival = Rival::Current { direction, is_prepared };
+        let rival = match current.is_handshake_lost && !is_prepared {
+            true => Rival::Lost,
+            false => Rival::Current { direction, is_prepared },
+        };
         match (Case { preferred, agreed, rival }).decide() {
             Verdict::Replace => self.replace(id, cx),
             Verdict::End => self.end_other(id, CloseReason::Superseded, cx),
@@ -235,7 +242,9 @@ mod tests {
 
     /// Every case: the agreed session's direction, the rival, and the verdict where `Outbound` is
     /// preferred and where `Inbound` is.
-    const TABLE: [(Direction, Rival, [Verdict; 2]); 12] = [
+    const TABLE: [(Direction, Rival, [Verdict; 2]); 14] = [
+        (Outbound, Rival::Lost, [Verdict::Replace, Verdict::Replace]),
+        (Inbound, Rival::Lost, [Verdict::Replace, Verdict::Replace]),
         (Outbound, Rival::None, [Verdict::Activate, Verdict::Activate]),
         (Inbound, Rival::None, [Verdict::Activate, Verdict::Activate]),
         (Outbound, Rival::Negotiating, [Verdict::Activate, Verdict::Hold]),
@@ -251,7 +260,7 @@ mod tests {
     ];
 
     fn rivals() -> Vec<Rival> {
-        let mut rivals = vec![Rival::None, Rival::Negotiating];
+        let mut rivals = vec![Rival::None, Rival::Negotiating, Rival::Lost];
         for direction in [Outbound, Inbound] {
             rivals.extend([false, true].map(|is_prepared| current(direction, is_prepared)));
         }

@@ -25,6 +25,7 @@ impl Peer {
             _ if !is_current => {}
             FromSession::Prepared => self.current_prepared(cx),
             FromSession::Established => self.current_established(cx),
+            FromSession::HandshakeLost(is_lost) => self.current_handshake_lost(is_lost, cx),
             FromSession::Alive => self.current_alive(cx),
             FromSession::Yielded(carry) => self.current_yielded(carry, cx),
         }
@@ -51,6 +52,18 @@ impl Peer {
             && self.others.get_mut(successor).is_some()
         {
             self.end_other(successor, CloseReason::Superseded, cx);
+        }
+    }
+
+    /// The handshake substream of the current session is gone, or is there again. A Go node that
+    /// has one on another session gives up the one here, and goes on with the handshake there.
+    fn current_handshake_lost(&mut self, is_lost: bool, cx: &mut Context<'_>) {
+        if let Some(current) = self.state.current_mut() {
+            current.is_handshake_lost = is_lost;
+        }
+        let other = self.others.agreed().next().map(|other| (other.id, other.direction));
+        if let (true, Some((id, direction)), Some(current)) = (is_lost, other, self.current()) {
+            self.compete(id, direction, *current, cx);
         }
     }
 

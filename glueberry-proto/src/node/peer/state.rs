@@ -50,6 +50,8 @@ pub(in crate::node) struct Current {
     pub(in crate::node) direction: Direction,
     /// When it counts as lost, because it was asked whether its peer still lives.
     pub(super) probe: Option<Instant>,
+    /// It has no handshake substream, though its handshake is not over.
+    pub(super) is_handshake_lost: bool,
 }
 
 /// How far an attempt to reconnect is.
@@ -209,6 +211,7 @@ impl Peer {
 
 impl Current {
     pub(super) const fn new(session: &SessionRecord) -> Self {
-        Self { id: session.id, direction: session.direction, probe: None }
+        let SessionRecord { id, direction, .. } = *session;
+        Self { id, direction, probe: None, is_handshake_lost: false }
     }
 }
