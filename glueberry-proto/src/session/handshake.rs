@@ -127,6 +127,16 @@ impl Handshake {
             && (self.peers.is_some() || self.own.is_some_and(is_broken))
     }
 
+    /// The peer has ended its half of a substream. A Go node ends it when the handshake is over, and
+    /// reads no more of it; before this side has prepared streams that means that it has given up.
+    pub(super) fn read_finished(&mut self, id: SubstreamId, lent: &mut Lent<'_>) {
+        let may_follow = self.profile.is_some_and(|profile| !profile.opens_one_handshake());
+        if may_follow && self.target == Some(id) && lent.state.is_connected() {
+            lent.substreams.finish(id, lent.out);
+            self.write_broken(id, lent);
+        }
+    }
+
     /// This side's half of a substream broke: if messages went there, they go elsewhere.
     pub(super) fn write_broken(&mut self, id: SubstreamId, lent: &mut Lent<'_>) {
         if self.target != Some(id) {

@@ -370,7 +370,7 @@ impl Session {
     // ---- ends ---------------------------------------------------------------------------------
 
     fn read_ended(&mut self, id: SubstreamId, stage: &Stage, is_finished: bool) {
-        let (_, streams, mut lent) = self.parts();
+        let (handshake, streams, mut lent) = self.parts();
         if let Some(substream) = lent.substreams.get_mut(id) {
             substream.end_read();
         }
@@ -379,6 +379,9 @@ impl Session {
                 if let Some(stream) = streams.get_mut(name) {
                     stream.read_ended(id, is_finished, name, &mut lent);
                 }
+            }
+            Stage::Bound(Purpose::Handshake) if is_finished => {
+                handshake.read_finished(id, &mut lent)
             }
             // Nothing can come of it any more, and it must not hold up those that come after it.
             Stage::Parked(_) => lent.substreams.reset(id, ResetCode::Refused, lent.out),

@@ -78,6 +78,28 @@ fn a_handshake_waits_for_the_peers_substream_after_its_own_was_reset() {
     assert_eq!(raw.closed().reason, CloseReason::HandshakeLost);
 }
 
+/// Over TCP its end is all that a Go node shows when it gives up a handshake.
+#[test]
+fn a_go_node_that_ends_the_handshake_before_streams_are_prepared_has_given_up() {
+    let (mut raw, own) = dialled(Naming::Negotiated, Profile::V1Go);
+    say(&mut raw, b"one");
+    raw.written(own);
+    raw.end(own, SubstreamEnd::Finished);
+    assert!(raw.was_finished(own));
+    let peers = raw.open(Profile::V1Go.handshake_id());
+    assert_eq!(raw.said(peers), [b"one"]);
+    raw.end(peers, SubstreamEnd::Finished);
+    raw.wait(Duration::from_secs(10));
+    assert_eq!(raw.closed().reason, CloseReason::HandshakeLost);
+    // Once they are, it ends its half because it has all that it needs.
+    let (mut raw, handshake) = Raw::connected(Naming::Negotiated, only(Profile::V1Go));
+    raw.prepare(&["chat"]);
+    raw.end(handshake, SubstreamEnd::Finished);
+    raw.wait(Duration::from_secs(10));
+    raw.finalize();
+    raw.carries_messages("chat");
+}
+
 #[test]
 fn the_last_word_survives_a_reset_after_finalize() {
     for profile in Profile::ALL {
