@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::config::Delivery;
 use crate::mailbox::{lock, remember};
+use crate::memory::{Charge, PeerMemory, cost};
 use crate::message::{Message, Source};
 use crate::waiters::{WaiterId, Waiters, wake_all};
 
@@ -75,6 +76,7 @@ impl InboxWriter {
         cx: &Context<'_>,
         delivery: Delivery,
         source: Source,
+        memory: &Arc<PeerMemory>,
         mut next: impl FnMut() -> Option<Bytes>,
     ) -> u64 {
         loop {
@@ -87,17 +89,20 @@ impl InboxWriter {
                     return 0;
                 }
             };
-            let mut data = VecDeque::new();
+            let (mut data, mut bytes) = (VecDeque::new(), 0);
             while data.len() < room
                 && let Some(message) = next()
             {
+                bytes += cost(message.len());
                 data.push_back(message);
             }
-            if data.len() < room {
-                self.push(room, Run { source, data });
+            let is_last = data.len() < room;
+            if !data.is_empty() || is_last {
+                self.push(room, Run::new(source.clone(), data, bytes, memory));
+            }
+            if is_last {
                 return 0;
             }
-            self.push(room, Run { source: source.clone(), data });
         }
     }
 
@@ -208,6 +213,25 @@ struct Queue {
 struct Run {
     source: Source,
     data: VecDeque<Bytes>,
+    /// What the messages occupy, and what was charged for them: less often changed.
+    bytes: usize,
+    charge: Option<Charge>,
+}
+
+impl Run {
+    fn new(source: Source, data: VecDeque<Bytes>, bytes: usize, memory: &Arc<PeerMemory>) -> Self {
+        let charge = (!data.is_empty()).then(|| Charge::new(memory.clone(), bytes));
+        Self { source, data, bytes, charge }
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let data = self.data.pop_front()?;
+        self.bytes -= cost(data.len());
+        if let Some(charge) = &mut self.charge {
+            charge.lower_to(self.bytes);
+        }
+        Some(data)
+    }
 }
 
 impl Queue {
@@ -227,7 +251,7 @@ impl Queue {
 
     fn pop_data(&mut self) -> Option<Bytes> {
         let run = self.runs.front_mut()?;
-        let data = run.data.pop_front()?;
+        let data = run.pop()?;
         self.len -= 1;
         if run.data.is_empty() {
             self.runs.pop_front();

@@ -14,8 +14,10 @@ use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tracing::trace;
 
 use super::substream::QuicSubstream;
+use super::window::Window;
 use super::{NegotiateError, Negotiated, propose, respond};
 use crate::connection::{Connection, ConnectionEvent};
+use crate::memory::PeerMemory;
 use crate::node::Shared;
 
 /// One QUIC connection.
@@ -24,6 +26,9 @@ pub(super) struct QuicConnection {
     shared: Arc<Shared>,
     accepting: Accepting,
     negotiations: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+    /// How many of the negotiations are of substreams that the peer has opened.
+    answering: usize,
+    window: Arc<Window>,
     is_lost: bool,
 }
 
@@ -42,6 +47,8 @@ impl QuicConnection {
     pub(super) fn new(connection: quinn::Connection, shared: Arc<Shared>) -> Self {
         Self {
             accepting: accept(connection.clone()),
+            window: Window::new(connection.clone(), shared.config.stream_window),
+            answering: 0,
             connection,
             shared,
             negotiations: FuturesUnordered::new(),
@@ -72,7 +79,7 @@ impl QuicConnection {
         match outcome {
             Outcome::Opened(id, Ok(Negotiated { protocol, send, recv })) => {
                 let protocol = ProtocolId::parse(&protocol).ok();
-                let substream = QuicSubstream::new(send, recv);
+                let substream = QuicSubstream::new(send, recv, self.window.count());
                 Some(ConnectionEvent::Opened { id, protocol, substream })
             }
             // What is lost is the connection, which is what the session has to know.
@@ -90,7 +97,7 @@ impl QuicConnection {
             }
             Outcome::Accepted(Ok(Negotiated { protocol, send, recv })) => {
                 let protocol = ProtocolId::parse(&protocol).ok();
-                let substream = QuicSubstream::new(send, recv);
+                let substream = QuicSubstream::new(send, recv, self.window.count());
                 Some(ConnectionEvent::Accepted { protocol, substream })
             }
             Outcome::Accepted(Err(error)) => {
@@ -103,6 +110,10 @@ impl QuicConnection {
 
 impl Connection for QuicConnection {
     type Substream = QuicSubstream;
+
+    fn established(&mut self, memory: &Arc<PeerMemory>) {
+        self.window.established(memory);
+    }
 
     fn remote_ip(&self) -> Option<IpAddr> {
         Some(self.connection.remote_address().ip())
@@ -125,11 +136,18 @@ impl Connection for QuicConnection {
     ) -> Poll<ConnectionEvent<QuicSubstream>> {
         loop {
             while let Poll::Ready(Some(outcome)) = self.negotiations.poll_next_unpin(cx) {
+                self.answering -= usize::from(matches!(outcome, Outcome::Accepted(_)));
                 if let Some(event) = self.outcome(outcome) {
                     return Poll::Ready(event);
                 }
             }
-            if self.is_lost || self.negotiations.len() >= self.shared.max_substreams {
+            // What is answered depends on what waits already: see `Config::max_parked`.
+            let most = match session.is_established() {
+                true => self.shared.max_substreams,
+                false => self.shared.config.core.max_parked,
+            };
+            let is_busy = self.answering >= most;
+            if self.is_lost || is_busy || self.negotiations.len() >= self.shared.max_substreams {
                 return Poll::Pending;
             }
             match self.accepting.as_mut().poll(cx) {
@@ -137,6 +155,7 @@ impl Connection for QuicConnection {
                 Poll::Ready(Ok((send, recv))) => {
                     self.accepting = accept(self.connection.clone());
                     let protocols = session.protocols().iter().map(ToString::to_string).collect();
+                    self.answering += 1;
                     self.negotiate(respond(send, recv, protocols), Outcome::Accepted);
                 }
                 Poll::Ready(Err(error)) => {

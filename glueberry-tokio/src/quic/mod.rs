@@ -23,6 +23,7 @@ mod negotiate;
 mod substream;
 mod tls;
 mod transport;
+mod window;
 
 pub(crate) use address::{AddressError, QuicAddr};
 pub(crate) use certificate::CertificateError;

@@ -8,6 +8,7 @@ mod cancel;
 mod errors;
 mod faults;
 mod load;
+mod memory;
 mod observe;
 mod processes;
 mod programs;
