@@ -29,6 +29,8 @@ pub struct SubstreamBuffer {
     /// Roughly the most bytes that the session has lately taken at once. For a large message that is
     /// its length, so the buffer of the next one can be made of that size at once.
     longest: usize,
+    /// How many bytes the session has taken.
+    taken: u64,
     reading: Reading,
     /// The clean end of the peer's half, until all bytes before it are taken.
     end: Option<SubstreamEnd>,
@@ -55,6 +57,7 @@ impl SubstreamBuffer {
             substream,
             read: BytesMut::new(),
             longest: 0,
+            taken: 0,
             reading: Reading::Wanted(1),
             end: None,
             write: Bytes::new(),
@@ -71,6 +74,25 @@ impl SubstreamBuffer {
     /// True if the transport may be read.
     pub const fn wants_read(&self) -> bool {
         matches!(self.reading, Reading::Wanted(_)) && self.end.is_none()
+    }
+
+    /// Returns how many received bytes wait here.
+    pub fn held(&self) -> usize {
+        self.read.len()
+    }
+
+    /// Returns how many bytes the session has taken so far.
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Returns how many bytes will be here before the session takes them: the length that the peer
+    /// has announced, or one. Zero if the transport is not to be read.
+    pub const fn wanted(&self) -> usize {
+        match self.reading {
+            Reading::Wanted(len) if self.end.is_none() => len,
+            _ => 0,
+        }
     }
 
     /// True if reading can yield nothing more.
@@ -157,6 +179,7 @@ impl SubstreamBuffer {
         };
         let taken = before.saturating_sub(self.read.len());
         if taken > 0 {
+            self.taken = self.taken.wrapping_add(u64::try_from(taken).unwrap_or(0));
             // Halved each time, so that one large message does not size the buffers for ever.
             self.longest = taken.max(self.longest / 2);
         }

@@ -60,6 +60,22 @@ pub struct Config {
     /// Received bytes held per stream until the application takes them. 1 MiB. One message is
     /// always admitted to an empty queue.
     pub receive_queue_bytes: usize,
+    /// Bytes that all peers together make a node hold: parts of messages, messages that the
+    /// application has not taken, what ended sessions have left, and windows. 256 MiB.
+    ///
+    /// The adapter keeps the account, because the sessions live in tasks of their own; the core
+    /// bounds each session. Where it is full, substreams are not read. Strangers have half of it.
+    pub node_memory: usize,
+    /// Bytes of [`node_memory`](Self::node_memory) that one peer may have, over all its sessions.
+    /// 32 MiB. See [`memory_limits`](Self::memory_limits).
+    pub peer_memory: usize,
+    /// Time for a message to arrive, and a second more for each 64 KiB of it. 60 s. If it takes
+    /// longer, its substream is reset.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
+    pub message_timeout: Duration,
+    /// Substreams of configured names that wait for `prepare_streams` in a session. 4. Further ones
+    /// are refused, and a peer that runs this library proposes them again.
+    pub max_parked: usize,
     /// Named streams per session. 32.
     pub max_streams: usize,
     /// Substreams of all kinds that each side may have open at once in a session. 64: one per
@@ -180,6 +196,10 @@ impl Default for Config {
             low_watermark_bytes: 4 * MIB,
             receive_queue: 1000,
             receive_queue_bytes: MIB,
+            node_memory: 256 * MIB,
+            peer_memory: 32 * MIB,
+            message_timeout: Duration::from_secs(60),
+            max_parked: 4,
             max_streams: 32,
             max_substreams: 64,
             negotiation_timeout: Duration::from_secs(10),
@@ -299,27 +319,65 @@ impl Config {
         ])
     }
 
-    /// Returns the most bytes that a node and all its sessions hold (rule C10).
+    /// Returns the most bytes that peers can make a node with its adapter hold, if the adapter keeps
+    /// an account of [`node_memory`](Self::node_memory) over all sessions, as `glueberry-tokio` does
+    /// (rule C10). About 450 MiB by default.
     ///
-    /// Besides the sessions: the peers with their addresses and metadata, the unused parts of the
-    /// address book's file (up to its largest size), and the queued events. When
+    /// It is the sum of
+    ///
+    /// - that account;
+    /// - per session, twice as many as [`max_sessions`](Self::max_sessions) because some are ending:
+    ///   its bookkeeping, and what a peer may always have in flight, 128 KiB;
+    /// - the states of strangers, of which as many may be remembered as of others, and bans;
+    /// - queued events, and how often peers came lately.
+    ///
+    /// What the application itself hands over is not among it: the entries of the address book
+    /// ([`node_state_bound`](Self::node_state_bound)), and messages that are queued to be sent, on
+    /// each stream up to [`high_watermark_bytes`](Self::high_watermark_bytes) and a message.
+    pub fn node_memory_bound(&self) -> usize {
+        let per_session = PER_SESSION + IN_FLIGHT;
+        sum(&[
+            self.memory_limits().node,
+            times(times(2, self.max_sessions), per_session),
+            times(sum(&[self.max_peers, self.max_bans]), PER_PEER),
+            self.events_and_rates(),
+        ])
+    }
+
+    /// Returns the most bytes that the [`Node`](crate::Node) itself holds, without its sessions
+    /// (rule C10).
+    ///
+    /// These are the peers with the addresses and metadata that the application has noted, bans, the
+    /// unused parts of the address book's file (up to its largest size), and the queued events. When
     /// [`event_queue`](Self::event_queue) events are queued nothing new begins, but sessions and
     /// peers that exist may add up to four events each, and two.
-    pub fn node_memory_bound(&self) -> usize {
+    pub fn node_state_bound(&self) -> usize {
         let metadata = times(PER_METADATA_BYTE, self.max_metadata_size);
         // A peer may have a state, or an entry in the book, or both.
         let per_peer = sum(&[2 * PER_PEER, times(self.max_addresses, PER_ADDRESS), metadata]);
-        let rates = times(crate::node::MOST_RATES, PER_RATE);
-        let events =
-            sum(&[self.event_queue, times(4, self.max_sessions), times(2, self.max_peers)]);
         sum(&[
-            times(self.max_sessions, self.session_memory_bound()),
             times(self.max_peers, per_peer),
             times(self.max_bans, PER_PEER),
             self.max_book_size,
-            times(PER_EVENT, events),
-            rates,
+            self.events_and_rates(),
         ])
+    }
+
+    fn events_and_rates(&self) -> usize {
+        let events =
+            sum(&[self.event_queue, times(8, self.max_sessions), times(2, self.max_peers)]);
+        sum(&[times(PER_EVENT, events), times(crate::node::MOST_RATES, PER_RATE)])
+    }
+
+    /// Returns the limits of an adapter's account of what peers make it hold.
+    ///
+    /// They are those of the configuration, raised to where a peer may have two messages of the
+    /// longest kind, and all strangers together four.
+    pub fn memory_limits(&self) -> MemoryLimits {
+        let longest = sum(&[self.max_message_size, RECORD_OVERHEAD, MAX_TRAILING_LEN, IN_FLIGHT]);
+        let peer = self.peer_memory.max(times(2, longest));
+        let node = self.node_memory.max(times(4, peer));
+        MemoryLimits { node, strangers: node / 2, peer }
     }
 
     /// Returns the limits of the address book.
@@ -346,6 +404,9 @@ impl Config {
             ("high_watermark_bytes", self.high_watermark_bytes),
             ("receive_queue", self.receive_queue),
             ("receive_queue_bytes", self.receive_queue_bytes),
+            ("node_memory", self.node_memory),
+            ("peer_memory", self.peer_memory),
+            ("max_parked", self.max_parked),
             ("max_streams", self.max_streams),
             ("max_substreams", self.max_substreams),
             ("max_dials", self.max_dials),
@@ -376,6 +437,7 @@ impl Config {
             ("drain_timeout", self.drain_timeout),
             ("dial_timeout", self.dial_timeout),
             ("handshake_timeout", self.handshake_timeout),
+            ("message_timeout", self.message_timeout),
             ("probe_timeout", self.probe_timeout),
             ("book_flush_interval", self.book_flush_interval),
         ];
@@ -384,6 +446,18 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// The limits of what peers make a node hold, in bytes: see [`Config::memory_limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryLimits {
+    /// Of all peers.
+    pub node: usize,
+    /// Of all strangers.
+    pub strangers: usize,
+    /// Of one peer.
+    pub peer: usize,
 }
 
 /// An invalid configuration.
@@ -443,6 +517,8 @@ const PER_MESSAGE: usize = 192;
 const BOOKKEEPING: usize = 2 * KIB;
 /// Bookkeeping of one session: keys, nonce windows, tables.
 const PER_SESSION: usize = 64 * KIB;
+/// What a peer may have in flight however full the account is: see glueberry-tokio.
+const IN_FLIGHT: usize = 128 * KIB;
 /// Bookkeeping of one peer.
 const PER_PEER: usize = KIB;
 /// One address with its bookkeeping.

@@ -215,7 +215,7 @@ pub mod wire;
 pub use buffer::{READ_CHUNK, SubstreamBuffer, WRITE_CHUNK};
 #[cfg(feature = "serde")]
 pub use config::duration;
-pub use config::{Config, ConfigError, Problem};
+pub use config::{Config, ConfigError, MemoryLimits, Problem};
 pub use crypto::{Identity, PublicKey};
 pub use error::{
     CloseReason, ConnectError, ConnectionLost, DialError, HandshakeError, PeerError,

@@ -35,6 +35,7 @@ use crate::error::Error;
 #[doc(hidden)]
 pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
+pub use crate::memory::PeerMemory;
 use crate::metrics::Metrics;
 use crate::node::Node;
 pub use crate::node::Shared;

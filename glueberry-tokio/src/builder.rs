@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
 
 use glueberry_proto::{Identity, Seed, SendLimits};
@@ -17,6 +18,7 @@ use crate::error::{Error, ErrorCode};
 use crate::events::EventHub;
 use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
+use crate::memory::Account;
 use crate::metrics::{Metrics, NoMetrics};
 use crate::node::{Node, Shared, stream_name};
 use crate::node_task::NodeTask;
@@ -230,6 +232,8 @@ fn shared<T: Transport>(
         mailbox: Mailbox::new(),
         views,
         readers: Readers::new(inbox.clone()),
+        remains: AtomicUsize::new(0),
+        memory: Account::new(config.core.memory_limits()),
         telemetry: Arc::new(Telemetry::new(events, metrics, stats, runtime.clone())),
         addrs: addrs.into(),
         clock: Clock::starting_at(runtime.now()),

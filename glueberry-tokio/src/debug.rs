@@ -47,6 +47,9 @@ pub struct DebugState {
     pub peers: Vec<DebugPeer>,
     /// Sessions, of which more than one may be with one peer while it is decided which is kept.
     pub sessions: usize,
+    /// Bytes that peers make the node hold: see
+    /// [`node_memory`](glueberry_proto::Config::node_memory).
+    pub held_bytes: usize,
     /// Peers with statistics.
     pub peers_with_stats: usize,
     /// When this picture was taken.
@@ -145,6 +148,7 @@ impl DebugState {
             config: known.config,
             peers: examination.peers.into_iter().map(peer).collect(),
             sessions: examination.sessions,
+            held_bytes: examination.held,
             peers_with_stats: known.peers_with_stats,
             captured_at: SystemTime::now(),
         }

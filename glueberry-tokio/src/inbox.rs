@@ -14,6 +14,7 @@ use libp2p_identity::PeerId;
 use self::lanes::{Lanes, Run};
 use crate::config::Delivery;
 use crate::mailbox::{lock, remember};
+use crate::memory::{PeerMemory, cost};
 use crate::message::{Message, Source};
 use crate::waiters::{WaiterId, wake_all};
 
@@ -75,6 +76,7 @@ impl InboxWriter {
         cx: &Context<'_>,
         delivery: Delivery,
         source: Source,
+        memory: &Arc<PeerMemory>,
         mut next: impl FnMut() -> Option<Bytes>,
     ) -> u64 {
         loop {
@@ -87,17 +89,18 @@ impl InboxWriter {
                     return 0;
                 }
             };
-            let mut data = VecDeque::new();
+            let (mut data, mut bytes) = (VecDeque::new(), 0);
             while data.len() < room
                 && let Some(message) = next()
             {
+                bytes += cost(message.len());
                 data.push_back(message);
             }
             if data.len() < room {
-                self.push(room, Run { source, data });
+                self.push(room, Run::new(source, data, bytes, memory));
                 return 0;
             }
-            self.push(room, Run { source: source.clone(), data });
+            self.push(room, Run::new(source.clone(), data, bytes, memory));
         }
     }
 
@@ -219,7 +222,7 @@ impl InboxReader {
 
     fn pop(&mut self) -> Option<Bytes> {
         let run = self.batch.front_mut()?;
-        let data = run.data.pop_front();
+        let data = run.pop();
         if run.data.is_empty() {
             self.batch.pop_front();
         }

@@ -101,6 +101,7 @@ mod handler;
 mod health;
 mod inbox;
 mod mailbox;
+mod memory;
 mod message;
 mod metrics;
 mod network;

@@ -5,6 +5,7 @@ mod messages;
 mod observe;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures_channel::oneshot;
@@ -24,6 +25,7 @@ use crate::error::{Error, ErrorCode};
 use crate::events::BookTrouble;
 use crate::inbox::{Inbox, Messages};
 use crate::mailbox::{Mailbox, answer, lock};
+use crate::memory::Account;
 use crate::node_task::{Answer, HandshakeRequest, NodeCommand};
 use crate::readers::Readers;
 use crate::runtime::Runtime;
@@ -71,6 +73,10 @@ pub struct Shared {
     pub(crate) mailbox: Mailbox<NodeCommand>,
     pub(crate) views: Arc<PeerViews>,
     pub(crate) readers: Readers,
+    /// What peers make the node hold.
+    pub(crate) memory: Arc<Account>,
+    /// How many sessions have ended and left something unread.
+    pub(crate) remains: AtomicUsize,
     /// Where the node listens.
     pub(crate) addrs: std::sync::Mutex<Vec<Multiaddr>>,
     pub(crate) telemetry: Arc<Telemetry>,

@@ -182,7 +182,7 @@ impl<T: Transport> NodeTask<T> {
                 self.trouble(trouble);
             }
             NodeCommand::BookLoaded(result) => {
-                for trouble in self.book.loaded(&mut self.node, now, result) {
+                for trouble in self.book.loaded(&mut self.node, now, *result) {
                     self.trouble(Some(trouble));
                 }
             }
@@ -208,6 +208,7 @@ impl<T: Transport> NodeTask<T> {
             book_trouble: self.book.trouble(),
             is_book_unsaved: self.node.book().unsaved() != Unsaved::Nothing,
             sessions: self.sessions.len(),
+            held: self.shared.memory.used(),
             is_listening: self.transport.is_listening(),
         }
     }
@@ -223,11 +224,15 @@ impl<T: Transport> NodeTask<T> {
             debug!(%peer, "too many strangers from one network: refused");
             return pending.refuse(RefuseReason::LimitReached("strangers_per_minute"));
         }
+        let is_stranger =
+            connection.origin == Origin::Accepted && self.node.is_stranger(connection.peer);
         match self.node.handle_connection(now, connection) {
             Admission::Accept(session) => {
                 let id = session.id();
                 let telemetry = self.shared.telemetry.clone();
-                let handle = SessionHandle::new(peer, id, self.shared.limits, telemetry);
+                let memory = self.shared.memory.of(peer, is_stranger);
+                let limits = self.shared.limits;
+                let handle = SessionHandle::new(peer, id, memory, limits, telemetry);
                 let handle = Arc::new(handle);
                 self.sessions.insert(id, (connection.peer, handle.clone()));
                 pending.accept(SessionDriver::new(*session, handle, self.shared.clone()));

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::SystemTime;
 
@@ -17,12 +18,14 @@ use crate::config::Delivery;
 use crate::error::{Error, ErrorCode};
 use crate::events::Event;
 use crate::inbox::{Inbox, InboxWriter};
+use crate::memory::{Charge, PeerMemory};
 use crate::message::{HANDSHAKE, Source};
 use crate::node::Shared;
 use crate::node_task::{HandshakeRequest, NodeCommand, Returned};
 use crate::session_handle::{HandshakeCommand, SessionCommand, SessionHandle};
 use crate::stats::Tally;
 use crate::telemetry::Telemetry;
+use crate::waiters::WaiterId;
 
 /// Drives one [`Session`] between the node, its handles and an adapter that moves its bytes.
 #[derive(Debug)]
@@ -36,6 +39,12 @@ pub struct SessionDriver {
     stage: Stage,
     /// What the node's task gets behind the session's own messages.
     to_node: Vec<NodeCommand>,
+    /// What is held of the peer, besides what is in inboxes.
+    held: Charge,
+    /// While there is no room for more.
+    waiting: Option<WaiterId>,
+    /// It has ended, and is counted among those of which something is left.
+    is_counted: bool,
 }
 
 /// What was reported of the session.
@@ -68,10 +77,14 @@ struct Stream {
 
 impl SessionDriver {
     pub(crate) fn new(session: Session, handle: Arc<SessionHandle>, shared: Arc<Shared>) -> Self {
+        let held = Charge::new(handle.memory.clone(), 0);
         Self {
             session,
             handshake: Inbound::new(shared.readers.main().clone(), handle.peer),
             handle,
+            held,
+            waiting: None,
+            is_counted: false,
             shared,
             streams: Vec::new(),
             readers_version: 0,
@@ -124,6 +137,72 @@ impl SessionDriver {
         }
         self.deliver_handshake(cx);
         self.deliver_messages(cx);
+        if self.stage == Stage::Ended && !self.is_counted && !self.is_done() {
+            self.keep_remains();
+        }
+    }
+
+    /// Keeps what an ended session has left until it is read, unless too many others have left
+    /// something: then it is dropped, which is told.
+    fn keep_remains(&mut self) {
+        self.is_counted = true;
+        let others = self.shared.remains.fetch_add(1, Ordering::Relaxed);
+        if others < self.shared.config.core.max_sessions {
+            return;
+        }
+        let session = &mut self.session;
+        let count = std::iter::from_fn(|| session.poll_handshake_message()).map(|_| 1).sum();
+        self.handshake.is_readable = false;
+        self.dropped(None, count);
+        for at in 0..self.streams.len() {
+            let name = self.streams[at].name.clone();
+            self.streams[at].inbound.is_readable = false;
+            let session = &mut self.session;
+            let count = std::iter::from_fn(|| session.poll_message(&name)).map(|_| 1).sum();
+            self.dropped(Some(name), count);
+        }
+    }
+
+    fn dropped(&self, stream: Option<StreamName>, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let (peer, telemetry) = (self.handle.peer, self.telemetry());
+        let name = stream.as_ref().map_or(HANDSHAKE, StreamName::as_str);
+        (0..count).for_each(|_| telemetry.metrics.message_dropped(name));
+        warn!(%peer, stream = %name, count, "messages of an ended session dropped");
+        telemetry.events.publish(&Event::MessagesDropped { peer, stream, count });
+    }
+
+    // ---- memory -------------------------------------------------------------------------------
+
+    /// Returns whether a little more of the peer may be read. If not, the task is woken when there
+    /// is room.
+    pub(crate) fn may_read(&mut self, cx: &Context<'_>) -> bool {
+        let memory = self.held.memory().clone();
+        memory.has_room() || {
+            memory.wait(&mut self.waiting, cx);
+            memory.has_room()
+        }
+    }
+
+    /// Charges bytes that are about to be read, if there is room. If not, the task is woken when
+    /// there is.
+    pub(crate) fn reserve(&mut self, cx: &Context<'_>, bytes: usize) -> bool {
+        self.held.try_add(bytes) || {
+            let memory = self.held.memory().clone();
+            memory.wait(&mut self.waiting, cx);
+            self.held.try_add(bytes)
+        }
+    }
+
+    pub(crate) const fn memory(&self) -> &Arc<PeerMemory> {
+        self.held.memory()
+    }
+
+    /// Takes note of what the substreams hold or have reserved.
+    pub(crate) fn hold(&mut self, substreams: usize) {
+        self.held.set(substreams.saturating_add(self.session.received_bytes()));
     }
 
     /// Returns whether the session has ended and nothing is left to deliver.
@@ -301,16 +380,19 @@ impl SessionDriver {
             Source { peer: self.handle.peer, stream: None, received_at: SystemTime::now() };
         let (session, telemetry) = (&mut self.session, &self.shared.telemetry);
         let Inbound { writer, is_readable, tally } = &mut self.handshake;
+        let memory = &self.handle.memory;
         // Handshake messages are never dropped: they are few, and needed.
-        writer.fill(cx, Delivery::Lossless, source, || match session.poll_handshake_message() {
-            Some(data) => {
-                tally.received(data.len());
-                telemetry.metrics.message_received(HANDSHAKE, data.len());
-                Some(data)
-            }
-            None => {
-                *is_readable = false;
-                None
+        writer.fill(cx, Delivery::Lossless, source, memory, || {
+            match session.poll_handshake_message() {
+                Some(data) => {
+                    tally.received(data.len());
+                    telemetry.metrics.message_received(HANDSHAKE, data.len());
+                    Some(data)
+                }
+                None => {
+                    *is_readable = false;
+                    None
+                }
             }
         });
     }
@@ -322,7 +404,7 @@ impl SessionDriver {
         self.refresh_readers();
         let (peer, session) = (self.handle.peer, &mut self.session);
         let received_at = SystemTime::now();
-        let telemetry = &self.shared.telemetry;
+        let (telemetry, memory) = (&self.shared.telemetry, &self.handle.memory);
         for stream in self.streams.iter_mut().filter(|stream| stream.inbound.is_readable) {
             let Stream { name, inbound: Inbound { writer, is_readable, tally }, span } = stream;
             let next = || match session.poll_message(name) {
@@ -338,7 +420,7 @@ impl SessionDriver {
                 }
             };
             let source = Source { peer, stream: Some(name.clone()), received_at };
-            let count = writer.fill(cx, self.shared.delivery, source, next);
+            let count = writer.fill(cx, self.shared.delivery, source, memory, next);
             if count > 0 {
                 (0..count).for_each(|_| telemetry.metrics.message_dropped(name.as_str()));
                 warn!(%peer, stream = %name, count, "messages dropped");
@@ -446,6 +528,12 @@ impl MessageSource for Outbound<'_> {
 impl Drop for SessionDriver {
     fn drop(&mut self) {
         self.count();
+        if self.is_counted {
+            self.shared.remains.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(id) = self.waiting.take() {
+            self.held.memory().leave(id);
+        }
         // What the session has to say to the node, and answers behind it.
         while self.poll_action().is_some() {}
         let (commands, _) = self.handle.close();

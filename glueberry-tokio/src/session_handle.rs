@@ -14,6 +14,7 @@ use libp2p_identity::PeerId;
 use crate::debug::DebugQueue;
 use crate::error::Error;
 use crate::mailbox::{answer, lock, remember};
+use crate::memory::PeerMemory;
 use crate::node_task::{Answer, HandshakeRequest};
 use crate::telemetry::Telemetry;
 use crate::waiters::{WaiterId, Waiters, wake_all};
@@ -26,6 +27,8 @@ use crate::waiters::{WaiterId, Waiters, wake_all};
 pub(crate) struct SessionHandle {
     pub(crate) peer: PeerId,
     pub(crate) id: SessionId,
+    /// What the peer makes the node hold.
+    pub(crate) memory: Arc<PeerMemory>,
     limits: SendLimits,
     telemetry: Arc<Telemetry>,
     state: Mutex<State>,
@@ -85,6 +88,7 @@ impl SessionHandle {
     pub(crate) const fn new(
         peer: PeerId,
         id: SessionId,
+        memory: Arc<PeerMemory>,
         limits: SendLimits,
         telemetry: Arc<Telemetry>,
     ) -> Self {
@@ -95,7 +99,7 @@ impl SessionHandle {
             refusal: Some(SendError::NotEstablished),
             streams: Vec::new(),
         };
-        Self { peer, id, limits, telemetry, state: Mutex::new(state) }
+        Self { peer, id, memory, limits, telemetry, state: Mutex::new(state) }
     }
 
     // ---- for handles --------------------------------------------------------------------------

@@ -71,7 +71,7 @@ fn run(store: FileStore, limits: Limits, jobs: &Receiver<Job>, shared: &Shared) 
                     store = Some(opened);
                     loaded
                 });
-                NodeCommand::BookLoaded(loaded)
+                NodeCommand::BookLoaded(Box::new(loaded))
             }
         };
         drop(shared.mailbox.put(command));

@@ -31,7 +31,7 @@ fn a_file_names_what_differs_from_the_defaults() {
 #[test]
 fn each_bad_field_is_named() {
     type Break = fn(&mut Config);
-    let cases: [(&str, Break); 40] = [
+    let cases: [(&str, Break); 44] = [
         ("sessions_low", |c| c.sessions_low = c.sessions_high),
         ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
         ("max_streams", |c| c.max_substreams = c.max_streams),
@@ -47,6 +47,10 @@ fn each_bad_field_is_named() {
         ("high_watermark_bytes", |c| c.high_watermark_bytes = 0),
         ("receive_queue", |c| c.receive_queue = 0),
         ("receive_queue_bytes", |c| c.receive_queue_bytes = 0),
+        ("node_memory", |c| c.node_memory = 0),
+        ("peer_memory", |c| c.peer_memory = 0),
+        ("max_parked", |c| c.max_parked = 0),
+        ("message_timeout", |c| c.message_timeout = Duration::ZERO),
         ("max_streams", |c| c.max_streams = 0),
         ("max_substreams", |c| c.max_substreams = 0),
         ("max_dials", |c| c.max_dials = 0),

@@ -292,6 +292,11 @@ impl Handshake {
         Some(message)
     }
 
+    /// Returns what waits for the application.
+    pub(super) const fn received_bytes(&self) -> usize {
+        self.inbox.bytes()
+    }
+
     fn resume(&self, lent: &mut Lent<'_>) {
         for id in [self.own, self.peers].into_iter().flatten() {
             lent.substreams.resume(id, lent.out);

@@ -259,7 +259,7 @@ impl Session {
             ProtocolId::Stream { name, .. } => {
                 let profiles = self.handshake.profiles(&self.params.config);
                 let is_spoken = Profile::stream_ids(profiles, name).contains(protocol);
-                let is_wanted = is_spoken && self.is_wanted(name);
+                let is_wanted = is_spoken && self.is_wanted(name) && self.may_park(name);
                 if is_wanted {
                     self.open_missing_handshake();
                     let (_, streams, mut lent) = self.parts();
@@ -279,6 +279,21 @@ impl Session {
         let may_wait = !self.state.handshake_is_over() && is_configured;
         // Once everything is sent, what the peer begins would not be read to its end.
         is_allowed && (may_wait || self.streams.contains(name)) && !self.state.says_goodbye()
+    }
+
+    /// True if another substream may wait for its stream to be prepared.
+    pub(super) fn has_room_to_park(&self) -> bool {
+        self.substreams.count_parked() < self.params.config.max_parked
+    }
+
+    /// True if a substream of a stream need not wait to be prepared, or may.
+    fn may_park(&self, name: &StreamName) -> bool {
+        let most = match self.params.naming {
+            Naming::Preamble => self.params.config.max_parked,
+            // The transport has agreed on it already, perhaps on several at a time.
+            Naming::Negotiated => self.params.config.max_parked.saturating_mul(2),
+        };
+        self.streams.contains(name) || self.substreams.count_parked() < most
     }
 
     /// A Go node whose application sends at once opens a named substream and no handshake: then we

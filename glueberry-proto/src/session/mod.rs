@@ -178,7 +178,14 @@ impl Session {
         if !self.state.handshake_is_over() {
             protocols.extend(profiles.iter().map(|profile| profile.handshake_id()));
         }
-        let configured = self.params.config.streams.iter();
+        // One more would wait, too: it is proposed again.
+        let has_room = self.has_room_to_park();
+        let configured = self
+            .params
+            .config
+            .streams
+            .iter()
+            .filter(|name| has_room || self.streams.contains(name));
         let others = self.streams.names().filter(|it| !self.params.config.streams.contains(it));
         for name in configured.chain(others).filter(|name| self.is_wanted(name)) {
             protocols.extend(Profile::stream_ids(profiles, name));
@@ -313,6 +320,12 @@ impl Session {
     pub fn poll_message(&mut self, stream: &StreamName) -> Option<Bytes> {
         let (_, streams, mut lent) = self.parts();
         streams.get_mut(stream)?.take_message(&mut lent)
+    }
+
+    /// Returns how many bytes of received messages wait for the application. A message that is a view
+    /// of its buffer counts with the buffer's size.
+    pub fn received_bytes(&self) -> usize {
+        self.handshake.received_bytes() + self.streams.received_bytes()
     }
 
     /// Returns how many messages, and bytes of them, the stream holds that the transport has not

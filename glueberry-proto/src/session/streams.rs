@@ -44,6 +44,11 @@ impl Streams {
         self.table.get_mut(name).map(|stream| &mut **stream)
     }
 
+    /// Returns what waits for the application, in bytes.
+    pub(super) fn received_bytes(&self) -> usize {
+        self.table.values().map(|stream| stream.receiver.inbox.bytes()).sum()
+    }
+
     // ---- sending ------------------------------------------------------------------------------
 
     pub(super) fn send(

@@ -139,6 +139,11 @@ impl Substreams {
         parked.collect()
     }
 
+    /// Returns how many substreams wait for their stream to be prepared.
+    pub(super) fn count_parked(&self) -> usize {
+        self.iter().filter(|(_, substream)| matches!(substream.stage, Stage::Parked(_))).count()
+    }
+
     /// A substream serves a purpose, or waits for it without a deadline of its own.
     pub(super) fn move_to(&mut self, id: SubstreamId, stage: Stage) {
         if let Some(substream) = self.get_mut(id) {

@@ -18,7 +18,7 @@ fn peer(number: u32) -> Identity {
 
 /// The part of the bound that is not the sessions'.
 fn without_sessions(config: &Config) -> usize {
-    config.node_memory_bound() - config.max_sessions * config.session_memory_bound()
+    config.node_state_bound()
 }
 
 /// Lets a peer connect, agree on a handshake substream, and go; returns whether it was let in.

@@ -6,6 +6,7 @@ mod task;
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use glueberry_proto::{
 };
 
 pub use self::task::ConnectionLoop;
+use crate::memory::PeerMemory;
 
 /// A connection to one peer.
 ///
@@ -38,6 +40,11 @@ pub trait Connection: Send + Unpin + 'static {
     fn remote_ip(&self) -> Option<IpAddr> {
         None
     }
+
+    /// Takes note that the session is Established. Until then the transport should let the peer send
+    /// little ahead of the reader; from now on it may lend it windows, charged to its account by
+    /// [`PeerMemory::try_lend`]. Called once.
+    fn established(&mut self, _memory: &Arc<PeerMemory>) {}
 
     /// Starts to open a substream, and to agree with the peer on one of `protocols`, best first.
     ///

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use glueberry_proto::{Instant, ResetCode, Session, SubstreamBuffer, SubstreamEnd, SubstreamId};
+use glueberry_proto::{
+    Instant, READ_CHUNK, ResetCode, Session, SubstreamBuffer, SubstreamEnd, SubstreamId,
+};
 
 use super::{ReadBuffer, ReadError, Scratch, Substream, WriteError};
+use crate::memory::SMALL;
 use crate::session::SessionDriver;
 
 /// Moves the bytes of one substream.
@@ -19,6 +23,13 @@ pub(super) struct SubstreamPump<S> {
     /// The transport was not ready, and wakes the task when it is.
     is_write_blocked: bool,
     is_read_blocked: bool,
+    /// The account of the node had no room for more.
+    is_held_back: bool,
+    /// What was charged for the long message that is being read, and how much the session had taken
+    /// by then: the next message is another.
+    reserved: (usize, u64),
+    /// Since when a message is not complete, and how much the session had taken then.
+    part: Option<(Instant, u64)>,
 }
 
 /// The state of this side's half.
@@ -43,6 +54,9 @@ impl<S: Substream> SubstreamPump<S> {
             reading_is_over: false,
             is_write_blocked: false,
             is_read_blocked: false,
+            is_held_back: false,
+            reserved: (0, 0),
+            part: None,
         }
     }
 
@@ -71,7 +85,8 @@ impl<S: Substream> SubstreamPump<S> {
 
     /// Returns whether the session takes no more for now, so that the peer's bytes wait here.
     pub(super) const fn is_paused(&self) -> bool {
-        !self.reading_is_over && !self.buffer.wants_read() && !self.buffer.is_read_over()
+        let is_paused = !self.buffer.wants_read() && !self.buffer.is_read_over();
+        !self.reading_is_over && (is_paused || self.is_held_back)
     }
 
     /// Returns whether both halves are over.
@@ -89,11 +104,72 @@ impl<S: Substream> SubstreamPump<S> {
     ) -> bool {
         let reading_was_over = self.reading_is_over;
         let wrote = self.poll_write(cx, driver, now);
-        let session = driver.session();
-        let has_more = (0..READS_PER_POLL).all(|_| self.poll_read(cx, session, now, scratch));
+        let has_more = (0..READS_PER_POLL).all(|_| {
+            self.has_room(cx, driver) && self.poll_read(cx, driver.session(), now, scratch)
+        });
+        self.note_part(now);
         // What is written next may depend on the end of the peer's half, and nothing would wake
         // the task for it.
         wrote || has_more || reading_was_over != self.reading_is_over
+    }
+
+    // ---- memory and time ----------------------------------------------------------------------
+
+    /// Returns what is charged for this substream: what it holds, or has reserved.
+    pub(super) fn held(&self) -> usize {
+        if self.reading_is_over { 0 } else { self.reserved().max(self.buffer.held()) }
+    }
+
+    /// Returns when the message that is being read must be complete.
+    pub(super) fn part_deadline(&self, timeout: Duration) -> Option<Instant> {
+        let (since, _) = self.part?;
+        let chunks = u64::try_from(self.buffer.wanted() / READ_CHUNK).unwrap_or(u64::MAX);
+        Some(since + timeout.saturating_add(Duration::from_secs(chunks)))
+    }
+
+    /// Gives the substream up, because a message did not arrive in time.
+    pub(super) fn give_up(mut self, session: &mut Session, now: Instant) {
+        self.buffer.ended(session, now, SubstreamEnd::Aborted);
+        self.substream.reset(ResetCode::LimitReached);
+    }
+
+    fn reserved(&self) -> usize {
+        let (bytes, taken) = self.reserved;
+        if taken == self.buffer.taken() { bytes } else { 0 }
+    }
+
+    /// Returns whether the account of the node has room for what would be read. A long message is
+    /// charged as a whole, so that it can be completed once it has begun.
+    fn has_room(&mut self, cx: &Context<'_>, driver: &mut SessionDriver) -> bool {
+        self.is_held_back = false;
+        if self.reading_is_over || self.is_read_blocked || !self.buffer.wants_read() {
+            return true;
+        }
+        let wanted = self.buffer.wanted();
+        let has_room = if wanted <= SMALL {
+            driver.may_read(cx)
+        } else {
+            let reserved = self.reserved();
+            wanted <= reserved || driver.reserve(cx, wanted - reserved)
+        };
+        if has_room && wanted > SMALL {
+            self.reserved = (wanted, self.buffer.taken());
+        }
+        self.is_held_back = !has_room;
+        has_room
+    }
+
+    /// Time runs while the peer owes the rest of a message, and begins anew with the next.
+    fn note_part(&mut self, now: Instant) {
+        let is_part = self.buffer.held() > 0
+            && self.buffer.wants_read()
+            && !self.is_held_back
+            && !self.reading_is_over;
+        let taken = self.buffer.taken();
+        match self.part {
+            Some((_, before)) if is_part && before == taken => {}
+            _ => self.part = is_part.then_some((now, taken)),
+        }
     }
 
     // ---- this side's half ---------------------------------------------------------------------

@@ -9,6 +9,8 @@ use std::task::{Context, Poll};
 
 use glueberry_proto::{Action, ConnectionLost, Instant, Session, SubstreamId};
 
+use tracing::debug;
+
 use super::pump::SubstreamPump;
 use super::{Connection, ConnectionEvent, Scratch};
 use crate::node::Shared;
@@ -32,6 +34,8 @@ pub struct ConnectionLoop<C: Connection> {
     closing: Closing,
     /// Nothing has happened on the connection; the task is woken when something does.
     is_event_blocked: bool,
+    /// The connection knows that the session is Established.
+    is_established: bool,
 }
 
 /// How far the connection is from being closed by this side.
@@ -58,6 +62,7 @@ impl<C: Connection> ConnectionLoop<C> {
             lost_until: None,
             closing: Closing::Open,
             is_event_blocked: false,
+            is_established: false,
         }
     }
 
@@ -95,6 +100,8 @@ impl<C: Connection> ConnectionLoop<C> {
             !substream.is_over()
         });
         self.driver.deliver(cx);
+        self.hold();
+        has_more |= self.give_up_overdue(now);
         // A substream may read on, or write: nothing else would look after it.
         has_more |= self.act(cx, now);
         has_more || self.handle_lost(now) || self.poll_close(cx, now) || self.poll_timer(cx)
@@ -150,6 +157,34 @@ impl<C: Connection> ConnectionLoop<C> {
         if let Some(substream) = self.substreams.get_mut(&id) {
             change(substream);
         }
+    }
+
+    // ---- memory and time ----------------------------------------------------------------------
+
+    /// Takes note of what the connection holds, and of what it may hold from Established on.
+    fn hold(&mut self) {
+        self.driver.hold(self.substreams.values().map(SubstreamPump::held).sum());
+        if !self.is_established && self.driver.session().is_established() {
+            self.is_established = true;
+            self.connection.established(self.driver.memory());
+        }
+    }
+
+    /// Resets the substreams on which a message did not arrive in time.
+    fn give_up_overdue(&mut self, now: Instant) -> bool {
+        let timeout = self.shared.config.core.message_timeout;
+        let is_overdue = |pump: &SubstreamPump<C::Substream>| {
+            pump.part_deadline(timeout).is_some_and(|deadline| deadline <= now)
+        };
+        let overdue = self.substreams.iter().filter(|(_, pump)| is_overdue(pump));
+        let overdue: Vec<SubstreamId> = overdue.map(|(id, _)| *id).collect();
+        for id in &overdue {
+            if let Some(pump) = self.substreams.remove(id) {
+                debug!(%id, "a message did not arrive in time: substream reset");
+                pump.give_up(self.driver.session(), now);
+            }
+        }
+        !overdue.is_empty()
     }
 
     // ---- the connection -----------------------------------------------------------------------
@@ -242,7 +277,9 @@ impl<C: Connection> ConnectionLoop<C> {
             Closing::Open | Closing::Closed => None,
         };
         let session = self.driver.session().poll_timeout();
-        let deadline = [session, lost_until, closing_until].into_iter().flatten().min();
+        let timeout = self.shared.config.core.message_timeout;
+        let part = self.substreams.values().filter_map(|pump| pump.part_deadline(timeout)).min();
+        let deadline = [session, lost_until, closing_until, part].into_iter().flatten().min();
         self.timer.reset(deadline.and_then(|at| self.shared.clock.until(at)));
         if self.timer.poll(cx).is_pending() {
             return false;

@@ -1,11 +1,13 @@
 //! The messages of an inbox by peer: each peer has a share of the room, and of the reader.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use libp2p_identity::PeerId;
 
+use crate::memory::{Charge, PeerMemory, cost};
 use crate::message::Source;
 use crate::waiters::{WaiterId, Waiters};
 
@@ -47,6 +49,38 @@ struct Lane {
 pub(super) struct Run {
     pub(super) source: Source,
     pub(super) data: VecDeque<Bytes>,
+    /// What the messages occupy.
+    bytes: usize,
+    /// What is charged for them, which is changed less often.
+    charge: Charge,
+}
+
+impl Run {
+    /// Charges messages, which occupy `bytes`, to their peer.
+    pub(super) fn new(
+        source: Source,
+        data: VecDeque<Bytes>,
+        bytes: usize,
+        memory: &Arc<PeerMemory>,
+    ) -> Self {
+        Self { source, data, bytes, charge: Charge::new(memory.clone(), bytes) }
+    }
+
+    /// Removes the first message.
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        let data = self.data.pop_front()?;
+        self.bytes -= cost(data.len());
+        self.charge.lower_to(self.bytes);
+        Some(data)
+    }
+
+    /// Removes the first messages, with what is charged for them.
+    fn split_off(&mut self, count: usize) -> Self {
+        let data: VecDeque<Bytes> = self.data.drain(..count).collect();
+        let bytes = data.iter().map(|message| cost(message.len())).sum();
+        self.bytes -= bytes;
+        Self { source: self.source.clone(), data, bytes, charge: self.charge.split_off(bytes) }
+    }
 }
 
 impl Lanes {
@@ -197,7 +231,7 @@ impl Lane {
         let run = self.runs.front_mut()?;
         let run = match run.data.len() <= limit {
             true => self.runs.pop_front()?,
-            false => Run { source: run.source.clone(), data: run.data.drain(..limit).collect() },
+            false => run.split_off(limit),
         };
         self.len -= run.data.len();
         Some(run)
@@ -215,9 +249,11 @@ const WORTHWHILE: usize = 64;
 mod tests {
     use std::time::SystemTime;
 
+    use glueberry_proto::Config;
     use libp2p_identity::Keypair;
 
     use super::*;
+    use crate::memory::Account;
 
     fn peer(number: u8) -> PeerId {
         Keypair::ed25519_from_bytes([number; 32]).unwrap().public().to_peer_id()
@@ -225,6 +261,7 @@ mod tests {
 
     /// Fills all the room that a peer gets, and waits for more; returns how much that was.
     fn fill(lanes: &mut Lanes, peer: PeerId) -> usize {
+        let memory = Account::new(Config::default().memory_limits()).of(peer, false);
         let mut filled = 0;
         loop {
             let room = lanes.reserve(peer, 50);
@@ -234,7 +271,8 @@ mod tests {
             }
             let source = Source { peer, stream: None, received_at: SystemTime::UNIX_EPOCH };
             let data = (0..room).map(|_| Bytes::from_static(b"x")).collect();
-            lanes.push(peer, room, Some(Run { source, data }));
+            let run = Run::new(source, data, room * cost(1), &memory);
+            lanes.push(peer, room, Some(run));
             filled += room;
         }
     }

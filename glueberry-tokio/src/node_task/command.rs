@@ -37,7 +37,7 @@ pub(crate) enum NodeCommand {
     DialFailed(DialId, DialError),
     // From the thread that stores the address book.
     BookSaved(Result<Revision, StoreError>),
-    BookLoaded(Result<Loaded, StoreError>),
+    BookLoaded(Box<Result<Loaded, StoreError>>),
     BookClosed,
 }
 
@@ -85,6 +85,7 @@ pub(crate) struct Examination {
     pub(crate) book_trouble: Option<String>,
     pub(crate) is_book_unsaved: bool,
     pub(crate) sessions: usize,
+    pub(crate) held: usize,
     pub(crate) is_listening: bool,
 }
 

@@ -15,18 +15,29 @@ use tracing::trace;
 
 use super::farewell::Farewell;
 use super::substream::QuicSubstream;
+use super::window::Window;
 use super::{NegotiateError, Negotiated, propose, respond};
 use crate::connection::{Connection, ConnectionEvent};
+use crate::memory::PeerMemory;
 use crate::node::Shared;
 
 /// One QUIC connection.
 pub(super) struct QuicConnection {
     /// Until the peer was told that it is closed.
-    connection: Option<(quinn::Connection, Farewell)>,
+    connection: Option<Open>,
     shared: Arc<Shared>,
     accepting: Accepting,
     negotiations: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+    /// How many of the negotiations are of substreams that the peer has opened.
+    answering: usize,
     is_lost: bool,
+}
+
+/// A connection that is open, as far as this side is concerned.
+struct Open {
+    connection: quinn::Connection,
+    farewell: Farewell,
+    window: Arc<Window>,
 }
 
 /// The next stream that the peer opens.
@@ -48,7 +59,12 @@ impl QuicConnection {
     ) -> Self {
         Self {
             accepting: accept(connection.clone()),
-            connection: Some((connection, farewell)),
+            connection: Some(Open {
+                window: Window::new(connection.clone(), shared.config.stream_window),
+                connection,
+                farewell,
+            }),
+            answering: 0,
             shared,
             negotiations: FuturesUnordered::new(),
             is_lost: false,
@@ -78,7 +94,8 @@ impl QuicConnection {
         match outcome {
             Outcome::Opened(id, Ok(Negotiated { protocol, send, recv })) => {
                 let protocol = ProtocolId::parse(&protocol).ok();
-                let substream = QuicSubstream::new(send, recv);
+                let counted = self.connection.as_ref()?.window.count();
+                let substream = QuicSubstream::new(send, recv, counted);
                 Some(ConnectionEvent::Opened { id, protocol, substream })
             }
             // What is lost is the connection, which is what the session has to know.
@@ -96,7 +113,8 @@ impl QuicConnection {
             }
             Outcome::Accepted(Ok(Negotiated { protocol, send, recv })) => {
                 let protocol = ProtocolId::parse(&protocol).ok();
-                let substream = QuicSubstream::new(send, recv);
+                let counted = self.connection.as_ref()?.window.count();
+                let substream = QuicSubstream::new(send, recv, counted);
                 Some(ConnectionEvent::Accepted { protocol, substream })
             }
             Outcome::Accepted(Err(error)) => {
@@ -110,13 +128,18 @@ impl QuicConnection {
 impl Connection for QuicConnection {
     type Substream = QuicSubstream;
 
+    fn established(&mut self, memory: &Arc<PeerMemory>) {
+        if let Some(open) = &self.connection {
+            open.window.established(memory);
+        }
+    }
+
     fn remote_ip(&self) -> Option<IpAddr> {
-        let (connection, _) = self.connection.as_ref()?;
-        Some(connection.remote_address().ip())
+        Some(self.connection.as_ref()?.connection.remote_address().ip())
     }
 
     fn open(&mut self, id: SubstreamId, protocols: Vec<ProtocolId>) {
-        let Some((connection, _)) = &self.connection else {
+        let Some(Open { connection, .. }) = &self.connection else {
             // It is closed, which the session knows.
             return;
         };
@@ -136,14 +159,21 @@ impl Connection for QuicConnection {
     ) -> Poll<ConnectionEvent<QuicSubstream>> {
         loop {
             while let Poll::Ready(Some(outcome)) = self.negotiations.poll_next_unpin(cx) {
+                self.answering -= usize::from(matches!(outcome, Outcome::Accepted(_)));
                 if let Some(event) = self.outcome(outcome) {
                     return Poll::Ready(event);
                 }
             }
-            if self.is_lost || self.negotiations.len() >= self.shared.max_substreams {
+            // What is answered depends on what waits already: see `Config::max_parked`.
+            let most = match session.is_established() {
+                true => self.shared.max_substreams,
+                false => self.shared.config.core.max_parked,
+            };
+            let is_busy = self.answering >= most;
+            if self.is_lost || is_busy || self.negotiations.len() >= self.shared.max_substreams {
                 return Poll::Pending;
             }
-            let Some((connection, _)) = &self.connection else {
+            let Some(Open { connection, .. }) = &self.connection else {
                 return Poll::Pending;
             };
             match self.accepting.as_mut().poll(cx) {
@@ -151,6 +181,7 @@ impl Connection for QuicConnection {
                 Poll::Ready(Ok((send, recv))) => {
                     self.accepting = accept(connection.clone());
                     let protocols = session.protocols().iter().map(ToString::to_string).collect();
+                    self.answering += 1;
                     self.negotiate(respond(send, recv, protocols), Outcome::Accepted);
                 }
                 Poll::Ready(Err(error)) => {
@@ -162,7 +193,7 @@ impl Connection for QuicConnection {
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>, code: u64) -> Poll<()> {
-        let Some((connection, farewell)) = &mut self.connection else {
+        let Some(Open { connection, farewell, .. }) = &mut self.connection else {
             return Poll::Ready(());
         };
         let code = VarInt::from_u64(code).unwrap_or(VarInt::MAX);

@@ -28,6 +28,7 @@ mod nowhere;
 mod substream;
 mod tls;
 mod transport;
+mod window;
 
 pub(crate) use address::QuicAddr;
 pub(crate) use certificate::CertificateError;

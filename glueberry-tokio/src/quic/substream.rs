@@ -9,6 +9,7 @@ use bytes::Bytes;
 use glueberry_proto::ResetCode;
 use quinn::{RecvStream, SendStream, VarInt};
 
+use super::window::Counted;
 use crate::connection::{ReadBuffer, ReadError, Substream, WriteError};
 
 /// A negotiated QUIC stream.
@@ -18,6 +19,8 @@ pub(super) struct QuicSubstream {
     /// Ready when the peer has stopped reading, or acknowledged the end of this side's half. Made
     /// when first needed, since few streams need it before their end.
     stopped: Option<Pin<Box<dyn Future<Output = Fate> + Send>>>,
+    /// Dropped last: by then what was not read is forgotten.
+    _counted: Counted,
 }
 
 /// What became of this side's half.
@@ -29,8 +32,8 @@ enum Fate {
 }
 
 impl QuicSubstream {
-    pub(super) const fn new(send: SendStream, recv: RecvStream) -> Self {
-        Self { send, recv, stopped: None }
+    pub(super) const fn new(send: SendStream, recv: RecvStream, counted: Counted) -> Self {
+        Self { send, recv, stopped: None, _counted: counted }
     }
 
     fn poll_fate(&mut self, cx: &mut Context<'_>) -> Poll<Fate> {

@@ -10,6 +10,7 @@ mod errors;
 mod faults;
 mod leaving;
 mod load;
+mod memory;
 mod observe;
 mod processes;
 mod programs;

@@ -10,8 +10,8 @@ use crate::support::{Party, STREAM, any_port, greet, key, keypair, quick, run};
 
 const ROLE: &str = "GLUEBERRY_TEST_ROLE";
 const TARGET: &str = "GLUEBERRY_TEST_TARGET";
-const PARENT: u8 = 1;
-const CHILD: u8 = 2;
+pub(crate) const PARENT: u8 = 1;
+pub(crate) const CHILD: u8 = 2;
 
 /// Not a test of its own: what a child process does.
 #[test]
@@ -19,15 +19,29 @@ fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let target = std::env::var(TARGET).unwrap();
     run(async move {
+        let is_hoarder = role == "hoard";
+        let config = if is_hoarder { crate::memory::small() } else { quick() };
         let listen: Multiaddr = if role == "listen" { target.parse().unwrap() } else { any_port() };
         let node = glueberry_tokio::Node::builder(keypair(CHILD))
             .streams(crate::support::STREAMS)
-            .config(quick())
+            .config(config)
             .listen(listen)
             .build()
             .await
             .unwrap();
         greet(node.clone());
+        if is_hoarder {
+            // It reads what its friend says, and nothing else.
+            let _unread = node.messages().unwrap();
+            let friend = keypair(PARENT).public().to_peer_id();
+            node.add_peer(friend, Vec::<Multiaddr>::new()).await.unwrap();
+            let mut said = node.stream(friend, STREAM).unwrap();
+            println!("listening {}", node.addrs()[0]);
+            while let Some(data) = said.recv().await {
+                node.send(friend, STREAM, data).await.unwrap();
+            }
+            return;
+        }
         let mut messages = node.messages().unwrap();
         let mut established = node.events_for_states([ConnectionState::Established]);
         let parent = keypair(PARENT).public().to_peer_id();
@@ -54,15 +68,15 @@ fn child() {
 }
 
 /// A child process, killed when it is dropped.
-struct Peer {
+pub(crate) struct Peer {
     process: Child,
     /// Whose other end must stay open, as a test that runs for a minute says so there.
     _output: Lines<BufReader<ChildStdout>>,
-    address: Multiaddr,
+    pub(crate) address: Multiaddr,
 }
 
 impl Peer {
-    fn start(role: &str, target: &Multiaddr) -> Self {
+    pub(crate) fn start(role: &str, target: &Multiaddr) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "processes::child", "--nocapture"])
             .env(ROLE, role)
@@ -78,6 +92,13 @@ impl Peer {
             .find_map(|line| line.strip_prefix("listening ").map(str::to_owned))
             .expect("the child says where it listens");
         Self { process, _output: lines, address: address.parse().unwrap() }
+    }
+
+    /// Returns the bytes of memory that the process occupies.
+    pub(crate) fn resident(&self) -> usize {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.process.id())).unwrap();
+        let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4096
     }
 
     fn signal(&self, signal: &str) {

@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use quinn::{TransportConfig, VarInt};
 
 use super::EndpointError;
+use crate::quic::window::BASE;
 
 /// How connections behave, on both sides.
 #[derive(Debug, Clone)]
@@ -14,8 +15,8 @@ pub(crate) struct QuicConfig {
     pub(crate) outbound_substreams: u32,
     /// How many bytes a peer may send ahead of the reader on one substream.
     ///
-    /// Times the two counts above, it is what a connection can make this node hold at most. No
-    /// less is announced for the whole connection, so paused substreams never stall the others.
+    /// A connection begins with [`BASE`] for all of them together. What more it gets is charged to
+    /// the account of the node, see [`Window`](crate::quic::window::Window).
     pub(crate) stream_window: u32,
     /// How many sent bytes of a connection may be unacknowledged.
     pub(crate) send_window: u64,
@@ -42,11 +43,13 @@ impl Default for QuicConfig {
 
 impl QuicConfig {
     pub(super) fn transport(&self) -> Result<Arc<TransportConfig>, EndpointError> {
+        // What it may grow to must be a number that QUIC can tell.
         let substreams = u64::from(self.inbound_substreams) + u64::from(self.outbound_substreams);
-        let window = substreams
+        substreams
             .checked_mul(self.stream_window.into())
             .and_then(|window| VarInt::from_u64(window).ok())
             .ok_or(EndpointError::WindowTooLarge)?;
+        let window = u32::try_from(BASE).map_or(VarInt::MAX, VarInt::from_u32);
         let silence = self.keep_alive.checked_mul(self.lost_after).unwrap_or(Duration::ZERO);
         // A deadline before the first probe's answer would end every quiet connection.
         if silence <= self.keep_alive {
