@@ -1,0 +1,22 @@
+"""Known-answer vectors: `python3 -m v2.vectors [--check]` in `tests/interop`."""
+
+import json
+
+
+def files():
+    """The text of every file by its name. Two calls give the same text."""
+    from . import handshakes
+
+    made = {"handshakes": handshakes.cases()}
+    return {f"{name}.json": text(cases) for name, cases in made.items()}
+
+
+def text(cases):
+    return json.dumps(cases, indent=1, default=plain) + "\n"
+
+
+def plain(value):
+    """Bytes are written as hex."""
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).hex()
+    raise TypeError(type(value))
