@@ -5,9 +5,13 @@ import json
 
 def files():
     """The text of every file by its name. Two calls give the same text."""
-    from . import handshakes
+    from . import handshakes, streams
 
-    made = {"handshakes": handshakes.cases()}
+    made = {
+        "handshakes": handshakes.cases(),
+        "streams": streams.cases(),
+        "boundaries": streams.boundaries(),
+    }
     return {f"{name}.json": text(cases) for name, cases in made.items()}
 
 

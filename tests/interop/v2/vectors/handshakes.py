@@ -133,13 +133,13 @@ class Run:
 
 
 def finish(run):
-    """From two verified sides to FINISHED of both."""
+    """From two verified sides to FINISHED of both. Gives the run."""
     for side in "ir":
         run.prepare(side)
         run.call(side, "finalize")
     run.flight("i")
     run.flight("r")
-    return run.case()
+    return run
 
 
 def swap(run):
@@ -190,7 +190,7 @@ def greeting():
     run.flight("r")
     run.call("i", "finalize")
     run.flight("i")
-    return run.case()
+    return run
 
 
 def clear_both():
@@ -288,7 +288,7 @@ def unauthenticated():
     run.call("i", "send_handshake", message=COMPLETE)
     run.call("i", "finalize")
     run.flight("i")
-    return run.case()
+    return run
 
 
 def unauthenticated_hybrid():
@@ -310,7 +310,7 @@ def unauthenticated_hybrid():
     run.call("r", "finalize")
     run.flight("r")
     run.flight("i")
-    return run.case()
+    return run
 
 
 def straddling():
@@ -352,10 +352,10 @@ def after_established():
     run.flight("i")
     run.call("r", "end", code=int(Code.DONE), counts={})
     run.flight("r")
-    return run.case()
+    return run
 
 
-def cases():
+def runs():
     both = (0x0101, 0x0001)
     return [
         plain(),
@@ -382,3 +382,6 @@ def cases():
         after_established(),
     ]
 
+
+def cases():
+    return [run.case() for run in runs()]
