@@ -5,12 +5,14 @@ import json
 
 def files():
     """The text of every file by its name. Two calls give the same text."""
-    from . import handshakes, streams
+    from . import handshakes, instances, stream_errors, streams
 
     made = {
         "handshakes": handshakes.cases(),
         "streams": streams.cases(),
         "boundaries": streams.boundaries(),
+        "instances": instances.cases(),
+        "stream_errors": stream_errors.cases(),
     }
     return {f"{name}.json": text(cases) for name, cases in made.items()}
 
