@@ -1,5 +1,6 @@
 """HKDF, X25519, Ed25519 identities and the two AEADs (§1, §2, §6.3)."""
 
+import functools
 import hashlib
 import hmac
 
@@ -89,6 +90,15 @@ class BadIdentity(Exception):
 
 def check_identity(public, own_u=None):
     """The `u` of a peer's public key, or BadIdentity with the first rule of §2 that it breaks."""
+    u = _identity_u(bytes(public))
+    if u == own_u:
+        raise BadIdentity(6)
+    return u
+
+
+@functools.cache
+def _identity_u(public):
+    """Rules 1 to 5."""
     if len(public) != 32:
         raise BadIdentity(1)
     point = decode_point(public)
@@ -100,10 +110,7 @@ def check_identity(public, own_u=None):
         raise BadIdentity(4)
     if multiply(point, ORDER) != NEUTRAL:
         raise BadIdentity(5)
-    u = to_u(point)
-    if u == own_u:
-        raise BadIdentity(6)
-    return u
+    return to_u(point)
 
 
 def to_u(point):

@@ -5,10 +5,17 @@ import json
 
 def files():
     """The text of every file by its name. Two calls give the same text."""
-    from . import handshakes, instances, stream_errors, streams
+    from . import handshake_errors, handshakes, instances, parts, stream_errors, streams
 
     made = {
+        "identities": parts.identities(),
+        "names": parts.names(),
+        "choices": parts.choices(),
+        "ml_kem": parts.kems(),
+        "epochs": parts.epochs(),
         "handshakes": handshakes.cases(),
+        "handshake_accepted": handshake_errors.accepted(),
+        "handshake_errors": handshake_errors.refused(),
         "streams": streams.cases(),
         "boundaries": streams.boundaries(),
         "instances": instances.cases(),

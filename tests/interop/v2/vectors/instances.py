@@ -1,9 +1,8 @@
 """Several substreams of a stream: order, waiting, skipping, and what resets one of them."""
 
 from ..frames import frame
-from ..record import DATA
 from ..wire import u32
-from .streams import Case, message
+from .streams import Case
 
 
 def whole(case, key, number, first, *messages, last=1):
@@ -145,5 +144,3 @@ def resets():
 def cases():
     return [case.case() for part in (order(), abandons(), resets()) for case in part]
 
-
-__all__ = ["DATA", "cases", "message", "whole"]

@@ -39,6 +39,8 @@ class UnderTest:
             self.session.prepare(arguments["key"], NAMES)
         elif what == "finalize":
             self.session.finalize(self.now)
+        elif what == "reject":
+            self.session.reject(self.now)
         else:
             raise ValueError(what)
         self._poll()
