@@ -9,6 +9,8 @@ mod document;
 pub mod fabric;
 pub mod interop;
 pub mod party;
+#[cfg(test)]
+mod promises;
 pub mod proxy;
 pub mod scenarios;
 pub mod simulated;
