@@ -20,3 +20,7 @@ mod walks;
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]
 struct Readme;
+
+#[doc = include_str!("../../docs/go.md")]
+#[cfg(doctest)]
+struct Go;

@@ -1,5 +1,5 @@
-//! `SECURITY.md` names tests and defaults: that each test exists, and that each default is the
-//! code's.
+//! `SECURITY.md` and `docs/go.md` name tests and defaults: that each test exists, and that each
+//! default is the code's.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -91,7 +91,7 @@ fn amount(text: &str) -> serde_json::Value {
 
 #[test]
 fn every_test_that_is_named_exists() {
-    for (page, least) in [("SECURITY.md", 150)] {
+    for (page, least) in [("SECURITY.md", 150), ("docs/go.md", 15)] {
         let text = read(page);
         let tests = named_tests(&text);
         assert!(tests.len() >= least, "{page} names {} tests", tests.len());
