@@ -9,6 +9,8 @@ mod document;
 pub mod fabric;
 pub mod interop;
 pub mod party;
+#[cfg(test)]
+mod promises;
 pub mod proxy;
 pub mod scenarios;
 pub mod simulated;
@@ -18,3 +20,7 @@ mod walks;
 #[doc = include_str!("../../README.md")]
 #[cfg(doctest)]
 struct Readme;
+
+#[doc = include_str!("../../docs/go.md")]
+#[cfg(doctest)]
+struct Go;
