@@ -8,8 +8,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 from . import frames, mlkem
-from .codes import Code, Misuse, Reset, SessionError, known_code
-from .crypto import check_identity, same
+from .codes import Code, Misuse, SessionError, known_code
+from .crypto import BadIdentity, check_identity, same
 from .kex import HYBRID, KEM_KEY, SUITES, Kex, accept_kex, make_ephemerals, make_kex
 from .record import DATA, FULL_SLICE, Opener, Sealer
 from .schedule import I_TO_R, R_TO_I, Schedule, Shares, Transcript
@@ -119,13 +119,21 @@ class Control:
         self.write(frames.frame(frames.APP, message))
 
     def prepare(self, key):
-        if not self.connected or self.finalized:
-            raise Misuse("prepare")
+        """`check_key` comes first. What was held is read now, so this may raise SessionError."""
         if self.peer_id is None:
             self._learn(key)
             self._derive()
-        elif self.peer_id != key:
+
+    def check_key(self, key):
+        """A local error if the key may not be given to `prepare`."""
+        if not self.connected or self.finalized:
+            raise Misuse("prepare")
+        if self.peer_id not in (None, key):
             raise Misuse("another key than the peer's identity")
+        try:
+            check_identity(key, self.config.identity.u)
+        except BadIdentity as bad:
+            raise Misuse("key refused by §2") from bad
 
     def finalize(self):
         if not self.connected or self.finalized:

@@ -47,12 +47,16 @@ class Session:
     def send_handshake(self, message):
         self.control.send(message)
 
-    def prepare(self, key, names=()):
+    def prepare(self, key, names=(), now=0):
+        if self.state not in ("connected", "prepared"):
+            raise Misuse("prepare")
         if not all(wire.is_name(name) for name in names):
             raise Misuse("name")
-        self.control.prepare(key)
+        self.control.check_key(key)
         self.names |= set(names)
-        self.state = "prepared"
+        if self.state == "connected":
+            self.state = "prepared"
+        self._guard(now, self.control.prepare, key)
 
     def finalize(self, now):
         if self.state != "prepared":

@@ -3,7 +3,7 @@
 import random
 import unittest
 
-from ..codes import Code
+from ..codes import Code, Misuse, Reset
 from ..control import Config
 from ..crypto import Identity
 from ..link import Link
@@ -111,6 +111,44 @@ class Sessions(unittest.TestCase):
             got += [m for _, m in r.received]
             r.received.clear()
         self.assertEqual(got, [bytes([n]) for n in range(20)])
+
+    def test_bytes_on_the_reverse_half(self):
+        link = pair(2)
+        establish(link)
+        i, r = link.sessions
+        i.send(b"a", b"zero")
+        link.run(lambda: r.received)
+        link.substreams[0].halves[1].data += b"x"
+        link.run(lambda: link.substreams[0].halves[0].reset)
+        self.assertEqual(link.substreams[0].halves[0].reset, Reset.REVERSE_BYTES)
+        i.send(b"a", b"one")
+        link.run(lambda: len(r.received) == 2, ms=20)
+        self.assertIn(("truncated", b"a", 0, False), r.reports)
+        self.assertIn(("opened", b"a", 1, 0, 2), r.reports)
+        self.check(link)
+
+    def test_control_channel_lost(self):
+        link = pair(3)
+        establish(link)
+        link.run(lambda: not link.control[0].data and not link.control[1].data)
+        for session in link.sessions:
+            session.control_ended(link.now)
+        link.sessions[0].send(b"chat", b"still")
+        link.run(lambda: link.sessions[1].received)
+        self.check(link)
+
+    def test_misuse(self):
+        link = pair(4)
+        i = link.sessions[0]
+        for call in (lambda: i.send_handshake(b""), lambda: i.prepare(B.id), lambda: i.finalize(0)):
+            self.assertRaises(Misuse, call)
+        i.connected()
+        for key in (A.id, bytes(32), B.id[:31]):
+            self.assertRaises(Misuse, i.prepare, key)
+        self.assertRaises(Misuse, i.prepare, B.id, (b"handshake",))
+        self.assertRaises(Misuse, i.send_handshake, bytes(65_537))
+        establish(link)
+        self.assertRaises(Misuse, i.send, b"other", b"")
 
 
 if __name__ == "__main__":

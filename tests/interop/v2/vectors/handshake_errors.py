@@ -336,6 +336,20 @@ def later():
     case = Case("reject", "the application rejects: ABORT in the clear", calls=calls[:1])
     case.call("reject")
     yield case_of(case, Code.REJECTED)
+    for name, code, about, read in (
+        ("prepare-confirm", Code.BAD_CONFIRM, "a held CONFIRM is wrong: ends within prepare",
+         lambda c: c.kex() + flipped(c.confirm(c.kex()), 9)),
+        ("prepare-record", Code.RECORD_AUTH, "a held record does not open: ends within prepare",
+         lambda c: c.confirmed() + flipped(c.sealer().seal(DATA, frame(0x04)), 9)),
+        ("prepare-frame", Code.UNEXPECTED_FRAME, "a held frame is not allowed: ends within prepare",
+         lambda c: c.confirmed(abort(0))),
+        ("prepare-zero", Code.BAD_KEY, "ephemeral of small order, seen when the peer's key is known",
+         lambda c: c.kex(ephemeral=bytes(32))),
+    ):  # fmt: skip
+        case = Case(name, about, calls=calls[:1], authenticated=False)
+        case.reads(read(case))
+        case.call("prepare")
+        yield case_of(case, code)
     for name, code, data in (
         ("abort-first", Code.REJECTED, lambda c: [abort(Code.REJECTED)]),
         ("abort-clear", Code.BAD_KEY, lambda c: [c.kex(), abort(Code.BAD_KEY)]),
