@@ -10,7 +10,7 @@ from .codes import Code, Misuse, Reset, SessionError, SubstreamReset
 from .control import Control, Over
 from .frames import Count
 from .kex import SUITES
-from .receiving import Incoming
+from .receiving import AHEAD, Incoming
 from .sending import Outgoing
 
 CONTROL = "control"
@@ -185,6 +185,7 @@ class Session:
 
     def _read(self, now):
         if self.state != "established":
+            self._early_abandons()
             return
         for instance, name in self.control.abandoned:
             if name in self.incoming:
@@ -196,6 +197,13 @@ class Session:
         for name, incoming in self.incoming.items():
             incoming.advance(now)
             self._events(name, incoming)
+
+    def _early_abandons(self):
+        """ABANDON before Established: kept for the names that are prepared by now."""
+        kept = [item for item in self.control.abandoned if item[1] in self.names]
+        if any(instance > AHEAD for instance, _ in kept):
+            raise SessionError(Code.INSTANCE, "ABANDON too far ahead")
+        self.control.abandoned = kept
 
     def _read_preamble(self, handle, offer, now):
         name, source, since, _ = offer
