@@ -144,6 +144,12 @@ impl Behaviour {
         Ok((behaviour, node))
     }
 
+    /// Returns the span that every event of the node is in.
+    #[cfg(feature = "node")]
+    pub(crate) fn span(&self) -> tracing::Span {
+        self.shared.span().clone()
+    }
+
     /// No direct connection to the peer will come about: whoever waits for one takes the relayed.
     #[cfg(feature = "node")]
     pub(crate) fn hole_punch_failed(&mut self, peer: PeerId) {

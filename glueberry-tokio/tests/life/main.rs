@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
 
+mod advice;
 mod bans;
 mod book;
 mod cancel;
@@ -11,6 +12,7 @@ mod faults;
 mod leaving;
 mod load;
 mod observe;
+mod owners;
 mod processes;
 mod programs;
 mod races;
