@@ -112,6 +112,12 @@ impl Behaviour {
         Ok((behaviour, node))
     }
 
+    /// Returns the span that every event of the node is in.
+    #[cfg(feature = "node")]
+    pub(crate) fn span(&self) -> tracing::Span {
+        self.shared.span().clone()
+    }
+
     /// No direct connection to the peer will come about: its dials take the relayed one.
     #[cfg(feature = "node")]
     pub(crate) fn hole_punch_failed(&mut self, peer: PeerId) {

@@ -36,7 +36,7 @@ pub(crate) fn drain_dropped(session: SessionDriver, shared: &Arc<Shared>, link: 
 
 fn spawn(session: SessionDriver, shared: &Arc<Shared>, gone: Gone) {
     let task = ConnectionLoop::new(gone, session, shared.clone());
-    shared.runtime().spawn(Box::pin(task));
+    shared.spawn(task);
 }
 
 /// A connection that is gone.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::book::ChangeError;
+use crate::close_code::CloseCode;
 use crate::config::ConfigError;
 use crate::crypto::{AgreementError, PublicKey};
 use crate::wire::{FrameError, StreamName};
@@ -54,9 +55,9 @@ pub enum CloseReason {
 #[non_exhaustive]
 pub enum ConnectionLost {
     /// The peer closed it.
-    #[error("closed by the peer with code {code}")]
+    #[error("closed by the peer: {}", CloseCode::from(*code))]
     ClosedByPeer {
-        /// The peer's code; a hint that proves nothing.
+        /// The number of a [`CloseCode`]; a hint that proves nothing.
         code: u64,
     },
     /// Nothing was received for too long.

@@ -191,6 +191,7 @@
 
 pub mod book;
 mod buffer;
+mod close_code;
 pub mod compat;
 mod config;
 pub mod crypto;
@@ -213,6 +214,7 @@ mod wall;
 pub mod wire;
 
 pub use buffer::{READ_CHUNK, SubstreamBuffer, WRITE_CHUNK};
+pub use close_code::CloseCode;
 #[cfg(feature = "serde")]
 pub use config::duration;
 pub use config::{Config, ConfigError, MemoryLimits, Problem};

@@ -19,21 +19,29 @@ const USAGE: &str = "usage: chat --listen MULTIADDR | chat --dial MULTIADDR/p2p/
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let result = match args.as_slice() {
-        ["--listen", address] => listen(address).await,
-        ["--dial", address] => dial(address).await,
-        _ => Err(USAGE.into()),
-    };
+fn main() -> ExitCode {
+    let result = tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| {
+        let result = runtime.block_on(run());
+        // A thread waits for a line, and would be waited for.
+        runtime.shutdown_background();
+        result
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn run() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args.as_slice() {
+        ["--listen", address] => listen(address).await,
+        ["--dial", address] => dial(address).await,
+        _ => Err(USAGE.into()),
     }
 }
 
@@ -57,7 +65,7 @@ async fn dial(address: &str) -> Result<()> {
     let node = build(None).await?;
     node.add_peer(peer, [address]).await?;
     if let Err(error) = node.connect(peer).await {
-        return Err(format!("{error}\n({})", error.hint()).into());
+        return Err(format!("{error:#}\n({})", error.hint()).into());
     }
     chat(&node, Some(peer)).await
 }
@@ -95,7 +103,7 @@ async fn chat(node: &Node, mut peer: Option<PeerId>) -> Result<()> {
             line = lines.next_line() => match (line?, peer) {
                 (Some(line), Some(peer)) => {
                     if let Err(error) = node.send(peer, STREAM, line).await {
-                        complain(&format!("not sent: {error}"));
+                        complain(&format!("not sent: {error:#}"));
                     }
                 }
                 (Some(_), None) => complain("nobody is here yet"),

@@ -3,7 +3,7 @@
 use glueberry_proto::book::{Revision, Unsaved};
 use glueberry_proto::{Instant, Node};
 
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Misuse, chain};
 use crate::events::BookTrouble;
 use crate::mailbox::answer;
 use crate::node_task::Answer;
@@ -69,8 +69,11 @@ impl BookStorage {
         if is_asked {
             self.reloading.push(answer_to);
         } else {
-            let why = "there is no stored address book, or it is busy";
-            answer(answer_to, Err(Error::because(ErrorCode::AddressBookFailed, why)));
+            let error = match self.store {
+                None => Error::because(ErrorCode::AddressBookFailed, Misuse::NoBook),
+                Some(_) => Error::because(ErrorCode::AddressBookFailed, "it is being read already"),
+            };
+            answer(answer_to, Err(error));
         }
     }
 
@@ -93,7 +96,7 @@ impl BookStorage {
             Err(error) => {
                 node.handle_book_not_saved(now);
                 self.failures += 1;
-                let text = error.to_string();
+                let text = chain(&error);
                 for answer_to in self.flushing.drain(..) {
                     let error = Error::because(ErrorCode::AddressBookFailed, text.clone());
                     answer(answer_to, Err(error));
@@ -120,7 +123,7 @@ impl BookStorage {
             Err(error) => {
                 // Saves were put off during the reload.
                 node.flush_book(now);
-                (Err(error.to_string()), Vec::new())
+                (Err(chain(&error)), Vec::new())
             }
         };
         for answer_to in self.reloading.drain(..) {
@@ -167,6 +170,14 @@ impl BookStorage {
         }
         node.flush_book(now);
         true
+    }
+
+    /// The node's task is gone, perhaps with its runtime: ends the thread, and waits for it, so that
+    /// the file is stored and unlocked.
+    pub(crate) fn join(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.join();
+        }
     }
 
     pub(crate) const fn closed(&mut self) {

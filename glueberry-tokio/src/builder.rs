@@ -8,13 +8,13 @@ use std::time::SystemTime;
 use glueberry_proto::{Identity, Seed, SendLimits};
 use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
-use tracing::{info, warn};
+use tracing::{Span, error_span, info, warn};
 use zeroize::Zeroizing;
 
 use crate::adapter::{Fabric, Parts};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Misuse};
 use crate::events::EventHub;
 use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
@@ -83,7 +83,8 @@ impl Builder {
     }
 
     /// Accepts streams of these names from peers, once they are prepared: names that are not
-    /// known before a peer uses them are refused.
+    /// known before a peer uses them are refused. Names are 1 to 64 of A-Z, a-z, 0-9, `-` and `_`;
+    /// with Go nodes they may have any Unicode letters and digits.
     pub fn streams<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.streams.extend(names.into_iter().map(Into::into));
         self
@@ -154,9 +155,8 @@ impl Builder {
         let config = self.checked_config()?;
         let runtime = match self.runtime {
             Some(runtime) => runtime,
-            None => default_runtime().ok_or_else(|| {
-                Error::because(ErrorCode::InvalidConfig, "no runtime: see `Builder::runtime`")
-            })?,
+            None => default_runtime()
+                .ok_or_else(|| Error::because(ErrorCode::InvalidConfig, Misuse::NoRuntime))?,
         };
         Ok(Parts {
             identity: self.identity,
@@ -172,6 +172,11 @@ impl Builder {
         let mut config = self.config.clone();
         for name in &self.streams {
             let name = stream_name(name)?;
+            if !config.core.profiles.iter().any(|profile| profile.allows(&name)) {
+                // It is none that these profiles allow, so there is an error.
+                glueberry_proto::StreamName::new(name.as_str())
+                    .map_err(|error| Error::because(ErrorCode::InvalidStreamName, error))?;
+            }
             if !config.core.streams.contains(&name) {
                 config.core.streams.push(name);
             }
@@ -198,23 +203,27 @@ pub(crate) fn start<T: Transport + Unpin>(
         .transpose()
         .map_err(|error| Error::because(ErrorCode::AddressBookFailed, error))?;
     let inbox = Inbox::new(parts.config.message_buffer);
-    let shared = shared::<T>(parts.config, parts.runtime, parts.metrics, addrs, &inbox);
+    let node = libp2p_identity::PeerId::from(key);
+    // It is on whatever level the subscriber lets through.
+    let span = error_span!("node", %node);
+    let shared = shared::<T>(parts.config, parts.runtime, parts.metrics, addrs, &inbox, span);
+    let _entered = shared.span.clone().entered();
     let now = shared.now();
-    let mut node = glueberry_proto::Node::new(now, identity, core, seed()?)?;
-    node.set_wall_time(now, wall_time(SystemTime::now()));
+    let mut machine = glueberry_proto::Node::new(now, identity, core, seed()?)?;
+    machine.set_wall_time(now, wall_time(SystemTime::now()));
     let (mut thread, mut troubles) = (None, Vec::new());
     if let Some((store, loaded)) = opened {
         let (book, found) = findings(loaded);
-        node.load_book(now, book);
+        machine.load_book(now, book);
         thread = Some(StoreThread::start(store, limits, shared.clone())?);
         troubles = found;
     }
     for trouble in &troubles {
         warn!(%trouble, "address book trouble");
     }
-    let task = NodeTask::new(node, shared.clone(), transport(&shared), thread);
-    shared.runtime.spawn(Box::pin(task));
-    info!(peer = %libp2p_identity::PeerId::from(key), "node started");
+    let task = NodeTask::new(machine, shared.clone(), transport(&shared), thread);
+    shared.spawn(task);
+    info!(%node, "node started");
     Ok(Node::new(shared, key, troubles, inbox))
 }
 
@@ -224,6 +233,7 @@ fn shared<T: Transport>(
     metrics: Arc<dyn Metrics>,
     addrs: Vec<Multiaddr>,
     inbox: &Arc<Inbox>,
+    span: Span,
 ) -> Arc<Shared> {
     let views = Arc::new(PeerViews::default());
     let events = EventHub::new(config.event_buffer, metrics.clone(), views.clone());
@@ -245,6 +255,7 @@ fn shared<T: Transport>(
         max_incoming: config.max_incoming,
         negotiation_timeout: config.core.negotiation_timeout,
         check_address: T::check_address,
+        span,
         config,
         runtime,
     })

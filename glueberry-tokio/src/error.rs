@@ -1,5 +1,7 @@
 //! The one error type of the async node.
 
+mod hints;
+
 use std::error::Error as StdError;
 use std::fmt;
 
@@ -8,14 +10,16 @@ use glueberry_proto::crypto::AgreementError;
 use glueberry_proto::greeting::RejectReason;
 use glueberry_proto::{
     CloseReason, ConfigError, ConnectError, DialError, HandshakeError, PeerError, RecordError,
-    SendError, StateReason,
+    SendError, StateReason, printable,
 };
 use libp2p_identity::PeerId;
+
+use self::hints::Advice;
 
 /// What a command of a [`Node`](crate::Node) could not do, and why.
 ///
 /// Match on [`code`](Self::code); the text is for people. [`source`](StdError::source) leads to
-/// the typed cause.
+/// the typed cause. `{}` prints the error alone, `{:#}` all causes behind it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
@@ -29,7 +33,7 @@ use libp2p_identity::PeerId;
 /// assert_eq!(error.code(), ErrorCode::PeerNotFound);
 /// assert_eq!(error.peer(), Some(stranger));
 /// assert!(!error.is_retriable());
-/// println!("{error}; {}", error.hint());
+/// println!("{error:#}; {}", error.hint());
 /// # Ok(())
 /// # }
 /// ```
@@ -79,6 +83,8 @@ pub enum ErrorCode {
     StreamClosed,
     /// No stream of that name was prepared.
     StreamNotFound,
+    /// There is a [`StreamHandle`](crate::StreamHandle) for the stream already.
+    StreamTaken,
     /// The name is not one that a stream may have.
     InvalidStreamName,
     /// No streams were named.
@@ -113,7 +119,7 @@ pub enum ErrorCode {
     NodeNotStarted,
     /// The node has shut down, or is about to.
     NodeStopped,
-    /// There is a connection or a dial already.
+    /// There is a session already.
     AlreadyConnected,
     /// There is no session with the peer.
     NotConnected,
@@ -168,62 +174,24 @@ impl Error {
 
     /// Returns whether the same command may succeed later without anything else being changed.
     pub fn is_retriable(&self) -> bool {
-        matches!(
+        let by_code = matches!(
             self.0.code,
             ErrorCode::ConnectionFailed
                 | ErrorCode::HandshakeTimeout
                 | ErrorCode::InCooldown
                 | ErrorCode::Backpressure
                 | ErrorCode::LimitReached
-        )
+        );
+        self.advice().and_then(|advice| advice.is_retriable).unwrap_or(by_code)
     }
 
-    /// Returns a word of advice.
+    /// Returns a word of advice, by the cause if there is one.
     pub fn hint(&self) -> &'static str {
-        match self.0.code {
-            ErrorCode::ConnectionFailed => {
-                "is the peer running, is its address right, does a firewall stand between?"
-            }
-            ErrorCode::HandshakeFailed => {
-                "do both sides follow the same handshake and speak a common version?"
-            }
-            ErrorCode::HandshakeTimeout => "is the peer slow? a longer handshake_timeout may help",
-            ErrorCode::HandshakeNotComplete => {
-                "call prepare_streams, then finalize_handshake, before sending on named streams"
-            }
-            ErrorCode::StreamClosed => "the session ended; wait for it to be established again",
-            ErrorCode::StreamNotFound => "name the stream in prepare_streams",
-            ErrorCode::InvalidStreamName => "use 1 to 64 of A-Z, a-z, 0-9, `-` and `_`",
-            ErrorCode::NoStreamsRequested => "name at least one stream",
-            ErrorCode::InvalidPublicKey => "use the Ed25519 key that the peer id contains",
-            ErrorCode::Unknown => "look at the cause",
-            ErrorCode::EncryptionFailed => "the peer's key is of no use; do not trust it",
-            ErrorCode::DecryptionFailed => {
-                "was the record altered, or do both sides derive different keys?"
-            }
-            ErrorCode::InvalidMessage => "do both sides follow the same handshake?",
-            ErrorCode::VersionMismatch => "one side must be brought up to date",
-            ErrorCode::PeerNotFound => "add the peer and an address first",
-            ErrorCode::PeerAlreadyExists => "use add_peer, which updates what is known",
-            ErrorCode::PeerBlacklisted => "lift the ban with unblacklist_peer, if it is an error",
-            ErrorCode::MetadataTooLarge => "note less, or raise max_metadata_size",
-            ErrorCode::AddressBookFailed => {
-                "is the folder there and writable, is the disk full, has another process the book?"
-            }
-            ErrorCode::NodeNotStarted => "start the node first",
-            ErrorCode::Cancelled => "try again, if that is still wanted",
-            ErrorCode::InvalidConfig => "correct the field that is named",
-            ErrorCode::InvalidAddress => "use an address such as /ip4/192.0.2.1/udp/4001/quic-v1",
-            ErrorCode::ListenFailed => "is the port taken, is the address this machine's?",
-            ErrorCode::NodeStopped => "build another node",
-            ErrorCode::AlreadyConnected => "use the connection that exists, or disconnect first",
-            ErrorCode::NotConnected => "connect, and wait for the event that tells of it",
-            ErrorCode::InCooldown => "wait for the cooldown to pass",
-            ErrorCode::MessageTooLarge => "send less at once, or raise max_message_size",
-            ErrorCode::Backpressure => "wait with send, or slow down",
-            ErrorCode::LimitReached => "raise the limit that is named, or end what is not needed",
-            ErrorCode::Internal => "please report it",
-        }
+        self.advice().map_or_else(|| hints::of_error_code(self.0.code), |advice| advice.hint)
+    }
+
+    fn advice(&self) -> Option<Advice> {
+        self.0.source.as_deref().and_then(hints::of)
     }
 }
 
@@ -234,20 +202,56 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+/// On one line, without the cause, which [`source`](StdError::source) leads to. With `{:#}` the
+/// causes follow.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0.code.text())?;
-        if let Some(stream) = &self.0.stream {
-            write!(f, " on stream `{stream}`")?;
-        }
-        if let Some(peer) = &self.0.peer {
-            write!(f, " with peer {peer}")?;
+        match (&self.0.stream, &self.0.peer) {
+            (None, None) => {}
+            (Some(stream), None) => write!(f, " (stream `{}`)", printable(stream))?,
+            (None, Some(peer)) => write!(f, " (peer {peer})")?,
+            (Some(stream), Some(peer)) => {
+                write!(f, " (stream `{}`, peer {peer})", printable(stream))?;
+            }
         }
         match &self.0.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+            Some(source) if f.alternate() => write!(f, ": {}", chain(&**source)),
+            _ => Ok(()),
         }
     }
+}
+
+/// Writes out an error and what caused it, on one line.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    // Its last part may be what the peer gave as its reason.
+    printable(text)
+}
+
+/// What was wrong with a command, where no other type says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Misuse {
+    #[error("the peer is not banned")]
+    NotBanned,
+    #[error("the peer is not in the address book")]
+    UnknownPeer,
+    #[error("there is a handle for this stream")]
+    StreamTaken,
+    #[error("no runtime was named, and the caller is inside of none")]
+    NoRuntime,
+    #[error("there is no session, dial or attempt")]
+    NothingToEnd,
+    #[error("there is no session with the peer")]
+    NoSession,
+    #[error("the address book has no file")]
+    NoBook,
 }
 
 impl StdError for Error {
@@ -264,10 +268,11 @@ impl ErrorCode {
         match self {
             Self::ConnectionFailed => "connection failed",
             Self::HandshakeFailed => "handshake failed",
-            Self::HandshakeTimeout => "handshake timed out",
+            Self::HandshakeTimeout => "handshake took too long",
             Self::HandshakeNotComplete => "handshake is not complete",
             Self::StreamClosed => "stream is closed",
-            Self::StreamNotFound => "stream was not prepared",
+            Self::StreamNotFound => "stream not found",
+            Self::StreamTaken => "stream is taken",
             Self::InvalidStreamName => "invalid stream name",
             Self::NoStreamsRequested => "no streams requested",
             Self::InvalidPublicKey => "invalid public key",
@@ -278,7 +283,7 @@ impl ErrorCode {
             Self::VersionMismatch => "protocol version mismatch",
             Self::PeerNotFound => "peer not found",
             Self::PeerAlreadyExists => "peer already exists",
-            Self::PeerBlacklisted => "peer is blacklisted",
+            Self::PeerBlacklisted => "peer is banned",
             Self::MetadataTooLarge => "metadata are too large",
             Self::AddressBookFailed => "address book failed",
             Self::NodeNotStarted => "node is not started",
@@ -291,7 +296,7 @@ impl ErrorCode {
             Self::NotConnected => "not connected",
             Self::InCooldown => "peer is in cooldown",
             Self::MessageTooLarge => "message is too large",
-            Self::Backpressure => "queue is full",
+            Self::Backpressure => "backpressure",
             Self::LimitReached => "limit reached",
             Self::Internal => "internal error",
         }
@@ -383,6 +388,7 @@ impl From<HandshakeError> for Error {
             HandshakeError::AlreadyFinalized => ErrorCode::StreamClosed,
             HandshakeError::NoStreams => ErrorCode::NoStreamsRequested,
             HandshakeError::TooManyStreams { .. } => ErrorCode::LimitReached,
+            HandshakeError::NameNotAllowed { .. } => ErrorCode::InvalidStreamName,
             HandshakeError::WrongKey { .. } => ErrorCode::InvalidPublicKey,
             HandshakeError::Agreement(_) => ErrorCode::EncryptionFailed,
             _ => ErrorCode::Internal,

@@ -4,6 +4,7 @@ mod book;
 mod messages;
 mod observe;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -15,13 +16,14 @@ use glueberry_proto::{
 };
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use tracing::{Instrument, Span};
 
 pub(crate) use self::messages::queue_on;
 use crate::address::{AddressError, AddressProblem};
 use crate::builder::Builder;
 use crate::clock::Clock;
 use crate::config::{Config, Delivery};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Misuse};
 use crate::events::BookTrouble;
 use crate::inbox::{Inbox, Messages};
 use crate::mailbox::{Mailbox, answer, lock};
@@ -36,8 +38,8 @@ use crate::views::PeerViews;
 /// A running node: connects to peers by key, and exchanges named, encrypted messages with them.
 ///
 /// A handle that is cheap to clone; all its methods take `&self` and may be called from anywhere.
-/// Cancelling any of its futures is safe. When the last handle is dropped, the node shuts down by
-/// itself; [`shutdown`](Self::shutdown) waits for it.
+/// Cancelling any of its futures is safe. When the last of them is dropped, the node shuts down by
+/// itself, whatever streams, messages and events of it are still held; [`shutdown`](Self::shutdown) waits for it.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
@@ -90,6 +92,8 @@ pub struct Shared {
     pub(crate) max_substreams: usize,
     pub(crate) max_incoming: usize,
     pub(crate) negotiation_timeout: Duration,
+    /// What every event and span of the node is in.
+    pub(crate) span: Span,
     /// The transport's [check](crate::adapter::Transport::check_address).
     pub(crate) check_address: fn(&Multiaddr) -> Result<(), AddressProblem>,
 }
@@ -98,6 +102,27 @@ impl Shared {
     /// Returns the time on the core's clock.
     pub fn now(&self) -> Instant {
         self.clock.at(self.runtime.now())
+    }
+
+    /// Runs a task of the node in the background; what it logs is the node's.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(Box::pin(task.instrument(self.span.clone())));
+    }
+
+    /// Returns the span that every event and span of the node is in.
+    pub const fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Returns the session of a peer that is current.
+    pub(crate) fn session(&self, peer: PeerId) -> Result<Arc<SessionHandle>, Error> {
+        self.views.session(&peer).ok_or_else(|| {
+            let error = match self.mailbox.is_closed() {
+                true => Error::new(ErrorCode::NodeStopped),
+                false => Error::because(ErrorCode::NotConnected, Misuse::NoSession),
+            };
+            error.of_peer(peer)
+        })
     }
 
     /// The node has stopped: everything that waits for it ends.
@@ -184,7 +209,10 @@ impl Node {
         let key = key_of(peer)?;
         match self.core(move |core, now| core.disconnect(now, key)).await? {
             true => Ok(()),
-            false => Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
+            false => {
+                let error = Error::because(ErrorCode::NotConnected, Misuse::NothingToEnd);
+                Err(error.of_peer(peer))
+            }
         }
     }
 
@@ -199,7 +227,10 @@ impl Node {
         let key = key_of(peer)?;
         match self.core(move |core, now| core.cancel_reconnection(now, key)).await? {
             true => Ok(()),
-            false => Err(Error::new(ErrorCode::NotConnected).of_peer(peer)),
+            false => {
+                let error = Error::because(ErrorCode::NotConnected, Misuse::NothingToEnd);
+                Err(error.of_peer(peer))
+            }
         }
     }
 
@@ -328,14 +359,7 @@ impl Node {
 
     /// Returns the session of a peer that is current.
     pub(crate) fn session(&self, peer: PeerId) -> Result<Arc<SessionHandle>, Error> {
-        let shared = &self.inner.shared;
-        shared.views.session(&peer).ok_or_else(|| {
-            let code = match shared.mailbox.is_closed() {
-                true => ErrorCode::NodeStopped,
-                false => ErrorCode::NotConnected,
-            };
-            Error::new(code).of_peer(peer)
-        })
+        self.inner.shared.session(peer)
     }
 
     /// Has a handshake command done by the session that is current; ready once its effect is
@@ -380,10 +404,6 @@ impl Node {
         &self.inner.findings
     }
 
-    pub(crate) fn release(&self, peer: PeerId, stream: &StreamName) {
-        self.inner.shared.readers.release(peer, stream);
-    }
-
     pub(crate) async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<T>) -> NodeCommand,
@@ -419,7 +439,8 @@ pub(crate) fn on_stream(error: SendError, peer: PeerId, stream: &str) -> Error {
 }
 
 pub(crate) fn stream_name(name: &str) -> Result<StreamName, Error> {
-    StreamName::new(name)
+    // Whether the peer's profile carries a name that only Go nodes allow is the session's to say.
+    StreamName::new_go(name)
         .map_err(|error| Error::because(ErrorCode::InvalidStreamName, error).on_stream(name))
 }
 

@@ -23,7 +23,7 @@ pub(crate) use self::command::{
     Answer, Examination, HandshakeRequest, NodeCommand, Reply, Returned,
 };
 use crate::book_storage::BookStorage;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Misuse};
 use crate::events::{BookTrouble, Event};
 use crate::mailbox::answer;
 use crate::network::Network;
@@ -48,6 +48,9 @@ pub(crate) struct NodeTask<T> {
     turn: Turn,
     /// How often strangers have come lately, by where from.
     strangers: Rates<Network>,
+    /// Peers that are refused, by the time at which they no longer are. The core may forget them
+    /// then, which no event reports.
+    refused: BTreeSet<(Instant, PublicKey)>,
     /// The revision of the book whose bans are published.
     bans_seen: Option<Revision>,
     stats_cleaned_at: Instant,
@@ -88,6 +91,7 @@ impl<T: Transport> NodeTask<T> {
             connecting: BTreeMap::new(),
             turn: Turn::default(),
             strangers: Rates::default(),
+            refused: BTreeSet::new(),
             bans_seen: None,
             stopping: Vec::new(),
             is_stopping: false,
@@ -111,7 +115,13 @@ impl<T: Transport> NodeTask<T> {
         for command in commands {
             self.command(command);
         }
-        self.node.handle_timeout(self.now());
+        let now = self.now();
+        self.node.handle_timeout(now);
+        while self.refused.first().is_some_and(|(until, _)| *until <= now)
+            && let Some((_, peer)) = self.refused.pop_first()
+        {
+            self.turn.touched.insert(peer);
+        }
         self.clean();
         moved |= self.publish();
         moved |= self.act();
@@ -135,7 +145,14 @@ impl<T: Transport> NodeTask<T> {
                 self.turn.replies.push(reply);
             }
             NodeCommand::Connect(peer, answer_to) => match self.node.connect(now, peer) {
-                Ok(()) => self.connecting.entry(peer).or_default().push(answer_to),
+                Ok(()) => {
+                    let callers = self.connecting.entry(peer).or_default();
+                    // Those who have stopped waiting are forgotten now and then.
+                    if callers.len().is_power_of_two() {
+                        callers.retain(|caller| !caller.is_canceled());
+                    }
+                    callers.push(answer_to);
+                }
                 Err(error) => answer(answer_to, Err(error.into())),
             },
             NodeCommand::Handshake(request) => self.turn.handshakes.push(request),
@@ -299,7 +316,8 @@ impl<T: Transport> NodeTask<T> {
     /// its own messages: by now the core knows which session is current.
     fn handshake(&self, mut request: HandshakeRequest) {
         let peer = request.peer;
-        let not_connected = || Error::new(ErrorCode::NotConnected).of_peer(peer.into());
+        let not_connected =
+            || Error::because(ErrorCode::NotConnected, Misuse::NoSession).of_peer(peer.into());
         let current = self.node.session_of(peer).and_then(|id| self.sessions.get(&id));
         let Some((_, session)) = current else {
             return request.command.answer(Err(not_connected()));
@@ -376,6 +394,7 @@ impl<T: Transport + Unpin> Future for NodeTask<T> {
 /// The task is gone, perhaps with its runtime: every caller that waits gets an answer.
 impl<T> Drop for NodeTask<T> {
     fn drop(&mut self) {
+        self.book.join();
         self.shared.stop();
     }
 }

@@ -289,9 +289,11 @@ impl SessionDriver {
         self.stage = Stage::Established;
         self.handle.established();
         let (peer, telemetry) = (self.handle.peer, &self.shared.telemetry);
+        let connection = self.handle.connection().and_then(Span::id);
         for stream in &mut self.streams {
             telemetry.metrics.stream_opened(stream.name.as_str());
-            stream.span = debug_span!("stream", %peer, stream = %stream.name);
+            let name = &stream.name;
+            stream.span = debug_span!(parent: connection.clone(), "stream", %peer, stream = %name);
             debug!(parent: &stream.span, "stream opened");
         }
     }

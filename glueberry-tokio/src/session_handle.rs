@@ -1,7 +1,7 @@
 //! Where handles, the node's task and the task of one session meet.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use glueberry_proto::{
     PublicKey, SendError, SendLimits, SendQueue, SessionId, StreamName, ToSession,
 };
 use libp2p_identity::PeerId;
+use tracing::Span;
 
 use crate::debug::DebugQueue;
 use crate::error::Error;
@@ -31,6 +32,8 @@ pub(crate) struct SessionHandle {
     pub(crate) memory: Arc<PeerMemory>,
     limits: SendLimits,
     telemetry: Arc<Telemetry>,
+    /// What the session is part of in a trace. Set when it becomes current.
+    connection: OnceLock<Span>,
     state: Mutex<State>,
 }
 
@@ -99,7 +102,8 @@ impl SessionHandle {
             refusal: Some(SendError::NotEstablished),
             streams: Vec::new(),
         };
-        Self { peer, id, memory, limits, telemetry, state: Mutex::new(state) }
+        let connection = OnceLock::new();
+        Self { peer, id, memory, limits, telemetry, connection, state: Mutex::new(state) }
     }
 
     // ---- for handles --------------------------------------------------------------------------
@@ -186,6 +190,12 @@ impl SessionHandle {
 
     // ---- for the node's task ------------------------------------------------------------------
 
+    /// The session is part of this in a trace.
+    pub(crate) fn belongs_to(&self, connection: &Span) {
+        // Later changes of state are of the same connection.
+        self.connection.get_or_init(|| connection.clone());
+    }
+
     /// Queues a command; gives it back if the session is over.
     pub(crate) fn command(&self, command: SessionCommand) -> Result<(), SessionCommand> {
         let mut state = lock(&self.state);
@@ -198,6 +208,11 @@ impl SessionHandle {
     }
 
     // ---- for the session's task ---------------------------------------------------------------
+
+    /// Returns what the session is part of in a trace, once it has become current.
+    pub(crate) fn connection(&self) -> Option<&Span> {
+        self.connection.get()
+    }
 
     /// Takes all commands, and calls `queued` for each stream with messages. Wakes the caller for
     /// whatever comes next.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use glueberry_proto::book::{Book, Limits, Revision};
 
@@ -22,6 +23,7 @@ enum Job {
 #[derive(Debug)]
 pub(crate) struct StoreThread {
     jobs: SyncSender<Job>,
+    thread: JoinHandle<()>,
 }
 
 impl StoreThread {
@@ -32,11 +34,18 @@ impl StoreThread {
         shared: Arc<Shared>,
     ) -> Result<Self, Error> {
         let (jobs, queue) = sync_channel(JOBS);
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("glueberry-book".to_owned())
             .spawn(move || run(store, limits, &queue, &shared))
             .map_err(|error| Error::because(ErrorCode::AddressBookFailed, error))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, thread })
+    }
+
+    /// Ends the thread behind what it has to do, and waits for it.
+    pub(crate) fn join(self) {
+        drop(self.jobs);
+        // A panic of its has been reported by itself.
+        drop(self.thread.join());
     }
 
     /// Stores the book; the result comes as [`NodeCommand::BookSaved`]. Returns false if the thread

@@ -12,7 +12,9 @@ use libp2p_identity::PeerId;
 
 use crate::error::Error;
 use crate::inbox::{Inbox, InboxReader};
-use crate::node::{Node, on_stream, queue_on};
+#[cfg(doc)]
+use crate::node::Node;
+use crate::node::{Shared, on_stream, queue_on};
 use crate::session_handle::{SessionHandle, Waiting};
 
 /// One named stream of one peer: a [`Stream`] of received messages and a [`Sink`] for those to
@@ -21,7 +23,8 @@ use crate::session_handle::{SessionHandle, Waiting};
 /// It stays good across reconnections; while there is no Established session, sending fails with
 /// [`NotConnected`](crate::ErrorCode::NotConnected) or
 /// [`HandshakeNotComplete`](crate::ErrorCode::HandshakeNotComplete). Dropping it gives the stream
-/// back to [`Node::messages`]; what it had received and not handed out is gone with it.
+/// back to [`Node::messages`]; what it had received and not handed out is gone with it. It does not
+/// keep the node alive: that ends with the last [`Node`].
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
@@ -42,7 +45,7 @@ use crate::session_handle::{SessionHandle, Waiting};
 /// ```
 #[derive(Debug)]
 pub struct StreamHandle {
-    node: Node,
+    shared: Arc<Shared>,
     peer: PeerId,
     name: StreamName,
     reader: InboxReader,
@@ -54,9 +57,14 @@ pub struct StreamHandle {
 }
 
 impl StreamHandle {
-    pub(crate) fn new(node: Node, peer: PeerId, name: StreamName, inbox: Arc<Inbox>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        peer: PeerId,
+        name: StreamName,
+        inbox: Arc<Inbox>,
+    ) -> Self {
         let (reader, waiting) = (InboxReader::new(inbox), Waiting::new());
-        Self { node, peer, name, reader, session: None, pending: None, waiting }
+        Self { shared, peer, name, reader, session: None, pending: None, waiting }
     }
 
     /// Returns the peer.
@@ -133,7 +141,7 @@ impl StreamHandle {
     fn session(&mut self) -> Result<Arc<SessionHandle>, Error> {
         let session = match self.session.take() {
             Some(session) => session,
-            None => self.node.session(self.peer)?,
+            None => self.shared.session(self.peer)?,
         };
         Ok(self.session.insert(session).clone())
     }
@@ -196,6 +204,6 @@ impl Sink<Bytes> for StreamHandle {
 
 impl Drop for StreamHandle {
     fn drop(&mut self) {
-        self.node.release(self.peer, &self.name);
+        self.shared.readers.release(self.peer, &self.name);
     }
 }

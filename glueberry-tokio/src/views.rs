@@ -39,7 +39,9 @@ pub(crate) struct Entered {
     pub(crate) changed: StateChanged,
     /// When, on the core's clock, which never jumps.
     pub(crate) since: Instant,
-    /// What the state is in a trace; it ends when this is dropped.
+    /// What the attempt and its sessions are in a trace, while there is one.
+    pub(crate) connection: Span,
+    /// What the state is in that; it ends when this is dropped.
     pub(crate) _span: Span,
 }
 
@@ -110,6 +112,13 @@ impl PeerViews {
         })
     }
 
+    /// Returns the span of what the peer is in the middle of.
+    pub(crate) fn connection_span(&self, peer: &PeerId) -> Option<Span> {
+        let table = self.read();
+        let span = &table.get(peer)?.entered.connection;
+        (!span.is_none()).then(|| span.clone())
+    }
+
     /// Publishes a change of state; returns the state before. `queue` appends the change to the
     /// subscribers' queues under the table's lock, so that a [snapshot](Self::snapshot) holds a
     /// change if and only if its event is queued.
@@ -125,8 +134,14 @@ impl PeerViews {
         (before, queue())
     }
 
-    /// Brings what changes without an event in line with the core.
-    pub(crate) fn refresh(&self, node: &Node, key: PublicKey, session: Option<Arc<SessionHandle>>) {
+    /// Brings what changes without an event in line with the core. Returns until when the peer is
+    /// refused: then it is to be looked at again.
+    pub(crate) fn refresh(
+        &self,
+        node: &Node,
+        key: PublicKey,
+        session: Option<Arc<SessionHandle>>,
+    ) -> Option<Instant> {
         let peer = PeerId::from(key);
         let status = node.peer_status(key);
         let mut table = self.write();
@@ -138,12 +153,14 @@ impl PeerViews {
             status.refused_until.max(status.cooldown_until.filter(|_| is_cooling))
         });
         let replaced = std::mem::replace(&mut view.session, session);
+        let refused_until = view.refused_until;
         if view.is_worth_keeping() {
             table.insert(peer, view);
         }
         drop(table);
         // This may be the last reference to a session, which is freed without the lock.
         drop(replaced);
+        refused_until
     }
 
     /// Brings the bans in line with the core's book; returns the peers that were not banned before.
@@ -190,7 +207,7 @@ impl PeerViews {
 }
 
 impl PeerView {
-    const fn unknown(peer: PeerId) -> Self {
+    fn unknown(peer: PeerId) -> Self {
         let changed = StateChanged {
             peer,
             state: ConnectionState::Disconnected,
@@ -198,7 +215,8 @@ impl PeerView {
             reason: None,
             at: SystemTime::UNIX_EPOCH,
         };
-        let entered = Entered { changed, since: Instant::ZERO, _span: Span::none() };
+        let (connection, _span) = (Span::none(), Span::none());
+        let entered = Entered { changed, since: Instant::ZERO, connection, _span };
         Self { entered, direction: None, session: None, refused_until: None, ban: None }
     }
 

@@ -1,5 +1,6 @@
 //! Tasks that wait for something that is behind a lock.
 
+use std::collections::BTreeMap;
 use std::task::{Context, Waker};
 
 /// The wakers of the tasks that wait for one thing.
@@ -9,44 +10,43 @@ use std::task::{Context, Waker};
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     last: u64,
-    waiting: Vec<(WaiterId, Waker)>,
+    waiting: BTreeMap<WaiterId, Waker>,
 }
 
 /// Names one registration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WaiterId(u64);
 
 impl Waiters {
     /// Registers the task, or replaces its waker if it is registered under `id`.
     pub(crate) fn register(&mut self, id: &mut Option<WaiterId>, cx: &Context<'_>) {
-        let registered = self.waiting.iter_mut().find(|(of, _)| Some(*of) == *id);
-        if let Some((_, waker)) = registered {
+        let registered = id.and_then(|id| self.waiting.get_mut(&id));
+        if let Some(waker) = registered {
             waker.clone_from(cx.waker());
         } else {
             self.last += 1;
             let new = *id.insert(WaiterId(self.last));
-            self.waiting.push((new, cx.waker().clone()));
+            self.waiting.insert(new, cx.waker().clone());
         }
     }
 
     /// Removes a registration that was not woken.
     pub(crate) fn remove(&mut self, id: WaiterId) -> Option<Waker> {
-        let index = self.waiting.iter().position(|(of, _)| *of == id)?;
-        Some(self.waiting.swap_remove(index).1)
+        self.waiting.remove(&id)
     }
 
     /// True if nothing waits.
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Takes all wakers, to be woken without the lock.
+    /// Takes all wakers, the longest waiting first, to be woken without the lock.
     pub(crate) fn take(&mut self) -> Vec<Waker> {
         // Most often there are none, and this is on the way of every message.
         if self.waiting.is_empty() {
             return Vec::new();
         }
-        self.waiting.drain(..).map(|(_, waker)| waker).collect()
+        std::mem::take(&mut self.waiting).into_values().collect()
     }
 }
 

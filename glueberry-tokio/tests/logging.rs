@@ -83,6 +83,43 @@ async fn what_is_logged_is_in_the_table() {
     }
 }
 
+/// Two nodes of one process are told apart, and what belongs to one connection is one trace.
+#[tokio::test]
+async fn everything_says_which_node_it_is_of_and_a_connection_is_one_trace() {
+    let logs = LogCapture::start();
+    let network = MemoryNetwork::new();
+    let node = Node::builder(Keypair::generate_ed25519())
+        .config(Config::for_tests())
+        .streams(["chat"])
+        .build_over(&network)
+        .await
+        .unwrap();
+    let peer = ScriptedPeer::new(&network, ["chat"]).await.unwrap();
+    peer.answer("chat", "question", "answer");
+    node.add_peer(peer.id(), [peer.addr()]).await.unwrap();
+    node.connect(peer.id()).await.unwrap();
+    node.complete_handshake(peer.id(), peer.key(), &["chat"]).await.unwrap();
+    let mut messages = node.messages().unwrap();
+    node.send(peer.id(), "chat", "question").await.unwrap();
+    messages.recv().await.unwrap();
+    node.shutdown().await;
+    let ids = [node.peer_id(), peer.id()].map(|id| id.to_string());
+    let mut traces = BTreeMap::new();
+    for event in logs.events().into_iter().filter(|event| event.message != "node") {
+        let (name, fields) = event.within.first().unwrap_or_else(|| panic!("{event:?}"));
+        assert_eq!(name, "node", "{event:?}");
+        assert!(ids.contains(&fields["node"]), "{event:?}");
+        if ["connect", "handshake", "stream"].contains(&&*event.message) {
+            let trace = event.within.get(1).unwrap_or_else(|| panic!("{event:?}"));
+            assert_eq!(trace.0, "connection", "{event:?}");
+            *traces.entry(event.message).or_insert(0) += 1;
+        }
+    }
+    // The peer did not dial.
+    let expected = [("connect", 1), ("handshake", 2), ("stream", 2)];
+    assert_eq!(traces, expected.map(|(name, count)| (name.to_owned(), count)).into());
+}
+
 #[test]
 fn what_is_in_the_table_is_in_the_code_and_the_other_way_round() {
     let mut code = String::new();

@@ -6,6 +6,8 @@ mod security;
 mod stack;
 mod task;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use glueberry_tokio::runtime::TokioRuntime;
 use glueberry_tokio::{Error, ErrorCode, Node};
 use libp2p::Swarm;
 use libp2p::swarm::Config as SwarmConfig;
+use tracing::Instrument;
 
 use self::behaviours::Behaviours;
 use self::task::OwnedSwarm;
@@ -150,15 +153,19 @@ impl Fabric for Libp2p {
         let (stop, stopping) = oneshot::channel();
         let (glueberry, node) =
             Behaviour::bind(parts, settings, |swarm| OwnedSwarm::new(swarm, stop))?;
+        let (executor, span) = (runtime.clone(), glueberry.span());
         let behaviours = Behaviours::new(&self, &identity, &config, glueberry, relay);
-        let executor = runtime.clone();
-        let swarm_config = SwarmConfig::with_executor(move |task| executor.spawn(task))
+        let in_span = span.clone();
+        let swarm_config =
+            SwarmConfig::with_executor(move |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+                executor.spawn(Box::pin(task.instrument(in_span.clone())));
+            })
             .with_idle_connection_timeout(self.idle_timeout);
         let peer = identity.public().to_peer_id();
         let mut swarm = Swarm::new(stack, behaviours, peer, swarm_config);
         task::listen(&mut swarm, &addresses, &*runtime).await?;
         let task = task::run(swarm, stopping, Arc::clone(&runtime));
-        runtime.spawn(Box::pin(task));
+        runtime.spawn(Box::pin(task.instrument(span)));
         Ok(node)
     }
 }

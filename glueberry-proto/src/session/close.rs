@@ -6,6 +6,7 @@ use super::Session;
 use super::action::Action;
 use super::event::{Closed, Event};
 use super::substreams::{Purpose, Stage, Substream};
+use crate::close_code::CloseCode;
 use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
 use crate::id::SubstreamId;
 use crate::message::FromSession;
@@ -96,7 +97,7 @@ impl Session {
         let (mut unsent, in_doubt) = self.streams.end();
         unsent += self.handshake.queue.waiting();
         self.substreams.clear();
-        let code = close_code(&reason);
+        let code = close_code(&reason).as_u64();
         let closed = Closed { reason: reason.clone(), unsent, in_doubt };
         self.out.emit(Event::Closed(closed));
         self.out.forward(FromSession::Closed(reason));
@@ -104,16 +105,18 @@ impl Session {
     }
 }
 
-/// Returns the number that the peer may see. It shows what the peer did, not what we know.
-const fn close_code(reason: &CloseReason) -> u64 {
+/// Returns what the peer may see. It shows what the peer did, not what we know.
+const fn close_code(reason: &CloseReason) -> CloseCode {
     match reason {
-        CloseReason::Disconnected | CloseReason::ConnectionLost(_) | CloseReason::Pruned => 0,
-        CloseReason::Rejected(_) | CloseReason::Blacklisted => 1,
-        CloseReason::HandshakeTimeout | CloseReason::HandshakeLost => 2,
-        CloseReason::Superseded => 3,
-        CloseReason::NoCommonProtocol => 4,
-        CloseReason::Misbehaved(_) => 5,
-        CloseReason::Internal(_) => 6,
+        CloseReason::Disconnected | CloseReason::ConnectionLost(_) | CloseReason::Pruned => {
+            CloseCode::Ended
+        }
+        CloseReason::Rejected(_) | CloseReason::Blacklisted => CloseCode::Rejected,
+        CloseReason::HandshakeTimeout | CloseReason::HandshakeLost => CloseCode::HandshakeFailed,
+        CloseReason::Superseded => CloseCode::Superseded,
+        CloseReason::NoCommonProtocol => CloseCode::NoCommonProtocol,
+        CloseReason::Misbehaved(_) => CloseCode::Misbehaved,
+        CloseReason::Internal(_) => CloseCode::Internal,
     }
 }
 

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::select;
-use glueberry_proto::{NewConnection, RefuseReason};
+use glueberry_proto::{CloseCode, NewConnection, RefuseReason};
 
 use super::{Connection, ConnectionLoop};
 use crate::node::Shared;
@@ -36,21 +36,19 @@ impl<C: Connection> PendingConnection for Offered<C> {
     }
 
     fn accept(self: Box<Self>, session: SessionDriver) {
-        let runtime = self.shared.runtime.clone();
-        runtime.spawn(Box::pin(ConnectionLoop::new(self.connection, session, self.shared)));
+        let shared = self.shared.clone();
+        shared.spawn(ConnectionLoop::new(self.connection, session, self.shared));
     }
 
     fn refuse(self: Box<Self>, _: RefuseReason) {
         let Self { mut connection, shared } = *self;
         let runtime = shared.runtime.clone();
         let deadline = runtime.now() + shared.config.core.drain_timeout;
-        runtime.clone().spawn(Box::pin(async move {
-            let closing = pin!(poll_fn(|cx| connection.poll_close(cx, REFUSED)));
+        shared.spawn(async move {
+            let closing =
+                pin!(poll_fn(|cx| connection.poll_close(cx, CloseCode::Refused.as_u64())));
             // A peer that takes no bytes holds the connection no longer than that.
             drop(select(closing, runtime.sleep_until(deadline)).await);
-        }));
+        });
     }
 }
-
-/// The code of a connection that is not wanted; it gives no reason.
-const REFUSED: u64 = 7;

@@ -222,7 +222,7 @@ impl Lane {
         self.len + self.reserved
     }
 
-    const fn is_used(&self) -> bool {
+    fn is_used(&self) -> bool {
         self.used() > 0 || !self.writers.is_empty() || self.is_short
     }
 

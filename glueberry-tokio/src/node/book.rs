@@ -10,7 +10,7 @@ use multiaddr::Multiaddr;
 use tracing::warn;
 
 use super::{Node, address_of, key_of};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Misuse};
 use crate::events::{BookTrouble, Event};
 use crate::node_task::NodeCommand;
 use crate::peers::PeerEntry;
@@ -93,7 +93,7 @@ impl Node {
         let key = key_of(peer)?;
         match self.core(move |core, now| core.remove_peer(now, key)).await? {
             Some(_) => Ok(()),
-            None => Err(Error::new(ErrorCode::PeerNotFound).of_peer(peer)),
+            None => Err(Error::because(ErrorCode::PeerNotFound, Misuse::UnknownPeer).of_peer(peer)),
         }
     }
 
@@ -109,7 +109,7 @@ impl Node {
             core.book().entry(key).map(|entry| PeerEntry::new(key, entry, wall))
         })
         .await?
-        .ok_or_else(|| Error::new(ErrorCode::PeerNotFound).of_peer(peer))
+        .ok_or_else(|| Error::because(ErrorCode::PeerNotFound, Misuse::UnknownPeer).of_peer(peer))
     }
 
     /// Returns the peers in the address book, the banned ones among them.
@@ -166,7 +166,7 @@ impl Node {
         let key = key_of(peer)?;
         match self.core(move |core, now| core.unblacklist(now, key)).await? {
             true => Ok(()),
-            false => Err(Error::new(ErrorCode::PeerNotFound).of_peer(peer)),
+            false => Err(Error::because(ErrorCode::PeerNotFound, Misuse::NotBanned).of_peer(peer)),
         }
     }
 

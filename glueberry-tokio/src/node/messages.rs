@@ -8,7 +8,7 @@ use glueberry_proto::{ConnectionState, SendError};
 use libp2p_identity::PeerId;
 
 use super::{Node, on_stream, stream_name};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Misuse};
 use crate::events::{EventFilter, Events};
 use crate::inbox::{Inbox, Messages};
 use crate::mailbox::lock;
@@ -70,14 +70,16 @@ impl Node {
     /// # Errors
     ///
     /// [`InvalidStreamName`](ErrorCode::InvalidStreamName), and
-    /// [`AlreadyConnected`](ErrorCode::AlreadyConnected) if there is a handle for it already.
+    /// [`StreamTaken`](ErrorCode::StreamTaken) if there is a handle for it already.
     pub fn stream(&self, peer: PeerId, stream: &str) -> Result<StreamHandle, Error> {
         let name = stream_name(stream)?;
         let inbox = Inbox::new(self.inner.shared.message_buffer);
         if !self.inner.shared.readers.claim(peer, name.clone(), inbox.clone()) {
-            return Err(Error::new(ErrorCode::AlreadyConnected).of_peer(peer).on_stream(stream));
+            return Err(Error::because(ErrorCode::StreamTaken, Misuse::StreamTaken)
+                .of_peer(peer)
+                .on_stream(stream));
         }
-        Ok(StreamHandle::new(self.clone(), peer, name, inbox))
+        Ok(StreamHandle::new(self.inner.shared.clone(), peer, name, inbox))
     }
 
     /// Returns the messages of all peers. There is one reader: the first call gets it, later ones

@@ -27,7 +27,8 @@ impl<T: Transport> NodeTask<T> {
         for peer in std::mem::take(&mut self.turn.touched) {
             let session = self.node.session_of(peer).and_then(|id| self.sessions.get(&id));
             let session = session.map(|(_, session)| session.clone());
-            self.shared.views.refresh(&self.node, peer, session);
+            let refused_until = self.shared.views.refresh(&self.node, peer, session);
+            self.refused.extend(refused_until.map(|until| (until, peer)));
         }
         let has_events = !events.is_empty();
         for event in events {
@@ -59,13 +60,29 @@ impl<T: Transport> NodeTask<T> {
             None => info!(%peer, %state, "state changed"),
         }
         self.answer_connecting(key, state, reason.as_ref());
-        let span = match state {
-            ConnectionState::Connecting => info_span!("connect", %peer),
-            ConnectionState::Connected => info_span!("handshake", %peer, ?direction),
+        // From the first attempt to the last session's end, all is one trace.
+        let connection = match state {
+            ConnectionState::Connecting
+            | ConnectionState::Connected
+            | ConnectionState::Established => {
+                let known = self.shared.views.connection_span(&peer);
+                known.unwrap_or_else(|| info_span!("connection", %peer))
+            }
             _ => Span::none(),
         };
+        let span = match state {
+            ConnectionState::Connecting => info_span!(parent: &connection, "connect", %peer),
+            ConnectionState::Connected => {
+                info_span!(parent: &connection, "handshake", %peer, ?direction)
+            }
+            _ => Span::none(),
+        };
+        if let Some(session) = self.node.session_of(key).and_then(|id| self.sessions.get(&id)) {
+            session.1.belongs_to(&connection);
+        }
         let changed = StateChanged { peer, state, direction, reason, at: SystemTime::now() };
-        self.shared.telemetry.state_changed(Entered { changed, since, _span: span });
+        let entered = Entered { changed, since, connection, _span: span };
+        self.shared.telemetry.state_changed(entered);
     }
 
     /// Answers the callers of `connect` once the outcome is known.

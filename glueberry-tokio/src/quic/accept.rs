@@ -18,8 +18,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use glueberry_proto::Origin;
 use tracing::debug;
 
-use super::transport::{chain, offer};
+use super::transport::offer;
 use super::{Endpoint, Incoming};
+use crate::error::chain;
 use crate::network::Network;
 use crate::node::Shared;
 

@@ -11,8 +11,8 @@ use glueberry_proto::{Address, DialError};
 use libp2p_identity::PeerId;
 use tracing::debug;
 
-use super::transport::chain;
 use super::{DialError as QuicDialError, Endpoint, QuicAddr};
+use crate::error::chain;
 use crate::runtime::Runtime;
 
 /// Tries the addresses in their order, which begins with the one that was last good, the next as soon as one has failed or has not answered for

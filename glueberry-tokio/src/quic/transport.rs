@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures_channel::oneshot;
-use glueberry_proto::{Address, DialId, Naming, NewConnection, Origin, PublicKey, printable};
+use glueberry_proto::{Address, DialId, Naming, NewConnection, Origin, PublicKey};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 use quinn::VarInt;
@@ -72,10 +72,10 @@ impl QuicTransport {
         let has_listeners = !endpoint.addrs().is_empty();
         let accepting = accept_all(endpoint.clone(), shared.clone());
         let told = is_listening.clone();
-        shared.runtime.spawn(Box::pin(async move {
+        shared.spawn(async move {
             accepting.await;
             told.store(!has_listeners, Ordering::Release);
-        }));
+        });
         Self { endpoint, shared: shared.clone(), is_listening, dials: BTreeMap::new() }
     }
 }
@@ -90,7 +90,7 @@ impl Transport for QuicTransport {
         let (cancel, mut cancelled) = oneshot::channel();
         self.dials.insert(dial, cancel);
         let (endpoint, shared) = (self.endpoint.clone(), self.shared.clone());
-        self.shared.runtime.spawn(Box::pin(async move {
+        self.shared.spawn(async move {
             let mut attempt = pin!(dial_any(&endpoint, &*shared.runtime, peer, &addresses));
             let result = poll_fn(|cx| match Pin::new(&mut cancelled).poll(cx) {
                 Poll::Ready(_) => Poll::Ready(None),
@@ -104,7 +104,7 @@ impl Transport for QuicTransport {
                 }
                 Some(Err(error)) => shared.dial_failed(dial, error),
             }
-        }));
+        });
     }
 
     fn cancel(&mut self, dial: DialId) {
@@ -120,19 +120,6 @@ impl Transport for QuicTransport {
         let (endpoint, runtime) = (self.endpoint.clone(), self.shared.runtime.clone());
         Box::pin(async move { endpoint.shut_down(&*runtime).await })
     }
-}
-
-/// Writes out an error and what caused it.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    // Its last part may be what the peer gave as its reason.
-    printable(text)
 }
 
 /// Offers a connection to the node; one whose peer has no Ed25519 key never gets that far.

@@ -62,7 +62,7 @@ pub enum StoreError {
         limit: usize,
     },
     /// The system fails in another way.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// What was to be done.
         action: &'static str,

@@ -35,6 +35,10 @@ impl Drop for Lock {
 pub(super) fn lock(book: &Path) -> Result<Lock, StoreError> {
     let path = beside(book, LOCK);
     let failed = |source| StoreError::new("lock", &path, source);
+    // Whoever may write in the folder could have a file elsewhere created, or the book unlocked.
+    if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
+        return Err(failed(io::Error::other("it is a symbolic link")));
+    }
     let mut options = private();
     let file = options.create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {

@@ -50,14 +50,16 @@ pub struct LogEvent {
     pub fields: BTreeMap<String, String>,
     /// Whether a span began; otherwise it is an event.
     pub is_span: bool,
+    /// The spans that it is in, the outermost first: the name of each, and its fields.
+    pub within: Vec<(String, BTreeMap<String, String>)>,
 }
 
 impl LogCapture {
     /// Captures from now on.
     pub fn start() -> Self {
         let events = Arc::new(Mutex::new(Vec::new()));
-        let recorder = Recorder { events: events.clone(), last_span: AtomicU64::new(0) };
-        let second = Recorder { events: Arc::default(), last_span: AtomicU64::new(0) };
+        let recorder = Recorder { events: events.clone(), ..Recorder::default() };
+        let second = Recorder::default();
         let _second = Dispatch::new(second);
         Self { events, _guard: tracing::subscriber::set_default(recorder), _second }
     }
@@ -74,13 +76,39 @@ impl LogCapture {
     }
 }
 
+/// The name of a span, and its fields.
+type SpanFields = (String, BTreeMap<String, String>);
+
+#[derive(Default)]
 struct Recorder {
     events: Arc<Mutex<Vec<LogEvent>>>,
     last_span: AtomicU64,
+    /// Each span with those that it is in, itself last.
+    spans: Mutex<BTreeMap<u64, Vec<SpanFields>>>,
+    /// The spans that were entered, the last on top.
+    entered: Mutex<Vec<u64>>,
 }
 
 impl Recorder {
-    fn record(&self, metadata: &Metadata<'_>, fields: Fields, is_span: bool) {
+    /// Returns the spans that something is in which names its parent, or has the one that was
+    /// entered.
+    fn within(
+        &self,
+        parent: Option<&Id>,
+        is_contextual: bool,
+    ) -> Vec<(String, BTreeMap<String, String>)> {
+        let entered = lock(&self.entered).last().copied().filter(|_| is_contextual);
+        let parent = parent.map(Id::into_u64).or(entered);
+        parent.and_then(|id| lock(&self.spans).get(&id).cloned()).unwrap_or_default()
+    }
+
+    fn record(
+        &self,
+        metadata: &Metadata<'_>,
+        fields: Fields,
+        within: Vec<(String, BTreeMap<String, String>)>,
+        is_span: bool,
+    ) {
         let message = fields.message.unwrap_or_else(|| metadata.name().to_owned());
         lock(&self.events).push(LogEvent {
             level: *metadata.level(),
@@ -88,6 +116,7 @@ impl Recorder {
             message,
             fields: fields.others,
             is_span,
+            within,
         });
     }
 }
@@ -105,8 +134,13 @@ impl Subscriber for Recorder {
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         let mut fields = Fields::default();
         span.record(&mut fields);
-        self.record(span.metadata(), fields, true);
-        Id::from_u64(self.last_span.fetch_add(1, Ordering::Relaxed) + 1)
+        let id = self.last_span.fetch_add(1, Ordering::Relaxed) + 1;
+        let within = self.within(span.parent(), span.is_contextual());
+        let mut with_itself = within.clone();
+        with_itself.push((span.metadata().name().to_owned(), fields.others.clone()));
+        lock(&self.spans).insert(id, with_itself);
+        self.record(span.metadata(), fields, within, true);
+        Id::from_u64(id)
     }
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
@@ -116,12 +150,20 @@ impl Subscriber for Recorder {
     fn event(&self, event: &Event<'_>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        self.record(event.metadata(), fields, false);
+        let within = self.within(event.parent(), event.is_contextual());
+        self.record(event.metadata(), fields, within, false);
     }
 
-    fn enter(&self, _: &Id) {}
+    fn enter(&self, span: &Id) {
+        lock(&self.entered).push(span.into_u64());
+    }
 
-    fn exit(&self, _: &Id) {}
+    fn exit(&self, span: &Id) {
+        let mut entered = lock(&self.entered);
+        if let Some(at) = entered.iter().rposition(|id| *id == span.into_u64()) {
+            entered.remove(at);
+        }
+    }
 }
 
 #[derive(Default)]

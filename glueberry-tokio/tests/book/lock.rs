@@ -50,4 +50,17 @@ fn the_lock_file_of_a_dead_process_is_no_lock() {
     open_whole(&scratch.path(BOOK));
 }
 
+/// Whoever may write in the folder could otherwise have a file created elsewhere.
+#[cfg(unix)]
+#[test]
+fn a_lock_file_that_is_a_link_is_not_followed() {
+    let scratch = Scratch::new();
+    let elsewhere = scratch.path("elsewhere");
+    std::os::unix::fs::symlink(&elsewhere, scratch.path(LOCK)).unwrap();
+    let error = open(&scratch.path(BOOK)).unwrap_err();
+    let why = std::error::Error::source(&error).unwrap();
+    assert_eq!(why.to_string(), "it is a symbolic link");
+    assert!(!elsewhere.exists());
+}
+
 const HELD: &str = "the book is held";

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use glueberry_tokio::identity::{Keypair, PeerId};
 use glueberry_tokio::{BookTrouble, Builder, CheckName, ErrorCode, Event, Events, Node};
 
-use crate::support::{Party, any_port, keypair, quick, run};
+use crate::support::{Party, any_port, keypair, quick, run, somewhere};
 
 /// A folder that is removed with its contents.
 pub(crate) struct Folder(pub(crate) PathBuf);
@@ -55,7 +55,7 @@ async fn unstorable(folder: &Folder) -> (Node, Events, PeerId) {
     let events = node.events();
     std::fs::remove_dir_all(inner(folder)).unwrap();
     let peer = Keypair::generate_ed25519().public().to_peer_id();
-    node.add_peer(peer, [any_port()]).await.unwrap();
+    node.add_peer(peer, [somewhere()]).await.unwrap();
     (node, events, peer)
 }
 
@@ -67,7 +67,7 @@ fn peers_metadata_and_bans_survive_a_restart() {
             (Keypair::generate_ed25519().public(), Keypair::generate_ed25519().public());
         let node = builder(&folder).build().await.unwrap();
         let metadata = noted(&[("name", "alice")]);
-        node.add_peer_with_metadata(known.to_peer_id(), [any_port()], metadata).await.unwrap();
+        node.add_peer_with_metadata(known.to_peer_id(), [somewhere()], metadata).await.unwrap();
         node.blacklist_peer(banned.to_peer_id(), None).await.unwrap();
         node.flush_address_book().await.unwrap();
         // A second process, or node, may not have it too.
@@ -78,7 +78,7 @@ fn peers_metadata_and_bans_survive_a_restart() {
         let node = builder(&folder).build().await.unwrap();
         let entry = node.peer(known.to_peer_id()).await.unwrap();
         assert_eq!(entry.metadata, noted(&[("name", "alice")]));
-        assert_eq!(entry.addrs, [any_port()]);
+        assert_eq!(entry.addrs, [somewhere()]);
         assert!(node.is_blacklisted(banned.to_peer_id()).await.unwrap());
         assert_eq!(node.peers().await.unwrap().len(), 2);
         let changes = noted(&[("name", ""), ("role", "validator")]);
@@ -100,7 +100,7 @@ fn what_is_learnt_while_the_book_is_stored_is_stored_before_a_stop() {
             let folder = Folder::new(&format!("behind-{round}"));
             let node = builder(&folder).build().await.unwrap();
             let [known, banned] = [0; 2].map(|_| Keypair::generate_ed25519().public().to_peer_id());
-            node.add_peer(known, [any_port()]).await.unwrap();
+            node.add_peer(known, [somewhere()]).await.unwrap();
             // That is on its way to the disk.
             node.blacklist_peer(banned, None).await.unwrap();
             node.shutdown().await;
@@ -191,4 +191,21 @@ fn a_book_that_cannot_be_stored_is_told_and_the_node_goes_on() {
         assert!(node.peer(peer).await.is_ok());
         node.shutdown().await;
     });
+}
+
+/// A runtime that is dropped ends the node without a shutdown. Its book is free by then.
+#[test]
+fn a_book_can_be_opened_again_right_after_its_runtime_was_dropped() {
+    let folder = Folder::new("reopened");
+    for round in 0..100 {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let node = builder(&folder).build().await.unwrap_or_else(|e| panic!("{round}: {e}"));
+            let peer = keypair(2).public().to_peer_id();
+            let note = noted(&[("round", &round.to_string())]);
+            node.add_peer_with_metadata(peer, [somewhere()], note).await.unwrap();
+            assert_eq!(node.peer(peer).await.unwrap().metadata["round"], round.to_string());
+        });
+        drop(runtime);
+    }
 }

@@ -85,15 +85,16 @@ fn a_shutdown_waits_for_nobody_who_has_not_answered_and_frees_the_port() {
 #[test]
 fn the_peer_hears_of_a_shutdown_before_the_runtime_is_gone() {
     for _ in 0..20 {
-        let (told, is_told) = std::sync::mpsc::channel();
+        let (told, is_told) = std::sync::mpsc::sync_channel(1);
         let other = std::thread::spawn(move || {
             run(async move {
                 let mut b = Party::greeting(Config::default()).await;
                 told.send((b.id(), b.node.addrs(), b.node.public_key())).unwrap();
-                b.until(glueberry_tokio::ConnectionState::Established).await;
+                b.until(glueberry_tokio::ConnectionState::Connected).await;
                 let begun = Instant::now();
                 b.until(glueberry_tokio::ConnectionState::Disconnected).await;
-                assert!(begun.elapsed() < Duration::from_secs(8), "by silence");
+                // By silence it would take 15 s.
+                assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
             });
         });
         let (id, addrs, key) = is_told.recv().unwrap();

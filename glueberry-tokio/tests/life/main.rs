@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
 
+mod advice;
 mod bans;
 mod book;
 mod cancel;
@@ -12,6 +13,7 @@ mod leaving;
 mod load;
 mod memory;
 mod observe;
+mod owners;
 mod processes;
 mod programs;
 mod races;

@@ -37,6 +37,11 @@ pub(crate) fn any_port() -> Multiaddr {
     "/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()
 }
 
+/// An address at which nobody is.
+pub(crate) fn somewhere() -> Multiaddr {
+    "/ip4/127.0.0.1/udp/9/quic-v1".parse().unwrap()
+}
+
 pub(crate) fn key(peer: PeerId) -> PublicKey {
     PublicKey::try_from(&peer).unwrap()
 }

@@ -151,7 +151,7 @@ async fn cannot_build(runtime: Arc<dyn Runtime>) {
     config.core.low_watermark = 5000;
     let error = builder().config(config).build().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidConfig);
-    assert!(error.to_string().contains("`low_watermark` must be below `high_watermark`"));
+    assert!(format!("{error:#}").contains("`low_watermark` must be below `high_watermark`"));
 
     let error = builder().streams(["handshake"]).build().await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::InvalidStreamName);

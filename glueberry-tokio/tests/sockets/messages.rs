@@ -103,7 +103,7 @@ async fn stream_handle(runtime: Arc<dyn Runtime>) {
         Party::with(&runtime, Config::default(), &["votes", "blocks"]).await,
     );
     let mut votes = b.node.stream(a.id(), "votes").unwrap();
-    assert_eq!(b.node.stream(a.id(), "votes").unwrap_err().code(), ErrorCode::AlreadyConnected);
+    assert_eq!(b.node.stream(a.id(), "votes").unwrap_err().code(), ErrorCode::StreamTaken);
     establish(&mut a, &mut b, &["votes", "blocks"]).await;
     let mut sink = a.node.stream(b.id(), "votes").unwrap();
     let yes = futures_util::stream::iter((0..50_u8).map(|n| Ok(Bytes::from(vec![n]))));
