@@ -321,7 +321,7 @@ impl Config {
 
     /// Returns the most bytes that peers can make a node with its adapter hold, if the adapter keeps
     /// an account of [`node_memory`](Self::node_memory) over all sessions, as `glueberry-tokio` does
-    /// (rule C10). About 450 MiB by default.
+    /// (rule C10). 481 MiB by default.
     ///
     /// It is the sum of
     ///

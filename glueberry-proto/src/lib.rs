@@ -64,9 +64,32 @@
 //! | C7 | Every input and command carries `now` and first does what `handle_timeout(now)` would; an earlier `now` counts as the latest seen. `poll_*` carry none. |
 //! | C8 | `poll_timeout` is pure and lies strictly ahead of the latest `now`; early or spurious `handle_timeout` is harmless. |
 //! | C9 | Bytes handed out for a substream are committed: write them in order, or reset it. |
-//! | C10 | Memory is bounded by the configuration ([`Config::session_memory_bound`]), whatever the remote does. |
+//! | C10 | Memory is bounded by the configuration ([`Config::session_memory_bound`], [`Config::node_memory_bound`]), whatever the remote does. |
 //! | C11 | Same configuration, seed, inputs and polls give the same outputs, byte for byte, on every platform. |
 //! | C12 | Every id is allocated by a machine, none by an adapter. |
+//!
+//! # Strangers
+//!
+//! Anybody can make keys. So a peer that has dialled, is not in the address book and is not
+//! [protected](Node::protect) is a *stranger*, and takes nothing from others:
+//!
+//! - strangers have no more sessions than [`Config::reserved_sessions`] and the known peers leave, and
+//!   give them up at once when a known, dialled or protected peer needs the place;
+//! - [`Config::max_pending_sessions`] of theirs may be without an agreed handshake substream, for
+//!   [`Config::negotiation_timeout`]; a further one ends the oldest of them;
+//! - above [`Config::sessions_high`] those are pruned first that are not Established, the oldest first,
+//!   and nobody is pruned beyond the excess. Who was pruned is not refused;
+//! - a stranger's cooldown or refusal is forgotten when [`Config::max_peers`] are held, and bans of
+//!   which nothing else is known have a limit of their own, [`Config::max_bans`];
+//! - their events leave a quarter of [`Config::event_queue`] free.
+//!
+//! One peer may open [`Config::max_sessions_per_minute`]. The core sees no addresses: how often
+//! strangers of one network may come is the adapter's to decide ([`Rates`], [`Node::is_stranger`]), and
+//! so is the account of bytes over all sessions ([`Config::memory_limits`]).
+//!
+//! The document's watermarks prune down to the low one, whoever it is. Here
+//! [`Config::sessions_low`] is only for strangers that should have been Established long ago: else a
+//! few hundred throw-away keys would have every other peer disconnected.
 //!
 //! # The loop
 //!

@@ -78,6 +78,26 @@
 //! - What arrives is opened where it lies, and is handed on by reference.
 //! - The reader takes the inbox's whole queue and hands out what was in it.
 //!
+//! What peers make the node hold is counted in bytes, in one account: parts of messages, what waits in
+//! sessions and inboxes, what ended sessions have left, and QUIC's windows. All peers may have
+//! [`node_memory`](proto::Config::node_memory) (256 MiB), strangers half of that, and one peer
+//! [`peer_memory`](proto::Config::peer_memory) (32 MiB).
+//!
+//! - Where a limit is reached, substreams are not read, and flow control slows the sender. 128 KiB of
+//!   each peer are always read.
+//! - A message of more than 64 KiB is charged as a whole before more of it is read. So messages do not
+//!   wait for each other's rest. Each must be complete within
+//!   [`message_timeout`](proto::Config::message_timeout) and a second per 64 KiB.
+//! - A QUIC connection begins with a window of 64 KiB for all substreams together, and gets
+//!   [`stream_window`](Config::stream_window) for each, charged, from Established on, while less than
+//!   half of each limit is used. Without that, substreams of the connection share what there is.
+//! - What an ended session has left waits for its reader, charged as before. Above
+//!   [`max_sessions`](proto::Config::max_sessions) such sessions the next one's messages are dropped,
+//!   with an [`Event::MessagesDropped`].
+//!
+//! In all that is [`node_memory_bound`](proto::Config::node_memory_bound), 481 MiB by default. What
+//! the application itself queues to be sent is not in it, nor are a libp2p swarm's windows.
+//!
 //! Handshake commands go by way of the node's task, which knows the session that is current, and
 //! so do their answers: once a future is ready, the peer's view shows its effect.
 //!

@@ -111,6 +111,20 @@ fn defaults_are_those_of_the_design() {
     assert!(!config.autoconnect);
 }
 
+/// README and the crate docs name the figure.
+#[test]
+fn the_bound_of_the_defaults_is_what_the_docs_say() {
+    let config = Config::default();
+    assert_eq!(config.node_memory_bound() / MIB, 480, "rounded up: 481");
+    let MemoryLimits { node, strangers, peer } = config.memory_limits();
+    assert_eq!((node, strangers, peer), (256 * MIB, 128 * MIB, 32 * MIB));
+    // Small limits leave room for messages.
+    let mut config = Config::default();
+    (config.node_memory, config.peer_memory) = (1, 1);
+    let MemoryLimits { node, strangers, peer } = config.memory_limits();
+    assert!(peer > 2 * config.max_message_size && strangers >= 2 * peer && node >= 4 * peer);
+}
+
 /// Waits that may be of no length, and peers that need no room.
 #[test]
 fn what_may_be_nothing_is_accepted() {

@@ -60,6 +60,11 @@ impl<S: Substream> SubstreamPump<S> {
         }
     }
 
+    /// Asks the session, which knows the substream by now, whether to read from it at all.
+    pub(super) fn begin(&mut self, session: &mut Session, now: Instant) {
+        self.buffer.received(session, now);
+    }
+
     /// The task was woken: whatever was blocked may have become ready.
     pub(super) const fn woken(&mut self) {
         self.is_write_blocked = false;

@@ -224,7 +224,9 @@ impl<C: Connection> ConnectionLoop<C> {
             ConnectionEvent::Accepted { protocol, substream } => {
                 if self.closing == Closing::Open {
                     let id = session.handle_accepted(now, protocol);
-                    self.substreams.insert(id, SubstreamPump::new(id, substream));
+                    let mut pump = SubstreamPump::new(id, substream);
+                    pump.begin(session, now);
+                    self.substreams.insert(id, pump);
                 }
             }
             ConnectionEvent::Lost(why) => {

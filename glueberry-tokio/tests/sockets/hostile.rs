@@ -153,6 +153,69 @@ async fn unanswered(runtime: Arc<dyn Runtime>) {
     }
 }
 
+#[test]
+fn a_message_that_does_not_arrive_in_time_is_given_up_with_its_substream() {
+    on_every_runtime(|runtime| Box::pin(half_a_message(runtime)));
+}
+
+async fn half_a_message(runtime: Arc<dyn Runtime>) {
+    let mut config = Config::default();
+    config.core.message_timeout = Duration::from_millis(300);
+    let mut a = Party::with(&runtime, config, &[STREAM]).await;
+    let (_, id, peer) = established(&runtime, &mut a).await;
+    let (mut send, mut recv) = peer.open_bi().await.unwrap();
+    say(&mut send, "/multistream/1.0.0").await;
+    say(&mut send, "/glueberry/stream/chat/1.0.0").await;
+    hear(&mut recv).await;
+    hear(&mut recv).await;
+    send.write_all(&60_000_u32.to_be_bytes()).await.unwrap();
+    send.write_all(&[1; 1000]).await.unwrap();
+    let given_up = std::pin::pin!(recv.read_to_end(1000));
+    let patience = runtime.sleep_until(runtime.now() + Duration::from_secs(20));
+    match select(given_up, patience).await {
+        Either::Left((ended, _)) => assert!(ended.is_err(), "it was reset: {ended:?}"),
+        Either::Right(_) => panic!("the substream is held for ever"),
+    }
+    assert_eq!(a.node.connection_state(id), ConnectionState::Established);
+}
+
+#[test]
+fn before_the_handshake_little_is_taken_on_few_substreams() {
+    on_every_runtime(|runtime| Box::pin(parked(runtime)));
+}
+
+async fn parked(runtime: Arc<dyn Runtime>) {
+    let a = Party::new(&runtime).await;
+    let peer = dial(&runtime, &a).await;
+    let mut parked = Vec::new();
+    for number in 0..10 {
+        let (mut send, mut recv) = peer.open_bi().await.unwrap();
+        say(&mut send, "/multistream/1.0.0").await;
+        say(&mut send, "/glueberry/stream/chat/1.0.0").await;
+        hear(&mut recv).await;
+        let is_accepted = hear(&mut recv).await != "na";
+        assert_eq!(is_accepted, number < 4, "{number}");
+        if is_accepted {
+            parked.push((send, recv));
+        }
+    }
+    let mut written = 0;
+    for (send, _recv) in &mut parked {
+        let writing = std::pin::pin!(async {
+            while written <= 1 << 20 {
+                written += send.write(&[7; 1024]).await.unwrap();
+            }
+        });
+        drop(select(writing, runtime.sleep_until(runtime.now() + SETTLED)).await);
+    }
+    // What was read of the names makes room for a little more.
+    assert!(written > 0 && written <= 66 * 1024, "{written} bytes were taken");
+    assert_eq!(a.node.debug_state().await.unwrap().held_bytes, 0, "QUIC holds them");
+}
+
+/// Long enough for what can be written to be written, on a quiet machine; on a busy one less is.
+const SETTLED: Duration = Duration::from_millis(300);
+
 #[derive(Debug, Default)]
 struct DecryptionErrors(AtomicUsize);
 

@@ -146,6 +146,34 @@ fn substreams_above_the_limit_are_reset() {
     }
 }
 
+/// Who proposes another later, once streams are prepared, loses nothing.
+#[test]
+fn few_substreams_wait_for_their_stream_to_be_prepared() {
+    for (naming, profile) in each_wire() {
+        let (mut raw, _) = Raw::connected(naming, only(profile, &["chat"]));
+        let stream = profile.stream_id(name("chat"));
+        let most = raw.node.config().max_parked;
+        let parked: Vec<SubstreamId> = (0..most).map(|_| raw.open_stream("chat")).collect();
+        assert!(!raw.session.protocols().contains(&stream));
+        if naming == Naming::Negotiated {
+            // The transport may have agreed on some more at the same time.
+            for at in 0..100 {
+                let id = raw.accept(Some(stream.clone()));
+                assert_eq!(raw.was_refused(id), at >= most, "{at}");
+            }
+        } else {
+            let id = raw.open(stream.clone());
+            assert!(raw.was_refused(id));
+        }
+        assert!(parked.iter().all(|id| !raw.was_refused(*id)));
+        raw.prepare(&["chat"]);
+        assert!(raw.session.protocols().contains(&stream));
+        raw.open_stream("chat");
+        raw.finalize();
+        raw.node_is_usable();
+    }
+}
+
 #[test]
 fn the_limit_leaves_room_for_our_own_and_bounds_them_too() {
     for (naming, profile) in each_wire() {
