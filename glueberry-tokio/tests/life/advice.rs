@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p glueberry-tokio --test life advice -- --nocapture` prints all of it.
 
+#![expect(clippy::print_stdout, reason = "the texts are there to be read")]
+
 use std::error::Error as _;
 use std::time::Duration;
 
@@ -19,8 +21,8 @@ impl Read {
     /// `hint` must be in the hint, and `cause` in the error with its causes.
     #[track_caller]
     fn error(&mut self, error: &Error, cause: &str, hint: &str) {
-        let (alone, full) = (error.to_string(), format!("{error:#}"));
-        let mut texts = vec![alone.clone()];
+        let full = format!("{error:#}");
+        let mut texts = vec![error.to_string()];
         let mut source = error.source();
         while let Some(error) = source {
             texts.push(error.to_string());
