@@ -54,7 +54,7 @@ invariants! {
     FewSessions "No more sessions than allowed exist.",
     OneId "No id is given twice.",
     TimerAhead "A machine that was told the time wants to be woken later than that.",
-    NoStorm "Machines are not woken again and again for nothing.",
+    NoBusyLoop "Machines are not woken again and again for nothing.",
     Returns "A machine that is given an input comes back.",
     Answer "A command is accepted or refused as the state of things says.",
     Blame "Who keeps to the protocol is not said to have broken it.",

@@ -1,12 +1,12 @@
 //! From a seed to a plan: which faults there are at all differs per seed, so that rare mixtures
 //! are as likely as common ones.
 
+use crate::attack::Attack;
 use crate::plan::{
     Cuts, Disk, Family, HandshakeStyle, HostPlan, Limits, MAX_HOSTS, Mix, MoreLimits, NamingMode,
     Net, Plan, STREAMS, Step, What, Wires,
 };
 use crate::rng::{Rng, u64_of};
-use crate::trick::Trick;
 
 /// Sizes of a run that override what the seed would choose.
 #[derive(Clone, Copy, Debug, Default)]
@@ -241,9 +241,9 @@ fn faults(plan: &mut Plan, rng: &mut Rng) {
         (0..plan.hosts.len()).filter(|host| !plan.hosts[*host].is_adversary).collect();
     for by in adversaries {
         for _ in 0..rng.range(8, 30) {
-            let (to, trick) = (rng.pick(&honest), rng.pick(Trick::ALL));
+            let (to, attack) = (rng.pick(&honest), rng.pick(Attack::ALL));
             let at = rng.below(plan.calm_from);
-            plan.step(at, What::Trick { by, to, trick });
+            plan.step(at, What::Attack { by, to, attack });
         }
     }
 }
@@ -291,7 +291,7 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
         8 => What::Clock { host, by: rng.below(1 << 40).cast_signed() - (1 << 39) },
         9 => What::Sluggish { host, every: rng.pick(&[0, 10_000, 300_000]), lasts: long },
         10 => What::Absent { host, lasts },
-        11 => What::Storm { host, calls: rng.range(5, 80) },
+        11 => What::CallBurst { host, calls: rng.range(5, 80) },
         12 => What::Drop { host },
         13 => What::Mislead { host: a, to, lasts },
         14 => What::Uninvited { a, b, count: rng.range(1, 6) },

@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use glueberry_proto::{DialId, Node, PublicKey, SessionId, ToNode};
 
+use crate::attack::Attack;
 use crate::disk::BookFile;
 use crate::plan::Net;
 use crate::rng::Rng;
-use crate::trick::Trick;
 use crate::wake::Side;
 
 /// A host: a node with its mail, and a scripted application.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) key: PublicKey,
-    /// The trick that it does to a host if that dials it before then.
-    pub(crate) planned_trick: Option<(usize, Trick, u64)>,
+    /// The attack that it does to a host if that dials it before then.
+    pub(crate) planned_attack: Option<(usize, Attack, u64)>,
     /// Counts the times that it was started.
     pub(crate) life: u64,
     /// None, while it is down or an adversary.
@@ -118,7 +118,7 @@ impl Host {
     pub(crate) fn new(key: PublicKey, peers: usize, rng: Rng) -> Self {
         Self {
             key,
-            planned_trick: None,
+            planned_attack: None,
             life: 0,
             node: None,
             rng,

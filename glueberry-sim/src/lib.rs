@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod attack;
 mod check;
 mod cipher;
 mod cli;
@@ -22,7 +23,6 @@ mod shrink;
 mod simulation;
 mod situation;
 mod trace;
-mod trick;
 mod wake;
 mod watch;
 mod world;

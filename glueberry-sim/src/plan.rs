@@ -8,7 +8,7 @@ use std::time::Duration;
 use glueberry_proto::{Config, Profile, StreamName};
 use serde::{Deserialize, Serialize};
 
-use crate::trick::Trick;
+use crate::attack::Attack;
 
 /// All that decides a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,7 +223,7 @@ pub(crate) enum What {
     /// A host's application doesn't take its node's events for a while.
     Absent { host: usize, lasts: u64 },
     /// An application calls anything, in any order.
-    Storm { host: usize, calls: u64 },
+    CallBurst { host: usize, calls: u64 },
     /// The task of a session dies.
     Drop { host: usize },
     /// An address leads to somebody else.
@@ -236,8 +236,8 @@ pub(crate) enum What {
     FullDisk { host: usize, lasts: u64 },
     /// Dials of a host fail.
     Refuse { host: usize, lasts: u64 },
-    /// An adversary does one of its tricks to a host.
-    Trick { by: usize, to: usize, trick: Trick },
+    /// An adversary does one of its attacks to a host.
+    Attack { by: usize, to: usize, attack: Attack },
 }
 
 /// What is left of a host's disk after a crash.
@@ -263,7 +263,7 @@ impl What {
             Self::Flap { a, b, .. } | Self::Reset { a, b } | Self::Uninvited { a, b, .. } => {
                 vec![a, b]
             }
-            Self::Trick { by, to, .. } => vec![by, to],
+            Self::Attack { by, to, .. } => vec![by, to],
             Self::Mislead { host, to, .. } => vec![host, to],
             Self::Partition { .. } => Vec::new(),
             Self::Spike { host, .. }
@@ -272,7 +272,7 @@ impl What {
             | Self::Clock { host, .. }
             | Self::Sluggish { host, .. }
             | Self::Absent { host, .. }
-            | Self::Storm { host, .. }
+            | Self::CallBurst { host, .. }
             | Self::Drop { host }
             | Self::FullDisk { host, .. }
             | Self::Refuse { host, .. } => vec![host],

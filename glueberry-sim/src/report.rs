@@ -3,12 +3,12 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::attack::Attack;
 use crate::check::{Invariant, Violation};
 use crate::fault::Fired;
 use crate::plan::{Mix, Plan};
 use crate::situation::SITUATIONS;
 use crate::trace::{Kind, NOWHERE, Note};
-use crate::trick::Trick;
 use crate::world::{Outcome, World, event_name, state_name};
 
 /// The sum of many runs.
@@ -139,8 +139,8 @@ impl Summary {
             .filter(|(one, count)| **count == 0 && !SEEN_ELSEWHERE.contains(one))
             .map(|(one, _)| one.name())
             .collect();
-        let tricks = Trick::ALL.iter().map(|trick| trick.name());
-        let kinds = FAULTS.iter().copied().chain(tricks);
+        let attacks = Attack::ALL.iter().map(|attack| attack.name());
+        let kinds = FAULTS.iter().copied().chain(attacks);
         never.extend(kinds.filter(|kind| !self.fired.contains_key(kind)));
         never.extend(SITUATIONS.iter().filter(|what| !self.reached.contains_key(*what)));
         never
@@ -277,7 +277,7 @@ pub(crate) const FAULTS: [&str; 25] = [
     "slow application",
     "application that does not read",
     "absent application",
-    "call storm",
+    "call burst",
     "dropped session",
     "misled dial",
     "uninvited connections",

@@ -2,12 +2,12 @@
 
 use glueberry_proto::Profile;
 
-use crate::trick::Trick;
+use crate::attack::Attack;
 
 /// What a script knows of its connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
-    pub(crate) trick: Trick,
+    pub(crate) attack: Attack,
     pub(crate) profile: Profile,
     /// Of each substream that it has opened: what for.
     pub(crate) opened: Vec<(usize, Purpose)>,
@@ -18,9 +18,9 @@ pub(crate) struct Script {
     /// Messages that it has sealed as it should, and that may be delivered once each.
     pub(crate) sealed: u64,
     pub(crate) delivered: u64,
-    /// It has done its trick, which was counted.
+    /// It has done its attack, which was counted.
     pub(crate) is_done: bool,
-    /// It is a part of the trick on another connection.
+    /// It is a part of the attack on another connection.
     pub(crate) is_second: bool,
     /// It does on the handshake substream what it could do on a stream, or beside it.
     pub(crate) spoils_handshake: bool,

@@ -173,7 +173,7 @@ impl Step {
                 *inputs /= 2;
                 *down /= 2;
             }
-            What::Storm { calls, .. } => *calls /= 2,
+            What::CallBurst { calls, .. } => *calls /= 2,
             What::Uninvited { count, .. } => *count = (*count / 2).max(1),
             What::Break { after, .. } => *after /= 2,
             What::Clock { by, .. } => *by /= 2,
@@ -181,7 +181,7 @@ impl Step {
             | What::Disconnect { .. }
             | What::Reset { .. }
             | What::Drop { .. }
-            | What::Trick { .. } => {}
+            | What::Attack { .. } => {}
         }
         self
     }
@@ -202,7 +202,7 @@ mod tests {
         (plan.steps.iter().filter(is_bad).count() >= 2).then_some((violation, 0))
     }
 
-    /// A storm of steps comes down to the few that matter, and breaks the same.
+    /// A long plan comes down to the few that matter, and breaks the same.
     #[test]
     fn a_failure_becomes_small_and_stays_the_same() {
         let plan = generate(1, Mix::Traffic, Size::default());

@@ -185,7 +185,10 @@ impl<H: Handler> Simulation<H> {
         plan.steps.retain(|step| {
             let is_ours = matches!(
                 step.what,
-                What::Storm { .. } | What::Trick { .. } | What::Ban { .. } | What::Mislead { .. }
+                What::CallBurst { .. }
+                    | What::Attack { .. }
+                    | What::Ban { .. }
+                    | What::Mislead { .. }
             );
             !step.what.is_wish() && !is_ours
         });

@@ -2,7 +2,7 @@
 
 use glueberry_proto::DialId;
 
-use crate::trick::Trick;
+use crate::attack::Attack;
 
 /// One of the two ends of a connection: 0 is the one that dialled.
 pub(crate) type Side = usize;
@@ -45,10 +45,10 @@ pub(crate) enum Wake {
     Read(usize, usize, Side),
     Stopped(usize, usize, Side),
     Acknowledge(usize, usize, Side),
-    /// An adversary goes on with its trick.
+    /// An adversary goes on with its attack.
     Script(usize, Side, u64),
-    /// An adversary goes on with a trick that takes several connections, so many times more.
-    TrickAgain(usize, usize, Trick, u64),
+    /// An adversary goes on with a attack that takes several connections, so many times more.
+    AttackAgain(usize, usize, Attack, u64),
 }
 
 /// A machine that was given an input.

@@ -40,7 +40,7 @@ fn named_tests(page: &str) -> Vec<(&str, &str)> {
     tests
 }
 
-/// Returns whether a file has a test, fuzz target, invariant or trick of this name.
+/// Returns whether a file has a test, fuzz target, invariant or attack of this name.
 fn has_test(file: &str, name: &str) -> bool {
     let source = read(file);
     if file.starts_with("fuzz/") {

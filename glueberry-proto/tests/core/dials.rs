@@ -159,8 +159,8 @@ fn run_link(world: &mut World, link: usize) {
     }
 }
 
-/// The keeper is the link that A dialled, because A's key is the smaller.
-const KEEPER: usize = 0;
+/// the kept session is the link that A dialled, because A's key is the smaller.
+const KEPT: usize = 0;
 const OTHER: usize = 1;
 
 #[test]
@@ -168,7 +168,7 @@ fn the_smaller_key_waits_for_its_own_dial_to_be_agreed() {
     for naming in BOTH {
         let mut world = world(naming);
         // B has not heard of it yet.
-        world.perform(Move::Arrive(KEEPER, A));
+        world.perform(Move::Arrive(KEPT, A));
         run_link(&mut world, OTHER);
         assert_eq!(world.hosts[A].node.session_of(key(B)), None);
         assert!(world.hosts[B].node.session_of(key(A)).is_some());
@@ -176,7 +176,7 @@ fn the_smaller_key_waits_for_its_own_dial_to_be_agreed() {
         run_link(&mut world, OTHER);
         assert!(world.app.sides[A].handshake.is_empty());
         world.run();
-        assert_eq!(common_link(&mut world), KEEPER);
+        assert_eq!(common_link(&mut world), KEPT);
         assert_eq!(world.app.sides[A].handshake, ["said on the link that is not kept"]);
         assert_eq!(world.app.closed(B).reason, CloseReason::Superseded);
     }
@@ -189,7 +189,7 @@ fn the_larger_key_waits_for_a_dial_of_the_peer_that_it_knows_of() {
         for is_slow in [false, true] {
             let mut world = world(naming);
             for side in [A, B] {
-                world.perform(Move::Arrive(KEEPER, side));
+                world.perform(Move::Arrive(KEPT, side));
             }
             run_link(&mut world, OTHER);
             assert_eq!(world.hosts[B].node.session_of(key(A)), None);
@@ -200,7 +200,7 @@ fn the_larger_key_waits_for_a_dial_of_the_peer_that_it_knows_of() {
                 assert!(world.hosts[B].node.session_of(key(A)).is_some());
             }
             world.run();
-            assert_eq!(common_link(&mut world), KEEPER);
+            assert_eq!(common_link(&mut world), KEPT);
             for side in [A, B] {
                 assert_eq!(world.app.states(side), [Connecting, Connected]);
                 let live = world.hosts[side].sessions.values().filter(|it| !it.is_closed());
@@ -218,11 +218,11 @@ fn a_wait_for_the_dial_of_a_peer_ends_with_its_last_connection() {
         world.connect(A);
         world.connect(B);
         for side in [A, B] {
-            world.perform(Move::Arrive(KEEPER, side));
+            world.perform(Move::Arrive(KEPT, side));
         }
         run_link(&mut world, OTHER);
         world.cut(OTHER);
-        world.cut(KEEPER);
+        world.cut(KEPT);
         world.run();
         for side in [A, B] {
             let node = &world.hosts[side].node;
@@ -237,10 +237,10 @@ fn a_keeper_that_dies_first_promotes_the_other() {
     for naming in BOTH {
         let mut world = world(naming);
         // B has not heard of it yet.
-        world.perform(Move::Arrive(KEEPER, A));
+        world.perform(Move::Arrive(KEPT, A));
         run_link(&mut world, OTHER);
         world.send_handshake(B, b"hello");
-        world.cut(KEEPER);
+        world.cut(KEPT);
         world.run();
         assert_eq!(common_link(&mut world), OTHER);
         assert_eq!(world.app.sides[A].handshake, ["hello"]);
@@ -257,18 +257,18 @@ fn a_keeper_that_dies_first_promotes_the_other() {
 fn a_granted_keeper_that_dies_promotes_the_other_after_a_word_about_the_loss() {
     use ConnectionState::{Connected, Connecting, Disconnected};
     let mut world = world(Naming::Negotiated);
-    for link in [KEEPER, OTHER] {
+    for link in [KEPT, OTHER] {
         for side in [A, B] {
             world.perform(Move::Arrive(link, side));
         }
     }
     // A has both agreed and keeps its own; B knows only of the other so far.
-    world.perform(Move::Offer(KEEPER));
-    world.perform(Move::Answer(KEEPER, 0));
+    world.perform(Move::Offer(KEPT));
+    world.perform(Move::Answer(KEPT, 0));
     while world.perform(Move::ToNode(A)) || world.perform(Move::ToSession(A)) {}
     world.perform(Move::Offer(OTHER));
     while world.perform(Move::ToNode(A)) || world.perform(Move::ToSession(A)) {}
-    world.cut(KEEPER);
+    world.cut(KEPT);
     world.run();
     assert_eq!(common_link(&mut world), OTHER);
     assert_eq!(world.app.states(A), [Connecting, Connected, Disconnected, Connected]);
@@ -297,18 +297,18 @@ fn what_was_prepared_while_the_sessions_are_exchanged_carries_over() {
     for naming in BOTH {
         let mut world = world(naming);
         // B has not heard of it yet.
-        world.perform(Move::Arrive(KEEPER, A));
+        world.perform(Move::Arrive(KEPT, A));
         run_link(&mut world, OTHER);
-        // The keeper is agreed at B, whose node wants the exchange, but the session has not heard.
+        // the kept session is agreed at B, whose node wants the exchange, but the session has not heard.
         while world.hosts[B].node.session_of(key(A)).is_some_and(|id| world.link_of(B, id) == OTHER)
             && !has_message_for_session(&world, B)
         {
-            assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
+            assert!(step_link(&mut world, KEPT), "the kept session is never agreed");
         }
         world.send_handshake(B, b"one");
         world.prepare(B, &["chat"]);
         world.run();
-        assert_eq!(common_link(&mut world), KEEPER);
+        assert_eq!(common_link(&mut world), KEPT);
         assert_eq!(world.app.sides[A].handshake, ["one"]);
         world.finalize(B);
         world.prepare(A, &["chat"]);
@@ -324,15 +324,15 @@ fn a_session_that_was_finalized_while_the_sessions_are_exchanged_is_kept() {
     for naming in BOTH {
         let mut world = world(naming);
         // B has not heard of it yet.
-        world.perform(Move::Arrive(KEEPER, A));
+        world.perform(Move::Arrive(KEPT, A));
         run_link(&mut world, OTHER);
         while !has_message_for_session(&world, B) {
-            assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
+            assert!(step_link(&mut world, KEPT), "the kept session is never agreed");
         }
         world.prepare(B, &["chat"]);
         world.finalize(B);
         world.run();
-        // A had the keeper, learns that it is gone, and goes on with the other.
+        // A had the kept session, learns that it is gone, and goes on with the other.
         assert_eq!(common_link(&mut world), OTHER);
         world.prepare(A, &["chat"]);
         world.finalize(A);
@@ -396,18 +396,18 @@ fn what_was_said_is_not_said_twice_if_the_exchange_comes_to_nothing() {
     for naming in BOTH {
         let mut world = world(naming);
         // B has not heard of it yet.
-        world.perform(Move::Arrive(KEEPER, A));
+        world.perform(Move::Arrive(KEPT, A));
         run_link(&mut world, OTHER);
         world.send_handshake(B, b"written");
         run_link(&mut world, OTHER);
         while !has_message_for_session(&world, B) {
-            assert!(step_link(&mut world, KEEPER), "the keeper is never agreed");
+            assert!(step_link(&mut world, KEPT), "the kept session is never agreed");
         }
         world.send_handshake(B, b"queued");
-        // The keeper dies before the other session has said that it yields.
+        // The kept session dies before the other session has said that it yields.
         while world.perform(Move::ToSession(B)) {}
-        world.cut(KEEPER);
-        let of_keeper = world.links[KEEPER].ends[B].unwrap();
+        world.cut(KEPT);
+        let of_keeper = world.links[KEPT].ends[B].unwrap();
         world.prioritise_messages_of(B, of_keeper);
         world.run();
         assert_eq!(common_link(&mut world), OTHER);

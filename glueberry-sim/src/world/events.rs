@@ -166,11 +166,11 @@ impl Application<'_> {
             return;
         };
         script.delivered += 1;
-        let (delivered, sealed, trick) = (script.delivered, script.sealed, script.trick);
+        let (delivered, sealed, attack) = (script.delivered, script.sealed, script.attack);
         let holds = delivered <= sealed;
         self.run.checks.hold(Invariant::AdversaryBlamed, (self.run.now, host), holds, || {
             (
-                format!("of the records of this peer, {sealed} may be opened ({})", trick.name()),
+                format!("of the records of this peer, {sealed} may be opened ({})", attack.name()),
                 format!("{delivered} were delivered"),
             )
         });

@@ -72,7 +72,7 @@ impl World {
                 let life = self.hosts[host].life;
                 self.run.push(self.run.now + lasts, Wake::Events(host, life));
             }
-            What::Storm { host, calls } => self.apps().storm(host, calls),
+            What::CallBurst { host, calls } => self.apps().call_burst(host, calls),
             What::Drop { host } => self.nodes().drop_session(host),
             What::Mislead { host, to, lasts } => {
                 self.hosts[host].misled = Some((to, self.run.now + lasts));
@@ -86,7 +86,7 @@ impl World {
             What::Refuse { host, lasts } => {
                 self.hosts[host].dials_fail_until = self.run.now + lasts;
             }
-            What::Trick { by, to, trick } => self.begin_trick(by, to, trick),
+            What::Attack { by, to, attack } => self.begin_attack(by, to, attack),
         }
     }
 

@@ -11,6 +11,7 @@
 mod adversary;
 mod app;
 mod book;
+mod call_burst;
 mod checks;
 mod dials;
 mod events;
@@ -25,7 +26,6 @@ mod program;
 mod session;
 mod session_checks;
 mod settle;
-mod storm;
 mod substreams;
 mod wires;
 
@@ -259,7 +259,7 @@ impl World {
             Wake::Stopped(link, pipe, side) => self.sessions().stopped(link, pipe, side),
             Wake::Acknowledge(link, pipe, side) => self.sessions().acknowledge(link, pipe, side),
             Wake::Script(link, side, act) => self.adversary().act(link, side, act),
-            Wake::TrickAgain(by, to, trick, left) => self.repeat_trick(by, to, trick, left),
+            Wake::AttackAgain(by, to, attack, left) => self.repeat_attack(by, to, attack, left),
         }
     }
 

@@ -3,13 +3,13 @@
 use glueberry_proto::{ConnectionLost, Naming, Origin};
 
 use super::hosts::Hosts;
+use crate::attack::Attack;
 use crate::check::Invariant;
 use crate::fault::Faults;
 use crate::link::{End, EndState, Link};
 use crate::plan::{Family, NamingMode, What};
 use crate::rng::{Rng, u64_of};
 use crate::run::Run;
-use crate::trick::Trick;
 use crate::wake::{Side, Wake};
 
 /// All connections of a run, and what is wrong with the network at the moment.
@@ -126,24 +126,24 @@ impl Network {
         }
     }
 
-    /// The trick is done: it is counted, once per connection.
-    pub(super) fn count_trick(&mut self, run: &mut Run, link: usize) {
+    /// The attack is done: it is counted, once per connection.
+    pub(super) fn count_attack(&mut self, run: &mut Run, link: usize) {
         if let Some(script) = &mut self.links[link].script
             && !std::mem::replace(&mut script.is_done, true)
         {
-            run.fire(script.trick.name());
+            run.fire(script.attack.name());
         }
     }
 
-    pub(super) fn trick(&self, link: usize) -> Option<Trick> {
-        self.links[link].script.as_ref().map(|script| script.trick)
+    pub(super) fn attack(&self, link: usize) -> Option<Attack> {
+        self.links[link].script.as_ref().map(|script| script.attack)
     }
 
     /// Returns whether the other end of a connection claims to have the key of the host itself.
     pub(super) fn is_lookalike(&mut self, run: &mut Run, link: usize) -> bool {
-        let is_it = self.trick(link) == Some(Trick::Lookalike);
+        let is_it = self.attack(link) == Some(Attack::Lookalike);
         if is_it {
-            self.count_trick(run, link);
+            self.count_attack(run, link);
         }
         is_it
     }
@@ -173,7 +173,7 @@ impl Network {
     pub(super) fn host_of(&self, wake: Wake) -> Option<usize> {
         match wake {
             Wake::Step(_) | Wake::Heal(_) | Wake::Again(..) | Wake::Restart(_) => None,
-            Wake::Idle(..) | Wake::TrickAgain(..) => None,
+            Wake::Idle(..) | Wake::AttackAgain(..) => None,
             Wake::Node(host, _)
             | Wake::Mail(host, _)
             | Wake::Events(host, _)

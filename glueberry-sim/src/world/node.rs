@@ -92,7 +92,7 @@ impl Nodes<'_> {
         let wakes = &mut self.hosts[host].idle_wakes;
         *wakes = if is_again { *wakes + 1 } else { 0 };
         let wakes = *wakes;
-        self.run.checks.hold(Invariant::NoStorm, (self.run.now, host), wakes < 3, || {
+        self.run.checks.hold(Invariant::NoBusyLoop, (self.run.now, host), wakes < 3, || {
             (format!("the node was woken {wakes} times in a row"), "it wants to be again".into())
         });
         self.input_of_node(host, Kind::NodeTimer, (0, 0));

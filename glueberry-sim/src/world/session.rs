@@ -179,7 +179,7 @@ impl Sessions<'_> {
         let is_again = session.poll_timeout().is_some_and(|at| at <= now);
         end.idle_wakes = if is_again { end.idle_wakes + 1 } else { 0 };
         let wakes = end.idle_wakes;
-        self.run.checks.hold(Invariant::NoStorm, (self.run.now, host), wakes < 3, || {
+        self.run.checks.hold(Invariant::NoBusyLoop, (self.run.now, host), wakes < 3, || {
             (format!("the session was woken {wakes} times in a row"), "it wants to be again".into())
         });
         self.input_of_session((link, side), Kind::SessionTimer, (0, 0));

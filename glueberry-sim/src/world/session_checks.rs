@@ -155,7 +155,7 @@ impl Sessions<'_> {
         let Some(offence) = script.offence.filter(|offence| offence.pipe == at) else {
             return;
         };
-        let trick = script.trick;
+        let attack = script.attack;
         let pipe = &self.net.links[link].pipes[at];
         let half = &pipe.halves[side];
         let Some(buffer) = &pipe.buffers[side] else {
@@ -183,7 +183,7 @@ impl Sessions<'_> {
         }
         let (host, is_closed) = (end.host, session.is_closed());
         self.run.checks.hold(Invariant::AdversaryBlamed, (self.run.now, host), is_closed, || {
-            (format!("the peer has done this: {}", trick.name()), "its session goes on".into())
+            (format!("the peer has done this: {}", attack.name()), "its session goes on".into())
         });
     }
 
@@ -194,13 +194,13 @@ impl Sessions<'_> {
         let Some(script) = &self.net.links[link].script else {
             return;
         };
-        let trick = script.trick;
+        let attack = script.attack;
         let holds = match reason {
-            CloseReason::Misbehaved(how) => trick.is_blamed_for(how),
+            CloseReason::Misbehaved(how) => attack.is_blamed_for(how),
             _ => true,
         };
         self.run.checks.hold(Invariant::Blame, (self.run.now, host), holds, || {
-            (format!("the peer has only done this: {}", trick.name()), format!("{reason:?}"))
+            (format!("the peer has only done this: {}", attack.name()), format!("{reason:?}"))
         });
     }
 }

@@ -4,56 +4,62 @@ use glueberry_proto::{ConnectionState, Origin};
 
 use super::Adversary;
 use super::{AFTER_HANDSHAKE, ENOUGH};
+use crate::attack::Attack;
 use crate::link::EndState;
-use crate::trick::Trick;
 use crate::wake::{Side, Wake};
 use crate::world::World;
 
 impl World {
-    /// An adversary begins a trick on somebody.
-    pub(in crate::world) fn begin_trick(&mut self, by: usize, to: usize, trick: Trick) {
+    /// An adversary begins a attack on somebody.
+    pub(in crate::world) fn begin_attack(&mut self, by: usize, to: usize, attack: Attack) {
         if !self.hosts.is_up(&self.run, to) || self.run.is_adversary(to) || by == to {
             return;
         }
-        if !trick.is_possible(self.adversary().profile_for(to, trick)) {
+        if !attack.is_possible(self.adversary().profile_for(to, attack)) {
             return;
         }
-        match trick {
-            _ if trick.is_done_to_dialler() => self.wait_for_dial(by, to, trick),
-            _ if trick.is_passive() && self.hosts[by].rng.chance(400) => {
-                self.wait_for_dial(by, to, trick)
+        match attack {
+            _ if attack.is_done_to_dialler() => self.wait_for_dial(by, to, attack),
+            _ if attack.is_passive() && self.hosts[by].rng.chance(400) => {
+                self.wait_for_dial(by, to, attack)
             }
-            Trick::Duplicates | Trick::IdleDuplicates => {
+            Attack::Duplicates | Attack::IdleDuplicates => {
                 for _ in 0..self.hosts[by].rng.range(2, 8) {
-                    self.adversary().dial(by, to, trick, false);
+                    self.adversary().dial(by, to, attack, false);
                 }
             }
-            Trick::BanEvader => {
+            Attack::BanEvader => {
                 self.ban(to, by, None);
-                self.repeat_trick(by, to, trick, REDIALS);
+                self.repeat_attack(by, to, attack, REDIALS);
             }
-            Trick::Redialler => self.repeat_trick(by, to, trick, REDIALS),
-            Trick::Rejoiner => self.repeat_trick(by, to, trick, REJOINS),
-            _ => self.adversary().dial(by, to, trick, false),
+            Attack::Redialler => self.repeat_attack(by, to, attack, REDIALS),
+            Attack::Rejoiner => self.repeat_attack(by, to, attack, REJOINS),
+            _ => self.adversary().dial(by, to, attack, false),
         }
     }
 
-    /// Brings somebody to dial the adversary, which then does its trick to him.
-    fn wait_for_dial(&mut self, by: usize, to: usize, trick: Trick) {
-        self.hosts[by].planned_trick = Some((to, trick, self.run.now + ENOUGH));
+    /// Brings somebody to dial the adversary, which then does its attack to him.
+    fn wait_for_dial(&mut self, by: usize, to: usize, attack: Attack) {
+        self.hosts[by].planned_attack = Some((to, attack, self.run.now + ENOUGH));
         self.apps().add_peer(to, by);
         self.apps().connect(to, by);
-        self.run.push(self.run.now + ENOUGH, Wake::TrickAgain(by, to, trick, 0));
+        self.run.push(self.run.now + ENOUGH, Wake::AttackAgain(by, to, attack, 0));
     }
 
-    /// A trick of several connections goes on, and ends when none is left.
-    pub(in crate::world) fn repeat_trick(&mut self, by: usize, to: usize, trick: Trick, left: u64) {
-        match (trick, left) {
-            (Trick::HeldBack, 1) => return self.apps().cancel_reconnection(to, by),
-            (Trick::BanEvader, 0) if self.hosts[to].banned[by].is_some() => {
+    /// A attack of several connections goes on, and ends when none is left.
+    pub(in crate::world) fn repeat_attack(
+        &mut self,
+        by: usize,
+        to: usize,
+        attack: Attack,
+        left: u64,
+    ) {
+        match (attack, left) {
+            (Attack::HeldBack, 1) => return self.apps().cancel_reconnection(to, by),
+            (Attack::BanEvader, 0) if self.hosts[to].banned[by].is_some() => {
                 return self.apps().unban(to, by);
             }
-            (Trick::BanEvader | Trick::Redialler | Trick::Rejoiner, 0) => return,
+            (Attack::BanEvader | Attack::Redialler | Attack::Rejoiner, 0) => return,
             (_, 0) => {
                 // The peer that was misled has ended it.
                 if !self.hosts[to].is_stopping {
@@ -65,51 +71,51 @@ impl World {
             _ => {}
         }
         if self.hosts.is_up(&self.run, to) && !self.run.is_calm {
-            self.adversary().dial(by, to, trick, false);
+            self.adversary().dial(by, to, attack, false);
         }
-        let pause = if trick == Trick::Rejoiner { AFTER_HANDSHAKE + 1_000_000 } else { 300_000 };
-        self.run.push(self.run.now + pause, Wake::TrickAgain(by, to, trick, left - 1));
+        let pause = if attack == Attack::Rejoiner { AFTER_HANDSHAKE + 1_000_000 } else { 300_000 };
+        self.run.push(self.run.now + pause, Wake::AttackAgain(by, to, attack, left - 1));
     }
 }
 
 impl Adversary<'_> {
     /// Returns what an adversary has in mind for who dials it.
-    pub(super) fn planned_trick(&self, by: usize, who: usize) -> Option<Trick> {
-        let (whom, trick, until) = self.hosts[by].planned_trick?;
-        (whom == who && until > self.run.now).then_some(trick)
+    pub(super) fn planned_attack(&self, by: usize, who: usize) -> Option<Attack> {
+        let (whom, attack, until) = self.hosts[by].planned_attack?;
+        (whom == who && until > self.run.now).then_some(attack)
     }
 
-    fn dial(&mut self, by: usize, to: usize, trick: Trick, is_second: bool) {
+    fn dial(&mut self, by: usize, to: usize, attack: Attack, is_second: bool) {
         let link = self.net.connect_hosts(self.run, self.hosts, (by, to), Origin::Accepted);
-        self.run_script(link, to, trick, is_second);
+        self.run_script(link, to, attack, is_second);
     }
 
     /// A connection of an adversary has come about.
-    pub(super) fn connected(&mut self, link: usize, side: Side, trick: Trick) {
+    pub(super) fn connected(&mut self, link: usize, side: Side, attack: Attack) {
         let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
-        match trick {
-            Trick::PendingDial | Trick::HeldBack if side == 1 => {
-                self.dial(by, to, trick, true);
+        match attack {
+            Attack::PendingDial | Attack::HeldBack if side == 1 => {
+                self.dial(by, to, attack, true);
             }
-            Trick::BanEvader if !self.hosts.ban_holds(self.run, to, by) => {}
-            Trick::Duplicates | Trick::IdleDuplicates | Trick::BanEvader => {
-                self.net.count_trick(self.run, link)
+            Attack::BanEvader if !self.hosts.ban_holds(self.run, to, by) => {}
+            Attack::Duplicates | Attack::IdleDuplicates | Attack::BanEvader => {
+                self.net.count_attack(self.run, link)
             }
             _ => {}
         }
     }
 
     /// Soon after a connection has come about, the adversary gives it up.
-    pub(super) fn after_connecting(&mut self, link: usize, side: Side, trick: Trick) {
-        match trick {
-            Trick::Hangup | Trick::Redialler => {
-                self.net.count_trick(self.run, link);
+    pub(super) fn after_connecting(&mut self, link: usize, side: Side, attack: Attack) {
+        match attack {
+            Attack::Hangup | Attack::Redialler => {
+                self.net.count_attack(self.run, link);
                 self.leave(link, side);
             }
-            Trick::PendingDial if side == 1 && self.is_held_back(link, side) => {
-                self.net.count_trick(self.run, link)
+            Attack::PendingDial if side == 1 && self.is_held_back(link, side) => {
+                self.net.count_attack(self.run, link)
             }
-            Trick::HeldBack if side == 1 => self.drop_held_back(link, side),
+            Attack::HeldBack if side == 1 => self.drop_held_back(link, side),
             _ => {}
         }
     }
@@ -128,7 +134,7 @@ impl Adversary<'_> {
     fn drop_held_back(&mut self, link: usize, side: Side) {
         let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
         if self.is_held_back(link, side) {
-            self.net.count_trick(self.run, link);
+            self.net.count_attack(self.run, link);
         }
         for other in self.net.links_between(by, to) {
             let ends = &self.net.links[other].ends;
@@ -139,14 +145,14 @@ impl Adversary<'_> {
         }
         let heard = self.run.now + 2 * self.run.plan.longest_delay() + 10_000;
         if self.net.links[link].rng.chance(700) {
-            self.run.push(heard, Wake::TrickAgain(by, to, Trick::HeldBack, 1));
+            self.run.push(heard, Wake::AttackAgain(by, to, Attack::HeldBack, 1));
         }
     }
 
     /// Connects once more beside a session, which is probed then.
-    pub(super) fn connect_beside(&mut self, link: usize, side: Side, trick: Trick) {
+    pub(super) fn connect_beside(&mut self, link: usize, side: Side, attack: Attack) {
         let [by, to] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
-        self.dial(by, to, trick, true);
+        self.dial(by, to, attack, true);
     }
 
     /// The adversary closes a connection, and hears nothing more of it.

@@ -6,57 +6,57 @@ use glueberry_proto::wire::{MAX_TRAILING_LEN, varint};
 
 use super::Adversary;
 use super::payload::{CloseMode, OffenceAt, Payload};
+use crate::attack::Attack;
 use crate::script::Purpose;
-use crate::trick::Trick;
 use crate::wake::Side;
 
-/// Returns whether a trick breaks frames.
-pub(super) const fn is_about(trick: Trick) -> bool {
+/// Returns whether a attack breaks frames.
+pub(super) const fn is_about(attack: Attack) -> bool {
     matches!(
-        trick,
-        Trick::HugeFrame
-            | Trick::PaddedLength
-            | Trick::HalfFrame
-            | Trick::BrokenFrame
-            | Trick::CreepingFrame
-    ) || can_be_in_handshake(trick)
+        attack,
+        Attack::HugeFrame
+            | Attack::PaddedLength
+            | Attack::HalfFrame
+            | Attack::BrokenFrame
+            | Attack::CreepingFrame
+    ) || can_be_in_handshake(attack)
 }
 
 /// Returns whether the frame may as well be one of the handshake.
-pub(super) const fn can_be_in_handshake(trick: Trick) -> bool {
+pub(super) const fn can_be_in_handshake(attack: Attack) -> bool {
     matches!(
-        trick,
-        Trick::EndlessFrame
-            | Trick::OverflowingLength
-            | Trick::NoLength
-            | Trick::LongerInside
-            | Trick::Trailer
-            | Trick::HalfHeader
+        attack,
+        Attack::EndlessFrame
+            | Attack::OverflowingLength
+            | Attack::NoLength
+            | Attack::LongerInside
+            | Attack::Trailer
+            | Attack::HalfHeader
     )
 }
 
 /// Returns a frame that is broken, where frames of so many bytes are allowed.
-pub(super) fn payload(trick: Trick, profile: Profile, limit: usize) -> Payload {
+pub(super) fn payload(attack: Attack, profile: Profile, limit: usize) -> Payload {
     let mut payload = Payload { offence: Some(OffenceAt::Bytes), ..Payload::default() };
     let out = &mut payload.bytes;
-    match trick {
-        Trick::HugeFrame => profile.framing().emit_header(limit + 1, out),
-        Trick::EndlessFrame if profile == Profile::V1 => out.put_u32(u32::MAX),
-        Trick::EndlessFrame => varint::emit(u64::MAX, out),
-        Trick::OverflowingLength => out.put_bytes(0xff, 11),
-        Trick::NoLength => out.put_u8(0),
-        Trick::LongerInside => {
+    match attack {
+        Attack::HugeFrame => profile.framing().emit_header(limit + 1, out),
+        Attack::EndlessFrame if profile == Profile::V1 => out.put_u32(u32::MAX),
+        Attack::EndlessFrame => varint::emit(u64::MAX, out),
+        Attack::OverflowingLength => out.put_bytes(0xff, 11),
+        Attack::NoLength => out.put_u8(0),
+        Attack::LongerInside => {
             varint::emit(10, out);
             varint::emit(200, out);
             out.put_bytes(7, 8);
         }
-        Trick::Trailer => {
+        Attack::Trailer => {
             let trailer = MAX_TRAILING_LEN + 1;
             varint::emit(31 + crate::rng::u64_of(trailer), out);
             varint::emit(30, out);
             out.put_bytes(7, 30 + trailer);
         }
-        Trick::HalfHeader => {
+        Attack::HalfHeader => {
             // Two bytes of four, or the outer length and a byte of the inner one.
             match profile {
                 Profile::V1 => out.put_bytes(0, 2),
@@ -65,14 +65,14 @@ pub(super) fn payload(trick: Trick, profile: Profile, limit: usize) -> Payload {
             payload.offence = Some(OffenceAt::End);
             payload.close = CloseMode::Finish;
         }
-        Trick::HalfFrame | Trick::BrokenFrame => {
-            let is_clean = trick == Trick::HalfFrame;
+        Attack::HalfFrame | Attack::BrokenFrame => {
+            let is_clean = attack == Attack::HalfFrame;
             profile.framing().emit_header(100, out);
             out.put_bytes(1, 50);
             payload.offence = is_clean.then_some(OffenceAt::End);
             payload.close = if is_clean { CloseMode::Finish } else { CloseMode::Reset };
         }
-        Trick::CreepingFrame => {
+        Attack::CreepingFrame => {
             profile.framing().emit_header(limit, out);
             payload.offence = None;
         }
@@ -84,13 +84,13 @@ pub(super) fn payload(trick: Trick, profile: Profile, limit: usize) -> Payload {
 /// Returns what [`payload`] does for messages of so many bytes; a frame that is merely unusual has a
 /// record that is as it should be.
 pub(super) fn payload_around(
-    trick: Trick,
+    attack: Attack,
     profile: Profile,
     limit: usize,
     record: &[u8],
 ) -> Payload {
-    let mut payload = payload(trick, profile, limit + OVERHEAD);
-    if trick == Trick::PaddedLength {
+    let mut payload = payload(attack, profile, limit + OVERHEAD);
+    if attack == Attack::PaddedLength {
         let inner = padded(record.len());
         payload.bytes.put_slice(&padded(record.len() + inner.len()));
         payload.bytes.put_slice(&inner);

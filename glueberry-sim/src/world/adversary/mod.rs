@@ -1,6 +1,6 @@
 //! Peers that break the protocol: scripts that speak on the wire by themselves.
 //!
-//! What each of them does, `trick.rs` says in a line. Here is when it does it; the other files have
+//! What each of them does, `attack.rs` says in a line. Here is when it does it; the other files have
 //! what it says and how it opens, ends and drops things, by what of the protocol it abuses.
 
 mod connections;
@@ -15,12 +15,12 @@ use glueberry_proto::{Profile, ProtocolId};
 
 use super::hosts::Hosts;
 use super::network::Network;
+use crate::attack::{Attack, PASSIVE};
 use crate::host::Flow;
 use crate::link::EndState;
 use crate::plan::Wires;
 use crate::run::Run;
 use crate::script::{Offence, Purpose, Script};
-use crate::trick::{PASSIVE, Trick};
 use crate::wake::{Side, Wake};
 use crate::world::World;
 
@@ -29,25 +29,25 @@ impl World {
         let [by, victim] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
         if self.net.links[link].script.is_none() {
             // Somebody has dialled it.
-            let trick = self.adversary().planned_trick(by, victim);
-            let trick = trick.unwrap_or_else(|| self.net.links[link].rng.pick(PASSIVE));
-            self.adversary().run_script(link, victim, trick, false);
+            let attack = self.adversary().planned_attack(by, victim);
+            let attack = attack.unwrap_or_else(|| self.net.links[link].rng.pick(PASSIVE));
+            self.adversary().run_script(link, victim, attack, false);
         }
         self.net.links[link].ends[side].state = EndState::Open;
         let Some(script) = &self.net.links[link].script else {
             return;
         };
-        let (trick, send_hello) = (script.trick, ProtocolId::Handshake(script.profile));
-        if side == 0 && shakes_hands(trick) {
+        let (attack, send_hello) = (script.attack, ProtocolId::Handshake(script.profile));
+        if side == 0 && shakes_hands(attack) {
             self.adversary().open(link, side, send_hello, Purpose::Handshake);
         }
-        if is_talked_to(trick) {
+        if is_talked_to(attack) {
             let (to, left, size, is_parked) = (by, 2, 400, false);
             let flow =
                 Flow { to, stream: 0, count: 10, burst: 2, left, size, every: 100_000, is_parked };
             self.apps().begin_flow(victim, flow);
         }
-        self.adversary().connected(link, side, trick);
+        self.adversary().connected(link, side, attack);
         let soon = self.run.now + 10 * self.run.plan.net.delay + 100_000;
         self.run.push(soon, Wake::Script(link, side, SOON));
         self.run.push(self.run.now + AFTER_HANDSHAKE, Wake::Script(link, side, ESTABLISHED));
@@ -65,11 +65,11 @@ pub(crate) struct Adversary<'a> {
 
 impl Adversary<'_> {
     /// The end of a connection belongs to an adversary from now on.
-    fn run_script(&mut self, link: usize, victim: usize, trick: Trick, is_second: bool) {
-        let profile = self.profile_for(victim, trick);
+    fn run_script(&mut self, link: usize, victim: usize, attack: Attack, is_second: bool) {
+        let profile = self.profile_for(victim, attack);
         let spoils_handshake = self.net.links[link].rng.chance(400);
         self.net.links[link].script = Some(Script {
-            trick,
+            attack,
             profile,
             opened: Vec::new(),
             named: Vec::new(),
@@ -82,11 +82,11 @@ impl Adversary<'_> {
         });
     }
 
-    /// Returns a profile that a host speaks, and in which a trick can be done if there is one.
-    fn profile_for(&self, host: usize, trick: Trick) -> Profile {
+    /// Returns a profile that a host speaks, and in which a attack can be done if there is one.
+    fn profile_for(&self, host: usize, attack: Attack) -> Profile {
         match self.run.plan.hosts[host].wires {
             Wires::Document => Profile::V1,
-            Wires::Both if trick.is_possible(Profile::V1) => Profile::V1,
+            Wires::Both if attack.is_possible(Profile::V1) => Profile::V1,
             Wires::Both | Wires::Go | Wires::BothGoFirst => Profile::V1Go,
         }
     }
@@ -96,117 +96,117 @@ impl Adversary<'_> {
         let Some(script) = &self.net.links[link].script else {
             return;
         };
-        let (trick, is_second) = (script.trick, script.is_second);
+        let (attack, is_second) = (script.attack, script.is_second);
         if self.net.links[link].ends[side].state != EndState::Open {
             return;
         }
         match act {
             OVER => self.leave(link, side),
             SOON => {
-                self.during_handshake(link, side, trick);
-                self.after_connecting(link, side, trick);
+                self.during_handshake(link, side, attack);
+                self.after_connecting(link, side, attack);
             }
             ESTABLISHED if is_second => {}
-            ESTABLISHED => self.after_handshake(link, side, trick),
-            round => self.round(link, side, trick, round - ROUNDS),
+            ESTABLISHED => self.after_handshake(link, side, attack),
+            round => self.round(link, side, attack, round - ROUNDS),
         }
     }
 
     /// While the handshake is held.
-    fn during_handshake(&mut self, link: usize, side: Side, trick: Trick) {
+    fn during_handshake(&mut self, link: usize, side: Side, attack: Attack) {
         let (stream, profile) = (self.stream_id(0), self.profile(link));
-        match trick {
-            Trick::ManySubstreams => {
+        match attack {
+            Attack::ManySubstreams => {
                 for _ in 0..70 {
                     self.open(link, side, stream.clone(), Purpose::Junk);
                 }
-                self.net.count_trick(self.run, link);
+                self.net.count_attack(self.run, link);
             }
-            Trick::Early | Trick::Hasty | Trick::NoHandshake => {
+            Attack::Early | Attack::Hasty | Attack::NoHandshake => {
                 self.open(link, side, stream, Purpose::Stream);
             }
-            Trick::TwoProtocols => {
+            Attack::TwoProtocols => {
                 let other = match profile {
                     Profile::V1 => Profile::V1Go,
                     _ => Profile::V1,
                 };
                 self.open(link, side, ProtocolId::Handshake(other), Purpose::Junk);
-                self.net.count_trick(self.run, link);
+                self.net.count_attack(self.run, link);
             }
-            Trick::SecondHandshake => {
+            Attack::SecondHandshake => {
                 self.open(link, side, ProtocolId::Handshake(profile), Purpose::Junk);
-                self.net.count_trick(self.run, link);
+                self.net.count_attack(self.run, link);
             }
-            Trick::FutureProtocol => {
+            Attack::FutureProtocol => {
                 self.open(link, side, ProtocolId::HandshakeV2, Purpose::Junk);
-                self.net.count_trick(self.run, link);
+                self.net.count_attack(self.run, link);
             }
-            Trick::UnknownStreams
-            | Trick::LongStreamName
-            | Trick::EmptyName
-            | Trick::LongName
-            | Trick::BinaryName
-            | Trick::HalfName => self.name_badly(link, side, trick),
-            Trick::NameBomb | Trick::CreepingNames | Trick::ProbeFlood => {
-                self.again(link, side, trick, rounds(trick));
+            Attack::UnknownStreams
+            | Attack::LongStreamName
+            | Attack::EmptyName
+            | Attack::LongName
+            | Attack::BinaryName
+            | Attack::HalfName => self.name_badly(link, side, attack),
+            Attack::NameBomb | Attack::CreepingNames | Attack::ProbeFlood => {
+                self.again(link, side, attack, rounds(attack));
             }
             _ => {}
         }
     }
 
     /// Once the handshake is over, unless the peer takes its time.
-    fn after_handshake(&mut self, link: usize, side: Side, trick: Trick) {
+    fn after_handshake(&mut self, link: usize, side: Side, attack: Attack) {
         let profile = self.profile(link);
-        match trick {
-            Trick::LateHandshake => {
+        match attack {
+            Attack::LateHandshake => {
                 self.open(link, side, ProtocolId::Handshake(profile), Purpose::Junk);
-                self.net.count_trick(self.run, link);
+                self.net.count_attack(self.run, link);
             }
-            Trick::TalksOn => self.keep_talking_in_handshake(link, side),
-            Trick::Quiet => self.net.count_trick(self.run, link),
-            Trick::Churn | Trick::AbortedSubstreams => {
-                self.again(link, side, trick, rounds(trick));
+            Attack::TalksOn => self.keep_talking_in_handshake(link, side),
+            Attack::Quiet => self.net.count_attack(self.run, link),
+            Attack::Churn | Attack::AbortedSubstreams => {
+                self.again(link, side, attack, rounds(attack));
             }
-            Trick::MuteProbes | Trick::FalseProbes => self.connect_beside(link, side, trick),
-            Trick::Rejoiner => {
-                self.net.count_trick(self.run, link);
+            Attack::MuteProbes | Attack::FalseProbes => self.connect_beside(link, side, attack),
+            Attack::Rejoiner => {
+                self.net.count_attack(self.run, link);
                 self.leave(link, side);
             }
-            _ if payload::is_on_stream(trick) && !self.spoils_handshake(link, trick) => {
+            _ if payload::is_on_stream(attack) && !self.spoils_handshake(link, attack) => {
                 self.open(link, side, self.stream_id(0), Purpose::Stream);
             }
             _ => {}
         }
-        if trick == Trick::ReplayElsewhere {
+        if attack == Attack::ReplayElsewhere {
             self.open(link, side, self.stream_id(1), Purpose::OtherStream);
         }
     }
 
-    /// A trick that is done bit by bit goes on, so many times more.
-    fn round(&mut self, link: usize, side: Side, trick: Trick, left: u64) {
-        let done = rounds(trick).saturating_sub(left);
-        match trick {
-            Trick::NameBomb => self.bomb_names(link, side, done),
-            Trick::CreepingNames => self.creep_names(link, side, done),
-            Trick::CreepingFrame => self.creep(link, side),
-            Trick::ProbeFlood => {
+    /// A attack that is done bit by bit goes on, so many times more.
+    fn round(&mut self, link: usize, side: Side, attack: Attack, left: u64) {
+        let done = rounds(attack).saturating_sub(left);
+        match attack {
+            Attack::NameBomb => self.bomb_names(link, side, done),
+            Attack::CreepingNames => self.creep_names(link, side, done),
+            Attack::CreepingFrame => self.creep(link, side),
+            Attack::ProbeFlood => {
                 for _ in 0..10 {
                     self.open(link, side, ProtocolId::Probe, Purpose::Junk);
                 }
-                self.net.count_trick(self.run, link);
+                self.net.count_attack(self.run, link);
             }
-            Trick::Churn | Trick::AbortedSubstreams => self.churn(link, side, trick),
+            Attack::Churn | Attack::AbortedSubstreams => self.churn(link, side, attack),
             _ => return,
         }
         if left > 1 && !self.run.is_calm {
-            self.again(link, side, trick, left - 1);
+            self.again(link, side, attack, left - 1);
         }
     }
 
     /// Has another round come, of so many.
-    fn again(&mut self, link: usize, side: Side, trick: Trick, left: u64) {
-        let pause = match trick {
-            Trick::CreepingNames | Trick::CreepingFrame => 1_000_000,
+    fn again(&mut self, link: usize, side: Side, attack: Attack, left: u64) {
+        let pause = match attack {
+            Attack::CreepingNames | Attack::CreepingFrame => 1_000_000,
             _ => 200_000,
         };
         self.run.push(self.run.now + pause, Wake::Script(link, side, ROUNDS + left));
@@ -234,45 +234,45 @@ impl Adversary<'_> {
         own.map(|(pipe, _)| *pipe).filter(|pipe| script.named.contains(pipe))
     }
 
-    /// Returns whether it is the handshake substream on which this trick is done.
-    fn spoils_handshake(&self, link: usize, trick: Trick) -> bool {
-        let is_either = frames::can_be_in_handshake(trick) || trick == Trick::TwoProtocols;
+    /// Returns whether it is the handshake substream on which this attack is done.
+    fn spoils_handshake(&self, link: usize, attack: Attack) -> bool {
+        let is_either = frames::can_be_in_handshake(attack) || attack == Attack::TwoProtocols;
         is_either
             && self.net.links[link].script.as_ref().is_some_and(|script| script.spoils_handshake)
     }
 }
 
 /// Returns whether an adversary that dials opens a handshake.
-const fn shakes_hands(trick: Trick) -> bool {
+const fn shakes_hands(attack: Attack) -> bool {
     !matches!(
-        trick,
-        Trick::NoHandshake
-            | Trick::IdleDuplicates
-            | Trick::PendingDial
-            | Trick::HeldBack
-            | Trick::WrongAnswer
+        attack,
+        Attack::NoHandshake
+            | Attack::IdleDuplicates
+            | Attack::PendingDial
+            | Attack::HeldBack
+            | Attack::WrongAnswer
     )
 }
 
-/// Returns whether the peer has something to say to an adversary, or the trick would be none.
-const fn is_talked_to(trick: Trick) -> bool {
+/// Returns whether the peer has something to say to an adversary, or the attack would be none.
+const fn is_talked_to(attack: Attack) -> bool {
     matches!(
-        trick,
-        Trick::Reflect
-            | Trick::NeverReads
-            | Trick::Resetter
-            | Trick::Refuser
-            | Trick::Stopper
-            | Trick::HalfCloser
-            | Trick::Unanswering
+        attack,
+        Attack::Reflect
+            | Attack::NeverReads
+            | Attack::Resetter
+            | Attack::Refuser
+            | Attack::Stopper
+            | Attack::HalfCloser
+            | Attack::Unanswering
     )
 }
 
-/// How often a trick that is done bit by bit goes on.
-const fn rounds(trick: Trick) -> u64 {
-    match trick {
-        Trick::NameBomb | Trick::ProbeFlood => 12,
-        Trick::CreepingFrame => 25,
+/// How often a attack that is done bit by bit goes on.
+const fn rounds(attack: Attack) -> u64 {
+    match attack {
+        Attack::NameBomb | Attack::ProbeFlood => 12,
+        Attack::CreepingFrame => 25,
         _ => 15,
     }
 }

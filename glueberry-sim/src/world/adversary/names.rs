@@ -7,9 +7,9 @@ use glueberry_proto::wire::{
 use glueberry_proto::{Naming, Profile, ProtocolId, StreamName};
 
 use super::Adversary;
+use crate::attack::Attack;
 use crate::link::{Pipe, Stage};
 use crate::script::{Offence, Purpose};
-use crate::trick::Trick;
 use crate::wake::{Side, Wake};
 
 /// What an adversary says to a name.
@@ -22,7 +22,7 @@ pub(super) enum Answer {
     Wrong,
 }
 
-impl Trick {
+impl Attack {
     /// Returns what an adversary says to a name that its peer proposes.
     const fn answer(self, proposal: Option<&ProtocolId>) -> Answer {
         match (self, proposal) {
@@ -37,7 +37,7 @@ impl Trick {
         }
     }
 
-    /// Returns whether that answer is what the trick is about.
+    /// Returns whether that answer is what the attack is about.
     const fn is_done_by(self, answer: Answer, proposal: Option<&ProtocolId>) -> bool {
         let is_probe = matches!(proposal, Some(ProtocolId::Probe));
         match self {
@@ -67,39 +67,39 @@ impl Adversary<'_> {
         at
     }
 
-    pub(super) fn name_badly(&mut self, link: usize, side: Side, trick: Trick) {
+    pub(super) fn name_badly(&mut self, link: usize, side: Side, attack: Attack) {
         let says_names = self.net.links[link].naming == Naming::Preamble;
-        match trick {
-            Trick::UnknownStreams => {
+        match attack {
+            Attack::UnknownStreams => {
                 for name in ["nobody", "knows", "these"] {
                     if let Ok(name) = StreamName::new(name) {
                         self.open(link, side, Profile::V1.stream_id(name), Purpose::Stream);
                     }
                 }
-                return self.net.count_trick(self.run, link);
+                return self.net.count_attack(self.run, link);
             }
-            Trick::LongStreamName => {
+            Attack::LongStreamName => {
                 let long = "x".repeat(90);
                 for name in [&long, "not allowed", "", "a/b", "handshake/handshake"] {
                     self.open_as(link, side, &prefixed(&format!("/glueberry/stream/{name}/1.0.0")));
                 }
-                return self.net.count_trick(self.run, link);
+                return self.net.count_attack(self.run, link);
             }
             _ if !says_names => return,
             _ => {}
         }
-        let name: &[u8] = match trick {
-            Trick::EmptyName => &[0],
-            Trick::LongName => &[255, b'/', b'g'],
-            Trick::BinaryName => &[4, 0xc3, 0x28, 0xff, 0xfe],
+        let name: &[u8] = match attack {
+            Attack::EmptyName => &[0],
+            Attack::LongName => &[255, b'/', b'g'],
+            Attack::BinaryName => &[4, 0xc3, 0x28, 0xff, 0xfe],
             _ => b"\x1c/glueberry/stre",
         };
         let pipe = self.open_as(link, side, name);
-        match trick {
-            Trick::HalfName => self.finish(link, pipe, side),
+        match attack {
+            Attack::HalfName => self.finish(link, pipe, side),
             _ => self.offend(link, Offence { pipe, by_end: false, in_handshake: false }),
         }
-        self.net.count_trick(self.run, link);
+        self.net.count_attack(self.run, link);
     }
 
     /// Opens a lot of substreams, each by a name of its own.
@@ -108,7 +108,7 @@ impl Adversary<'_> {
             let name = format!("/glueberry/stream/bomb-{round}-{number}/1.0.0");
             self.open_as(link, side, &prefixed(&name));
         }
-        self.net.count_trick(self.run, link);
+        self.net.count_attack(self.run, link);
     }
 
     /// Writes one more byte of each of a lot of names.
@@ -120,7 +120,7 @@ impl Adversary<'_> {
         if self.net.links[link].naming != Naming::Preamble {
             return;
         }
-        self.net.count_trick(self.run, link);
+        self.net.count_attack(self.run, link);
         if round == 0 {
             for _ in 0..60 {
                 self.open_as(link, side, &[byte]);
@@ -134,17 +134,17 @@ impl Adversary<'_> {
         }
     }
 
-    /// Returns what the adversary of a connection says to a name, and counts it if that is the trick.
+    /// Returns what the adversary of a connection says to a name, and counts it if that is the attack.
     pub(super) fn answer(&mut self, link: usize, proposal: Option<&ProtocolId>) -> Answer {
-        let Some(trick) = self.net.trick(link) else {
+        let Some(attack) = self.net.attack(link) else {
             return Answer::No;
         };
-        let answer = trick.answer(proposal);
-        if trick.is_done_by(answer, proposal) {
-            self.net.count_trick(self.run, link);
+        let answer = attack.answer(proposal);
+        if attack.is_done_by(answer, proposal) {
+            self.net.count_attack(self.run, link);
         }
         match proposal {
-            // A second handshake protocol is another trick.
+            // A second handshake protocol is another attack.
             Some(ProtocolId::Handshake(profile))
                 if answer == Answer::Yes && *profile != self.profile(link) =>
             {
@@ -161,7 +161,7 @@ impl Adversary<'_> {
         at: usize,
         side: Side,
         bytes: &mut BytesMut,
-        trick: Trick,
+        attack: Attack,
     ) {
         if self.net.links[link].pipes[at].opener == side {
             // The answer: whole or not, it begins with its length, or with zero for a refusal.
@@ -203,7 +203,7 @@ impl Adversary<'_> {
         self.net.links[link].pipes[at].stage = Stage::Open;
         self.net.put(self.run, link, at, side, out.freeze());
         if answer == Answer::Yes {
-            self.agreed(link, at, side, trick);
+            self.agreed(link, at, side, attack);
         }
     }
 }

@@ -5,8 +5,8 @@ use glueberry_proto::{Naming, Profile};
 
 use super::Adversary;
 use super::{frames, handshake, records};
+use crate::attack::Attack;
 use crate::script::{Offence, Purpose};
-use crate::trick::Trick;
 use crate::wake::Side;
 
 /// All that is said at once.
@@ -47,37 +47,37 @@ impl Adversary<'_> {
             return;
         };
         script.named.push(at);
-        let (trick, profile) = (script.trick, script.profile);
+        let (attack, profile) = (script.attack, script.profile);
         let purpose = script.opened.iter().find(|(pipe, _)| *pipe == at).map(|(_, what)| *what);
         let limit = self.run.plan.limits.max_message_size;
         let handshake_limit = self.run.plan.limits.more.max_handshake_size;
-        let spoils = self.spoils_handshake(link, trick);
+        let spoils = self.spoils_handshake(link, attack);
         let payload = match purpose {
             // Beside the first, another handshake would be one too many anyway.
-            Some(Purpose::Handshake) if spoils && trick == Trick::TwoProtocols => {
+            Some(Purpose::Handshake) if spoils && attack == Attack::TwoProtocols => {
                 Payload { close: CloseMode::Reset, ..Payload::default() }
             }
-            Some(Purpose::Handshake) if spoils => frames::payload(trick, profile, handshake_limit),
-            Some(Purpose::Handshake) => handshake::payload(trick, profile, handshake_limit),
-            Some(Purpose::Stream) if frames::is_about(trick) => {
+            Some(Purpose::Handshake) if spoils => frames::payload(attack, profile, handshake_limit),
+            Some(Purpose::Handshake) => handshake::payload(attack, profile, handshake_limit),
+            Some(Purpose::Stream) if frames::is_about(attack) => {
                 let record = self.good_record(link, side);
-                frames::payload_around(trick, profile, limit, &record)
+                frames::payload_around(attack, profile, limit, &record)
             }
-            Some(Purpose::Stream | Purpose::OtherStream) => self.records(link, side, trick),
+            Some(Purpose::Stream | Purpose::OtherStream) => self.records(link, side, attack),
             Some(Purpose::Junk) | None => return,
         };
         let is_done = match purpose {
-            Some(Purpose::Handshake) => spoils || handshake::is_about(trick),
-            _ => trick != Trick::Hasty || self.net.links[link].naming == Naming::Preamble,
+            Some(Purpose::Handshake) => spoils || handshake::is_about(attack),
+            _ => attack != Attack::Hasty || self.net.links[link].naming == Naming::Preamble,
         };
         if is_done {
-            self.net.count_trick(self.run, link);
+            self.net.count_attack(self.run, link);
         }
         self.write_payload(link, at, side, (purpose == Some(Purpose::Handshake), payload));
-        match (purpose, trick) {
-            (Some(Purpose::Handshake), Trick::LeavesOnGrant) => self.leave(link, side),
-            (Some(Purpose::Stream), Trick::CreepingFrame) => {
-                self.again(link, side, trick, super::rounds(trick));
+        match (purpose, attack) {
+            (Some(Purpose::Handshake), Attack::LeavesOnGrant) => self.leave(link, side),
+            (Some(Purpose::Stream), Attack::CreepingFrame) => {
+                self.again(link, side, attack, super::rounds(attack));
             }
             _ => {}
         }
@@ -94,11 +94,11 @@ impl Adversary<'_> {
         if let Some(by) = offence {
             self.offend(link, Offence { pipe: at, by_end: by == OffenceAt::End, in_handshake });
         }
-        let trick = self.net.trick(link);
-        if trick == Some(Trick::TalksAfterClose) && !in_handshake {
+        let attack = self.net.attack(link);
+        if attack == Some(Attack::TalksAfterClose) && !in_handshake {
             self.net.hang_up(self.run, link, side, 0);
         }
-        if trick == Some(Trick::Slow) {
+        if attack == Some(Attack::Slow) {
             for byte in bytes.iter() {
                 self.net.put(self.run, link, at, side, Bytes::copy_from_slice(&[*byte]));
             }
@@ -120,13 +120,13 @@ impl Adversary<'_> {
             for _ in 0..100 {
                 payload.frame(profile, &[b'x'; 1000]);
             }
-            self.net.count_trick(self.run, link);
+            self.net.count_attack(self.run, link);
             self.write_payload(link, at, side, (true, payload));
         }
     }
 }
 
-/// Returns whether a trick is done on a named stream, after the handshake.
-pub(super) fn is_on_stream(trick: Trick) -> bool {
-    frames::is_about(trick) || records::is_about(trick) || trick == Trick::TalksAfterClose
+/// Returns whether a attack is done on a named stream, after the handshake.
+pub(super) fn is_on_stream(attack: Attack) -> bool {
+    frames::is_about(attack) || records::is_about(attack) || attack == Attack::TalksAfterClose
 }

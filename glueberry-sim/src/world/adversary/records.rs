@@ -4,69 +4,69 @@ use glueberry_proto::crypto::{Aead, Identity, SharedKey, default_aead};
 
 use super::Adversary;
 use super::payload::{OffenceAt, Payload};
+use crate::attack::Attack;
 use crate::cipher::FastAead;
-use crate::trick::Trick;
 use crate::wake::Side;
 use crate::world::identities;
 
-/// Returns whether a trick is one with records, after the handshake.
-pub(super) const fn is_about(trick: Trick) -> bool {
+/// Returns whether a attack is one with records, after the handshake.
+pub(super) const fn is_about(attack: Attack) -> bool {
     matches!(
-        trick,
-        Trick::BadRecords
-            | Trick::ForgivenRecords
-            | Trick::ShortRecord
-            | Trick::TinyRecord
-            | Trick::FlippedRecord
-            | Trick::ForeignRecord
-            | Trick::ZeroKeyRecord
-            | Trick::Replay
-            | Trick::ReplayElsewhere
-            | Trick::NonceTwice
+        attack,
+        Attack::BadRecords
+            | Attack::ForgivenRecords
+            | Attack::ShortRecord
+            | Attack::TinyRecord
+            | Attack::FlippedRecord
+            | Attack::ForeignRecord
+            | Attack::ZeroKeyRecord
+            | Attack::Replay
+            | Attack::ReplayElsewhere
+            | Attack::NonceTwice
     )
 }
 
 impl Adversary<'_> {
     /// Returns the records that an adversary sends on a named stream.
-    pub(super) fn records(&mut self, link: usize, side: Side, trick: Trick) -> Payload {
+    pub(super) fn records(&mut self, link: usize, side: Side, attack: Attack) -> Payload {
         let profile = self.profile(link);
         let mut payload = Payload::default();
         let mut send_handshake = |record: &[u8]| payload.frame(profile, record);
-        match trick {
-            Trick::BadRecords => {
+        match attack {
+            Attack::BadRecords => {
                 (0..FORGIVEN + 4).for_each(|_| send_handshake(&[9; 60]));
                 payload.offence = Some(OffenceAt::Bytes);
             }
-            Trick::ForgivenRecords => {
+            Attack::ForgivenRecords => {
                 (0..FORGIVEN).for_each(|number| send_handshake(&[number; 60]));
                 send_handshake(&self.good_record(link, side));
             }
-            Trick::ShortRecord => send_handshake(&[]),
-            Trick::TinyRecord => send_handshake(&[9; 27]),
-            Trick::FlippedRecord => {
+            Attack::ShortRecord => send_handshake(&[]),
+            Attack::TinyRecord => send_handshake(&[9; 27]),
+            Attack::FlippedRecord => {
                 let mut record = self.seal(link, side, Key::Right, 1);
                 let at = self.net.links[link].rng.index(record.len());
                 record[at] ^= 1 << self.net.links[link].rng.below(8);
                 send_handshake(&record);
             }
-            Trick::ForeignRecord => send_handshake(&self.seal(link, side, Key::Foreign, 1)),
-            Trick::ZeroKeyRecord => send_handshake(&self.seal(link, side, Key::Zero, 1)),
-            Trick::Replay | Trick::Early => {
+            Attack::ForeignRecord => send_handshake(&self.seal(link, side, Key::Foreign, 1)),
+            Attack::ZeroKeyRecord => send_handshake(&self.seal(link, side, Key::Zero, 1)),
+            Attack::Replay | Attack::Early => {
                 let record = self.good_record(link, side);
                 (0..3).for_each(|_| send_handshake(&record));
             }
-            Trick::ReplayElsewhere => {
+            Attack::ReplayElsewhere => {
                 // The same on each stream, as the nonce is.
                 self.expect(link, 1);
                 send_handshake(&self.seal(link, side, Key::Right, 1));
             }
-            Trick::NonceTwice => {
+            Attack::NonceTwice => {
                 self.expect(link, 1);
                 send_handshake(&self.seal(link, side, Key::Right, 1));
                 send_handshake(&self.seal(link, side, Key::Right, 2));
             }
-            Trick::Churn => payload.close = super::payload::CloseMode::Finish,
-            Trick::AbortedSubstreams => payload.close = super::payload::CloseMode::Reset,
+            Attack::Churn => payload.close = super::payload::CloseMode::Finish,
+            Attack::AbortedSubstreams => payload.close = super::payload::CloseMode::Reset,
             _ => send_handshake(&self.good_record(link, side)),
         }
         payload

@@ -6,9 +6,9 @@ use glueberry_proto::{Naming, ProtocolId};
 
 use super::Adversary;
 use super::names::{Answer, wrong_name};
+use crate::attack::Attack;
 use crate::link::{EndState, Pipe, Stage};
 use crate::script::Purpose;
-use crate::trick::Trick;
 use crate::wake::{Side, Wake};
 
 impl Adversary<'_> {
@@ -28,7 +28,7 @@ impl Adversary<'_> {
             let mut preamble = BytesMut::new();
             emit_proposal(&id, &mut preamble);
             self.net.put(self.run, link, at, side, preamble.freeze());
-            if matches!(self.net.trick(link), Some(Trick::Garbage | Trick::Hasty)) {
+            if matches!(self.net.attack(link), Some(Attack::Garbage | Attack::Hasty)) {
                 self.opened(link, at, side);
             }
         } else {
@@ -49,7 +49,7 @@ impl Adversary<'_> {
 
     /// A substream of the peer reaches the adversary, where the transport negotiates names.
     pub(in crate::world) fn offered(&mut self, link: usize, at: usize) {
-        let (Some(trick), profile) = (self.net.trick(link), self.profile(link)) else {
+        let (Some(attack), profile) = (self.net.attack(link), self.profile(link)) else {
             return;
         };
         let Some(pipe) = self.net.links[link].pipes.get(at) else {
@@ -72,21 +72,21 @@ impl Adversary<'_> {
         }
         self.net.send(self.run, link, Wake::Answer(link, at, is_yes));
         if answer == Answer::Yes {
-            self.agreed(link, at, acceptor, trick);
+            self.agreed(link, at, acceptor, attack);
         }
     }
 
     /// The adversary has agreed on a substream of the peer.
-    pub(super) fn agreed(&mut self, link: usize, at: usize, side: Side, trick: Trick) {
-        match trick {
-            Trick::Resetter => self.net.reset(self.run, link, at, side),
-            Trick::Stopper => self.stop_reading(link, at, side),
-            Trick::HalfCloser => self.finish(link, at, side),
-            Trick::LeavesOnGrant => self.leave(link, side),
-            Trick::Silent => {}
+    pub(super) fn agreed(&mut self, link: usize, at: usize, side: Side, attack: Attack) {
+        match attack {
+            Attack::Resetter => self.net.reset(self.run, link, at, side),
+            Attack::Stopper => self.stop_reading(link, at, side),
+            Attack::HalfCloser => self.finish(link, at, side),
+            Attack::LeavesOnGrant => self.leave(link, side),
+            Attack::Silent => {}
             _ => return,
         }
-        self.net.count_trick(self.run, link);
+        self.net.count_attack(self.run, link);
     }
 
     /// The adversary ends its half of a substream, behind what it has said.
@@ -108,17 +108,17 @@ impl Adversary<'_> {
     }
 
     /// Opens a stream several times, and ends it at once or as soon as it is agreed.
-    pub(super) fn churn(&mut self, link: usize, side: Side, trick: Trick) {
+    pub(super) fn churn(&mut self, link: usize, side: Side, attack: Attack) {
         for number in 0..4 {
             let at = self.open(link, side, self.stream_id(0), Purpose::Stream);
             if number % 2 == 0 {
-                match trick {
-                    Trick::Churn => self.finish(link, at, side),
+                match attack {
+                    Attack::Churn => self.finish(link, at, side),
                     _ => self.net.reset(self.run, link, at, side),
                 }
             }
         }
-        self.net.count_trick(self.run, link);
+        self.net.count_attack(self.run, link);
     }
 
     /// Reads what the peer has written, and answers in the adversary's way.
@@ -127,7 +127,7 @@ impl Adversary<'_> {
         if self.net.links[link].ends[side].state != EndState::Open {
             return;
         }
-        let Some(trick) = self.net.trick(link) else {
+        let Some(attack) = self.net.attack(link) else {
             return;
         };
         let pipe = &self.net.links[link].pipes[at];
@@ -136,18 +136,18 @@ impl Adversary<'_> {
             // The answer comes first.
             return;
         }
-        if trick == Trick::NeverReads && self.is_named(link, at) {
-            return self.net.count_trick(self.run, link);
+        if attack == Attack::NeverReads && self.is_named(link, at) {
+            return self.net.count_attack(self.run, link);
         }
         let mut bytes = BytesMut::new();
         while let Some(piece) = self.net.links[link].pipes[at].halves[side].take(now) {
             bytes.extend_from_slice(&piece);
         }
         if !self.is_named(link, at) && !bytes.is_empty() {
-            self.read_name(link, at, side, &mut bytes, trick);
+            self.read_name(link, at, side, &mut bytes, attack);
         }
-        if trick == Trick::Reflect && self.is_stream(link, at) && !bytes.is_empty() {
-            self.net.count_trick(self.run, link);
+        if attack == Attack::Reflect && self.is_stream(link, at) && !bytes.is_empty() {
+            self.net.count_attack(self.run, link);
             self.net.put(self.run, link, at, side, bytes.freeze());
         }
         let Some(pipe) = self.net.links[link].pipes.get_mut(at) else {

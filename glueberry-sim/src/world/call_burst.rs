@@ -11,11 +11,11 @@ use crate::wake::Side;
 
 impl Application<'_> {
     /// Makes so many calls, some of which make no sense.
-    pub(super) fn storm(&mut self, host: usize, calls: u64) {
+    pub(super) fn call_burst(&mut self, host: usize, calls: u64) {
         if self.hosts[host].node.is_none() {
             return;
         }
-        self.run.fire("call storm");
+        self.run.fire("call burst");
         let mut rng = self.hosts[host].rng.clone();
         for _ in 0..calls {
             let peer = rng.index(self.hosts.len());

@@ -3,19 +3,19 @@
 use glueberry_proto::{PeerMisbehaved, Profile};
 use serde::{Deserialize, Serialize};
 
-macro_rules! tricks {
+macro_rules! attacks {
     ($($name:ident $text:literal,)*) => {
         /// What an adversary does to its peer.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        pub(crate) enum Trick {
+        pub(crate) enum Attack {
             $(#[doc = $text] $name,)*
         }
 
-        impl Trick {
+        impl Attack {
             /// All of them.
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// Returns the name under which a trick is counted.
+            /// Returns the name under which a attack is counted.
             pub(crate) const fn name(self) -> &'static str {
                 match self { $(Self::$name => concat!("adversary: ", $text),)* }
             }
@@ -24,7 +24,7 @@ macro_rules! tricks {
 }
 
 // Each name is what the adversary does.
-tricks! {
+attacks! {
     // The handshake.
     Garbage "bytes that are no frame and no name",
     HugeHandshake "announces a handshake message of 60 megabytes",
@@ -112,7 +112,7 @@ tricks! {
     FalseProbes "connects again, and answers probes as if it had no session",
 }
 
-impl Trick {
+impl Attack {
     /// Returns whether it can be done in a wire profile at all.
     pub(crate) fn is_possible(self, profile: Profile) -> bool {
         let needs_varints = matches!(
@@ -136,7 +136,7 @@ impl Trick {
         PASSIVE.contains(&self)
     }
 
-    /// Returns whether somebody may be blamed for this who does no more than the trick.
+    /// Returns whether somebody may be blamed for this who does no more than the attack.
     pub(crate) const fn is_blamed_for(self, how: &PeerMisbehaved) -> bool {
         match how {
             PeerMisbehaved::MessageTooLarge { .. } => matches!(
@@ -172,14 +172,14 @@ impl Trick {
 }
 
 /// What an adversary does to who dials it by chance.
-pub(crate) const PASSIVE: &[Trick] = &[
-    Trick::Silent,
-    Trick::Refuser,
-    Trick::Resetter,
-    Trick::NeverReads,
-    Trick::Hangup,
-    Trick::Stopper,
-    Trick::HalfCloser,
-    Trick::Unanswering,
-    Trick::LeavesOnGrant,
+pub(crate) const PASSIVE: &[Attack] = &[
+    Attack::Silent,
+    Attack::Refuser,
+    Attack::Resetter,
+    Attack::NeverReads,
+    Attack::Hangup,
+    Attack::Stopper,
+    Attack::HalfCloser,
+    Attack::Unanswering,
+    Attack::LeavesOnGrant,
 ];
