@@ -75,6 +75,8 @@ fn substreams_without_a_session_are_bounded() {
     run_test(async {
         let mut config = Config::default();
         (config.core.max_streams, config.core.max_substreams) = (2, 4);
+        // Else fewer would be agreed at all.
+        config.core.max_parked = 100;
         let b = Party::with(config, Duration::from_secs(60)).await;
         let a = Party::new().await;
         a.swarm_dials(&b).await;
