@@ -112,6 +112,18 @@ impl Behaviour {
         Ok((behaviour, node))
     }
 
+    /// The node no longer listens on an address.
+    #[cfg(feature = "node")]
+    pub(crate) fn listener_lost(&self, address: Multiaddr, reason: String) {
+        self.shared.listener_lost(address, reason);
+    }
+
+    /// The node listens again on an address.
+    #[cfg(feature = "node")]
+    pub(crate) fn listener_restored(&self, address: Multiaddr) {
+        self.shared.listener_restored(address);
+    }
+
     /// Returns the span that every event of the node is in.
     #[cfg(feature = "node")]
     pub(crate) fn span(&self) -> tracing::Span {

@@ -90,7 +90,7 @@ pub struct Config {
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub retry_delay: Duration,
     /// Times that a stream is proposed to a peer that refuses it, before its messages are returned
-    /// as unsent. 10.
+    /// as unsent. 10. A peer whose handshake is known to be over is asked once.
     pub max_stream_attempts: u32,
     /// Time that sealed messages to a Go node are kept, in case it resets our substream in favour of
     /// its own. 1 s. They are then sent again unchanged; a peer that runs this library recognises

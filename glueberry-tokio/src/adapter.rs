@@ -32,6 +32,7 @@ pub use crate::connection::{
     Connection, ConnectionEvent, ConnectionLoop, ReadBuffer, ReadError, Substream, WriteError,
 };
 use crate::error::Error;
+use crate::events::Event;
 #[doc(hidden)]
 pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
@@ -141,6 +142,16 @@ impl Shared {
     /// Returns how many incoming connections may be authenticated at one time.
     pub fn max_incoming(&self) -> usize {
         self.max_incoming
+    }
+
+    /// Reports that the node does not listen on an address, though it should.
+    pub fn listener_lost(&self, address: Multiaddr, reason: String) {
+        self.telemetry.events.publish(&Event::ListenerLost { address, reason });
+    }
+
+    /// Reports that the node listens again on an address that was lost.
+    pub fn listener_restored(&self, address: Multiaddr) {
+        self.telemetry.events.publish(&Event::ListenerRestored { address });
     }
 
     /// Changes where the node listens.

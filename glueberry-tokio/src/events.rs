@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use futures_core::Stream;
 use glueberry_proto::{Closed, ConnectionState, Direction, RecordError, StateReason, StreamName};
 use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
 
 use crate::mailbox::{lock, remember};
 use crate::metrics::Metrics;
@@ -101,6 +102,19 @@ pub enum Event {
     },
     /// The address book could not be stored, or an entry of it not be read.
     AddressBook(BookTrouble),
+    /// The node does not listen on an address, though it should: its relay is gone, or an interface.
+    /// It tries again by itself. Raw QUIC has no such address.
+    ListenerLost {
+        /// The address as it was given.
+        address: Multiaddr,
+        /// Why.
+        reason: String,
+    },
+    /// The node listens again on an address that was lost.
+    ListenerRestored {
+        /// The address as it was given.
+        address: Multiaddr,
+    },
     /// This subscriber was too slow: so many events are missing here.
     /// [`Snapshot`](Self::Snapshot) follows.
     Lagged {
@@ -153,7 +167,11 @@ impl Event {
             | Self::SessionClosed { peer, .. }
             | Self::Backpressure { peer, .. }
             | Self::MessagesDropped { peer, .. } => Some(*peer),
-            Self::AddressBook(_) | Self::Lagged { .. } | Self::Snapshot(_) => None,
+            Self::AddressBook(_)
+            | Self::ListenerLost { .. }
+            | Self::ListenerRestored { .. }
+            | Self::Lagged { .. }
+            | Self::Snapshot(_) => None,
         }
     }
 

@@ -239,6 +239,11 @@ impl Drop for InboxReader {
 /// The messages of all peers on all streams that no [`StreamHandle`](crate::StreamHandle) has
 /// taken over, handshake messages among them, in the order of their arrival per stream.
 ///
+/// The event that reports a peer as Connected is in the queue of every subscription before the
+/// first message of that session comes here. A program that reads both at once may still see the
+/// message first: it asks the events first (`biased` in tokio's `select!`), or
+/// [`Node::connection_state`](crate::Node::connection_state), which is always ahead of both.
+///
 /// Peers take turns: none waits behind more than a few messages of each other peer, however much
 /// those send. A [`Stream`] that ends when the node has shut down. While it is not read, peers are
 /// slowed down by flow control; nothing is dropped. Dropping it means that the messages are of no interest:

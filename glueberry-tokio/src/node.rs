@@ -310,6 +310,11 @@ impl Node {
 
     /// Second phase: consents, and waits until the session is Established.
     ///
+    /// In the v1 profiles that is a local matter: they have no word for the peer's consent. Messages
+    /// that are sent ahead of it wait on the peer's side, and a stream that the peer does not
+    /// prepare is reported by [`Event::StreamRefused`](crate::Event::StreamRefused): at once if the
+    /// peer has finished its handshake, else after half a minute.
+    ///
     /// # Errors
     ///
     /// [`HandshakeNotComplete`](ErrorCode::HandshakeNotComplete) before

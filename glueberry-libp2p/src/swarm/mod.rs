@@ -2,6 +2,7 @@
 
 mod behaviours;
 mod bounded;
+mod listeners;
 mod security;
 mod stack;
 mod task;
@@ -20,6 +21,7 @@ use libp2p::swarm::Config as SwarmConfig;
 use tracing::Instrument;
 
 use self::behaviours::Behaviours;
+use self::listeners::Listeners;
 use self::task::OwnedSwarm;
 use crate::Behaviour;
 use crate::settings::{Ownership, Settings};
@@ -60,7 +62,10 @@ pub struct Libp2p {
     pub quic: bool,
     /// Names in addresses, such as `/dns4/example.org/tcp/4001`.
     pub dns: bool,
-    /// Connections over relays. Listen on `/…/p2p/<relay>/p2p-circuit` to be reached over one.
+    /// Connections over relays. Listen on `/…/p2p/<relay>/p2p-circuit` to be reached over one. A
+    /// relay that is lost is tried again, as every address that is listened on:
+    /// [`ListenerLost`](glueberry_tokio::Event::ListenerLost) reports it. A node starts if it
+    /// listens on one of its addresses at least.
     pub relay: bool,
     /// Direct connections in place of relayed ones, by hole punching (DCUtR).
     pub hole_punching: bool,
@@ -163,8 +168,8 @@ impl Fabric for Libp2p {
             .with_idle_connection_timeout(self.idle_timeout);
         let peer = identity.public().to_peer_id();
         let mut swarm = Swarm::new(stack, behaviours, peer, swarm_config);
-        task::listen(&mut swarm, &addresses, &*runtime).await?;
-        let task = task::run(swarm, stopping, Arc::clone(&runtime));
+        let listeners = Listeners::start(&mut swarm, &addresses, &*runtime).await?;
+        let task = task::run(swarm, listeners, stopping, Arc::clone(&runtime));
         runtime.spawn(Box::pin(task.instrument(span)));
         Ok(node)
     }

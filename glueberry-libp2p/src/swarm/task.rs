@@ -1,7 +1,7 @@
 //! The task that runs the swarm of a ready-made node.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, pending};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +11,12 @@ use futures_util::stream::StreamExt;
 use glueberry_proto::{Address, DialId};
 use glueberry_tokio::adapter::Transport;
 use glueberry_tokio::runtime::Runtime;
-use glueberry_tokio::{Error, ErrorCode};
-use libp2p::core::transport::ListenerId;
 use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, PeerId, Swarm, dcutr};
+use libp2p::{PeerId, Swarm, dcutr};
 use tracing::{debug, warn};
 
 use super::behaviours::{Behaviours, BehavioursEvent};
+use super::listeners::Listeners;
 use crate::transport::SwarmTransport;
 
 /// The order to stop, and whom to tell when that is done.
@@ -65,67 +64,47 @@ impl Transport for OwnedSwarm {
     }
 }
 
-/// Listens on all addresses; returns when each listener has told where it is.
-pub(super) async fn listen(
-    swarm: &mut Swarm<Behaviours>,
-    addresses: &[Multiaddr],
-    runtime: &dyn Runtime,
-) -> Result<(), Error> {
-    let mut waiting: Vec<(ListenerId, &Multiaddr)> = Vec::new();
-    for address in addresses {
-        let id = swarm.listen_on(address.clone()).map_err(|error| match error {
-            libp2p::TransportError::MultiaddrNotSupported(address) => {
-                Error::because(ErrorCode::InvalidAddress, format!("{address} is not supported"))
-            }
-            error => Error::because(ErrorCode::ListenFailed, format!("{address}: {error}")),
-        })?;
-        waiting.push((id, address));
-    }
-    let mut deadline = runtime.sleep_until(runtime.now() + LISTEN_TIME);
-    while let Some((_, address)) = waiting.first() {
-        let event = match select(swarm.next(), &mut deadline).await {
-            Either::Left((Some(event), _)) => event,
-            Either::Left((None, _)) | Either::Right(_) => {
-                let why = format!("{address} took too long");
-                return Err(Error::because(ErrorCode::ListenFailed, why));
-            }
-        };
-        match &event {
-            SwarmEvent::NewListenAddr { listener_id, .. } => {
-                waiting.retain(|(id, _)| id != listener_id);
-            }
-            SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
-                if let Some((_, address)) = waiting.iter().find(|(id, _)| id == listener_id) {
-                    let why = format!("{address}: {error}");
-                    return Err(Error::because(ErrorCode::ListenFailed, why));
-                }
-            }
-            _ => {}
-        }
-        handle(swarm, event);
-    }
-    Ok(())
-}
-
 /// Runs the swarm until its node stops.
 pub(super) async fn run(
     mut swarm: Swarm<Behaviours>,
+    mut listeners: Listeners,
     mut stop: oneshot::Receiver<oneshot::Sender<()>>,
     runtime: Arc<dyn Runtime>,
 ) {
     let done = loop {
-        match select(swarm.next(), &mut stop).await {
-            Either::Left((Some(event), _)) => handle(&mut swarm, event),
-            Either::Left((None, _)) => return,
-            Either::Right((Ok(done), _)) => break done,
-            // The node is gone without a word.
-            Either::Right((Err(_), _)) => return,
+        let retry_at = listeners.next_retry();
+        let alarm = async {
+            match retry_at {
+                Some(at) => runtime.sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        let next = match select(select(swarm.next(), &mut stop), pin!(alarm)).await {
+            Either::Left((Either::Left((Some(event), _)), _)) => Next::Event(event),
+            Either::Left((Either::Right((Ok(done), _)), _)) => break done,
+            // The swarm has ended, or the node is gone without a word.
+            Either::Left(_) => return,
+            Either::Right(_) => Next::Retry,
+        };
+        match next {
+            Next::Event(event) => {
+                listeners.handle(&swarm, &event, runtime.now());
+                handle(&mut swarm, event);
+            }
+            Next::Retry => listeners.retry(&mut swarm, runtime.now()),
         }
     };
     close(&mut swarm, &*runtime).await;
     drop(swarm);
     // Who has stopped waiting needs no answer.
     done.send(()).unwrap_or_default();
+}
+
+/// What the swarm's task does next.
+enum Next {
+    Event(SwarmEvent<BehavioursEvent>),
+    /// Listen again.
+    Retry,
 }
 
 /// Closes every connection, for as long as peers may need to hear of it.
@@ -144,7 +123,7 @@ async fn close(swarm: &mut Swarm<Behaviours>, runtime: &dyn Runtime) {
     }
 }
 
-fn handle(swarm: &mut Swarm<Behaviours>, event: SwarmEvent<BehavioursEvent>) {
+pub(super) fn handle(swarm: &mut Swarm<Behaviours>, event: SwarmEvent<BehavioursEvent>) {
     match event {
         SwarmEvent::Behaviour(BehavioursEvent::HolePunching(dcutr::Event {
             remote_peer_id,
@@ -154,9 +133,6 @@ fn handle(swarm: &mut Swarm<Behaviours>, event: SwarmEvent<BehavioursEvent>) {
             swarm.behaviour_mut().glueberry.hole_punch_failed(remote_peer_id);
         }
         SwarmEvent::ListenerError { error, .. } => warn!(%error, "listener failed"),
-        SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
-            warn!(?addresses, %error, "listener closed");
-        }
         SwarmEvent::IncomingConnectionError { error, .. } => {
             debug!(%error, "incoming connection failed");
         }
@@ -164,7 +140,5 @@ fn handle(swarm: &mut Swarm<Behaviours>, event: SwarmEvent<BehavioursEvent>) {
     }
 }
 
-/// Time for all listeners to tell where they are; a relay may have to be dialled first.
-const LISTEN_TIME: Duration = Duration::from_secs(30);
 /// Time for connections to close.
 const CLOSE_TIME: Duration = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use glueberry_libp2p::Libp2p;
 use glueberry_tokio::identity::{Keypair, PeerId};
-use glueberry_tokio::{ConnectionState, HANDSHAKE, Node};
+use glueberry_tokio::{ConnectionState, ErrorCode, Event, Events, HANDSHAKE, Node};
 use libp2p::futures::StreamExt;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, SwarmBuilder, identify, noise, relay, tcp, yamux};
@@ -20,7 +20,11 @@ struct Relay {
 
 /// Starts a relay of libp2p's own; it ends with its task.
 async fn relay() -> (Multiaddr, JoinHandle<()>) {
-    let mut swarm = SwarmBuilder::with_new_identity()
+    relay_at(Keypair::generate_ed25519(), "/ip4/127.0.0.1/tcp/0".parse().unwrap()).await
+}
+
+async fn relay_at(identity: Keypair, at: Multiaddr) -> (Multiaddr, JoinHandle<()>) {
+    let mut swarm = SwarmBuilder::with_existing_identity(identity)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .unwrap()
@@ -33,7 +37,7 @@ async fn relay() -> (Multiaddr, JoinHandle<()>) {
         })
         .unwrap()
         .build();
-    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    swarm.listen_on(at).unwrap();
     let address = loop {
         if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
             break address;
@@ -165,5 +169,68 @@ fn an_address_over_a_relay_names_its_peer_in_its_last_part() {
         let other = Keypair::generate_ed25519().public().to_peer_id();
         a.add_peer(peer, [circuit(&relay), circuit(&relay).with_p2p(peer).unwrap()]).await.unwrap();
         a.add_peer(peer, [circuit(&relay).with_p2p(other).unwrap()]).await.unwrap_err();
+    });
+}
+
+/// The next event about a listener: true if it listens again.
+async fn listener_event(events: &mut Events) -> bool {
+    loop {
+        match events.recv().await.expect("the node runs") {
+            Event::ListenerLost { .. } => return false,
+            Event::ListenerRestored { .. } => return true,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_relay_that_is_restarted_is_used_again() {
+    run_test(async {
+        let identity = Keypair::generate_ed25519();
+        let any = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+        let (relay, task) = relay_at(identity.clone(), any).await;
+        let mut over = over_relays();
+        over.hole_punching = false;
+        let b = node(over.clone(), circuit(&relay)).await;
+        let mut events = b.events();
+        assert!(!b.addrs().is_empty());
+        task.abort();
+        drop(task.await);
+        assert!(!listener_event(&mut events).await);
+        assert!(b.addrs().is_empty(), "{:?}", b.addrs());
+        let at: Multiaddr = relay.iter().take(2).collect();
+        let (again, _task) = relay_at(identity, at).await;
+        assert_eq!(again, relay);
+        assert!(listener_event(&mut events).await);
+        let a = node(over, "/ip4/127.0.0.1/tcp/0".parse().unwrap()).await;
+        a.add_peer(b.peer_id(), [circuit(&relay)]).await.unwrap();
+        a.connect(b.peer_id()).await.unwrap();
+        establish(&a, &b).await;
+        both_ways(&a, &b).await;
+    });
+}
+
+#[test]
+fn a_node_starts_without_its_relay_if_it_listens_elsewhere() {
+    run_test(async {
+        let nobody = Keypair::generate_ed25519().public().to_peer_id();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let gone: Multiaddr =
+            format!("/ip4/127.0.0.1/tcp/{}/p2p/{nobody}", closed.port()).parse().unwrap();
+        let alone = Node::builder(Keypair::generate_ed25519())
+            .listen(circuit(&gone))
+            .build_over(over_relays())
+            .await;
+        assert_eq!(alone.unwrap_err().code(), ErrorCode::ListenFailed);
+        let b = Node::builder(Keypair::generate_ed25519())
+            .listen(circuit(&gone))
+            .listen("/ip4/127.0.0.1/tcp/0".parse().unwrap())
+            .streams([STREAM])
+            .build_over(over_relays())
+            .await
+            .unwrap();
+        let a = node(over_relays(), "/ip4/127.0.0.1/tcp/0".parse().unwrap()).await;
+        a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
+        a.connect(b.peer_id()).await.unwrap();
     });
 }

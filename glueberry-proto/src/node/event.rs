@@ -79,7 +79,8 @@ pub enum ConnectionState {
     Connecting,
     /// The handshake can be held.
     Connected,
-    /// Named streams carry messages.
+    /// Named streams carry messages. In the v1 profiles it is a local matter: the peer may not have
+    /// consented yet.
     Established,
     /// Waiting for the next attempt.
     Reconnecting,

@@ -34,6 +34,8 @@ pub(super) struct Handshake {
     pub(super) queue: HandshakeQueue,
     inbox: Inbox,
     has_received: bool,
+    /// The peer has ended its half of a handshake substream: its side of the handshake is over.
+    is_over_there: bool,
     /// When the session ends, because no handshake substream is left.
     lost_at: Option<Instant>,
 }
@@ -64,7 +66,17 @@ impl Handshake {
         self.has_received
     }
 
+    /// True if the peer prepares no more streams.
+    pub(super) const fn is_over_there(&self) -> bool {
+        self.is_over_there
+    }
+
     // ---- substreams ---------------------------------------------------------------------------
+
+    /// The peer has ended its half of a substream in order.
+    pub(super) fn read_ended(&mut self, id: SubstreamId) {
+        self.is_over_there |= self.own == Some(id) || self.peers == Some(id);
+    }
 
     /// The peer has agreed to a handshake substream of ours.
     pub(super) fn opened(

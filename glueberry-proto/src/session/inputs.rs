@@ -201,8 +201,10 @@ impl Session {
         let (handshake, streams, mut lent) = self.parts();
         match purpose {
             Some(Purpose::Stream(name)) => {
+                // A peer whose handshake is not over may yet prepare the stream.
+                let is_final = error == OpenError::Refused && handshake.is_over_there();
                 if let Some(stream) = streams.get_mut(&name) {
-                    stream.not_opened(id, &name, &mut lent);
+                    stream.not_opened(id, &name, is_final, &mut lent);
                 }
                 // Its messages may have been the last.
                 self.finish_if_drained();
@@ -388,6 +390,9 @@ impl Session {
         let (handshake, streams, mut lent) = self.parts();
         if let Some(substream) = lent.substreams.get_mut(id) {
             substream.end_read();
+        }
+        if is_finished {
+            handshake.read_ended(id);
         }
         match stage {
             Stage::Bound(Purpose::Stream(name)) => {

@@ -89,15 +89,22 @@ impl Stream {
         }
     }
 
-    /// A substream of our own could not be opened.
-    pub(super) fn not_opened(&mut self, id: SubstreamId, name: &StreamName, lent: &mut Lent<'_>) {
+    /// A substream of our own could not be opened, and perhaps none ever will be.
+    pub(super) fn not_opened(
+        &mut self,
+        id: SubstreamId,
+        name: &StreamName,
+        is_final: bool,
+        lent: &mut Lent<'_>,
+    ) {
         // The messages have gone elsewhere.
         if !self.sender.is_opening(id) {
             return;
         }
         let failures = self.sender.not_opened();
         // A peer that has a substream of this name wants the stream, whatever it refuses.
-        if self.peers.is_empty() && failures >= lent.config().max_stream_attempts {
+        let is_final = is_final || failures >= lent.config().max_stream_attempts;
+        if self.peers.is_empty() && is_final {
             self.refused(name, lent);
         } else {
             self.sender.schedule_retry(lent.now, lent.config());

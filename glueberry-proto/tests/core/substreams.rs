@@ -319,6 +319,26 @@ fn an_unused_half_is_finished_when_the_peer_ends_its_own() {
     assert!(!raw.was_reset(peers, ResetCode::Refused));
 }
 
+/// It has prepared all that it ever will, so there is nothing to wait for.
+#[test]
+fn a_stream_that_is_refused_by_a_peer_whose_handshake_is_over_is_given_up_at_once() {
+    let (mut raw, own) = dialled(Naming::Negotiated, Profile::V1);
+    raw.prepare(&["chat"]);
+    raw.finalize();
+    raw.send("chat", b"one");
+    raw.refuse();
+    assert!(!raw.events().contains(&refused(1)), "it may yet prepare it");
+    raw.end(own, SubstreamEnd::Finished);
+    raw.wait(Duration::from_millis(100));
+    raw.refuse();
+    assert!(raw.events().contains(&refused(1)));
+    assert_eq!(raw.session.take_unsent(&name("chat")), ["one"]);
+}
+
+fn refused(unsent: usize) -> Event {
+    Event::StreamRefused { stream: name("chat"), unsent }
+}
+
 // ---- the end ------------------------------------------------------------------------------------
 
 #[test]

@@ -14,7 +14,8 @@ fn hub(capacity: usize) -> EventHub {
 fn publish(hub: &EventHub, event: &Event) {
     match event.clone() {
         Event::State(changed) => {
-            hub.publish_change(Entered { changed, since: Instant::ZERO, _span: Span::none() });
+            let (connection, _span) = (Span::none(), Span::none());
+            hub.publish_change(Entered { changed, since: Instant::ZERO, connection, _span });
         }
         event => hub.publish(&event),
     }
