@@ -79,32 +79,25 @@ pub(super) async fn run(
                 None => pending().await,
             }
         };
-        let next = match select(select(swarm.next(), &mut stop), pin!(alarm)).await {
-            Either::Left((Either::Left((Some(event), _)), _)) => Next::Event(event),
+        let event = match select(select(swarm.next(), &mut stop), pin!(alarm)).await {
+            Either::Left((Either::Left((Some(event), _)), _)) => Some(event),
             Either::Left((Either::Right((Ok(done), _)), _)) => break done,
             // The swarm has ended, or the node is gone without a word.
             Either::Left(_) => return,
-            Either::Right(_) => Next::Retry,
+            Either::Right(_) => None,
         };
-        match next {
-            Next::Event(event) => {
+        match event {
+            Some(event) => {
                 listeners.handle(&swarm, &event, runtime.now());
                 handle(&mut swarm, event);
             }
-            Next::Retry => listeners.retry(&mut swarm, runtime.now()),
+            None => listeners.retry(&mut swarm, runtime.now()),
         }
     };
     close(&mut swarm, &*runtime).await;
     drop(swarm);
     // Who has stopped waiting needs no answer.
     done.send(()).unwrap_or_default();
-}
-
-/// What the swarm's task does next.
-enum Next {
-    Event(SwarmEvent<BehavioursEvent>),
-    /// Listen again.
-    Retry,
 }
 
 /// Closes every connection, for as long as peers may need to hear of it.
