@@ -45,6 +45,13 @@ impl SharedKey {
         &self.0
     }
 
+    /// Creates a key whose bytes are written where they stay.
+    pub(crate) fn filled(fill: impl FnOnce(&mut [u8; 32])) -> Self {
+        let mut key = Self::zeroed();
+        fill(&mut key.0);
+        key
+    }
+
     fn zeroed() -> Self {
         Self(Box::new(Zeroizing::new([0; 32])))
     }
