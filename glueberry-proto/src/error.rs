@@ -40,6 +40,12 @@ pub enum CloseReason {
     /// Every handshake substream was lost before the handshake was over.
     #[error("the handshake substream was lost")]
     HandshakeLost,
+    /// The peer has ended the session, which is certain (v2).
+    #[error("ended by the peer with code {code}")]
+    EndedByPeer {
+        /// Why, as WIRE.md §10.1 numbers it; 0 is an orderly end.
+        code: u16,
+    },
     /// The transport connection was lost.
     #[error("connection lost: {0}")]
     ConnectionLost(ConnectionLost),

@@ -232,7 +232,6 @@ mod session;
 pub mod testing;
 mod text;
 mod time;
-#[expect(dead_code, reason = "the session uses it from the next step on")]
 mod v2;
 mod version;
 mod wall;
@@ -257,8 +256,8 @@ pub use node::{
 pub use seed::Seed;
 pub use send_queue::{MessageSource, SendLimits, SendQueue};
 pub use session::{
-    Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
-    Timer,
+    Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SessionInfo,
+    SubstreamEnd, Timer,
 };
 pub use text::printable;
 pub use time::Instant;

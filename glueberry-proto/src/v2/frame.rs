@@ -123,15 +123,7 @@ pub(crate) fn parse_varint(
     longest: usize,
     error: Violation,
 ) -> Result<Option<(u64, usize)>, Violation> {
-    let mut value = 0;
-    for (index, byte) in input.iter().take(longest).enumerate() {
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte & 0x80 == 0 {
-            let is_minimal = *byte != 0 || index == 0;
-            return if is_minimal { Ok(Some((value, index + 1))) } else { Err(error) };
-        }
-    }
-    if input.len() >= longest { Err(error) } else { Ok(None) }
+    varint::parse_minimal(input, longest).ok_or(error)
 }
 
 /// The longest frame, its type included: a handshake message of 64 KiB.

@@ -59,6 +59,8 @@ pub(crate) struct Gate {
     /// Of control frames.
     from_peer: Bucket,
     to_peer: Bucket,
+    /// When a control frame may be written that has to wait.
+    waits_until: Option<Instant>,
     /// Bytes of handshake messages that came when the handshake was over here.
     dropped: usize,
 }
@@ -130,8 +132,8 @@ pub(crate) enum Step {
     Abandoned(Abandon),
     /// The peer ends the session, which is certain.
     Closed(Close),
-    /// The peer ends the session, or somebody says so.
-    Aborted,
+    /// The peer ends the session with this code, or somebody says so.
+    Aborted(u16),
     /// Nothing more is read.
     Over,
 }
@@ -172,6 +174,7 @@ impl Gate {
             last: None,
             from_peer: Bucket::of_peer(now),
             to_peer: Bucket::of_this_side(now),
+            waits_until: None,
             dropped: 0,
         }
     }
@@ -205,11 +208,6 @@ impl Gate {
         }
     }
 
-    /// True if the peer has written anything: it has seen the substream.
-    pub(crate) fn has_read(&self) -> bool {
-        self.reading != Reading::First
-    }
-
     /// True if the peer's confirmation was verified.
     pub(crate) const fn is_confirmed(&self) -> bool {
         match &self.exchange {
@@ -226,11 +224,6 @@ impl Gate {
     /// True if the last frame of this side was written.
     pub(crate) fn is_written_over(&self) -> bool {
         self.writing == Writing::Over
-    }
-
-    /// True if this side's confirmation was written: its last frame is a sealed one.
-    pub(crate) fn is_sealed(&self) -> bool {
-        matches!(self.writing, Writing::Sealed | Writing::Finished)
     }
 
     /// Takes the session's secret, to derive those of the streams from it and wipe it.
@@ -257,9 +250,14 @@ impl Gate {
         self.last.get_or_insert(close);
     }
 
-    /// Returns when a control frame may be written that waits for it.
-    pub(crate) fn abandon_at(&self) -> Option<Instant> {
-        (!self.abandoned.is_empty() && self.is_sealed()).then(|| self.to_peer.ready_at())
+    /// Returns when a control frame may be written that has to wait.
+    pub(crate) const fn waits_until(&self) -> Option<Instant> {
+        self.waits_until
+    }
+
+    /// Control frames that had to wait are written next.
+    pub(crate) const fn stop_waiting(&mut self) {
+        self.waits_until = None;
     }
 
     /// Writes until `out` is `full` bytes long. One frame may exceed it.
@@ -348,6 +346,7 @@ impl Gate {
             while !self.abandoned.is_empty() && self.to_peer.take(now) {
                 put(FrameType::Abandon, &self.abandoned.remove(0).emit());
             }
+            self.waits_until = (!self.abandoned.is_empty()).then(|| self.to_peer.ready_at());
         } else if let Some(close) = self.last.take() {
             put(FrameType::Close, &close.emit());
             self.writing = Writing::Over;
@@ -405,7 +404,8 @@ impl Gate {
             }
             FrameType::Abort => {
                 self.reading = Reading::Over;
-                return Ok(Step::Aborted);
+                let code = body.first_chunk().copied().unwrap_or_default();
+                return Ok(Step::Aborted(u16::from_be_bytes(code)));
             }
             _ => return self.message(Bytes::copy_from_slice(body), header.total(), is_finished),
         }

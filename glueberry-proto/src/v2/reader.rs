@@ -82,10 +82,6 @@ impl Reader {
         }
     }
 
-    pub(crate) const fn instance(&self) -> u32 {
-        self.instance
-    }
-
     /// True if it has ended cleanly.
     pub(crate) fn is_closed(&self) -> bool {
         self.phase == Phase::Closed

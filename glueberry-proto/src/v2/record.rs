@@ -297,8 +297,6 @@ const MIN_LEN: usize = 1 + TAG_LEN;
 const MAX_LEN: usize = 16_640;
 /// What a record adds to its slice.
 pub(crate) const OVERHEAD: usize = PREFIX + MIN_LEN;
-/// The longest record, with its length.
-pub(crate) const MAX_RECORD: usize = PREFIX + MAX_LEN;
 /// The longest slice that is sent.
 pub(crate) const MAX_SLICE: usize = 16_384;
 

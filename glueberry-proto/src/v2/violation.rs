@@ -58,7 +58,12 @@ pub enum Violation {
 impl Violation {
     /// Returns the number that goes on the wire.
     #[must_use]
-    pub const fn code(self) -> u16 {
+    pub fn code(self) -> u16 {
+        u16::try_from(self.close_code()).unwrap_or(u16::MAX)
+    }
+
+    /// Returns the number as the transport's close code.
+    pub(crate) const fn close_code(self) -> u64 {
         match self {
             Self::BadFrame => 16,
             Self::UnexpectedFrame => 17,

@@ -342,7 +342,7 @@ proptest! {
         let mut buf = BytesMut::from(&from_initiator[..]);
         loop {
             match responder.read(&mut buf, false, Instant::ZERO) {
-                Ok(Step::More { .. } | Step::Over | Step::Aborted) | Err(_) => break,
+                Ok(Step::More { .. } | Step::Over | Step::Aborted(_)) | Err(_) => break,
                 Ok(_) => {}
             }
         }
@@ -355,7 +355,7 @@ proptest! {
         let mut hostile = Hostile::at(Role::Initiator, state);
         let mut buf = BytesMut::from(&bytes[..]);
         while let Ok(step) = hostile.gate.read(&mut buf, false, Instant::ZERO) {
-            if matches!(step, Step::More { .. } | Step::Over | Step::Aborted) {
+            if matches!(step, Step::More { .. } | Step::Over | Step::Aborted(_)) {
                 break;
             }
         }
