@@ -37,6 +37,10 @@ use crate::wire::{MAX_TRAILING_LEN, Profile, StreamName};
 pub struct Config {
     /// Wire profiles that this node supports, in the order in which a dialler offers them.
     pub profiles: Vec<Profile>,
+    /// Whether the processor has instructions for AES and for carry-less multiplication, so that v2
+    /// may offer AES-256-GCM. False: only an adapter can know. What seals must have it too, see
+    /// [`Aead::aes_256_gcm`](crate::crypto::Aead::aes_256_gcm).
+    pub hardware_aes: bool,
     /// Names of the streams that peers may open. A substream of one of them that arrives before
     /// `prepare_streams` waits unread. Other names are refused until they are prepared.
     pub streams: Vec<StreamName>,
@@ -187,6 +191,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             profiles: vec![Profile::V1, Profile::V1Go],
+            hardware_aes: false,
             streams: Vec::new(),
             max_message_size: 10 * MIB,
             max_handshake_size: 64 * KIB,

@@ -9,6 +9,7 @@ use crate::book::ChangeError;
 use crate::close_code::CloseCode;
 use crate::config::ConfigError;
 use crate::crypto::{AgreementError, PublicKey};
+use crate::v2::Violation;
 use crate::wire::{FrameError, StreamName};
 
 /// Why a session ended.
@@ -39,6 +40,12 @@ pub enum CloseReason {
     /// Every handshake substream was lost before the handshake was over.
     #[error("the handshake substream was lost")]
     HandshakeLost,
+    /// The peer has ended the session, which is certain (v2).
+    #[error("ended by the peer with code {code}")]
+    EndedByPeer {
+        /// Why, as WIRE.md §10.1 numbers it; 0 is an orderly end.
+        code: u16,
+    },
     /// The transport connection was lost.
     #[error("connection lost: {0}")]
     ConnectionLost(ConnectionLost),
@@ -106,6 +113,14 @@ pub enum PeerMisbehaved {
     /// Used two different handshake protocols on one connection.
     #[error("used two handshake protocols on one connection")]
     TwoHandshakeProtocols,
+    /// Broke a rule of v2.
+    #[error("broke v2's rules: {violation}")]
+    V2 {
+        /// The stream, or `None` for the handshake substream.
+        stream: Option<StreamName>,
+        /// Which rule.
+        violation: Violation,
+    },
     /// Sent bytes that are no name at the start of a substream.
     #[error("sent a malformed substream name")]
     BadPreamble,

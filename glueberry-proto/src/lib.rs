@@ -232,6 +232,7 @@ mod session;
 pub mod testing;
 mod text;
 mod time;
+mod v2;
 mod version;
 mod wall;
 pub mod wire;
@@ -255,11 +256,12 @@ pub use node::{
 pub use seed::Seed;
 pub use send_queue::{MessageSource, SendLimits, SendQueue};
 pub use session::{
-    Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
-    Timer,
+    Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SessionInfo,
+    SubstreamEnd, Timer,
 };
 pub use text::printable;
 pub use time::Instant;
+pub use v2::{Suite, Violation};
 pub use version::{ProtocolVersion, VersionError};
 pub use wall::{WallTime, WallTimeError};
 pub use wire::{Profile, ProtocolId, StreamName};

@@ -6,7 +6,7 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 use hkdf::Hkdf;
 use sha2::Sha256;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Thirty-two bytes of entropy, the source of all randomness of a machine.
 ///
@@ -41,6 +41,11 @@ impl Seed {
             .expand_multi_info(&[b"glueberry seed", label, &index], &mut bytes)
             .expect("32 bytes are within HKDF-SHA256's output limit");
         Self(bytes)
+    }
+
+    /// Returns the bytes, for one use.
+    pub(crate) fn bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0)
     }
 
     /// Creates the generator that this seed feeds.

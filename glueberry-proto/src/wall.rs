@@ -58,6 +58,12 @@ impl WallTime {
         self.nanos
     }
 
+    /// Returns the milliseconds since 1970-01-01 UTC, or 0 for earlier times.
+    pub(crate) fn unix_millis(self) -> u64 {
+        let seconds = u64::try_from(self.unix_seconds()).unwrap_or(0);
+        seconds.saturating_mul(1000).saturating_add(u64::from(self.subsec_nanos() / 1_000_000))
+    }
+
     /// Returns the time that has passed since `earlier`, or zero if `earlier` is later.
     pub fn duration_since(self, earlier: Self) -> Duration {
         if self <= earlier {

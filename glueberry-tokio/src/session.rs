@@ -325,7 +325,7 @@ impl SessionDriver {
                 }
                 return;
             }
-            SessionEvent::Established => return self.established(),
+            SessionEvent::Established(_) => return self.established(),
             SessionEvent::RecordRejected { stream, error } => {
                 warn!(%peer, %stream, %error, "record rejected");
                 self.telemetry().metrics.decryption_error();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use chacha20poly1305::aead::consts::{U12, U16};
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use zeroize::Zeroize;
 
@@ -14,6 +15,14 @@ use super::agreement::SharedKey;
 pub trait Aead: Send + Sync + fmt::Debug {
     /// Prepares a key for use. The copy of it is wiped on drop.
     fn key(&self, key: &SharedKey) -> Box<dyn AeadKey>;
+
+    /// Prepares a key of AES-256-GCM (NIST SP 800-38D) for use, which v2 offers beside
+    /// ChaCha20-Poly1305 where [`Config::hardware_aes`](crate::Config::hardware_aes) allows. Returns
+    /// `None` if the implementation doesn't have it, as by default.
+    fn aes_256_gcm(&self, key: &SharedKey) -> Option<Box<dyn AeadKey>> {
+        let _ = key;
+        None
+    }
 }
 
 /// One key of an [`Aead`], wiped on drop.
@@ -65,11 +74,19 @@ impl Aead for RustCrypto {
     fn key(&self, key: &SharedKey) -> Box<dyn AeadKey> {
         Box::new(RustCryptoKey(ChaCha20Poly1305::new(key.as_bytes().into())))
     }
+
+    #[cfg(feature = "aes-gcm")]
+    fn aes_256_gcm(&self, key: &SharedKey) -> Option<Box<dyn AeadKey>> {
+        Some(Box::new(RustCryptoKey(aes_gcm::Aes256Gcm::new(key.as_bytes().into()))))
+    }
 }
 
-struct RustCryptoKey(ChaCha20Poly1305);
+struct RustCryptoKey<C>(C);
 
-impl AeadKey for RustCryptoKey {
+impl<C> AeadKey for RustCryptoKey<C>
+where
+    C: AeadInOut<NonceSize = U12, TagSize = U16> + Send + Sync,
+{
     fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_LEN] {
         match self.0.encrypt_inout_detached(nonce.into(), aad, (&mut *in_out).into()) {
             Ok(tag) => tag.into(),

@@ -45,6 +45,13 @@ impl SharedKey {
         &self.0
     }
 
+    /// Creates a key whose bytes are written where they stay.
+    pub(crate) fn filled(fill: impl FnOnce(&mut [u8; 32])) -> Self {
+        let mut key = Self::zeroed();
+        fill(&mut key.0);
+        key
+    }
+
     fn zeroed() -> Self {
         Self(Box::new(Zeroizing::new([0; 32])))
     }
@@ -96,14 +103,20 @@ impl Identity {
     /// [`AgreementError::LowOrder`] cannot occur for a checked [`PublicKey`], but is checked all the
     /// same.
     pub fn agree_v1(&self, peer: &PublicKey) -> Result<SharedKey, AgreementError> {
+        self.check_is_other(peer)?;
         let remote = peer.to_x25519();
-        // Compared after the conversion, which drops the sign: the negated key gives the same secret.
-        if remote == self.public_key().to_x25519() {
-            return Err(AgreementError::OwnKey);
-        }
         let agreed =
             diffie_hellman(&self.x25519_private(), &remote).ok_or(AgreementError::LowOrder)?;
         Ok(SharedKey::derive(&agreed, None))
+    }
+
+    /// Checks that a key is not this identity's own, nor its negation.
+    pub(crate) fn check_is_other(&self, peer: &PublicKey) -> Result<(), AgreementError> {
+        // Compared after the conversion, which drops the sign: the negated key gives the same secret.
+        match peer.to_x25519() == self.public_key().to_x25519() {
+            true => Err(AgreementError::OwnKey),
+            false => Ok(()),
+        }
     }
 }
 

@@ -8,6 +8,9 @@ use ed25519_dalek::SigningKey;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::agreement::SharedKey;
+use crate::v2::schedule::hmac;
+
 /// The Ed25519 public key that identifies a node.
 ///
 /// A value of this type is always the canonical encoding of a point of prime order. Ordered
@@ -179,6 +182,11 @@ impl Identity {
     #[must_use]
     pub const fn public_key(&self) -> PublicKey {
         self.public
+    }
+
+    /// Returns the key with which v2 hedges its ephemeral keys (WIRE.md §6.4).
+    pub(crate) fn hedge_key(&self) -> SharedKey {
+        hmac(self.signing.as_bytes(), &[b"glueberry/2 hedge"])
     }
 
     /// Returns the X25519 private key that belongs to this identity, clamped.

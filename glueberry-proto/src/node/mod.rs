@@ -364,7 +364,8 @@ impl Node {
             self.with_peer(peer, |peer, cx| peer.connecting_failed(error, cx));
             return Err(reason);
         }
-        let session = self.sessions.create(&self.env, connection, direction);
+        let wall = self.store.wall_at(self.env.now);
+        let session = self.sessions.create(&self.env, connection, direction, wall);
         self.peers.get_or_insert(peer).add_session(session.id(), direction, &self.env);
         Ok(session)
     }

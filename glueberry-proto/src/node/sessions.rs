@@ -9,6 +9,8 @@ use crate::crypto::{Aead, Identity, PublicKey};
 use crate::id::{Counter, SessionId};
 use crate::seed::Seed;
 use crate::session::{Direction, Session, SessionParams};
+use crate::v2::agreement::Binding;
+use crate::wall::WallTime;
 
 /// The sessions that have not ended, by id. What is known of each is with its peer.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ impl Sessions {
         env: &Env,
         connection: NewConnection,
         direction: Direction,
+        wall: WallTime,
     ) -> Session {
         let NewConnection { peer, naming, .. } = connection;
         let id = SessionId::new(self.ids.next());
@@ -44,6 +47,8 @@ impl Sessions {
             direction,
             naming,
             seed: self.seed.child(b"session", id.as_u64()),
+            wall_ms: wall.unix_millis(),
+            binding: Binding::None,
         };
         Session::new(env.now, params)
     }

@@ -54,6 +54,16 @@ pub enum ResetCode {
     LimitReached,
     /// The session is over.
     Closed,
+    /// Belongs to another session (v2).
+    WrongSession,
+    /// Its instance was skipped, or is over (v2).
+    Stale,
+    /// Bytes came on the half that carries none (v2).
+    ReverseBytes,
+    /// Nothing came for a long time, while a later instance waits (v2).
+    Abandoned,
+    /// Too many instances wait (v2).
+    Parked,
 }
 
 impl ResetCode {
@@ -63,6 +73,11 @@ impl ResetCode {
             Self::Refused => 1,
             Self::LimitReached => 2,
             Self::Closed => 3,
+            Self::WrongSession => 4,
+            Self::Stale => 5,
+            Self::ReverseBytes => 6,
+            Self::Abandoned => 7,
+            Self::Parked => 8,
         }
     }
 }

@@ -10,13 +10,15 @@ use crate::close_code::CloseCode;
 use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
 use crate::id::SubstreamId;
 use crate::message::FromSession;
+use crate::session::streams::Left;
 use crate::wire::Profile;
 
 impl Session {
     /// Ends the session; with `drain`, after what was queued has been sent.
     pub(super) fn begin_close(&mut self, reason: CloseReason, drain: bool) {
         // The first reason counts, and its time runs.
-        if self.state.is_draining() && drain {
+        let is_draining = self.state.is_draining() || self.state.is_answering();
+        if (is_draining && drain) || self.state.is_ending() {
             return;
         }
         // Only named streams are drained: what is left of a handshake helps no application.
@@ -31,9 +33,9 @@ impl Session {
     }
 
     pub(super) fn connection_lost(&mut self, why: ConnectionLost) {
-        if self.state.is_draining() {
+        if self.state.drain_reason().is_some() {
             // It was to end anyway: the loss is not the reason.
-            self.finish_draining();
+            self.close_now();
         } else if !self.state.is_closed() {
             self.finish_close(CloseReason::ConnectionLost(why));
         }
@@ -88,17 +90,27 @@ impl Session {
         self.finish_close(reason.unwrap_or(CloseReason::Disconnected));
     }
 
-    /// Ends the session now. Does nothing if it is over: the first reason is the one that counts.
+    /// Ends the session; in v2 when the peer was told. Does nothing if it is over: the first reason is
+    /// the one that counts.
     pub(super) fn finish_close(&mut self, reason: CloseReason) {
+        if self.state.is_ending() || self.say_goodbye(&reason) {
+            return;
+        }
+        self.end_now(reason);
+    }
+
+    /// Ends the session now.
+    pub(super) fn end_now(&mut self, reason: CloseReason) {
         if self.state.is_closed() {
             return;
         }
         self.state.move_to_closed();
-        let (mut unsent, in_doubt) = self.streams.end();
+        let Left { mut unsent, in_doubt, not_received } = self.streams.end();
         unsent += self.handshake.queue.waiting();
+        self.handshake.wipe();
         self.substreams.clear();
         let code = close_code(&reason).as_u64();
-        let closed = Closed { reason: reason.clone(), unsent, in_doubt };
+        let closed = Closed { reason: reason.clone(), unsent, in_doubt, not_received };
         self.out.emit(Event::Closed(closed));
         self.out.forward(FromSession::Closed(reason));
         self.out.push_action(Action::CloseConnection { code });
@@ -106,15 +118,19 @@ impl Session {
 }
 
 /// Returns what the peer may see. It shows what the peer did, not what we know.
-const fn close_code(reason: &CloseReason) -> CloseCode {
+pub(super) const fn close_code(reason: &CloseReason) -> CloseCode {
     match reason {
-        CloseReason::Disconnected | CloseReason::ConnectionLost(_) | CloseReason::Pruned => {
-            CloseCode::Ended
-        }
+        CloseReason::Disconnected
+        | CloseReason::ConnectionLost(_)
+        | CloseReason::EndedByPeer { .. }
+        | CloseReason::Pruned => CloseCode::Ended,
         CloseReason::Rejected(_) | CloseReason::Blacklisted => CloseCode::Rejected,
         CloseReason::HandshakeTimeout | CloseReason::HandshakeLost => CloseCode::HandshakeFailed,
         CloseReason::Superseded => CloseCode::Superseded,
         CloseReason::NoCommonProtocol => CloseCode::NoCommonProtocol,
+        CloseReason::Misbehaved(PeerMisbehaved::V2 { violation, .. }) => {
+            CloseCode::Other(violation.close_code())
+        }
         CloseReason::Misbehaved(_) => CloseCode::Misbehaved,
         CloseReason::Internal(_) => CloseCode::Internal,
     }

@@ -4,12 +4,12 @@ use bytes::Bytes;
 
 use super::Session;
 use super::event::Event;
-use super::state::Keys;
 use super::streams::Streams;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectionLost, HandshakeError, SendError};
 use crate::message::{Carry, FromSession};
 use crate::time::Instant;
+use crate::v2::gate::Gate;
 use crate::wire::StreamName;
 
 impl Session {
@@ -46,8 +46,8 @@ impl Session {
         self.prepare(key, names)
     }
 
-    /// Records this side's consent: the session is Established as soon as the profile allows, in
-    /// v1 at once. [`Event::Established`] reports it.
+    /// Records this side's consent: the session is Established at once in v1, and in v2 as soon as the
+    /// peer has proven that it has the same keys. [`Event::Established`] reports it.
     ///
     /// # Errors
     ///
@@ -55,22 +55,38 @@ impl Session {
     pub fn finalize_handshake(&mut self, now: Instant) -> Result<(), HandshakeError> {
         self.handle_timeout(now);
         self.state.check_finalize()?;
+        let is_confirmed = self.handshake.gate().is_none_or(Gate::is_confirmed);
+        if is_confirmed {
+            self.establish();
+        } else {
+            self.state.move_to_finalized();
+            let (handshake, _, mut lent) = self.parts();
+            handshake.end(&mut lent);
+        }
+        Ok(())
+    }
+
+    /// Both sides may send: this one has consented, and in v2 the peer has proven that it has the same
+    /// keys.
+    pub(super) fn establish(&mut self) {
+        self.begin_instances();
         self.state.move_to_established();
-        self.out.emit(Event::Established);
+        if let Some(info) = self.info() {
+            self.out.emit(Event::Established(info));
+        }
         self.out.forward(FromSession::Established);
         let (handshake, _, mut lent) = self.parts();
         handshake.end(&mut lent);
         Streams::reset_parked(&mut lent);
         // What the peer has sent ahead of our consent is read now.
         lent.substreams.resume_streams(lent.out);
-        Ok(())
     }
 
     /// Ends the session because the application does not want this peer; the node leaves the peer
     /// alone for a while. Does nothing once the handshake is over.
     pub fn reject_handshake(&mut self, now: Instant, reason: &str) {
         self.handle_timeout(now);
-        if self.state.in_handshake() {
+        if self.state.in_handshake() || self.state.is_finalized() {
             self.finish_close(CloseReason::Rejected(reason.to_owned()));
         }
     }
@@ -122,8 +138,8 @@ impl Session {
         }
         let profile = self.profile().ok_or(HandshakeError::NotConnected)?;
         if self.state.is_connected() {
-            let records = profile.records(&self.params, &key).map_err(HandshakeError::Agreement)?;
-            self.state.move_to_prepared(Keys { profile, records, rejected: 0 });
+            let keys = profile.keys(&self.params, &key).map_err(HandshakeError::Agreement)?;
+            self.state.move_to_prepared(keys);
             self.out.forward(FromSession::Prepared);
         }
         for name in names {

@@ -1,7 +1,8 @@
 //! What a session reports to the application.
 
 use crate::error::{CloseReason, RecordError};
-use crate::wire::StreamName;
+use crate::v2::Suite;
+use crate::wire::{Profile, StreamName};
 
 /// Something that happened in a session. Events may be taken late; messages are not in them, so
 /// that a slow reader of one stream stalls neither another stream nor the events (rule C6).
@@ -14,7 +15,7 @@ pub enum Event {
     /// after they were all taken.
     HandshakeReadable,
     /// The handshake is over: named streams carry messages.
-    Established,
+    Established(SessionInfo),
     /// Messages wait in [`poll_message`](crate::Session::poll_message). Reported again only after
     /// they were all taken.
     Readable {
@@ -41,6 +42,19 @@ pub enum Event {
         /// Messages that were handed to the transport on it, of which the peer may have any
         /// number from the front.
         in_doubt: u64,
+    },
+    /// The substream that carried the peer's messages ended other than cleanly (v2). The stream goes
+    /// on with the next; what is lost of it is then known.
+    StreamTruncated {
+        /// The stream.
+        stream: StreamName,
+    },
+    /// The peer has given up messages that it had sent, and goes on behind them (v2).
+    MessagesLost {
+        /// The stream.
+        stream: StreamName,
+        /// How many.
+        messages: u64,
     },
     /// The peer refused the stream so often that its queue was given up;
     /// [`take_unsent`](crate::Session::take_unsent) returns the messages. Those of a lent queue are
@@ -72,6 +86,27 @@ pub struct Closed {
     /// not among them.
     pub unsent: usize,
     /// Messages handed to the transport on substreams that did not end cleanly: the peer may have
-    /// them or not.
+    /// them or not. None if the peer has said at the end what it has (v2).
     pub in_doubt: u64,
+    /// Messages handed to the transport that the peer certainly does not have, by what it has said at
+    /// the end (v2).
+    pub not_received: u64,
+}
+
+/// What an Established session gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// The wire profile.
+    pub profile: Profile,
+    /// The cipher suite that was agreed on; `None` if the profile has only one.
+    pub suite: Option<Suite>,
+    /// True if what was sent stays secret when an identity's secret is stolen later, whatever the
+    /// transport does.
+    pub is_forward_secret: bool,
+    /// True if what was sent stays secret from a quantum computer, whatever the transport does.
+    pub is_post_quantum: bool,
+    /// True if the session is tied to the connection below it: both sides are ends of one TLS
+    /// connection.
+    pub is_bound: bool,
 }

@@ -16,6 +16,7 @@ use crate::error::{CloseReason, PeerMisbehaved, SendError};
 use crate::id::SubstreamId;
 use crate::message::FromSession;
 use crate::time::Instant;
+use crate::v2::gate::Gate;
 use crate::wire::{FrameHeader, Parsed, Profile};
 
 /// The handshake substreams of a session and the messages on them.
@@ -27,11 +28,14 @@ use crate::wire::{FrameHeader, Parsed, Profile};
 pub(super) struct Handshake {
     /// Fixed by the first handshake substream that is agreed.
     profile: Option<Profile>,
-    own: Option<SubstreamId>,
-    peers: Option<SubstreamId>,
+    pub(super) own: Option<SubstreamId>,
+    pub(super) peers: Option<SubstreamId>,
     /// Where this side's messages go.
-    target: Option<SubstreamId>,
+    pub(super) target: Option<SubstreamId>,
     pub(super) queue: HandshakeQueue,
+    /// The key exchange and the control channel of v2, and how many there were.
+    pub(super) gate: Option<Box<Gate>>,
+    pub(super) gates: u64,
     inbox: Inbox,
     has_received: bool,
     /// The peer has ended its half of a handshake substream: its side of the handshake is over.
@@ -58,7 +62,10 @@ impl Handshake {
 
     /// True if messages are on their way to the peer.
     pub(super) fn has_pending(&self) -> bool {
-        self.target.is_some() && !self.queue.is_empty()
+        match self.gate {
+            Some(_) => self.target.is_some() && self.queue.waiting() > 0,
+            None => self.target.is_some() && !self.queue.is_empty(),
+        }
     }
 
     /// True if the peer has sent a message in this session.
@@ -90,6 +97,9 @@ impl Handshake {
             lent.substreams.reset(id, ResetCode::Refused, lent.out);
             return Ok(());
         }
+        if profile.has_channel() {
+            return self.channel_opened(id, lent);
+        }
         let is_first = self.fix_profile(profile)?;
         self.own = Some(id);
         self.agreed(is_first, lent);
@@ -119,6 +129,9 @@ impl Handshake {
             && !self.peers.is_some_and(is_live);
         if !wanted {
             return Ok(false);
+        }
+        if profile.has_channel() {
+            return self.channel_accepted(id, lent);
         }
         let is_first = self.fix_profile(profile)?;
         lent.substreams.move_to(id, Stage::Bound(Purpose::Handshake));
@@ -186,6 +199,10 @@ impl Handshake {
     /// accepted.
     pub(super) fn end(&mut self, lent: &mut Lent<'_>) {
         self.lost_at = None;
+        if self.gate.is_some() {
+            // It stays as the control channel.
+            return self.want_channel(lent);
+        }
         for id in [self.own, self.peers].into_iter().flatten() {
             lent.substreams.discard_from_now_on(id, lent.out);
         }
@@ -205,7 +222,7 @@ impl Handshake {
 
     /// Fixes the profile, which must be the same on every handshake substream. Returns whether this
     /// is the first.
-    fn fix_profile(&mut self, profile: Profile) -> Result<bool, PeerMisbehaved> {
+    pub(super) fn fix_profile(&mut self, profile: Profile) -> Result<bool, PeerMisbehaved> {
         let is_first = self.profile.is_none();
         if *self.profile.get_or_insert(profile) != profile {
             return Err(PeerMisbehaved::TwoHandshakeProtocols);
@@ -243,6 +260,16 @@ impl Handshake {
     pub(super) fn start(&mut self, lent: &mut Lent<'_>) {
         self.choose_target(lent);
         self.resume(lent);
+        // In v2 they were read before, and held.
+        self.has_received |= !self.inbox.is_empty();
+        if self.inbox.becomes_readable() {
+            lent.out.emit(Event::HandshakeReadable);
+        }
+    }
+
+    /// The session is over: forgets all secrets.
+    pub(super) fn wipe(&mut self) {
+        self.gate = None;
     }
 
     pub(super) fn send(&mut self, message: Bytes, lent: &mut Lent<'_>) -> Result<(), SendError> {
@@ -256,8 +283,15 @@ impl Handshake {
         id: SubstreamId,
         out: &mut BytesMut,
         full: usize,
+        now: Instant,
         state: &State,
     ) {
+        if self.gate.is_some() {
+            if self.target == Some(id) {
+                self.write_channel(out, full, now, state);
+            }
+            return;
+        }
         // Before the node has granted the session, another may be kept in its stead.
         let may_send = !state.is_waiting() && !state.is_closed();
         if may_send
@@ -299,6 +333,10 @@ impl Handshake {
 
     /// Removes and returns the next message of the peer.
     pub(super) fn take_message(&mut self, lent: &mut Lent<'_>) -> Option<Bytes> {
+        // What has come before the session is Connected may be void.
+        if lent.state.is_waiting() {
+            return None;
+        }
         let message = self.inbox.pop()?;
         self.resume(lent);
         Some(message)
@@ -315,20 +353,23 @@ impl Handshake {
         }
     }
 
-    fn has_room(&self, config: &Config) -> bool {
+    pub(super) fn has_room(&self, config: &Config) -> bool {
         self.inbox.is_empty()
             || (self.inbox.bytes() < config.max_handshake_size
                 && self.inbox.len() < MAX_HELD_MESSAGES)
     }
 
     /// A message of the peer: where it came shows that what we wrote there has arrived.
-    fn receive(&mut self, id: SubstreamId, message: Bytes, lent: &mut Lent<'_>) {
+    pub(super) fn receive(&mut self, id: SubstreamId, message: Bytes, lent: &mut Lent<'_>) {
         if self.target == Some(id) {
             self.queue.answered();
         }
-        self.has_received = true;
         let cost = message.len();
         self.inbox.push(message, cost);
+        if lent.state.is_waiting() {
+            return;
+        }
+        self.has_received = true;
         if self.inbox.becomes_readable() {
             lent.out.emit(Event::HandshakeReadable);
         }

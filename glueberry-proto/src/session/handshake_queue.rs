@@ -58,6 +58,13 @@ impl HandshakeQueue {
         }
     }
 
+    /// Returns the next message to write, which is then unanswered.
+    pub(super) fn next(&mut self) -> Option<Bytes> {
+        let message = self.waiting.pop_front()?;
+        self.unanswered.push_back(message.clone());
+        Some(message)
+    }
+
     /// The peer has what was written.
     pub(super) fn answered(&mut self) {
         let answered: usize = self.unanswered.drain(..).map(|message| message.len()).sum();

@@ -9,6 +9,7 @@ use super::{Session, receive};
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
 use crate::time::Instant;
+use crate::v2::gate::Gate;
 use crate::wire::{Profile, ProtocolId, StreamName};
 
 impl Session {
@@ -48,6 +49,11 @@ impl Session {
         self.peer_answered();
         if self.state.is_closed() {
             return self.substreams.allocate();
+        }
+        if self.state.is_closing() {
+            let id = self.substreams.allocate();
+            self.out.push_action(Action::Reset { substream: id, code: ResetCode::Closed });
+            return id;
         }
         if self.substreams.opened_by(Opener::Peer) >= self.params.config.max_substreams {
             // It is not kept, so that a flood of them costs an action each and nothing more.
@@ -97,6 +103,16 @@ impl Session {
                     self.ingest_answer(substream, purpose, proposals, buf)
                 }
                 Stage::Answering => self.ingest_proposal(substream, buf),
+                Stage::Bound(Purpose::Handshake)
+                    if self.profile().is_some_and(Profile::has_channel) =>
+                {
+                    self.ingest_channel(substream, buf).map(Some)
+                }
+                // The last is said, and what still comes counts no more.
+                Stage::Bound(_) if self.state.is_closing() => {
+                    buf.clear();
+                    Ok(Some(Ingest::Discard))
+                }
                 Stage::Bound(Purpose::Handshake) => {
                     let (handshake, _, mut lent) = self.parts();
                     handshake.ingest(substream, buf, &mut lent).map(Some)
@@ -150,6 +166,14 @@ impl Session {
             return self.open_failed(substream, OpenError::Failed);
         }
         let is_finished = end == SubstreamEnd::Finished;
+        if self.state.is_closing() && self.handshake.channel() != Some(substream) {
+            // What is left of it counts no more.
+            return;
+        }
+        if self.own_read_ended(substream, &stage, is_finished) {
+            self.finish_if_drained();
+            return;
+        }
         if is_finished && let Err(how) = receive::check_end(self.profile(), &stage, unread) {
             return self.misbehaved(how);
         }
@@ -179,6 +203,7 @@ impl Session {
         }
         match found.stage.clone() {
             Stage::Bound(Purpose::Stream(name)) => streams.delivered(substream, &name, &mut lent),
+            _ if handshake.channel() == Some(substream) => self.goodbye_arrived(),
             _ => handshake.delivered(substream, &mut lent),
         }
         self.substreams.forget_if_over(substream);
@@ -261,7 +286,11 @@ impl Session {
             ProtocolId::Stream { name, .. } => {
                 let profiles = self.handshake.profiles(&self.params.config);
                 let is_spoken = Profile::stream_ids(profiles, name).contains(protocol);
-                let is_wanted = is_spoken && self.is_wanted(name) && self.may_park(name);
+                let is_instance = self.profile().is_some_and(Profile::has_instances);
+                let is_wanted = is_spoken
+                    && self.is_wanted(name)
+                    && self.may_park(name)
+                    && (!is_instance || self.may_wait(name));
                 if is_wanted {
                     self.open_missing_handshake();
                     let (_, streams, mut lent) = self.parts();
@@ -370,8 +399,11 @@ impl Session {
         buf: &mut BytesMut,
     ) -> Result<Ingest, PeerMisbehaved> {
         // Bytes of the peer may be ahead of our own consent: they wait, unread.
-        if self.state.carrying().is_none() {
+        let Some(profile) = self.state.receiving() else {
             return Ok(Ingest::Paused);
+        };
+        if profile.has_instances() {
+            return self.ingest_instance(id, name, buf);
         }
         let before = buf.len();
         let ingest = match self.lend_keys() {
@@ -397,7 +429,14 @@ impl Session {
         match stage {
             Stage::Bound(Purpose::Stream(name)) => {
                 if let Some(stream) = streams.get_mut(name) {
-                    stream.read_ended(id, is_finished, name, &mut lent);
+                    stream.read_ended(id, name, is_finished, &mut lent);
+                }
+                self.answer_if_complete();
+            }
+            // It ends only with the session, behind the last that the peer says.
+            Stage::Bound(Purpose::Handshake) if handshake.channel() == Some(id) => {
+                if !handshake.gate().is_some_and(Gate::is_read_over) {
+                    self.channel_lost(id);
                 }
             }
             Stage::Bound(Purpose::Handshake) if is_finished => {
@@ -410,12 +449,13 @@ impl Session {
     }
 
     fn write_broken(&mut self, id: SubstreamId, stage: &Stage) {
-        let (handshake, streams, mut lent) = self.parts();
+        let (handshake, _, mut lent) = self.parts();
         if let Some(substream) = lent.substreams.get_mut(id) {
             substream.end_write();
         }
         match stage {
-            Stage::Bound(Purpose::Stream(name)) => streams.write_broken(id, name, &mut lent),
+            Stage::Bound(Purpose::Stream(name)) => self.instance_broken(id, name),
+            _ if handshake.channel() == Some(id) => self.channel_lost(id),
             _ => handshake.write_broken(id, &mut lent),
         }
     }

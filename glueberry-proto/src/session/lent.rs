@@ -11,6 +11,7 @@ use crate::crypto::{Aead, Identity, PublicKey};
 use crate::id::{SessionId, SubstreamId};
 use crate::seed::Seed;
 use crate::time::Instant;
+use crate::v2::agreement::Binding;
 use crate::wire::ProtocolId;
 
 /// What is fixed when a node makes a session.
@@ -24,6 +25,10 @@ pub(crate) struct SessionParams {
     pub(crate) direction: Direction,
     pub(crate) naming: Naming,
     pub(crate) seed: Seed,
+    /// When the session began, in milliseconds since 1970-01-01 UTC, as far as that is known.
+    pub(crate) wall_ms: u64,
+    /// What ties the session to its connection, if the transport has that.
+    pub(crate) binding: Binding,
 }
 
 /// What the parts of a session share, lent to one of them for one step.

@@ -23,11 +23,12 @@ mod streams;
 mod substreams;
 mod timers;
 mod v1_go;
+mod v2;
 
 use bytes::{Bytes, BytesMut};
 
 pub use self::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode, SubstreamEnd};
-pub use self::event::{Closed, Event};
+pub use self::event::{Closed, Event, SessionInfo};
 use self::handshake::Handshake;
 pub(crate) use self::handshake::MAX_HELD_MESSAGES;
 pub(crate) use self::lent::SessionParams;
@@ -171,7 +172,7 @@ impl Session {
     /// configured.
     pub fn protocols(&self) -> Vec<ProtocolId> {
         let mut protocols = Vec::new();
-        if self.state.is_closed() {
+        if self.state.is_ending() {
             return protocols;
         }
         let profiles = self.handshake.profiles(&self.params.config);
@@ -210,11 +211,11 @@ impl Session {
         match message.0 {
             FromNode::Grant(carry) => self.grant(carry),
             FromNode::Yield => self.yield_to_another(),
-            FromNode::Probe if self.probe.start() => {
+            FromNode::Probe if !self.state.is_ending() && self.probe.start() => {
                 let (_, _, mut lent) = self.parts();
                 lent.open(Purpose::Probe, vec![ProtocolId::Probe]);
             }
-            // One is on its way.
+            // One is on its way, or the session ends anyway.
             FromNode::Probe => {}
             // The node has not learned yet that it is over.
             FromNode::Close { reason: CloseReason::HandshakeTimeout, .. }
@@ -296,7 +297,7 @@ impl Session {
                 streams.write(substream, &name, &mut lent, &mut WriteTo { out, full, source });
             }
         } else {
-            self.handshake.write(substream, out, full, &self.state);
+            self.handshake.write(substream, out, full, self.now, &self.state);
         }
         let written = out.len() - before;
         if written == 0 && budget > 0 {

@@ -50,9 +50,17 @@ impl Outputs {
                 *unsent = unsent.saturating_add(*more);
                 true
             }
+            (
+                Event::MessagesLost { stream, messages },
+                Event::MessagesLost { stream: same, messages: more },
+            ) if stream == same => {
+                *messages = messages.saturating_add(*more);
+                true
+            }
             (Event::HandshakeReadable, Event::HandshakeReadable) => true,
             (Event::Readable { stream }, Event::Readable { stream: same })
             | (Event::Writable { stream }, Event::Writable { stream: same })
+            | (Event::StreamTruncated { stream }, Event::StreamTruncated { stream: same })
             | (Event::StreamNotPrepared { stream }, Event::StreamNotPrepared { stream: same }) => {
                 stream == same
             }

@@ -4,24 +4,32 @@
 //! session asks which profile it has.
 
 use super::lent::SessionParams;
-use super::records::{Records, V1Records};
+use super::records::V1Records;
+use super::state::{Keys, V1Keys};
 use super::v1_go::{RepeatFilter, Retention};
 use crate::crypto::{AgreementError, PublicKey};
 use crate::wire::{Profile, ProtocolId, StreamName};
 
 impl Profile {
-    /// Derives the session's keys with the key of the peer.
-    pub(super) fn records(
+    /// Derives what named streams need once they are prepared.
+    pub(super) fn keys(
         self,
         params: &SessionParams,
         key: &PublicKey,
-    ) -> Result<Box<dyn Records>, AgreementError> {
-        match self {
+    ) -> Result<Keys, AgreementError> {
+        let v1 = match self {
             Self::V1 | Self::V1Go => {
                 let shared = params.identity.agree_v1(key)?;
-                Ok(Box::new(V1Records::new(&*params.aead, &shared)))
+                let records = V1Records::new(&*params.aead, &shared);
+                Some(Box::new(V1Keys { records, rejected: 0 }))
             }
-        }
+            // The key exchange is a part of the handshake, and each stream has keys of its own.
+            Self::V2 => {
+                params.identity.check_is_other(key)?;
+                None
+            }
+        };
+        Ok(Keys { profile: self, v1 })
     }
 
     /// Returns what keeps the messages that may have to go out again.
@@ -30,13 +38,15 @@ impl Profile {
             // A node resets no substream that it has accepted: what was written is not repeated.
             Self::V1 => None,
             Self::V1Go => Some(Box::default()),
+            // What it keeps has numbers, and comes with the keys.
+            Self::V2 => None,
         }
     }
 
     /// Returns what knows the records again that a peer has sent before.
     pub(super) fn repeat_filter(self) -> Option<Box<RepeatFilter>> {
         match self {
-            Self::V1 => None,
+            Self::V1 | Self::V2 => None,
             Self::V1Go => Some(Box::default()),
         }
     }
@@ -45,6 +55,7 @@ impl Profile {
     pub(super) const fn sends_on_peers_substream(self) -> bool {
         match self {
             Self::V1 | Self::V1Go => true,
+            Self::V2 => false,
         }
     }
 
@@ -52,15 +63,30 @@ impl Profile {
     pub(super) const fn answers_ends(self) -> bool {
         match self {
             Self::V1 => true,
-            // Go never ends its half.
-            Self::V1Go => false,
+            // Go never ends its half, and v2 says the end elsewhere.
+            Self::V1Go | Self::V2 => false,
         }
+    }
+
+    /// True if a substream carries an instance of one direction of a stream, in records that belong
+    /// together; false if each record is for itself.
+    pub(super) const fn has_instances(self) -> bool {
+        match self {
+            Self::V1 | Self::V1Go => false,
+            Self::V2 => true,
+        }
+    }
+
+    /// True if the handshake substream has a key exchange, and stays as the session's control
+    /// channel.
+    pub(super) const fn has_channel(self) -> bool {
+        self.has_instances()
     }
 
     /// True if a peer opens no more than one handshake substream in a session, and resets none.
     pub(super) const fn opens_one_handshake(self) -> bool {
         match self {
-            Self::V1 => true,
+            Self::V1 | Self::V2 => true,
             // Go dials another one whenever its application sends and the last has broken.
             Self::V1Go => false,
         }

@@ -9,6 +9,7 @@ use super::action::Ingest;
 use super::event::Event;
 use super::inbox::Inbox;
 use super::lent::LentKeys;
+use super::records::V1Records;
 use super::substreams::{Purpose, Stage};
 use super::v1_go::RepeatFilter;
 use crate::config::Config;
@@ -60,13 +61,6 @@ impl Receiver {
             && 2 * self.inbox.bytes() <= config.receive_queue_bytes
     }
 
-    /// True if a message of `len` bytes may be gathered; one always fits an empty queue.
-    fn admits(&self, len: usize, config: &Config) -> bool {
-        self.inbox.is_empty()
-            || (self.inbox.len() < config.receive_queue
-                && self.inbox.bytes().saturating_add(len) <= config.receive_queue_bytes)
-    }
-
     // ---- bytes --------------------------------------------------------------------------------
 
     /// Takes whole frames from the front of `buf` for as long as the queue has room.
@@ -79,11 +73,11 @@ impl Receiver {
     ) -> Result<Ingest, PeerMisbehaved> {
         let config = &*lent.params.config;
         let framing = lent.keys.profile.framing();
-        let limit = lent.keys.records.record_len(config.max_message_size);
+        let limit = V1Records::record_len(config.max_message_size);
         let mut cursor = Cursor { buf, at: 0 };
         loop {
             // Before the header: a full queue doesn't look at what is next.
-            if !self.admits(0, config) {
+            if !admits(&self.inbox, 0, config) {
                 return Ok(Ingest::Paused);
             }
             let parsed = framing
@@ -93,7 +87,7 @@ impl Receiver {
                 return Ok(Ingest::More { missing: 1 });
             };
             // Before the body: what is announced is gathered only if there is room for it.
-            if !self.admits(header.body_len, config) {
+            if !admits(&self.inbox, header.body_len, config) {
                 return Ok(Ingest::Paused);
             }
             let missing = header.total_len().saturating_sub(cursor.rest().len());
@@ -104,9 +98,17 @@ impl Receiver {
                 cursor.skip(&header);
                 continue;
             }
-            match cursor.take(&header, |record| lent.keys.records.open(record)) {
+            let Some(keys) = &mut lent.keys.v1 else {
+                debug_assert!(false, "v1's frames are read with v1's keys");
+                return Ok(Ingest::Discard);
+            };
+            match cursor.take(&header, |record| keys.records.open(record)) {
                 Ok((message, cost)) => self.inbox.push(message, cost),
-                Err(error) => reject(name, error, lent)?,
+                Err(error) => {
+                    keys.rejected = keys.rejected.saturating_add(1);
+                    let count = keys.rejected;
+                    reject(name, error, count, lent)?;
+                }
             }
         }
     }
@@ -116,15 +118,21 @@ impl Receiver {
     }
 }
 
+/// True if a message of `len` bytes may be gathered; one always fits an empty queue.
+pub(super) fn admits(inbox: &Inbox, len: usize, config: &Config) -> bool {
+    inbox.is_empty()
+        || (inbox.len() < config.receive_queue
+            && inbox.bytes().saturating_add(len) <= config.receive_queue_bytes)
+}
+
 /// A record did not open. It is not delivered, and the stream goes on, because the transport has
 /// shown that it is the peer's; but a peer that sends many is not worth the work.
 fn reject(
     name: &StreamName,
     error: RecordError,
+    count: u32,
     lent: &mut LentKeys<'_>,
 ) -> Result<(), PeerMisbehaved> {
-    let count = lent.keys.rejected.saturating_add(1);
-    lent.keys.rejected = count;
     lent.out.emit(Event::RecordRejected { stream: name.clone(), error });
     if count > lent.params.config.max_rejected_records {
         return Err(PeerMisbehaved::TooManyRejectedRecords { count });
@@ -143,6 +151,8 @@ pub(super) fn check_end(
         Stage::Bound(Purpose::Stream(name)) => Some(name),
         _ => return Ok(()),
     };
+    // In v2 an end inside of a record is a truncation, which is reported.
+    let profile = profile.filter(|profile| !profile.has_instances());
     match profile.map(|profile| profile.framing().check_end(unread)) {
         Some(Err(error)) => Err(frame_error(stream, error)),
         Some(Ok(())) | None => Ok(()),

@@ -1,4 +1,4 @@
-//! Sealing and opening: the one trait that hides which profile does it.
+//! Sealing and opening in v1 and v1-go: one message, one record.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,18 +9,6 @@ use super::nonces::RecentNonces;
 use crate::crypto::{Aead, AeadKey, SharedKey};
 use crate::error::RecordError;
 use crate::seed::Generator;
-
-/// Seals messages into records and opens records, for all streams of one session.
-pub(super) trait Records: fmt::Debug + Send {
-    /// Returns the length of the record that carries a message of `len` bytes.
-    fn record_len(&self, len: usize) -> usize;
-
-    /// Appends the record that carries `message`.
-    fn seal(&mut self, nonces: &mut Generator, message: &[u8], out: &mut BytesMut);
-
-    /// Opens a record where it lies and returns where in it the message is.
-    fn open(&mut self, record: &mut [u8]) -> Result<Range<usize>, RecordError>;
-}
 
 /// The records of v1 and v1-go: nonce ‖ ciphertext ‖ tag, one key for the pair, no associated
 /// data.
@@ -38,14 +26,14 @@ impl V1Records {
             opened: RecentNonces::default(),
         }
     }
-}
 
-impl Records for V1Records {
-    fn record_len(&self, len: usize) -> usize {
+    /// Returns the length of the record that carries a message of `len` bytes.
+    pub(super) const fn record_len(len: usize) -> usize {
         len.saturating_add(V1_OVERHEAD)
     }
 
-    fn seal(&mut self, nonces: &mut Generator, message: &[u8], out: &mut BytesMut) {
+    /// Appends the record that carries `message`.
+    pub(super) fn seal(&mut self, nonces: &mut Generator, message: &[u8], out: &mut BytesMut) {
         let nonce = nonces.nonce();
         out.extend_from_slice(&nonce);
         let start = out.len();
@@ -59,7 +47,8 @@ impl Records for V1Records {
         self.sealed.insert(nonce);
     }
 
-    fn open(&mut self, record: &mut [u8]) -> Result<Range<usize>, RecordError> {
+    /// Opens a record where it lies and returns where in it the message is.
+    pub(super) fn open(&mut self, record: &mut [u8]) -> Result<Range<usize>, RecordError> {
         let got = record.len();
         let Some((nonce, rest)) = record.split_first_chunk_mut::<NONCE>() else {
             return Err(RecordError::TooShort { got });
@@ -90,4 +79,4 @@ const COPY_PIECE: usize = 1024;
 const NONCE: usize = 12;
 const TAG: usize = 16;
 /// What a v1 record adds to its message.
-pub(super) const V1_OVERHEAD: usize = NONCE + TAG;
+const V1_OVERHEAD: usize = NONCE + TAG;

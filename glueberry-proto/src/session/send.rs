@@ -6,15 +6,18 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::lent::LentKeys;
-use super::state::Keys;
+use super::records::V1Records;
+use super::state::V1Keys;
 use super::v1_go::Retention;
+use super::v2::outgoing::{Broken, Outgoing};
 use crate::config::Config;
 use crate::error::SendError;
 use crate::id::SubstreamId;
 use crate::seed::Generator;
 use crate::send_queue::{MESSAGE_OVERHEAD, MessageSource, SendLimits, SendQueue};
 use crate::time::Instant;
-use crate::wire::{Profile, StreamName};
+use crate::v2::instance::InstanceWriter;
+use crate::wire::{Framing, Profile, StreamName};
 
 /// One direction of a stream: from this side to the peer.
 ///
@@ -29,6 +32,8 @@ pub(super) struct Sender {
     batch: VecDeque<Bytes>,
     target: Target,
     retention: Option<Box<Retention>>,
+    /// What v2 knows of the direction, from Established on.
+    pub(super) outgoing: Option<Box<Outgoing>>,
     /// Times in a row that no substream could be opened.
     failures: u32,
     /// When another substream is tried.
@@ -42,15 +47,21 @@ pub(super) struct Sender {
 enum Target {
     None,
     Opening(SubstreamId),
-    Bound {
-        id: SubstreamId,
-        /// Boxed, because most streams are idle most of the time.
+    Bound { id: SubstreamId, carrier: Carrier },
+}
+
+/// What a substream is written with. Boxed, because most streams are idle most of the time.
+#[derive(Debug)]
+pub(super) enum Carrier {
+    V1 {
         nonces: Box<Generator>,
         /// Messages written to it.
         written: u64,
         /// No more is written to it: it ends, and what is queued goes out on another.
         is_cut: bool,
     },
+    /// Nothing is written before there is a message.
+    V2(Option<Box<InstanceWriter>>),
 }
 
 /// Where a sender writes to, and what it takes messages from besides its own queue.
@@ -69,6 +80,7 @@ impl Sender {
             batch: VecDeque::new(),
             target: Target::None,
             retention: profile.retention(),
+            outgoing: None,
             failures: 0,
             retry_at: None,
             unsent: Vec::new(),
@@ -131,9 +143,10 @@ impl Sender {
     /// True if all that was written on the substream is kept, and can go out again.
     pub(super) fn may_repeat(&self, id: SubstreamId) -> bool {
         match (&self.target, &self.retention) {
-            (Target::Bound { id: bound, written, .. }, Some(retention)) => {
-                *bound == id && retention.holds_all(*written)
-            }
+            (
+                Target::Bound { id: bound, carrier: Carrier::V1 { written, .. } },
+                Some(retention),
+            ) => *bound == id && retention.holds_all(*written),
             _ => false,
         }
     }
@@ -148,19 +161,21 @@ impl Sender {
     }
 
     /// Goes out on a substream from now on.
-    pub(super) fn bind(&mut self, id: SubstreamId, nonces: Generator) {
-        self.failures = 0;
+    pub(super) fn bind(&mut self, id: SubstreamId, carrier: Carrier) {
+        if matches!(carrier, Carrier::V1 { .. }) {
+            self.failures = 0;
+        }
         if let Some(retention) = &mut self.retention {
             retention.stop_waiting();
         }
-        self.target = Target::Bound { id, nonces: Box::new(nonces), written: 0, is_cut: false };
+        self.target = Target::Bound { id, carrier };
     }
 
     /// The peer will read nothing beyond what was written on a substream: the rest waits for another.
     pub(super) fn cut(&mut self, substream: SubstreamId) {
         // What is to be repeated to a Go node goes out on the substream that it has asked for.
         if self.retention.is_none()
-            && let Target::Bound { id, is_cut, .. } = &mut self.target
+            && let Target::Bound { id, carrier: Carrier::V1 { is_cut, .. } } = &mut self.target
             && *id == substream
         {
             *is_cut = true;
@@ -176,9 +191,29 @@ impl Sender {
 
     /// The peer has all that was written, and the end of the substream.
     pub(super) fn delivered(&mut self, id: SubstreamId) {
-        if self.is_bound_to(id) {
-            self.target = Target::None;
-            self.forget_retained();
+        if !self.is_bound_to(id) {
+            return;
+        }
+        self.target = Target::None;
+        if let Some(outgoing) = &mut self.outgoing {
+            self.failures = 0;
+            outgoing.settled();
+        }
+        if let Some(retention) = &mut self.retention {
+            retention.forget();
+        }
+    }
+
+    /// An instance broke. Returns what is not sent again of it, and its number if that is used up.
+    pub(super) fn break_instance(&mut self) -> Broken {
+        self.failures = self.failures.saturating_add(1);
+        let writer = match std::mem::replace(&mut self.target, Target::None) {
+            Target::Bound { carrier: Carrier::V2(writer), .. } => writer,
+            _ => None,
+        };
+        match (writer, &mut self.outgoing) {
+            (Some(writer), Some(outgoing)) => outgoing.broken(&writer, &mut self.queue),
+            _ => Broken::default(),
         }
     }
 
@@ -195,8 +230,13 @@ impl Sender {
     /// The substream broke: returns how many of the messages that were written are in doubt.
     pub(super) fn break_off(&mut self) -> u64 {
         let written = match std::mem::replace(&mut self.target, Target::None) {
-            Target::Bound { written, .. } => written,
-            Target::None | Target::Opening(_) => 0,
+            Target::Bound { carrier: Carrier::V1 { written, .. }, .. } => written,
+            Target::Bound { carrier: Carrier::V2(writer), .. } => {
+                self.outgoing.as_ref().map_or(0, |outgoing| outgoing.in_doubt(writer.as_deref()))
+            }
+            Target::None | Target::Opening(_) => {
+                self.outgoing.as_ref().map_or(0, |outgoing| outgoing.in_doubt(None))
+            }
         };
         written.saturating_add(self.give_up_repeats())
     }
@@ -210,9 +250,14 @@ impl Sender {
         })
     }
 
-    /// The time in which a Go node decides is over: forgets what was kept for that. Returns how
+    /// The time in which a Go node decides, or a substream of v2 breaks, is over: forgets what was kept
+    /// for that. Returns how
     /// many messages are in doubt, because they waited for a substream of the peer.
-    pub(super) fn settle(&mut self) -> u64 {
+    pub(super) fn settle(&mut self, now: Instant) -> u64 {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.forget_old(now);
+            return 0;
+        }
         match self.waits_for_peer() {
             true => self.give_up_repeats(),
             false => {
@@ -266,11 +311,11 @@ impl Sender {
     }
 
     pub(super) fn settle_at(&self) -> Option<Instant> {
-        self.retention.as_ref().and_then(|retention| retention.settle_at())
+        let retention = self.retention.as_ref().and_then(|retention| retention.settle_at());
+        retention.or_else(|| self.outgoing.as_ref().and_then(|outgoing| outgoing.settle_at()))
     }
 
-    /// The peer answers on the substream, or enough time has passed: it does not reset it any
-    /// more.
+    /// The peer answers on the substream: it does not reset it any more.
     pub(super) fn forget_retained(&mut self) {
         if let Some(retention) = &mut self.retention {
             retention.forget();
@@ -287,13 +332,23 @@ impl Sender {
         lent: &mut LentKeys<'_>,
         to: &mut WriteTo<'_>,
     ) -> bool {
-        let Target::Bound { nonces, written, is_cut, .. } = &mut self.target else {
+        let Target::Bound { carrier, .. } = &mut self.target else {
             debug_assert!(false, "only a bound substream is written");
             return false;
         };
-        if *is_cut {
+        let (nonces, written) = match carrier {
+            Carrier::V1 { is_cut: true, .. } => return false,
+            Carrier::V1 { nonces, written, .. } => (nonces, written),
+            Carrier::V2(_) => {
+                self.write_instance(name, lent, to);
+                return self.queue.reopened();
+            }
+        };
+        let Some(keys) = &mut lent.keys.v1 else {
+            debug_assert!(false, "v1's substreams are bound with v1's keys");
             return false;
-        }
+        };
+        let framing = lent.keys.profile.framing();
         // What is written for the last time is not waited for.
         let keeps = !lent.is_draining;
         let config = &*lent.params.config;
@@ -313,19 +368,64 @@ impl Sender {
         let retention = retention.filter(|_| keeps);
         let batch = &mut self.batch;
         let mut sealer =
-            Sealer { keys: &mut *lent.keys, nonces, written, retention, config, settle_at, batch };
+            Sealer { keys, framing, nonces, written, retention, config, settle_at, batch };
         sealer.write_queue(&mut self.queue, to);
         self.has_lent = self.has_lent && sealer.write_lent(name, to);
+        self.shrink_batch();
+        self.queue.reopened()
+    }
+
+    /// Writes an instance until `to` is full, and its end behind the last message if the session
+    /// drains.
+    fn write_instance(&mut self, name: &StreamName, lent: &LentKeys<'_>, to: &mut WriteTo<'_>) {
+        let Target::Bound { carrier: Carrier::V2(writer), .. } = &mut self.target else {
+            return;
+        };
+        let Some(outgoing) = &mut self.outgoing else {
+            debug_assert!(false, "nothing is bound before Established");
+            return;
+        };
+        let has_any = self.has_lent || !self.queue.is_empty();
+        if writer.is_none() && has_any {
+            *writer = outgoing.begin().map(Box::new);
+        }
+        // Without a message there is nothing to begin, nor to end.
+        let Some(writer) = writer.as_deref_mut().filter(|writer| !writer.is_closed()) else {
+            return;
+        };
+        if has_any {
+            let mut batch = Batch { queue: &mut self.queue, messages: &mut self.batch, name };
+            let has_more = outgoing.write(writer, &mut batch, self.has_lent, lent, to);
+            self.has_lent = self.has_lent && has_more;
+            self.shrink_batch();
+        }
+        if lent.is_draining && self.queue.is_empty() && !self.has_lent {
+            let Target::Bound { carrier: Carrier::V2(Some(writer)), .. } = &mut self.target else {
+                return;
+            };
+            writer.close(to.out, lent.now);
+        }
+    }
+
+    fn shrink_batch(&mut self) {
         if self.batch.capacity() > IDLE_CAPACITY {
             self.batch = VecDeque::new();
         }
-        self.queue.reopened()
     }
+}
+
+/// What is written next.
+pub(super) struct Batch<'a> {
+    pub(super) queue: &'a mut SendQueue,
+    /// Room for what is taken from the lent queue; empty between writes.
+    pub(super) messages: &'a mut VecDeque<Bytes>,
+    pub(super) name: &'a StreamName,
 }
 
 /// Turns messages into the frames of one substream.
 struct Sealer<'a> {
-    keys: &'a mut Keys,
+    keys: &'a mut V1Keys,
+    framing: Framing,
     nonces: &'a mut Generator,
     written: &'a mut u64,
     /// What keeps a copy, if any is kept.
@@ -378,8 +478,8 @@ impl Sealer<'_> {
     }
 
     fn seal(&mut self, message: &[u8], out: &mut BytesMut) {
-        let (framing, records) = (self.keys.profile.framing(), &mut self.keys.records);
-        let len = records.record_len(message.len());
+        let (framing, records) = (self.framing, &mut self.keys.records);
+        let len = V1Records::record_len(message.len());
         out.reserve(framing.header_len(len) + len);
         framing.emit_header(len, out);
         records.seal(self.nonces, message, out);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::records::Records;
+use super::records::V1Records;
 use crate::error::{CloseReason, HandshakeError, SendError};
 use crate::time::{Instant, earliest};
 use crate::wire::Profile;
@@ -21,10 +21,16 @@ enum Phase {
     Connected,
     /// Keys are derived; substreams of named streams are bound, and not read.
     Prepared(Keys),
+    /// This side has consented, and the peer has not yet proven that it has the same keys: v2 only.
+    Finalized(Keys),
     /// Named streams carry messages.
     Established(Keys),
     /// What was queued is still sent; nothing new is accepted.
     Draining(Keys, Drain),
+    /// The peer has ended the session, and what it sent before is still received: v2 only.
+    Answering(Keys, Drain),
+    /// The last that is said is on its way to the peer: v2 only.
+    Closing(Closing),
     /// Over.
     Closed,
 }
@@ -32,9 +38,24 @@ enum Phase {
 /// What named streams need to carry messages.
 pub(super) struct Keys {
     pub(super) profile: Profile,
-    pub(super) records: Box<dyn Records>,
+    /// In v2 each stream has its own.
+    pub(super) v1: Option<Box<V1Keys>>,
+}
+
+/// The keys of v1 and v1-go.
+pub(super) struct V1Keys {
+    pub(super) records: V1Records,
     /// Records of the peer that did not open.
     pub(super) rejected: u32,
+}
+
+/// How a session waits for its end.
+#[derive(Debug)]
+struct Closing {
+    reason: CloseReason,
+    deadline: Instant,
+    /// The peer's last frame is awaited, with its counts.
+    awaits_peer: bool,
 }
 
 /// Why and how long a session drains.
@@ -74,6 +95,23 @@ impl State {
         matches!(self.0, Phase::Draining(..))
     }
 
+    pub(super) const fn is_finalized(&self) -> bool {
+        matches!(self.0, Phase::Finalized(_))
+    }
+
+    pub(super) const fn is_answering(&self) -> bool {
+        matches!(self.0, Phase::Answering(..))
+    }
+
+    pub(super) const fn is_closing(&self) -> bool {
+        matches!(self.0, Phase::Closing(_))
+    }
+
+    /// True if nothing but the end follows.
+    pub(super) const fn is_ending(&self) -> bool {
+        matches!(self.0, Phase::Closing(_) | Phase::Closed)
+    }
+
     pub(super) const fn is_closed(&self) -> bool {
         matches!(self.0, Phase::Closed)
     }
@@ -83,32 +121,37 @@ impl State {
         self.is_connected() || self.is_prepared()
     }
 
+    /// True if this side's application has no more use for handshake messages.
+    pub(super) const fn has_finalized(&self) -> bool {
+        !matches!(self.0, Phase::Waiting | Phase::Connected | Phase::Prepared(_))
+    }
+
     pub(super) const fn handshake_is_over(&self) -> bool {
-        matches!(self.0, Phase::Established(_) | Phase::Draining(..) | Phase::Closed)
+        self.has_finalized() && !self.is_finalized()
     }
 
     /// Returns the profile if named streams carry messages, be it for the last time.
     pub(super) const fn carrying(&self) -> Option<Profile> {
         match &self.0 {
             Phase::Established(keys) | Phase::Draining(keys, _) => Some(keys.profile),
-            Phase::Waiting | Phase::Connected | Phase::Prepared(_) | Phase::Closed => None,
+            _ => None,
         }
     }
 
-    /// Returns the keys, from Prepared on.
+    /// Returns the profile if messages of named streams are received, be they the last.
+    pub(super) const fn receiving(&self) -> Option<Profile> {
+        match &self.0 {
+            Phase::Answering(keys, _) => Some(keys.profile),
+            _ => self.carrying(),
+        }
+    }
+
+    /// Returns the keys, from Prepared on, for as long as messages are sent.
     pub(super) const fn keys_mut(&mut self) -> Option<&mut Keys> {
         match &mut self.0 {
             Phase::Prepared(keys) | Phase::Established(keys) | Phase::Draining(keys, _) => {
                 Some(keys)
             }
-            Phase::Waiting | Phase::Connected | Phase::Closed => None,
-        }
-    }
-
-    /// Returns when draining is given up, if the session drains.
-    pub(super) fn drain_deadline(&self) -> Option<Instant> {
-        match &self.0 {
-            Phase::Draining(_, drain) => earliest(Some(drain.deadline), drain.goodbye_until),
             _ => None,
         }
     }
@@ -118,10 +161,22 @@ impl State {
         matches!(&self.0, Phase::Draining(_, Drain { goodbye_until: Some(_), .. }))
     }
 
-    /// Returns why the session drains, if it does.
+    /// Returns when draining, answering or closing is given up.
+    pub(super) fn drain_deadline(&self) -> Option<Instant> {
+        match &self.0 {
+            Phase::Draining(_, drain) | Phase::Answering(_, drain) => {
+                earliest(Some(drain.deadline), drain.goodbye_until)
+            }
+            Phase::Closing(closing) => Some(closing.deadline),
+            _ => None,
+        }
+    }
+
+    /// Returns why the session drains, answers or closes, if it does.
     pub(super) fn drain_reason(&self) -> Option<&CloseReason> {
         match &self.0 {
-            Phase::Draining(_, drain) => Some(&drain.reason),
+            Phase::Draining(_, drain) | Phase::Answering(_, drain) => Some(&drain.reason),
+            Phase::Closing(closing) => Some(&closing.reason),
             _ => None,
         }
     }
@@ -133,8 +188,8 @@ impl State {
         match self.0 {
             Phase::Waiting => Err(SendError::NotEstablished),
             Phase::Connected | Phase::Prepared(_) => Ok(()),
-            Phase::Established(_) => Err(SendError::HandshakeOver),
-            Phase::Draining(..) | Phase::Closed => Err(SendError::Closed),
+            Phase::Finalized(_) | Phase::Established(_) => Err(SendError::HandshakeOver),
+            _ => Err(SendError::Closed),
         }
     }
 
@@ -143,8 +198,8 @@ impl State {
         match self.0 {
             Phase::Waiting => Err(HandshakeError::NotConnected),
             Phase::Connected | Phase::Prepared(_) => Ok(()),
-            Phase::Established(_) => Err(HandshakeError::AlreadyFinalized),
-            Phase::Draining(..) | Phase::Closed => Err(HandshakeError::Closed),
+            Phase::Finalized(_) | Phase::Established(_) => Err(HandshakeError::AlreadyFinalized),
+            _ => Err(HandshakeError::Closed),
         }
     }
 
@@ -154,19 +209,19 @@ impl State {
             Phase::Waiting => Err(HandshakeError::NotConnected),
             Phase::Connected => Err(HandshakeError::NotPrepared),
             Phase::Prepared(_) => Ok(()),
-            Phase::Established(_) => Err(HandshakeError::AlreadyFinalized),
-            Phase::Draining(..) | Phase::Closed => Err(HandshakeError::Closed),
+            Phase::Finalized(_) | Phase::Established(_) => Err(HandshakeError::AlreadyFinalized),
+            _ => Err(HandshakeError::Closed),
         }
     }
 
     /// Returns why no message may be sent on a named stream.
     pub(super) const fn check_send(&self) -> Result<(), SendError> {
         match self.0 {
-            Phase::Waiting | Phase::Connected | Phase::Prepared(_) => {
+            Phase::Waiting | Phase::Connected | Phase::Prepared(_) | Phase::Finalized(_) => {
                 Err(SendError::NotEstablished)
             }
             Phase::Established(_) => Ok(()),
-            Phase::Draining(..) | Phase::Closed => Err(SendError::Closed),
+            _ => Err(SendError::Closed),
         }
     }
 
@@ -182,10 +237,18 @@ impl State {
         self.0 = Phase::Prepared(keys);
     }
 
-    pub(super) fn move_to_established(&mut self) {
+    pub(super) fn move_to_finalized(&mut self) {
         debug_assert!(self.is_prepared());
         self.change(|phase| match phase {
-            Phase::Prepared(keys) => Phase::Established(keys),
+            Phase::Prepared(keys) => Phase::Finalized(keys),
+            other => other,
+        });
+    }
+
+    pub(super) fn move_to_established(&mut self) {
+        debug_assert!(self.is_prepared() || self.is_finalized());
+        self.change(|phase| match phase {
+            Phase::Prepared(keys) | Phase::Finalized(keys) => Phase::Established(keys),
             other => other,
         });
     }
@@ -205,6 +268,37 @@ impl State {
     pub(super) const fn await_goodbye(&mut self, until: Instant) {
         if let Phase::Draining(_, drain) = &mut self.0 {
             drain.goodbye_until = Some(until);
+        }
+    }
+
+    /// The peer has ended the session. If this side was about to, its reason stays.
+    pub(super) fn move_to_answering(&mut self, reason: CloseReason, deadline: Instant) {
+        debug_assert!(self.carrying().is_some());
+        self.change(|phase| match phase {
+            Phase::Established(keys) => {
+                Phase::Answering(keys, Drain { reason, deadline, goodbye_until: None })
+            }
+            Phase::Draining(keys, drain) => Phase::Answering(keys, Drain { deadline, ..drain }),
+            other => other,
+        });
+    }
+
+    pub(super) fn move_to_closing(
+        &mut self,
+        reason: CloseReason,
+        deadline: Instant,
+        awaits_peer: bool,
+    ) {
+        debug_assert!(!self.is_ending());
+        self.0 = Phase::Closing(Closing { reason, deadline, awaits_peer });
+    }
+
+    /// The last that this side said has arrived: what remains to be waited for is shorter.
+    pub(super) fn close_until(&mut self, at: Instant) {
+        if let Phase::Closing(closing) = &mut self.0
+            && !closing.awaits_peer
+        {
+            closing.deadline = closing.deadline.min(at);
         }
     }
 

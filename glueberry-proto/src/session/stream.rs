@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::action::Ingest;
+use super::action::{Ingest, ResetCode};
 use super::event::Event;
 use super::lent::{Lent, LentKeys};
 use super::receive::Receiver;
-use super::send::{Sender, WriteTo};
+use super::send::{Carrier, Sender, WriteTo};
 use super::substreams::{Opener, Purpose, Stage, Substream};
+use super::v2::incoming::Incoming;
+use super::v2::outgoing::Broken;
 use crate::config::Config;
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
@@ -24,11 +26,17 @@ pub(super) struct Stream {
     pub(super) receiver: Receiver,
     /// Live substreams of this name that the peer has opened, in its order.
     peers: VecDeque<SubstreamId>,
+    /// Substreams carry instances, and only what their opener sends: v2.
+    has_instances: bool,
+    /// What v2 reads, from Established on.
+    pub(super) incoming: Option<Box<Incoming>>,
 }
 
 impl Stream {
     pub(super) fn new(profile: Profile, config: &Config) -> Self {
         Self {
+            has_instances: profile.has_instances(),
+            incoming: None,
             sender: Sender::new(profile, SendLimits::from(config)),
             receiver: Receiver::new(profile),
             peers: VecDeque::new(),
@@ -111,15 +119,24 @@ impl Stream {
         }
     }
 
-    /// This side's half of a substream broke. Returns how many messages are in doubt.
+    /// This side's half of a substream broke.
     pub(super) fn write_broken(
         &mut self,
         id: SubstreamId,
         name: &StreamName,
         lent: &mut Lent<'_>,
-    ) -> u64 {
+    ) -> Broken {
         if !self.sender.is_bound_to(id) {
-            return 0;
+            return Broken::default();
+        }
+        if self.has_instances {
+            let broken = self.sender.break_instance();
+            let in_doubt = broken.in_doubt;
+            if in_doubt > 0 {
+                lent.out.emit(Event::StreamInterrupted { stream: name.clone(), in_doubt });
+            }
+            self.sender.schedule_retry(lent.now, lent.config());
+            return broken;
         }
         let mut others = self.peers.iter().filter(|other| **other != id);
         let has_other = others.any(|other| lent.substreams.is_writable(*other));
@@ -131,7 +148,7 @@ impl Stream {
             let until = lent.now + lent.config().settle_time;
             self.sender.repeat((is_own && !has_other).then_some(until));
             self.offer_target(name, lent);
-            return 0;
+            return Broken::default();
         }
         let in_doubt = self.sender.break_off();
         if has_other {
@@ -139,12 +156,12 @@ impl Stream {
         } else {
             self.sender.schedule_retry(lent.now, lent.config());
         }
-        emit_interrupted(name, in_doubt, lent)
+        Broken { in_doubt: emit_interrupted(name, in_doubt, lent), instance: None }
     }
 
     /// Whatever a Go node gives up, it has given up by now. Returns how many messages are in doubt.
     pub(super) fn settle(&mut self, name: &StreamName, lent: &mut Lent<'_>) -> u64 {
-        let in_doubt = self.sender.settle();
+        let in_doubt = self.sender.settle(lent.now);
         self.find_target(name, lent);
         emit_interrupted(name, in_doubt, lent)
     }
@@ -158,7 +175,11 @@ impl Stream {
     }
 
     fn bind_sender(&mut self, id: SubstreamId, lent: &mut Lent<'_>) {
-        self.sender.bind(id, nonces(id, lent));
+        let carrier = match self.has_instances {
+            true => Carrier::V2(None),
+            false => Carrier::V1 { nonces: Box::new(nonces(id, lent)), written: 0, is_cut: false },
+        };
+        self.sender.bind(id, carrier);
         lent.substreams.want_write(id, lent.out);
         if lent.state.is_draining() {
             lent.substreams.finish(id, lent.out);
@@ -178,6 +199,12 @@ impl Stream {
     /// The peer has opened a substream of this name.
     pub(super) fn accepted(&mut self, id: SubstreamId, name: &StreamName, lent: &mut Lent<'_>) {
         lent.substreams.move_to(id, Stage::Bound(Purpose::Stream(name.clone())));
+        if self.has_instances {
+            if lent.state.receiving().is_some() {
+                lent.substreams.expect(id, lent.negotiation_deadline());
+            }
+            return;
+        }
         self.peers.push_back(id);
         self.offer_target(name, lent);
     }
@@ -186,10 +213,17 @@ impl Stream {
     pub(super) fn read_ended(
         &mut self,
         id: SubstreamId,
-        is_finished: bool,
         name: &StreamName,
+        is_finished: bool,
         lent: &mut Lent<'_>,
     ) {
+        if self.has_instances {
+            match &mut self.incoming {
+                Some(incoming) => incoming.read_ended(id, name, lent),
+                None => lent.substreams.reset(id, ResetCode::Refused, lent.out),
+            }
+            return;
+        }
         let was_peers = self.peers.contains(&id);
         self.peers.retain(|peer| *peer != id);
         self.receiver.release(id);
@@ -210,7 +244,10 @@ impl Stream {
     }
 
     /// Reads on: the substream that carries the direction, or those that may be the next to.
-    pub(super) fn resume(&self, lent: &mut Lent<'_>) {
+    pub(super) fn resume(&mut self, lent: &mut Lent<'_>) {
+        if let Some(incoming) = &mut self.incoming {
+            return incoming.resume(lent);
+        }
         if let Some(id) = self.receiver.current() {
             return lent.substreams.resume(id, lent.out);
         }
@@ -277,11 +314,29 @@ impl Stream {
         gathered
     }
 
+    /// Takes bytes of an instance.
+    pub(super) fn ingest_instance(
+        &mut self,
+        id: SubstreamId,
+        name: &StreamName,
+        lent: &mut Lent<'_>,
+        buf: &mut BytesMut,
+    ) -> Result<Ingest, PeerMisbehaved> {
+        let Some(incoming) = &mut self.incoming else {
+            return Ok(Ingest::Paused);
+        };
+        let gathered = incoming.ingest(id, name, &mut self.receiver.inbox, lent, buf);
+        if self.receiver.inbox.becomes_readable() {
+            lent.out.emit(Event::Readable { stream: name.clone() });
+        }
+        gathered
+    }
+
     /// Removes and returns the next message; reads on once half of the room is free.
     pub(super) fn take_message(&mut self, lent: &mut Lent<'_>) -> Option<Bytes> {
         let message = self.receiver.inbox.pop()?;
         let config = lent.config();
-        if self.receiver.has_room(config) && !lent.state.is_closed() {
+        if self.receiver.has_room(config) && !lent.state.is_ending() {
             self.resume(lent);
         }
         Some(message)

@@ -11,10 +11,14 @@ use super::send::WriteTo;
 use super::stream::Stream;
 use super::substreams::Stage;
 use super::timers::Due;
+use super::v2::incoming::Incoming;
+use super::v2::outgoing::Outgoing;
 use crate::config::Config;
 use crate::error::{PeerMisbehaved, SendError};
 use crate::id::SubstreamId;
 use crate::time::Instant;
+use crate::v2::Violation;
+use crate::v2::control::{Abandon, Close, CloseEntry, Received};
 use crate::wire::{Profile, StreamName};
 
 /// The streams that were prepared, by name.
@@ -24,6 +28,8 @@ pub(super) struct Streams {
     table: BTreeMap<StreamName, Box<Stream>>,
     /// Messages in doubt on substreams that broke.
     in_doubt: u64,
+    /// What the peer has said at the end of what was sent and received: v2.
+    peers_close: Option<Close>,
 }
 
 impl Streams {
@@ -89,10 +95,17 @@ impl Streams {
     }
 
     /// This side's half of a substream broke.
-    pub(super) fn write_broken(&mut self, id: SubstreamId, name: &StreamName, lent: &mut Lent<'_>) {
-        let stream = self.get_mut(name);
-        let in_doubt = stream.map_or(0, |stream| stream.write_broken(id, name, lent));
-        self.in_doubt = self.in_doubt.saturating_add(in_doubt);
+    ///
+    /// In v2 returns which instance is over by that.
+    pub(super) fn write_broken(
+        &mut self,
+        id: SubstreamId,
+        name: &StreamName,
+        lent: &mut Lent<'_>,
+    ) -> Option<Abandon> {
+        let broken = self.get_mut(name)?.write_broken(id, name, lent);
+        self.in_doubt = self.in_doubt.saturating_add(broken.in_doubt);
+        Some(Abandon { instance: broken.instance?, name: name.clone() })
     }
 
     pub(super) fn write(
@@ -154,7 +167,10 @@ impl Streams {
         self.table.iter().flat_map(|(name, stream)| {
             let settle = stream.sender.settle_at().map(|at| (at, Due::Settle(name)));
             let retry = stream.sender.retry_at().map(|at| (at, Due::Retry(name)));
-            settle.into_iter().chain(retry)
+            let incoming = stream.incoming.as_ref();
+            let instance = incoming.and_then(|incoming| incoming.waits_until());
+            let instance = instance.map(|at| (at, Due::Instance(name)));
+            settle.into_iter().chain(retry).chain(instance)
         })
     }
 
@@ -177,6 +193,15 @@ impl Streams {
         }
     }
 
+    /// Gives up the instances that a later one has waited for, where the time for it has come.
+    pub(super) fn instances_due(&mut self, lent: &mut Lent<'_>) {
+        for (name, stream) in &mut self.table {
+            if let Some(incoming) = &mut stream.incoming {
+                incoming.handle_timeout(name, lent);
+            }
+        }
+    }
+
     /// Ends this side's half of every substream that carries a stream.
     pub(super) fn finish(&mut self, lent: &mut Lent<'_>) {
         for (name, stream) in &mut self.table {
@@ -188,15 +213,112 @@ impl Streams {
         self.table.values().all(|stream| stream.sender.is_drained())
     }
 
-    /// The session is over: returns how many messages were never written, and how many were
-    /// written and are in doubt.
-    pub(super) fn end(&mut self) -> (usize, u64) {
-        let (mut unsent, mut in_doubt) = (0, self.in_doubt);
+    /// The session is over: counts the messages that the peer may not have.
+    pub(super) fn end(&mut self) -> Left {
+        let mut left = Left { in_doubt: self.in_doubt, ..Left::default() };
         for stream in self.table.values_mut() {
             let (queued, written) = stream.sender.end();
-            unsent += queued;
-            in_doubt = in_doubt.saturating_add(written);
+            left.unsent += queued;
+            left.in_doubt = left.in_doubt.saturating_add(written);
         }
-        (unsent, in_doubt)
+        if let Some(close) = self.peers_close.take() {
+            left.in_doubt = 0;
+            left.not_received = self.not_received(&close);
+        }
+        for stream in self.table.values_mut() {
+            // Wipes their keys.
+            stream.sender.outgoing = None;
+            stream.incoming = None;
+        }
+        left
     }
 }
+
+/// Messages of an ended session that the peer may not have.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// Never written.
+    pub(super) unsent: usize,
+    /// Written, and the peer may have them or not.
+    pub(super) in_doubt: u64,
+    /// Written, and the peer does not have them.
+    pub(super) not_received: u64,
+}
+
+/// What only v2 has.
+impl Streams {
+    /// Gives each stream its keys.
+    pub(super) fn begin_instances(&mut self, begin: impl Fn(&StreamName) -> Instances) {
+        for (name, stream) in &mut self.table {
+            let (outgoing, incoming) = begin(name);
+            stream.sender.outgoing = Some(Box::new(outgoing));
+            stream.incoming = Some(Box::new(incoming));
+        }
+    }
+
+    pub(super) fn ingest_instance(
+        &mut self,
+        id: SubstreamId,
+        name: &StreamName,
+        lent: &mut Lent<'_>,
+        buf: &mut BytesMut,
+    ) -> Result<Ingest, PeerMisbehaved> {
+        match self.get_mut(name) {
+            Some(stream) => stream.ingest_instance(id, name, lent, buf),
+            None => Ok(Ingest::Discard),
+        }
+    }
+
+    /// The peer does not want one of its instances to be waited for.
+    pub(super) fn abandoned(
+        &mut self,
+        abandon: &Abandon,
+        lent: &mut Lent<'_>,
+    ) -> Result<(), Violation> {
+        let stream = self.get_mut(&abandon.name);
+        match stream.and_then(|stream| stream.incoming.as_mut()) {
+            Some(incoming) => incoming.abandoned(abandon.instance, &abandon.name, lent),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what this side has sent and received.
+    pub(super) fn close_entries(&self) -> Vec<CloseEntry> {
+        let entries = self.table.iter().map(|(name, stream)| CloseEntry {
+            name: name.clone(),
+            sent: stream.sender.outgoing.as_ref().map_or(0, |it| it.sent()),
+            received: stream.incoming.as_ref().map_or_else(Received::default, |it| it.received()),
+        });
+        entries.collect()
+    }
+
+    /// The peer says what it has sent and received.
+    pub(super) fn peer_closed(&mut self, close: Close) {
+        self.peers_close = Some(close);
+    }
+
+    /// True if all has arrived that the peer says it has sent.
+    pub(super) fn have_all(&self) -> bool {
+        let has_all = |entry: &CloseEntry| {
+            let stream = self.table.get(&entry.name);
+            let incoming = stream.and_then(|stream| stream.incoming.as_ref());
+            incoming.is_none_or(|incoming| incoming.received().next >= entry.sent)
+        };
+        self.peers_close.as_ref().is_none_or(|close| close.entries.iter().all(has_all))
+    }
+
+    /// Returns how many of the messages that were written the peer does not have.
+    fn not_received(&self, close: &Close) -> u64 {
+        let mut count = 0_u64;
+        for (name, stream) in &self.table {
+            let entry = close.entries.iter().find(|entry| entry.name == *name);
+            let received = entry.map_or_else(Received::default, |entry| entry.received);
+            let outgoing = stream.sender.outgoing.as_ref();
+            count = count.saturating_add(outgoing.map_or(0, |outgoing| outgoing.missing(received)));
+        }
+        count
+    }
+}
+
+/// Both directions of a stream.
+pub(super) type Instances = (Outgoing, Incoming);

@@ -152,6 +152,32 @@ impl Substreams {
         }
     }
 
+    /// Something must arrive on a substream until then, or it is given up.
+    pub(super) fn expect(&mut self, id: SubstreamId, deadline: Instant) {
+        if let Some(substream) = self.get_mut(id) {
+            substream.deadline = Some(deadline);
+        }
+    }
+
+    /// Returns the peer's substreams that serve a named stream.
+    pub(super) fn peers_streams(&self) -> impl Iterator<Item = (SubstreamId, &StreamName)> {
+        self.iter().filter_map(|(id, substream)| match (&substream.stage, substream.opener) {
+            (Stage::Bound(Purpose::Stream(name)) | Stage::Parked(name), Opener::Peer) => {
+                Some((id, name))
+            }
+            _ => None,
+        })
+    }
+
+    /// Forgets all substreams but one, and has the adapter reset them.
+    pub(super) fn reset_others(&mut self, kept: Option<SubstreamId>, out: &mut Outputs) {
+        let others: Vec<SubstreamId> =
+            self.table.keys().copied().filter(|id| Some(*id) != kept).collect();
+        for id in others {
+            self.reset(id, ResetCode::Closed, out);
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         self.table.clear();
     }

@@ -18,9 +18,14 @@ pub enum Timer {
     Retry(StreamName),
     /// What was written on a stream is no longer kept to go out again.
     Settle(StreamName),
+    /// A later instance has waited for long enough for the one that is read, or for one that has not
+    /// come (v2).
+    Instance(StreamName),
+    /// A frame may go out that had to wait, because few are allowed in a second (v2).
+    Control,
     /// The session ends, unless there is a handshake substream again.
     HandshakeLost,
-    /// Draining is given up.
+    /// Draining is given up, or what the peer says at the end is.
     Drain,
 }
 
@@ -30,6 +35,8 @@ pub(super) enum Due<'a> {
     Negotiation(SubstreamId),
     Retry(&'a StreamName),
     Settle(&'a StreamName),
+    Instance(&'a StreamName),
+    Control,
     HandshakeLost,
     Drain,
 }
@@ -40,6 +47,8 @@ impl From<Due<'_>> for Timer {
             Due::Negotiation(id) => Self::Negotiation(id),
             Due::Retry(stream) => Self::Retry(stream.clone()),
             Due::Settle(stream) => Self::Settle(stream.clone()),
+            Due::Instance(stream) => Self::Instance(stream.clone()),
+            Due::Control => Self::Control,
             Due::HandshakeLost => Self::HandshakeLost,
             Due::Drain => Self::Drain,
         }
@@ -62,11 +71,17 @@ impl Session {
         if self.state.is_closed() {
             return None;
         }
+        if let Some(at) = self.state.drain_deadline()
+            && self.state.is_closing()
+        {
+            return Some((at, Due::Drain));
+        }
         let negotiation = self.substreams.deadlines();
         let streams = self.streams.deadlines();
         let lost = self.handshake.lost_at().map(|at| (at, Due::HandshakeLost));
         let drain = self.state.drain_deadline().map(|at| (at, Due::Drain));
-        let timers = negotiation.chain(streams).chain(lost).chain(drain);
+        let control = self.handshake.control_at().map(|at| (at, Due::Control));
+        let timers = negotiation.chain(streams).chain(lost).chain(drain).chain(control);
         timers.min_by_key(|(at, _)| *at)
     }
 
@@ -81,6 +96,9 @@ impl Session {
         if self.poll_timeout().is_none_or(|at| at > now) {
             return;
         }
+        if self.state.is_closing() {
+            return self.close_now();
+        }
         for id in self.substreams.overdue(now) {
             // A substream of the peer did not name its protocol, or one that was refused did not
             // end; the others are ours, and were not agreed.
@@ -93,10 +111,12 @@ impl Session {
         let (_, streams, mut lent) = self.parts();
         streams.retry_due(&mut lent);
         streams.settle_due(&mut lent);
+        streams.instances_due(&mut lent);
+        self.control_due();
         if self.handshake.lost_at().is_some_and(|at| at <= now) {
             self.finish_close(CloseReason::HandshakeLost);
         }
-        if self.state.drain_deadline().is_some_and(|at| at <= now) {
+        if self.state.drain_deadline().is_some_and(|at| at <= now) && !self.state.is_ending() {
             self.finish_draining();
         }
     }

@@ -70,7 +70,7 @@ fn proposal(choice: u8) -> ProtocolId {
     match choice % 6 {
         0 => Profile::V1.handshake_id(),
         1 => Profile::V1Go.handshake_id(),
-        2 => ProtocolId::HandshakeV2,
+        2 => ProtocolId::Handshake(Profile::V2),
         3 => Profile::V1.stream_id(StreamName::new("chat").expect("a name")),
         4 => Profile::V1Go.stream_id(StreamName::new_go("größe").expect("a name for Go")),
         _ => ProtocolId::Stream {

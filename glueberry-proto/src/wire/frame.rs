@@ -30,6 +30,11 @@ pub enum Framing {
     /// The framing of Go nodes. The first varint is cramberry's message length, the second the length
     /// of a byte string. Bytes that the first counts beyond the body are read and ignored.
     DoubleVarint,
+    /// A varint with the length of the body, in its shortest form of at most five bytes, then the body.
+    ///
+    /// The framing of v2: a body is a frame of the handshake substream with its type, or a message in
+    /// a record's plaintext.
+    Varint,
 }
 
 impl Framing {
@@ -39,7 +44,7 @@ impl Framing {
     #[must_use]
     pub const fn max_body_len(self) -> usize {
         match self {
-            Self::LengthPrefix => 0xffff_ffff,
+            Self::LengthPrefix | Self::Varint => 0xffff_ffff,
             Self::DoubleVarint => GO_MAX_OUTER_LEN - 4,
         }
     }
@@ -49,6 +54,7 @@ impl Framing {
     pub const fn header_len(self, body_len: usize) -> usize {
         match self {
             Self::LengthPrefix => 4,
+            Self::Varint => varint_len(body_len),
             Self::DoubleVarint => {
                 let inner = varint_len(body_len);
                 inner + varint_len(body_len.saturating_add(inner))
@@ -63,6 +69,7 @@ impl Framing {
     pub fn emit_header(self, body_len: usize, out: &mut BytesMut) {
         match self {
             Self::LengthPrefix => out.put_u32(u32::try_from(body_len).unwrap_or(u32::MAX)),
+            Self::Varint => varint::emit(u64::try_from(body_len).unwrap_or(u64::MAX), out),
             Self::DoubleVarint => {
                 let outer = body_len.saturating_add(varint_len(body_len));
                 varint::emit(u64::try_from(outer).unwrap_or(u64::MAX), out);
@@ -82,6 +89,7 @@ impl Framing {
     pub fn parse_header(self, input: &[u8], max_body: usize) -> Result<Parsed, FrameError> {
         match self {
             Self::LengthPrefix => parse_length_prefix(input, max_body),
+            Self::Varint => parse_single_varint(input, max_body),
             Self::DoubleVarint => parse_double_varint(input, max_body),
         }
     }
@@ -96,7 +104,7 @@ impl Framing {
     /// [`Framing::parse_header`] has for a header that is wrong in itself.
     pub fn check_end(self, rest: &[u8]) -> Result<(), FrameError> {
         let begun = match self {
-            Self::LengthPrefix => !rest.is_empty(),
+            Self::LengthPrefix | Self::Varint => !rest.is_empty(),
             Self::DoubleVarint => match varint::parse(rest)? {
                 Some((0, _)) => return Err(FrameError::Empty),
                 Some((_, len)) => rest.len() > len,
@@ -221,6 +229,16 @@ fn parse_double_varint(input: &[u8], max_body: usize) -> Result<Parsed, FrameErr
         return Err(FrameError::Trailing { announced: trailing_len, limit: MAX_TRAILING_LEN });
     }
     Ok(Parsed::Frame(FrameHeader { header_len: outer_len + inner_len, body_len, trailing_len }))
+}
+
+fn parse_single_varint(input: &[u8], max_body: usize) -> Result<Parsed, FrameError> {
+    let Some((announced, header_len)) =
+        varint::parse_minimal(input, 5).ok_or(FrameError::InvalidVarint)?
+    else {
+        return Ok(Parsed::Incomplete);
+    };
+    let body_len = within(announced, max_body, max_body)?;
+    Ok(Parsed::Frame(FrameHeader { header_len, body_len, trailing_len: 0 }))
 }
 
 /// Returns `announced` if it is at most `bound`, else the error that names `limit`.

@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | [`Profile::V1`] | `/glueberry/handshake/1.0.0` | `/glueberry/stream/N/1.0.0` | `u32` big-endian length ‖ body |
 //! | [`Profile::V1Go`] | `/glueberry/stream/handshake/1.0.0` | `/glueberry/stream/N/1.0.0` | varint(len(inner) + length) ‖ inner = varint(length) ‖ body |
-//! | v2 (reserved) | `/glueberry/handshake/2.0.0` | `/glueberry/stream/N/2.0.0` | not yet decided |
+//! | [`Profile::V2`] | `/glueberry/handshake/2.0.0` | `/glueberry/stream/N/2.0.0` | minimal varint(length) ‖ body, on a named stream inside of records |
 //!
 //! | what | bytes |
 //! |---|---|

@@ -11,9 +11,6 @@ use super::frame::Framing;
 
 /// The wire profile of a session, fixed by the protocol that its handshake substream negotiated.
 ///
-/// A third profile, v2, is to come. Its protocol ids are reserved ([`ProtocolId::HandshakeV2`],
-/// [`StreamVersion::V2`]); it will be a variant here, which is why this enum may grow.
-///
 /// ```
 /// use glueberry_proto::Profile;
 ///
@@ -29,18 +26,23 @@ pub enum Profile {
     V1,
     /// The protocol as Go nodes implement it.
     V1Go,
+    /// The second version: forward secrecy, authenticated ends, numbered messages. Its bytes are in
+    /// `WIRE.md`.
+    V2,
 }
 
 impl Profile {
     /// Every profile there is, in the order in which a dialler offers them.
-    pub const ALL: [Self; 2] = [Self::V1, Self::V1Go];
+    pub const ALL: [Self; 3] = [Self::V2, Self::V1, Self::V1Go];
 
-    /// Returns how substreams of this profile are framed, the handshake's and the named ones alike.
+    /// Returns how substreams of this profile are framed, the handshake's and the named ones alike. In
+    /// v2 the frames of named substreams are inside of records.
     #[must_use]
     pub const fn framing(self) -> Framing {
         match self {
             Self::V1 => Framing::LengthPrefix,
             Self::V1Go => Framing::DoubleVarint,
+            Self::V2 => Framing::Varint,
         }
     }
 
@@ -55,6 +57,7 @@ impl Profile {
     pub const fn stream_id(self, name: StreamName) -> ProtocolId {
         match self {
             Self::V1 | Self::V1Go => ProtocolId::Stream { version: StreamVersion::V1, name },
+            Self::V2 => ProtocolId::Stream { version: StreamVersion::V2, name },
         }
     }
 
@@ -62,7 +65,7 @@ impl Profile {
     #[must_use]
     pub fn allows(self, name: &StreamName) -> bool {
         match self {
-            Self::V1 => name.is_portable(),
+            Self::V1 | Self::V2 => name.is_portable(),
             // Every `StreamName` was checked by Go's rules at least.
             Self::V1Go => true,
         }
@@ -213,14 +216,11 @@ pub enum StreamNameError {
 
 /// The protocol that is negotiated for a substream.
 ///
-/// The ids of v2 are reserved, but no session uses them yet: see [`ProtocolId::is_supported`].
-///
 /// ```
 /// use glueberry_proto::{Profile, ProtocolId, StreamName};
 ///
 /// let id = ProtocolId::parse("/glueberry/stream/chat/1.0.0")?;
 /// assert_eq!(id, Profile::V1.stream_id(StreamName::new("chat").unwrap()));
-/// assert!(id.is_supported());
 /// # Ok::<(), glueberry_proto::wire::ProtocolIdError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -228,8 +228,6 @@ pub enum StreamNameError {
 pub enum ProtocolId {
     /// The handshake substream of a session of this profile.
     Handshake(Profile),
-    /// The handshake substream of v2, reserved.
-    HandshakeV2,
     /// A substream of a named stream.
     ///
     /// [`Profile::V1`] and [`Profile::V1Go`] share these ids. The session knows from its handshake
@@ -260,7 +258,7 @@ impl ProtocolId {
         match id {
             V1_HANDSHAKE => return Ok(Self::Handshake(Profile::V1)),
             V1_GO_HANDSHAKE => return Ok(Self::Handshake(Profile::V1Go)),
-            V2_HANDSHAKE => return Ok(Self::HandshakeV2),
+            V2_HANDSHAKE => return Ok(Self::Handshake(Profile::V2)),
             PROBE => return Ok(Self::Probe),
             _ => {}
         }
@@ -274,17 +272,6 @@ impl ProtocolId {
         let name = rest.strip_suffix(V2_SUFFIX).ok_or(ProtocolIdError::Unknown)?;
         Ok(Self::Stream { version: StreamVersion::V2, name: StreamName::new(name)? })
     }
-
-    /// True if sessions can use this protocol; false if it is only reserved, or the probe.
-    #[must_use]
-    pub const fn is_supported(&self) -> bool {
-        match self {
-            Self::Handshake(_) | Self::Stream { version: StreamVersion::V1, .. } => true,
-            Self::HandshakeV2 | Self::Stream { version: StreamVersion::V2, .. } | Self::Probe => {
-                false
-            }
-        }
-    }
 }
 
 impl fmt::Display for ProtocolId {
@@ -292,7 +279,7 @@ impl fmt::Display for ProtocolId {
         match self {
             Self::Handshake(Profile::V1) => f.write_str(V1_HANDSHAKE),
             Self::Handshake(Profile::V1Go) => f.write_str(V1_GO_HANDSHAKE),
-            Self::HandshakeV2 => f.write_str(V2_HANDSHAKE),
+            Self::Handshake(Profile::V2) => f.write_str(V2_HANDSHAKE),
             Self::Probe => f.write_str(PROBE),
             Self::Stream { version, name } => {
                 let suffix = match version {
@@ -319,7 +306,7 @@ impl FromStr for ProtocolId {
 pub enum StreamVersion {
     /// `1.0.0`, of [`Profile::V1`] and [`Profile::V1Go`].
     V1,
-    /// `2.0.0`, reserved.
+    /// `2.0.0`, of [`Profile::V2`].
     V2,
 }
 

@@ -51,6 +51,22 @@ pub fn parse(input: &[u8]) -> Result<Option<(u64, usize)>, FrameError> {
     Ok(None)
 }
 
+/// Parses the varint that `input` starts with, which must have its shortest form and at most `longest`
+/// bytes.
+///
+/// Returns `Some(None)` if `input` ends inside it, and `None` if it is longer.
+pub(crate) fn parse_minimal(input: &[u8], longest: usize) -> Option<Option<(u64, usize)>> {
+    let mut value = 0;
+    for (index, byte) in input.iter().take(longest).enumerate() {
+        value |= u64::from(byte & !CONTINUE) << (7 * index);
+        if byte & CONTINUE == 0 {
+            let is_minimal = *byte != 0 || index == 0;
+            return is_minimal.then_some(Some((value, index + 1)));
+        }
+    }
+    (input.len() < longest).then_some(None)
+}
+
 fn low_byte(value: u64) -> u8 {
     let [low, ..] = value.to_le_bytes();
     low

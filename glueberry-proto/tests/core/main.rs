@@ -20,3 +20,4 @@ mod sizes;
 mod states;
 mod substreams;
 mod support;
+mod v2;

@@ -23,7 +23,7 @@ impl Application<'_> {
         match event {
             Event::Closed(closed) => self.session_closed(link, side, &closed),
             Event::HandshakeReadable => self.read_handshake(link, side),
-            Event::Established => self.established(link, side),
+            Event::Established(_) => self.established(link, side),
             Event::Readable { stream } => self.readable(link, side, &stream),
             Event::Writable { stream } => {
                 self.resume_flows(link, side);

@@ -286,7 +286,7 @@ impl Sessions<'_> {
 pub(crate) const fn event_number(event: &Event) -> u64 {
     match event {
         Event::HandshakeReadable => 0,
-        Event::Established => 1,
+        Event::Established(_) => 1,
         Event::Readable { .. } => 2,
         Event::Writable { .. } => 3,
         Event::RecordRejected { .. } => 4,

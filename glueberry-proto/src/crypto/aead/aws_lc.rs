@@ -1,6 +1,6 @@
-//! ChaCha20-Poly1305 of AWS-LC, in C and assembly.
+//! ChaCha20-Poly1305 and AES-256-GCM of AWS-LC, in C and assembly.
 
-use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::{Aead, AeadError, AeadKey, NONCE_LEN, RustCrypto, TAG_LEN, unsealed};
 use crate::crypto::SharedKey;
@@ -21,6 +21,11 @@ impl Aead for AwsLc {
             Ok(key) => Box::new(AwsLcKey(LessSafeKey::new(key))),
             Err(_) => RustCrypto.key(key),
         }
+    }
+
+    fn aes_256_gcm(&self, key: &SharedKey) -> Option<Box<dyn AeadKey>> {
+        let key = UnboundKey::new(&AES_256_GCM, key.as_bytes()).ok()?;
+        Some(Box::new(AwsLcKey(LessSafeKey::new(key))))
     }
 }
 

@@ -115,8 +115,11 @@ impl Connection {
         match choice {
             0..=9 => {
                 let at = usize::from(choice) % protocols.len();
-                let protocol =
-                    if choice == 9 { ProtocolId::HandshakeV2 } else { protocols[at].clone() };
+                let protocol = if choice == 9 {
+                    ProtocolId::Handshake(Profile::V2)
+                } else {
+                    protocols[at].clone()
+                };
                 let protocol = Some(protocol).filter(|_| self.setup.naming == Naming::Negotiated);
                 self.insert(id, protocol.clone());
                 self.session.handle_opened(now, id, protocol);

@@ -64,16 +64,15 @@ fn names_are_found_by_their_text() {
 #[test]
 fn ids() {
     let stream = |version| ProtocolId::Stream { version, name: name("messages") };
-    for (id, text, supported) in [
-        (ProtocolId::Handshake(Profile::V1), "/glueberry/handshake/1.0.0", true),
-        (ProtocolId::Handshake(Profile::V1Go), "/glueberry/stream/handshake/1.0.0", true),
-        (ProtocolId::HandshakeV2, "/glueberry/handshake/2.0.0", false),
-        (stream(StreamVersion::V1), "/glueberry/stream/messages/1.0.0", true),
-        (stream(StreamVersion::V2), "/glueberry/stream/messages/2.0.0", false),
+    for (id, text) in [
+        (ProtocolId::Handshake(Profile::V1), "/glueberry/handshake/1.0.0"),
+        (ProtocolId::Handshake(Profile::V1Go), "/glueberry/stream/handshake/1.0.0"),
+        (ProtocolId::Handshake(Profile::V2), "/glueberry/handshake/2.0.0"),
+        (stream(StreamVersion::V1), "/glueberry/stream/messages/1.0.0"),
+        (stream(StreamVersion::V2), "/glueberry/stream/messages/2.0.0"),
     ] {
         assert_eq!(id.to_string(), text);
         assert_eq!(ProtocolId::parse(text).as_ref(), Ok(&id));
-        assert_eq!(id.is_supported(), supported);
     }
 }
 
@@ -82,8 +81,10 @@ fn ids_of_a_profile() {
     for profile in Profile::ALL {
         assert_eq!(profile.handshake_id(), ProtocolId::Handshake(profile));
         let id = profile.stream_id(name("messages"));
-        assert_eq!(id.to_string(), "/glueberry/stream/messages/1.0.0");
+        let version = if profile == Profile::V2 { 2 } else { 1 };
+        assert_eq!(id.to_string(), format!("/glueberry/stream/messages/{version}.0.0"));
     }
+    assert_eq!(Profile::V2.framing(), Framing::Varint);
     assert_eq!(Profile::V1.framing(), Framing::LengthPrefix);
     assert_eq!(Profile::V1Go.framing(), Framing::DoubleVarint);
 }

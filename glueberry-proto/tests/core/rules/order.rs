@@ -172,7 +172,7 @@ fn receive(naming: Naming, profile: Profile, pieces: &[Piece], cuts: &[usize]) -
             Piece::Open(what) => {
                 let protocol = match what {
                     0 => profile.handshake_id(),
-                    1 => ProtocolId::HandshakeV2,
+                    1 => ProtocolId::Handshake(Profile::V2),
                     2 => Profile::V1.stream_id(name("nobody")),
                     at => Profile::V1.stream_id(name(STREAMS[at % 3])),
                 };

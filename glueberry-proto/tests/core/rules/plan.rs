@@ -453,7 +453,7 @@ fn protocol(what: usize) -> Option<ProtocolId> {
     match what % 8 {
         0 => Some(Profile::V1.handshake_id()),
         1 => Some(Profile::V1Go.handshake_id()),
-        2 => Some(ProtocolId::HandshakeV2),
+        2 => Some(ProtocolId::Handshake(Profile::V2)),
         3 => Some(ProtocolId::Stream { version: StreamVersion::V2, name: name("a") }),
         4 => Some(Profile::V1.stream_id(name("nobody"))),
         5 => None,

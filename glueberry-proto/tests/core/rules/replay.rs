@@ -54,7 +54,7 @@ fn c11_the_same_seed_and_inputs_give_the_same_bytes() {
 #[test]
 fn c11_the_bytes_of_a_fixed_run_are_known() {
     let expected = [8_977_725_574_155_971_767, 1_037_124_924_380_608_555];
-    for (profile, expected) in Profile::ALL.into_iter().zip(expected) {
+    for (profile, expected) in [Profile::V1, Profile::V1Go].into_iter().zip(expected) {
         let configs = [A, B].map(|_| {
             let mut config = config(&STREAMS);
             config.profiles = vec![profile];

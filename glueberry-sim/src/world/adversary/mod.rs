@@ -138,7 +138,7 @@ impl Adversary<'_> {
                 self.net.count_attack(self.run, link);
             }
             Attack::FutureProtocol => {
-                self.open(link, side, ProtocolId::HandshakeV2, Purpose::Junk);
+                self.open(link, side, ProtocolId::Handshake(Profile::V2), Purpose::Junk);
                 self.net.count_attack(self.run, link);
             }
             Attack::UnknownStreams

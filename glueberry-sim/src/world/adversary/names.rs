@@ -210,7 +210,7 @@ impl Adversary<'_> {
 
 /// Returns a name that no node proposes.
 pub(super) const fn wrong_name() -> ProtocolId {
-    ProtocolId::HandshakeV2
+    ProtocolId::Handshake(Profile::V2)
 }
 
 /// Returns a name as it is proposed, with its length before it.

@@ -1,0 +1,87 @@
+//! How a session of v2 ends: each side says the last thing, with what it has sent and received
+//! (WIRE.md §9).
+
+use std::time::Duration;
+
+use crate::error::CloseReason;
+use crate::session::Session;
+use crate::session::close::close_code;
+use crate::v2::control::Close;
+
+impl Session {
+    /// Says the last thing and waits until it has gone out, or for the peer's. Returns false if there
+    /// is nothing to say, or no way.
+    pub(in crate::session) fn say_goodbye(&mut self, reason: &CloseReason) -> bool {
+        let can_say = self.handshake.channel().is_some_and(|id| self.substreams.is_writable(id))
+            && self.handshake.gate().is_some_and(|gate| !gate.is_written_over())
+            && !matches!(reason, CloseReason::ConnectionLost(_));
+        if !can_say {
+            return false;
+        }
+        let was_carrying = self.state.carrying().is_some();
+        let is_answer = self.handshake.gate().is_some_and(|gate| gate.is_read_over());
+        let code = u16::try_from(close_code(reason).as_u64()).unwrap_or(5);
+        // The peer's reason is not ours.
+        let code = if matches!(reason, CloseReason::EndedByPeer { .. }) { 0 } else { code };
+        let is_orderly = code == 0 && (was_carrying || is_answer);
+        let entries = self.streams.close_entries();
+        let patience = match is_orderly {
+            true => self.params.config.drain_timeout,
+            false => FLUSH,
+        };
+        let awaits_peer = is_orderly && !is_answer;
+        self.state.move_to_closing(reason.clone(), self.now + patience, awaits_peer);
+        let (handshake, _, mut lent) = self.parts();
+        handshake.end_channel(Close { code, entries }, &mut lent);
+        let channel = self.handshake.channel();
+        if !is_orderly {
+            self.substreams.reset_others(channel, &mut self.out);
+        }
+        true
+    }
+
+    /// The peer has said the last thing.
+    pub(in crate::session) fn peer_closed(&mut self, close: Close) {
+        let code = close.code;
+        self.streams.peer_closed(close);
+        let reason = CloseReason::EndedByPeer { code };
+        if self.state.is_closing() {
+            self.close_now();
+        } else if code != 0 || self.state.carrying().is_none() {
+            // Nothing is answered.
+            self.end_now(reason);
+        } else {
+            let deadline = self.now + ANSWER;
+            self.state.move_to_answering(reason, deadline);
+            // What arrived before is read, where the queues have room.
+            self.substreams.resume_streams(&mut self.out);
+            self.answer_if_complete();
+        }
+    }
+
+    /// All that the peer has sent was received: answers its end.
+    pub(in crate::session) fn answer_if_complete(&mut self) {
+        if self.state.is_answering() && self.streams.have_all() {
+            self.finish_draining();
+        }
+    }
+
+    /// The peer's transport has the last that this side has said. The peer closes the connection, if
+    /// it is the session's; closing it here could overtake what was said.
+    pub(in crate::session) fn goodbye_arrived(&mut self) {
+        let at = self.now + FLUSH;
+        self.state.close_until(at);
+    }
+
+    /// Ends a session that has said the last thing.
+    pub(in crate::session) fn close_now(&mut self) {
+        let reason = self.state.drain_reason().cloned();
+        debug_assert!(reason.is_some(), "only a session that closes ends so");
+        self.end_now(reason.unwrap_or(CloseReason::Disconnected));
+    }
+}
+
+/// How long the transport has for what is said last.
+const FLUSH: Duration = Duration::from_secs(1);
+/// How long what the peer has sent is awaited after it has ended the session.
+const ANSWER: Duration = Duration::from_secs(3);

@@ -1,0 +1,230 @@
+//! What v2 knows of one direction of a stream, from this side to the peer: numbers, instances, and
+//! what may have to be sent again (WIRE.md §8.5 to §8.7).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::send_queue::{MESSAGE_OVERHEAD, SendQueue};
+use crate::session::lent::LentKeys;
+use crate::session::send::{Batch, WriteTo};
+use crate::time::Instant;
+use crate::v2::control::Received;
+use crate::v2::instance::{InstanceWriter, Last, Open};
+use crate::v2::record::{Cipher, Writer};
+use crate::v2::schedule::StreamRoot;
+
+/// The numbers of the messages that were written, and the keys of the instances to come.
+#[derive(Debug)]
+pub(in crate::session) struct Outgoing {
+    root: StreamRoot,
+    cipher: Cipher,
+    session: [u8; 8],
+    instance: u64,
+    last: Last,
+    /// The number of the next message.
+    next: u64,
+    /// How many numbers were given to messages: more than `next` while some are to be sent again.
+    given: u64,
+    /// The last of what was written on the current instance.
+    kept: VecDeque<Kept>,
+    /// Of the messages in `kept`.
+    kept_bytes: usize,
+    /// When the old among `kept` are forgotten.
+    settle_at: Option<Instant>,
+    settle_time: Duration,
+    /// What is sent again, ahead of everything else. The stream's queue counts it.
+    repeats: VecDeque<Bytes>,
+}
+
+/// A message that was written.
+#[derive(Debug)]
+struct Kept {
+    message: Bytes,
+    at: Instant,
+}
+
+/// What became of an instance that broke.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::session) struct Broken {
+    /// Messages that the peer may have or not, and that are not sent again.
+    pub(in crate::session) in_doubt: u64,
+    /// Its number, if that is used up.
+    pub(in crate::session) instance: Option<u32>,
+}
+
+impl Outgoing {
+    pub(in crate::session) fn new(
+        root: StreamRoot,
+        cipher: Cipher,
+        session: [u8; 8],
+        settle_time: Duration,
+    ) -> Self {
+        Self {
+            root,
+            cipher,
+            session,
+            instance: 0,
+            last: Last::None,
+            next: 0,
+            given: 0,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            settle_at: None,
+            settle_time,
+            repeats: VecDeque::new(),
+        }
+    }
+
+    /// Returns how many numbers were given to messages.
+    pub(in crate::session) const fn sent(&self) -> u64 {
+        self.given
+    }
+
+    /// Begins the next instance, unless there were too many.
+    pub(in crate::session) fn begin(&mut self) -> Option<InstanceWriter> {
+        let instance = u32::try_from(self.instance).ok()?;
+        self.instance += 1;
+        let open = Open { instance, first: self.next, last: self.last };
+        let secret = self.root.next_instance();
+        // Unless something else becomes known.
+        self.last = Last::Broken;
+        Some(InstanceWriter::new(self.cipher.clone(), &secret, self.session, open))
+    }
+
+    /// The peer has all of the instance.
+    pub(in crate::session) fn settled(&mut self) {
+        self.last = Last::Closed;
+        self.forget();
+    }
+
+    /// The instance broke: the last of what was written on it is sent again, with the same numbers.
+    pub(in crate::session) fn broken(
+        &mut self,
+        writer: &InstanceWriter,
+        queue: &mut SendQueue,
+    ) -> Broken {
+        self.last = Last::Broken;
+        let (messages, bytes) = (self.kept.len(), self.kept_bytes);
+        let kept = std::mem::take(&mut self.kept);
+        self.forget();
+        for kept in kept.into_iter().rev() {
+            self.repeats.push_front(kept.message);
+        }
+        queue.hold(messages, bytes);
+        self.next -= u64::try_from(messages).unwrap_or(u64::MAX);
+        Broken {
+            in_doubt: self.next.saturating_sub(writer.first()),
+            instance: Some(writer.instance()),
+        }
+    }
+
+    /// Returns how many messages the peer may have or not, with the instance that is written.
+    pub(in crate::session) fn in_doubt(&self, writer: Option<&InstanceWriter>) -> u64 {
+        let first = writer.map_or(self.next, InstanceWriter::first);
+        self.given.saturating_sub(first)
+    }
+
+    /// Returns how many messages the peer doesn't have, by what it says.
+    pub(in crate::session) const fn missing(&self, received: Received) -> u64 {
+        self.given.saturating_sub(received.next).saturating_add(received.lost)
+    }
+
+    pub(in crate::session) const fn settle_at(&self) -> Option<Instant> {
+        self.settle_at
+    }
+
+    /// Forgets what was written long ago.
+    pub(in crate::session) fn forget_old(&mut self, now: Instant) {
+        if self.settle_at.is_none_or(|at| at > now) {
+            return;
+        }
+        while self.kept.front().is_some_and(|kept| kept.at + self.settle_time <= now) {
+            self.forget_first();
+        }
+        self.settle_at = (!self.kept.is_empty()).then(|| now + self.settle_time);
+        if self.kept.is_empty() {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        self.kept = VecDeque::new();
+        self.kept_bytes = 0;
+        self.settle_at = None;
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(kept) = self.kept.pop_front() {
+            self.kept_bytes -= kept.message.len();
+        }
+    }
+
+    // ---- bytes --------------------------------------------------------------------------------
+
+    /// Writes until `to` is full: what is sent again, then the queue, then the lent one. Returns
+    /// whether the latter may have more.
+    pub(in crate::session) fn write(
+        &mut self,
+        writer: &mut InstanceWriter,
+        batch: &mut Batch<'_>,
+        has_lent: bool,
+        lent: &LentKeys<'_>,
+        to: &mut WriteTo<'_>,
+    ) -> bool {
+        let (now, config) = (lent.now, &*lent.params.config);
+        let room = to.full.saturating_sub(to.out.len());
+        let mut records = writer.write(to.out, now);
+        let queued = batch.queue.bytes() + batch.queue.len() * MESSAGE_OVERHEAD;
+        records.reserve(queued.min(room));
+        while records.len() < to.full
+            && let Some(message) = self.repeats.pop_front()
+        {
+            batch.queue.release(1, message.len());
+            self.write_message(message, &mut records, now, config);
+        }
+        while records.len() < to.full
+            && let Some(message) = batch.queue.pop()
+        {
+            self.write_message(message, &mut records, now, config);
+        }
+        let mut has_more = has_lent;
+        while has_more && records.len() < to.full {
+            // Taken in batches, so that the lock of the queue's owner is taken once for many.
+            has_more = to.source.take(batch.name, to.full - records.len(), batch.messages);
+            let needed = batch.messages.iter().map(|message| message.len() + 5).sum();
+            records.reserve(needed);
+            while let Some(message) = batch.messages.pop_front() {
+                self.write_message(message, &mut records, now, config);
+            }
+        }
+        records.finish();
+        has_more
+    }
+
+    fn write_message(
+        &mut self,
+        message: Bytes,
+        records: &mut Writer<'_>,
+        now: Instant,
+        config: &Config,
+    ) {
+        records.put_message(&message);
+        self.next += 1;
+        self.given = self.given.max(self.next);
+        self.keep(message, now, config);
+    }
+
+    /// Keeps the last of what was written for a while, in case the substream breaks.
+    fn keep(&mut self, message: Bytes, now: Instant, config: &Config) {
+        self.kept_bytes += message.len();
+        self.kept.push_back(Kept { message, at: now });
+        let limit = config.high_watermark_bytes.max(config.max_message_size);
+        while self.kept.len() > config.high_watermark || self.kept_bytes > limit {
+            self.forget_first();
+        }
+        self.settle_at.get_or_insert(now + self.settle_time);
+    }
+}

@@ -1,0 +1,268 @@
+//! Reads one instance of a stream: records opened where they lie, messages gathered from them
+//! (WIRE.md §8.3 to §8.6).
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::control::Received;
+use super::frame::parse_varint;
+use super::instance::Open;
+use super::record::{Cipher, Kind, Opener};
+use super::violation::Violation;
+use crate::crypto::SharedKey;
+
+/// Where the messages of an instance go.
+pub(crate) trait Sink {
+    /// True if there is room for a message of `len` bytes.
+    fn admits(&self, len: usize) -> bool;
+
+    /// Takes the next message, with what it occupies.
+    fn message(&mut self, message: Bytes, cost: usize);
+
+    /// Messages were given up by the sender.
+    fn lost(&mut self, messages: u64);
+}
+
+/// How far reading came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// So many bytes are missing from the next record.
+    More { missing: usize },
+    /// The sink has no room.
+    Full,
+    /// The instance has ended cleanly.
+    Closed,
+}
+
+/// One instance, from the first record on.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    opener: Opener,
+    instance: u32,
+    phase: Phase,
+    /// The number of the message that is gathered or comes next.
+    number: u64,
+    /// Opened, and not looked at.
+    plain: Bytes,
+    /// The front of a message's length.
+    length: Vec<u8>,
+    body: Option<Body>,
+    /// The longest message that was gathered from several records lately.
+    longest: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Its first record is awaited.
+    Opening,
+    Open,
+    Closed,
+}
+
+/// A message of which not all has arrived.
+#[derive(Debug)]
+struct Body {
+    message: BytesMut,
+    len: usize,
+    missing: usize,
+    /// It was received before, and is dropped.
+    is_repeated: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(cipher: Cipher, secret: &SharedKey, instance: u32) -> Self {
+        Self {
+            opener: Opener::new(cipher, secret),
+            instance,
+            phase: Phase::Opening,
+            number: 0,
+            plain: Bytes::new(),
+            length: Vec::new(),
+            body: None,
+            longest: 0,
+        }
+    }
+
+    /// True if it has ended cleanly.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// Takes records from the front of `buf` for as long as the sink has room.
+    pub(crate) fn read(
+        &mut self,
+        buf: &mut BytesMut,
+        limit: usize,
+        received: &mut Received,
+        sink: &mut dyn Sink,
+    ) -> Result<Progress, Violation> {
+        loop {
+            if !self.take_plain(limit, received, sink)? {
+                return Ok(Progress::Full);
+            }
+            if self.is_closed() {
+                return match buf.is_empty() {
+                    true => Ok(Progress::Closed),
+                    false => Err(Violation::BadRecord),
+                };
+            }
+            // Before the record: a full queue doesn't look at what is next.
+            if self.body.is_none() && !sink.admits(0) {
+                return Ok(Progress::Full);
+            }
+            let Some(len) = Opener::record_len(buf)? else {
+                return Ok(Progress::More { missing: 2 - buf.len() });
+            };
+            let missing = len.saturating_sub(buf.len());
+            if missing > 0 {
+                return Ok(Progress::More { missing });
+            }
+            self.open(buf, len, received, sink)?;
+        }
+    }
+
+    /// Opens the record that `buf` begins with and removes it.
+    fn open(
+        &mut self,
+        buf: &mut BytesMut,
+        len: usize,
+        received: &mut Received,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Violation> {
+        let opened = self.opener.open(&mut buf[..len])?;
+        let slice = &buf[opened.slice.clone()];
+        match (self.phase, opened.kind) {
+            (Phase::Opening, Kind::Open) => {
+                let open = Open::parse(slice, self.instance)?;
+                let lost = open.first.saturating_sub(received.next);
+                if lost > 0 {
+                    received.lost = received.lost.saturating_add(lost);
+                    received.next = open.first;
+                    sink.lost(lost);
+                }
+                self.number = open.first;
+                self.phase = Phase::Open;
+            }
+            (Phase::Open, Kind::Close) => {
+                if slice.len() != 2 || self.body.is_some() || !self.length.is_empty() {
+                    return Err(Violation::BadRecord);
+                }
+                self.phase = Phase::Closed;
+            }
+            (Phase::Open, Kind::Data) => {
+                let start = opened.slice.start + self.fill_body(&buf[opened.slice.clone()]);
+                self.finish_body(received, sink);
+                // What is handed out are views of the plaintext. It is copied if that keeps less
+                // memory alive: once for all the messages in it.
+                let rest = start..opened.slice.end;
+                if 2 * len < buf.capacity() || rest.is_empty() {
+                    self.plain = Bytes::copy_from_slice(&buf[rest]);
+                } else {
+                    self.plain = buf.split_to(len).freeze().slice(rest);
+                    return Ok(());
+                }
+            }
+            _ => return Err(Violation::BadRecord),
+        }
+        buf.advance(len);
+        Ok(())
+    }
+
+    /// Hands out the messages in what was opened. False if the sink has no room for the next.
+    fn take_plain(
+        &mut self,
+        limit: usize,
+        received: &mut Received,
+        sink: &mut dyn Sink,
+    ) -> Result<bool, Violation> {
+        while !self.plain.is_empty() || !self.length.is_empty() {
+            if !sink.admits(0) {
+                return Ok(false);
+            }
+            let Some((len, taken)) = self.peek_length()? else {
+                self.length.extend_from_slice(&self.plain);
+                self.plain = Bytes::new();
+                return Ok(true);
+            };
+            if len > limit {
+                return Err(Violation::MessageTooLarge);
+            }
+            let is_repeated = self.number < received.next;
+            if !is_repeated && !sink.admits(len) {
+                return Ok(false);
+            }
+            self.plain.advance(taken);
+            self.length.clear();
+            if len <= self.plain.len() {
+                let message = self.plain.split_to(len);
+                self.number += 1;
+                if !is_repeated {
+                    received.next = self.number;
+                    sink.message(message, len + taken);
+                }
+            } else {
+                let message = BytesMut::new();
+                self.body = Some(Body { message, len, missing: len, is_repeated });
+                let plain = std::mem::take(&mut self.plain);
+                self.fill_body(&plain);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads the length of the next message, which may have begun in an earlier record. Returns how
+    /// many bytes of the plaintext belong to it.
+    fn peek_length(&self) -> Result<Option<(usize, usize)>, Violation> {
+        let parsed = if self.length.is_empty() {
+            parse_varint(&self.plain, MAX_LENGTH, Violation::BadLength)?
+        } else {
+            let more = self.plain.len().min(MAX_LENGTH - self.length.len());
+            let whole = [&self.length, &self.plain[..more]].concat();
+            parse_varint(&whole, MAX_LENGTH, Violation::BadLength)?
+        };
+        let Some((len, taken)) = parsed else {
+            return Ok(None);
+        };
+        let len = u32::try_from(len).map_err(|_| Violation::BadLength)?;
+        let len = usize::try_from(len).map_err(|_| Violation::MessageTooLarge)?;
+        Ok(Some((len, taken - self.length.len())))
+    }
+
+    /// Moves bytes to the message that is gathered; returns how many.
+    fn fill_body(&mut self, bytes: &[u8]) -> usize {
+        let Some(body) = &mut self.body else {
+            return 0;
+        };
+        let taken = bytes.len().min(body.missing);
+        if !body.is_repeated {
+            let held = body.message.len();
+            if body.message.capacity() - held < taken {
+                // Memory grows only with bytes received: twice what there is, or at once to the size
+                // of a message that the peer has sent before.
+                let room = (2 * held).max(held + taken).max(self.longest).min(body.len);
+                let mut grown = BytesMut::with_capacity(room);
+                grown.extend_from_slice(&body.message);
+                body.message = grown;
+            }
+            body.message.extend_from_slice(&bytes[..taken]);
+        }
+        body.missing -= taken;
+        taken
+    }
+
+    /// Hands out the message that is gathered, if all of it is there.
+    fn finish_body(&mut self, received: &mut Received, sink: &mut dyn Sink) {
+        let Some(body) = self.body.take_if(|body| body.missing == 0) else {
+            return;
+        };
+        self.number += 1;
+        if !body.is_repeated {
+            self.longest = body.len.max(self.longest / 2);
+            received.next = self.number;
+            let cost = body.message.capacity();
+            sink.message(body.message.freeze(), cost);
+        }
+    }
+}
+
+/// The longest varint of a message's length.
+const MAX_LENGTH: usize = 5;
