@@ -22,6 +22,7 @@
 //! | to do this | look at |
 //! |---|---|
 //! | drive the core | [`Node`], [`Session`], [`SubstreamBuffer`], and the loop below |
+//! | run it over one pipe of bytes (TCP with TLS, a WebSocket, a serial line) | [`mux`] |
 //! | keep messages outside of a session until the transport takes them | [`SendQueue`], [`MessageSource`] |
 //! | store peers and bans | [`book`], [`WallTime`] |
 //! | exchange the document's Hello, PubKey and Complete in the handshake | [`greeting`], [`ProtocolVersion`] |
@@ -223,6 +224,7 @@ pub mod greeting;
 pub mod handler;
 mod id;
 mod message;
+pub mod mux;
 mod node;
 mod seed;
 mod send_queue;
