@@ -21,8 +21,9 @@
 //!
 //! | to do this | look at |
 //! |---|---|
-//! | drive the core | [`Node`], [`Session`], [`SubstreamBuffer`], and the loop below |
-//! | run it over one pipe of bytes (TCP with TLS, a WebSocket, a serial line) | [`mux`] |
+//! | drive the core from one thread | [`endpoint`]: one value, one rule |
+//! | drive it with a task for each connection | [`Node`], [`Session`], [`SubstreamBuffer`], and the loop below |
+//! | run it over one pipe of bytes (TCP with TLS, a WebSocket, a serial line) | [`endpoint`], or [`mux`] alone |
 //! | keep messages outside of a session until the transport takes them | [`SendQueue`], [`MessageSource`] |
 //! | store peers and bans | [`book`], [`WallTime`] |
 //! | exchange the document's Hello, PubKey and Complete in the handshake | [`greeting`], [`ProtocolVersion`] |
@@ -219,6 +220,7 @@ mod close_code;
 pub mod compat;
 mod config;
 pub mod crypto;
+pub mod endpoint;
 mod error;
 pub mod greeting;
 pub mod handler;
@@ -248,7 +250,7 @@ pub use error::{
     CloseReason, ConnectError, ConnectionLost, DialError, HandshakeError, PeerError,
     PeerMisbehaved, RecordError, RefuseReason, SendError,
 };
-pub use id::{DialId, SessionId, SubstreamId};
+pub use id::{ConnectionId, DialId, SessionId, SubstreamId};
 pub use message::{ToNode, ToSession};
 pub use node::{
     Address, Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction,
