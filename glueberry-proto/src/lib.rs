@@ -273,4 +273,6 @@ const _: () = {
     const fn assert_send<T: Send>() {}
     assert_send::<Node>();
     assert_send::<Session>();
+    assert_send::<endpoint::Endpoint>();
+    assert_send::<endpoint::Endpoint<endpoint::Substreams>>();
 };
