@@ -39,6 +39,11 @@ id!(
     "dial-"
 );
 id!(
+    /// One connection of an [`Endpoint`](crate::endpoint::Endpoint), counted by it.
+    ConnectionId,
+    "connection-"
+);
+id!(
     /// One substream of a session, counted by its [`Session`](crate::Session).
     SubstreamId,
     "substream-"

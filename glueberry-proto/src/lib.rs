@@ -21,7 +21,9 @@
 //!
 //! | to do this | look at |
 //! |---|---|
-//! | drive the core | [`Node`], [`Session`], [`SubstreamBuffer`], and the loop below |
+//! | drive the core from one thread | [`endpoint`]: one value, one rule |
+//! | drive it with a task for each connection | [`Node`], [`Session`], [`SubstreamBuffer`], and the loop below |
+//! | run it over one pipe of bytes (TCP with TLS, a WebSocket, a serial line) | [`endpoint`], or [`mux`] alone |
 //! | keep messages outside of a session until the transport takes them | [`SendQueue`], [`MessageSource`] |
 //! | store peers and bans | [`book`], [`WallTime`] |
 //! | exchange the document's Hello, PubKey and Complete in the handshake | [`greeting`], [`ProtocolVersion`] |
@@ -218,11 +220,13 @@ mod close_code;
 pub mod compat;
 mod config;
 pub mod crypto;
+pub mod endpoint;
 mod error;
 pub mod greeting;
 pub mod handler;
 mod id;
 mod message;
+pub mod mux;
 mod node;
 mod seed;
 mod send_queue;
@@ -247,7 +251,7 @@ pub use error::{
     CloseReason, ConnectError, ConnectionLost, DialError, HandshakeError, PeerError,
     PeerMisbehaved, RecordError, RefuseReason, SendError,
 };
-pub use id::{DialId, SessionId, SubstreamId};
+pub use id::{ConnectionId, DialId, SessionId, SubstreamId};
 pub use message::{ToNode, ToSession};
 pub use node::{
     Address, Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction,
@@ -271,4 +275,6 @@ const _: () = {
     const fn assert_send<T: Send>() {}
     assert_send::<Node>();
     assert_send::<Session>();
+    assert_send::<endpoint::Endpoint>();
+    assert_send::<endpoint::Endpoint<endpoint::Substreams>>();
 };

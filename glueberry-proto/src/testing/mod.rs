@@ -6,6 +6,7 @@
 
 mod frames;
 mod greeting;
+mod mux;
 pub mod pair;
 mod preamble;
 mod records;
@@ -14,6 +15,7 @@ mod session;
 
 pub use self::frames::{fuzz_frames_v1, fuzz_frames_v1_go};
 pub use self::greeting::fuzz_greeting;
+pub use self::mux::fuzz_mux;
 pub use self::preamble::fuzz_preamble;
 pub use self::records::fuzz_open_record;
 pub use self::session::fuzz_handshake_input;

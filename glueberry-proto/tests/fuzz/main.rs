@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests; a failure shows its input")]
 
 use glueberry_proto::testing::{
-    fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_open_record,
-    fuzz_preamble,
+    fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_mux,
+    fuzz_open_record, fuzz_preamble,
 };
 
 // There is nothing random in bare WebAssembly.
@@ -19,6 +19,7 @@ fn seeds() {
     replay("frames_v1_go", fuzz_frames_v1_go, include_str!("seeds/frames_v1_go.hex"));
     replay("preamble", fuzz_preamble, include_str!("seeds/preamble.hex"));
     replay("greeting", fuzz_greeting, include_str!("seeds/greeting.hex"));
+    replay("mux", fuzz_mux, include_str!("seeds/mux.hex"));
     replay("handshake_input", fuzz_handshake_input, include_str!("seeds/handshake_input.hex"));
 }
 

@@ -1,8 +1,8 @@
 //! Random inputs.
 
 use glueberry_proto::testing::{
-    fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_open_record,
-    fuzz_preamble,
+    fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_mux,
+    fuzz_open_record, fuzz_preamble,
 };
 use proptest::prelude::*;
 
@@ -36,6 +36,11 @@ proptest! {
     #[test]
     fn greeting(data in bytes()) {
         fuzz_greeting(&data);
+    }
+
+    #[test]
+    fn mux(data in bytes()) {
+        fuzz_mux(&data);
     }
 
     #[test]

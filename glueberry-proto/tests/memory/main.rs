@@ -7,6 +7,7 @@ mod support;
 
 mod idle;
 mod node;
+mod pipes;
 mod session;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

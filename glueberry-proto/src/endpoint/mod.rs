@@ -1,0 +1,353 @@
+//! Everything in one value, for drivers that have one thread: a node, its sessions, and what passes
+//! between them.
+//!
+//! # The one rule
+//!
+//! **After every input and command, take outputs until the timeout comes.** When its time is over,
+//! or anything happens, begin again.
+//!
+//! ```text
+//! loop {
+//!     loop {                                  // outputs
+//!         match endpoint.poll_output(now()) {
+//!             Output::Timeout(at) => break at,
+//!             ...
+//!         }
+//!     }
+//!     wait for the transport, at most until `at`; hand in what happened    // inputs
+//! }
+//! ```
+//!
+//! # Rule C0: who is at the other end
+//!
+//! **The transport authenticates.** `handle_connected` and `handle_accepted` take the peer's key as
+//! proven. A plain TCP connection, a serial line or a WebSocket proves nothing: whoever hands it in
+//! with a key that the peer merely claims lets anybody be anybody. Run TLS with certificates that
+//! carry the identity (as libp2p's do), or Noise, or be sure of the wire.
+//! `examples/embedded.rs` shows it with TLS.
+//!
+//! # Which form to take
+//!
+//! | your transport | take |
+//! |---|---|
+//! | one pipe of bytes: TCP with TLS, a WebSocket, a serial line, two pipes | [`Endpoint`]: bytes in, bytes out; a [mux](crate::mux) is inside |
+//! | has substreams of its own: QUIC, WebTransport, libp2p | [`Endpoint<Substreams>`](Substreams) |
+//! | and a task or thread for each connection, so that cryptography runs in parallel | [`Node`] and [`Session`](crate::Session), moved where they belong, with [`SubstreamBuffer`](crate::SubstreamBuffer) |
+//!
+//! All are the same machines under the same rules (C1 to C12). An endpoint runs on one core.
+//!
+//! # Example
+//!
+//! Two endpoints, over a pipe that is a queue. The endpoints hold the document's handshake by
+//! themselves.
+//!
+//! ```
+//! use glueberry_proto::endpoint::{Endpoint, Output, Write};
+//! use glueberry_proto::greeting::GreetingConfig;
+//! use glueberry_proto::*;
+//!
+//! let chat = StreamName::new("chat")?;
+//! let new = |secret: u8| {
+//!     let mut config = Config::default();
+//!     config.streams = vec![chat.clone()];
+//!     // In production both come from the operating system, and a seed is never used twice.
+//!     let (identity, seed) = (Identity::from_seed(&[secret; 32]), Seed::from_bytes([secret; 32]));
+//!     Endpoint::new(Instant::ZERO, identity, config, seed)?.greeting(GreetingConfig::default())
+//! };
+//! let (mut a, mut b) = (new(1)?, new(2)?);
+//! let (now, a_key, b_key) = (Instant::ZERO, a.node().public_key(), b.node().public_key());
+//! a.add_peer(now, b_key, &[Address::new("queue")])?;
+//! a.connect(now, b_key)?;
+//!
+//! let mut accepted = None;
+//! let mut received = Vec::new();
+//! while received.is_empty() {
+//!     // A's outputs: its transport is B's queue.
+//!     loop {
+//!         match a.poll_output(now) {
+//!             Output::Dial { connection, .. } => {
+//!                 a.handle_connected(now, connection, b_key);
+//!                 accepted = Some((connection, b.handle_accepted(now, a_key)));
+//!             }
+//!             Output::Transport(Write { connection, bytes }) => {
+//!                 b.handle_bytes(now, accepted.unwrap().1, &bytes);
+//!                 a.handle_written(now, connection);
+//!             }
+//!             Output::State(event) if event.state == ConnectionState::Established => {
+//!                 a.send(now, b_key, &chat, "hello".into())?;
+//!             }
+//!             Output::Timeout(_) => break,
+//!             _ => {}
+//!         }
+//!     }
+//!     // B's.
+//!     loop {
+//!         match b.poll_output(now) {
+//!             Output::Transport(Write { connection, bytes }) => {
+//!                 a.handle_bytes(now, accepted.unwrap().0, &bytes);
+//!                 b.handle_written(now, connection);
+//!             }
+//!             Output::Message { message, .. } => received.push(message),
+//!             Output::Timeout(_) => break,
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! assert_eq!(received, ["hello"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod carry;
+mod commands;
+mod connection;
+mod greeter;
+mod output;
+mod owed;
+mod pipes;
+mod poll;
+mod substreams;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use self::connection::{Connection, Link};
+use self::greeter::Greeter;
+pub use self::output::Output;
+pub use self::owed::{Owed, Waiting};
+pub use self::pipes::{Pipes, Write};
+pub use self::substreams::{SubstreamOutput, Substreams};
+use crate::config::{Config, ConfigError};
+use crate::crypto::{Identity, PublicKey};
+use crate::error::{ConnectionLost, DialError};
+use crate::greeting::{Greeting, GreetingConfig};
+use crate::id::{ConnectionId, Counter, DialId, SessionId};
+use crate::node::{Admission, NewConnection, Node, Origin};
+use crate::seed::Seed;
+use crate::session::{Direction, Naming};
+use crate::time::Instant;
+use crate::wire::StreamName;
+
+/// A node with its sessions and connections, in one value. See the [module](self).
+///
+/// Inputs (`handle_*`) never fail, commands (plain verbs) return an error or are accepted, and
+/// [`poll_output`](Self::poll_output) says what is wanted. An input about a connection that is closed
+/// does nothing.
+#[derive(Debug)]
+pub struct Endpoint<T: Transport = Pipes> {
+    node: Node,
+    transport: T,
+    /// The latest time that an input has brought.
+    now: Instant,
+    connections: BTreeMap<ConnectionId, Connection<T::Link>>,
+    ids: Counter,
+    dials: BTreeMap<DialId, ConnectionId>,
+    sessions: BTreeMap<SessionId, ConnectionId>,
+    /// When each connection is due. One entry each, as in [`Connection::due`].
+    timers: BTreeSet<(Instant, ConnectionId)>,
+    /// Connections that may have something to be carried out. Each is here at most once.
+    touched: VecDeque<ConnectionId>,
+    /// Connections that may have events. Each is here at most once.
+    eventful: VecDeque<ConnectionId>,
+    /// Streams that have messages, in the order of their turns. Each is here at most once.
+    readable: VecDeque<(ConnectionId, StreamName)>,
+    /// Streams whose messages the application does not want now.
+    paused: BTreeSet<(PublicKey, StreamName)>,
+    outputs: VecDeque<Output<T::Output>>,
+    greeter: Option<Greeter>,
+}
+
+/// What carries the substreams of an [`Endpoint`]: [`Pipes`] or [`Substreams`].
+pub trait Transport: sealed::Transport {}
+
+impl<T: sealed::Transport> Transport for T {}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "nobody else implements it")]
+    pub trait Transport: std::fmt::Debug {
+        /// What is asked of the driver.
+        type Output: std::fmt::Debug;
+        /// What there is of one connection.
+        type Link: super::Link<Output = Self::Output>;
+
+        fn naming(&self) -> super::Naming;
+        fn link(&self, now: super::Instant, side: super::Direction) -> Option<Self::Link>;
+    }
+}
+
+impl Endpoint {
+    /// Makes an endpoint over pipes. `seed` must be fresh from the operating system, unless the run
+    /// is to be replayed: see [`Seed`].
+    ///
+    /// # Errors
+    ///
+    /// Names the field of `config` that cannot work.
+    pub fn new(
+        now: Instant,
+        identity: Identity,
+        config: Config,
+        seed: Seed,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self::over(now, Pipes::default(), Node::new(now, identity, config, seed)?))
+    }
+}
+
+impl Endpoint<Substreams> {
+    /// Makes an endpoint over a transport with substreams of its own.
+    ///
+    /// # Errors
+    ///
+    /// Names the field of `config` that cannot work.
+    pub fn over_substreams(
+        now: Instant,
+        identity: Identity,
+        config: Config,
+        seed: Seed,
+        naming: Naming,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self::over(now, Substreams::new(naming), Node::new(now, identity, config, seed)?))
+    }
+}
+
+impl<T: Transport> Endpoint<T> {
+    fn over(now: Instant, transport: T, node: Node) -> Self {
+        Self {
+            node,
+            transport,
+            now,
+            connections: BTreeMap::new(),
+            ids: Counter::default(),
+            dials: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            touched: VecDeque::new(),
+            eventful: VecDeque::new(),
+            readable: VecDeque::new(),
+            paused: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            greeter: None,
+        }
+    }
+
+    /// Has the endpoint hold the document's handshake by itself, with every peer, for the streams of
+    /// its [`Config::streams`].
+    ///
+    /// # Errors
+    ///
+    /// Names the field of `config` that cannot work.
+    pub fn greeting(mut self, config: GreetingConfig) -> Result<Self, ConfigError> {
+        let own = self.node.public_key();
+        // A trial, so that none fails later.
+        Greeting::new(self.now, own, own, config)?;
+        self.greeter = Some(Greeter::new(config, self.node.config().streams.clone()));
+        Ok(self)
+    }
+
+    /// Returns the node, to ask it things: states, the address book, the configuration.
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown).
+    pub fn is_idle(&self) -> bool {
+        self.node.is_idle() && self.connections.is_empty() && self.outputs.is_empty()
+    }
+
+    // ---- inputs -------------------------------------------------------------------------------
+
+    /// Takes note that a connection of [`Output::Dial`] is there, with a peer that the transport
+    /// **has authenticated** (rule C0). If it is not the peer that was to be dialled, the connection
+    /// is closed and the dial has failed.
+    pub fn handle_connected(&mut self, now: Instant, connection: ConnectionId, peer: PublicKey) {
+        self.pass(now);
+        let dial = self.connections.get_mut(&connection).and_then(|it| it.dial.take());
+        let Some(dial) = dial else {
+            // It was given up meanwhile, and may have been closed before it was there.
+            return self.close(connection, 0);
+        };
+        self.dials.remove(&dial);
+        self.admit(connection, peer, Origin::Dialled(dial));
+    }
+
+    /// Takes note that a dial has failed.
+    pub fn handle_dial_failed(&mut self, now: Instant, connection: ConnectionId, error: DialError) {
+        self.pass(now);
+        let dial = self.connections.get_mut(&connection).and_then(|it| it.dial.take());
+        if let Some(dial) = dial {
+            self.dials.remove(&dial);
+            self.forget(connection);
+            self.node.handle_dial_failed(self.now, dial, error);
+            self.carry();
+        }
+    }
+
+    /// Takes note that a peer has connected, whom the transport **has authenticated** (rule C0).
+    /// Returns the connection's name. If the peer is not wanted, [`Output::Close`] follows.
+    #[must_use = "the connection is known by this id from now on"]
+    pub fn handle_accepted(&mut self, now: Instant, peer: PublicKey) -> ConnectionId {
+        self.pass(now);
+        let id = self.add_connection(None);
+        self.admit(id, peer, Origin::Accepted);
+        id
+    }
+
+    /// Takes note that a connection is gone; [`ConnectionLost::Reset`] if there is nothing better to
+    /// say. An orderly end comes by [`Output::Close`] instead.
+    pub fn handle_lost(&mut self, now: Instant, connection: ConnectionId, why: ConnectionLost) {
+        self.pass(now);
+        let Some(it) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        it.link = None;
+        if let Some(dial) = it.dial.take() {
+            self.dials.remove(&dial);
+            self.node.handle_dial_failed(self.now, dial, DialError::Transport(why.to_string()));
+        }
+        if let Some(session) = &mut it.session {
+            session.handle_connection_lost(self.now, why);
+        }
+        self.touch(connection);
+        self.carry();
+    }
+
+    // ---- parts --------------------------------------------------------------------------------
+
+    fn admit(&mut self, id: ConnectionId, peer: PublicKey, origin: Origin) {
+        let side = match origin {
+            Origin::Dialled(_) => Direction::Outbound,
+            Origin::Accepted => Direction::Inbound,
+        };
+        let link = self.transport.link(self.now, side);
+        let connection = NewConnection { peer, origin, naming: self.transport.naming() };
+        let admission = self.node.handle_connection(self.now, connection);
+        if let (Admission::Accept(session), Some(it)) = (admission, self.connections.get_mut(&id)) {
+            self.sessions.insert(session.id(), id);
+            (it.session, it.link) = (Some(session), link);
+            self.touch(id);
+        } else {
+            self.forget(id);
+            self.close(id, 0);
+        }
+        self.carry();
+    }
+
+    fn add_connection(&mut self, dial: Option<DialId>) -> ConnectionId {
+        let id = ConnectionId::new(self.ids.next());
+        self.connections.insert(id, Connection::new(dial, self.now));
+        id
+    }
+
+    fn close(&mut self, connection: ConnectionId, code: u64) {
+        self.outputs.push_back(Output::Close { connection, code });
+    }
+
+    /// Forgets a connection that has no session any more.
+    fn forget(&mut self, id: ConnectionId) {
+        if let Some(it) = self.connections.remove(&id) {
+            if let Some(at) = it.due {
+                self.timers.remove(&(at, id));
+            }
+            self.touched.retain(|other| *other != id);
+            self.eventful.retain(|other| *other != id);
+            self.readable.retain(|(other, _)| *other != id);
+        }
+    }
+}
