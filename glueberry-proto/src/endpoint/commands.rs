@@ -210,7 +210,8 @@ impl<T: Transport> Endpoint<T> {
         self.command(now, |node, now| node.update_metadata(now, peer, changes))
     }
 
-    /// Bans a peer, and cuts it off at once: [`Node::blacklist`](crate::Node::blacklist).
+    /// Bans a peer, and cuts it off at once. Returns the peer whose ban was lifted for it, if there
+    /// were too many: [`Node::blacklist`](crate::Node::blacklist).
     ///
     /// # Errors
     ///
@@ -220,7 +221,7 @@ impl<T: Transport> Endpoint<T> {
         now: Instant,
         peer: PublicKey,
         until: Option<WallTime>,
-    ) -> Result<(), PeerError> {
+    ) -> Result<Option<PublicKey>, PeerError> {
         self.command(now, |node, now| node.blacklist(now, peer, until))
     }
 
