@@ -435,8 +435,10 @@ impl Session {
             }
             // It ends only with the session, behind the last that the peer says.
             Stage::Bound(Purpose::Handshake) if handshake.channel() == Some(id) => {
-                if !handshake.gate().is_some_and(Gate::is_read_over) {
-                    self.channel_lost(id);
+                let is_over = handshake.gate().is_some_and(Gate::is_read_over);
+                match is_over {
+                    true => {}
+                    false => self.channel_lost(id),
                 }
             }
             Stage::Bound(Purpose::Handshake) if is_finished => {

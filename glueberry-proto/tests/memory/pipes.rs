@@ -46,7 +46,9 @@ fn take(endpoint: &mut Endpoint) -> bool {
 
 #[test]
 fn full_windows_are_all_that_a_pipe_holds() {
-    let (limits, mux) = (config(), mux::Config::default());
+    let (mut limits, mux) = (config(), mux::Config::default());
+    // So that all that the windows let in is held.
+    limits.max_parked = usize::from(mux.max_substreams);
     let mut proposal = bytes::BytesMut::new();
     emit_proposal(&Profile::V1.stream_id(name("chat")), &mut proposal);
     let window = usize::try_from(mux.window).unwrap();
