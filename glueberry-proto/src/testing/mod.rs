@@ -4,18 +4,24 @@
 //! not in `fuzz/`, so that `cargo test` compiles them with the crate and runs them over the
 //! committed seeds and over random inputs (`tests/fuzz`).
 
+#[cfg(feature = "serde")]
+mod book;
 mod frames;
 mod greeting;
 mod mux;
+mod node;
 pub mod pair;
 mod preamble;
 mod records;
 mod script;
 mod session;
 
+#[cfg(feature = "serde")]
+pub use self::book::fuzz_book;
 pub use self::frames::{fuzz_frames_v1, fuzz_frames_v1_go};
 pub use self::greeting::fuzz_greeting;
 pub use self::mux::fuzz_mux;
+pub use self::node::fuzz_node;
 pub use self::preamble::fuzz_preamble;
 pub use self::records::fuzz_open_record;
 pub use self::session::fuzz_handshake_input;

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests; a failure shows its input")]
 
 use glueberry_proto::testing::{
-    fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_mux,
+    fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_mux, fuzz_node,
     fuzz_open_record, fuzz_preamble,
 };
 
@@ -20,6 +20,9 @@ fn seeds() {
     replay("preamble", fuzz_preamble, include_str!("seeds/preamble.hex"));
     replay("greeting", fuzz_greeting, include_str!("seeds/greeting.hex"));
     replay("mux", fuzz_mux, include_str!("seeds/mux.hex"));
+    replay("node", fuzz_node, include_str!("seeds/node.hex"));
+    #[cfg(feature = "serde")]
+    replay("book", glueberry_proto::testing::fuzz_book, include_str!("seeds/book.hex"));
     replay("handshake_input", fuzz_handshake_input, include_str!("seeds/handshake_input.hex"));
 }
 

@@ -1,7 +1,7 @@
 //! Random inputs.
 
 use glueberry_proto::testing::{
-    fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_mux,
+    fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_mux, fuzz_node,
     fuzz_open_record, fuzz_preamble,
 };
 use proptest::prelude::*;
@@ -41,6 +41,11 @@ proptest! {
     #[test]
     fn mux(data in bytes()) {
         fuzz_mux(&data);
+    }
+
+    #[test]
+    fn node(data in prop::collection::vec(any::<u8>(), 0..600)) {
+        fuzz_node(&data);
     }
 
     #[test]
