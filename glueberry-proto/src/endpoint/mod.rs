@@ -115,6 +115,7 @@ pub use self::output::Output;
 pub use self::owed::{Owed, Waiting};
 pub use self::pipes::{Pipes, Write};
 pub use self::substreams::{SubstreamOutput, Substreams};
+use crate::close_code::CloseCode;
 use crate::config::{Config, ConfigError};
 use crate::crypto::{Identity, PublicKey};
 use crate::error::{ConnectionLost, DialError};
@@ -324,7 +325,7 @@ impl<T: Transport> Endpoint<T> {
             self.touch(id);
         } else {
             self.forget(id);
-            self.close(id, 0);
+            self.close(id, CloseCode::Refused.as_u64());
         }
         self.carry();
     }

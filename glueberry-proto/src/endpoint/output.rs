@@ -32,7 +32,8 @@ pub enum Output<T> {
     Close {
         /// The connection.
         connection: ConnectionId,
-        /// A number that the peer may see, where the transport carries one.
+        /// The number of a [`CloseCode`](crate::CloseCode), for the peer where the transport carries
+        /// one.
         code: u64,
     },
     /// Store [`Node::book`](crate::Node::book), and answer with

@@ -197,7 +197,7 @@ fn another_peer_than_was_dialled_is_closed() {
     let connection = net.dial();
     let stranger = glueberry_proto::Identity::from_seed(&[9; 32]).public_key();
     net.ends[A].handle_connected(net.now, connection, stranger);
-    assert_eq!(net.ends[A].poll_output(net.now), Output::Close { connection, code: 0 });
+    assert_eq!(net.ends[A].poll_output(net.now), Output::Close { connection, code: 7 });
     net.take(A);
     let is_wrong = |output: &Output<_>| {
         matches!(output, Output::State(event) if matches!(

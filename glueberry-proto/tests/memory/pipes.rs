@@ -13,6 +13,7 @@ fn config() -> Config {
     let mut config = Config::default();
     config.streams = vec![name("chat")];
     config.max_message_size = 32 * KIB;
+    config.max_parked = config.max_substreams;
     (config.high_watermark_bytes, config.low_watermark_bytes) = (64 * KIB, 32 * KIB);
     config
 }
