@@ -124,7 +124,8 @@ impl InboxWriter {
         let has_message = !run.data.is_empty() && !state.is_abandoned;
         // Another writer of the peer may have found everything reserved.
         let writers = state.lanes.push(self.peer, reserved, has_message.then_some(run));
-        let reader = state.reader.take_if(|_| has_message);
+        let is_last = state.is_over();
+        let reader = state.reader.take_if(|_| has_message || is_last);
         drop(state);
         if let Some(reader) = reader {
             reader.wake();
@@ -136,9 +137,23 @@ impl InboxWriter {
 impl Drop for InboxWriter {
     fn drop(&mut self) {
         if let Some(id) = self.waiting {
-            let waker = lock(&self.inbox.state).lanes.stop_waiting(self.peer, id);
+            let mut state = lock(&self.inbox.state);
+            let waker = state.lanes.stop_waiting(self.peer, id);
+            let is_last = state.is_over();
+            let reader = state.reader.take_if(|_| is_last);
+            drop(state);
             drop(waker);
+            if let Some(reader) = reader {
+                reader.wake();
+            }
         }
+    }
+}
+
+impl State {
+    /// True if no message will come any more.
+    fn is_over(&self) -> bool {
+        self.is_closed && self.lanes.is_unused()
     }
 }
 
@@ -149,7 +164,7 @@ impl Inbox {
         Arc::new(Self { state: Mutex::new(state) })
     }
 
-    /// Ends the stream of messages behind what waits.
+    /// Ends the stream of messages behind what waits, here and in sessions that have found no room.
     pub(crate) fn close(&self) {
         let mut state = lock(&self.state);
         state.is_closed = true;
@@ -174,7 +189,7 @@ impl Inbox {
     fn poll_batch(&self, cx: &Context<'_>) -> Poll<VecDeque<Run>> {
         let mut state = lock(&self.state);
         if state.lanes.is_empty() {
-            if state.is_closed {
+            if state.is_over() {
                 return Poll::Ready(VecDeque::new());
             }
             remember(&mut state.reader, cx);

@@ -93,6 +93,11 @@ impl Lanes {
         self.turns.is_empty()
     }
 
+    /// True if there is no message, and no writer that has more.
+    pub(super) fn is_unused(&self) -> bool {
+        self.table.is_empty()
+    }
+
     // ---- for writers --------------------------------------------------------------------------
 
     /// Reserves room for a peer's messages, at most as much as is asked for. Returns how much.

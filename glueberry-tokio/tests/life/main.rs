@@ -12,6 +12,7 @@ mod faults;
 mod leaving;
 mod load;
 mod memory;
+mod names;
 mod observe;
 mod owners;
 mod processes;
