@@ -15,14 +15,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use glueberry_libp2p::Libp2p;
 use glueberry_tokio::identity::{Keypair, PeerId};
 use glueberry_tokio::proto::ReconnectPolicy;
 use glueberry_tokio::{
-    Config, ConnectionState, Event, Events, HANDSHAKE, Messages, Multiaddr, Node, PublicKey,
+    Config, ConnectionState, Event, Events, HANDSHAKE, Message, Messages, Multiaddr, Node,
+    PublicKey,
 };
 use libp2p::multiaddr::Protocol;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -111,23 +112,25 @@ async fn account(node: Node, dialled: Option<PeerId>, times: Times) -> Result<()
                 let message = message.ok_or("the node has stopped")?;
                 if message.is_handshake() {
                     // It may fail because the session has ended; the next one begins anew.
-                    let key = PublicKey::from_bytes(&message.data)?;
-                    drop(node.complete_handshake(message.peer, key, &[STREAM]).await);
+                    drop(answer(&node, &message, dialled.is_some()).await);
                 } else {
                     received.take(&message.data);
                 }
             }
             event = events.recv() => {
                 let event = event.ok_or("the node has stopped")?;
-                if let Some((peer, ConnectionState::Connected)) = event.state() {
-                    drop(node.send(peer, HANDSHAKE, node.public_key().as_bytes().to_vec()).await);
+                match event.state() {
+                    Some((peer, ConnectionState::Connected)) if dialled == Some(peer) => {
+                        drop(hello(&node, peer).await);
+                    }
+                    _ => {}
                 }
                 sent.note_peer(&event);
                 sessions.take(&event);
             }
             () = sleep_until(end) => break,
         }
-        if received.has_last && sent.has_last.load(Ordering::Relaxed) {
+        if received.has_last && sent.last.load(Ordering::Relaxed) > 0 {
             break;
         }
     }
@@ -137,6 +140,20 @@ async fn account(node: Node, dialled: Option<PeerId>, times: Times) -> Result<()
     finish(node, &mut messages, &mut events, &mut received, &mut sessions).await;
     print(&sent, &received, &sessions);
     Ok(())
+}
+
+async fn hello(node: &Node, peer: PeerId) -> Result<()> {
+    Ok(node.send(peer, HANDSHAKE, node.public_key().as_bytes().to_vec()).await?)
+}
+
+/// The dialler says its key, the listener answers with its own; then both are done.
+async fn answer(node: &Node, message: &Message, is_dialler: bool) -> Result<()> {
+    let key = PublicKey::from_bytes(&message.data)?;
+    node.prepare_streams(message.peer, key, &[STREAM]).await?;
+    if !is_dialler {
+        hello(node, message.peer).await?;
+    }
+    Ok(node.finalize_handshake(message.peer).await?)
 }
 
 /// Shuts down, and takes what arrives meanwhile.
@@ -170,8 +187,8 @@ async fn finish(
 #[derive(Default)]
 struct Sent {
     accepted: AtomicU64,
-    /// A message that was marked as one of the last was accepted.
-    has_last: AtomicBool,
+    /// Of these, how many were marked as the last ones.
+    last: AtomicU64,
     peer: std::sync::OnceLock<PeerId>,
 }
 
@@ -200,7 +217,7 @@ async fn send(node: Node, sent: Arc<Sent>, last: Instant) {
         let sending = node.send(peer, STREAM, message(number, is_last));
         if matches!(timeout_at(until, sending).await, Ok(Ok(()))) {
             sent.accepted.store(number + 1, Ordering::Relaxed);
-            sent.has_last.fetch_or(is_last, Ordering::Relaxed);
+            sent.last.fetch_add(is_last.into(), Ordering::Relaxed);
         }
     }
 }
@@ -251,6 +268,7 @@ impl Received {
 #[derive(Default)]
 struct Sessions {
     established: u64,
+    closed: u64,
     unsent: u64,
     in_doubt: u64,
     rejected: u64,
@@ -264,6 +282,7 @@ impl Sessions {
                 self.established += 1;
             }
             Event::SessionClosed { closed, .. } => {
+                self.closed += 1;
                 self.unsent += u64::try_from(closed.unsent).unwrap_or(u64::MAX);
                 self.in_doubt += closed.in_doubt;
             }
@@ -277,6 +296,7 @@ impl Sessions {
 fn print(sent: &Sent, received: &Received, sessions: &Sessions) {
     let fields = [
         ("accepted", sent.accepted.load(Ordering::Relaxed)),
+        ("last", sent.last.load(Ordering::Relaxed)),
         ("delivered", u64::try_from(received.numbers.len()).unwrap_or(u64::MAX)),
         ("unsent", sessions.unsent),
         ("in_doubt", sessions.in_doubt),
@@ -285,6 +305,7 @@ fn print(sent: &Sent, received: &Received, sessions: &Sessions) {
         ("altered", received.altered),
         ("rejected", sessions.rejected),
         ("sessions", sessions.established),
+        ("closed", sessions.closed),
         ("missed_events", sessions.missed_events),
     ];
     let fields: Vec<String> =
