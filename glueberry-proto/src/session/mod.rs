@@ -154,6 +154,12 @@ impl Session {
         self.state.is_closed()
     }
 
+    /// True once the node has chosen this session among those of the peer. Until then nothing that
+    /// the peer sends is read.
+    pub const fn is_granted(&self) -> bool {
+        !self.state.is_waiting()
+    }
+
     /// True if no more handshake messages are sent or delivered.
     pub fn handshake_is_over(&self) -> bool {
         self.state.handshake_is_over()

@@ -252,7 +252,10 @@ impl<C: Connection> ConnectionLoop<C> {
     /// Returns whether the peer has closed the connection behind messages that this side has, and
     /// that their reader has not got round to. It gets some time for that.
     fn has_unread(&mut self, now: Instant) -> bool {
-        if !matches!(self.lost, Some(ConnectionLost::ClosedByPeer { .. })) {
+        // A session that waits for another reads nothing, however long it is given.
+        if !matches!(self.lost, Some(ConnectionLost::ClosedByPeer { .. }))
+            || !self.driver.session().is_granted()
+        {
             return false;
         }
         let is_unread = self.substreams.values().any(SubstreamPump::is_paused);
