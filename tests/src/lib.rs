@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod document;
 pub mod fabric;
+pub mod hostile;
 pub mod interop;
 pub mod party;
 #[cfg(test)]

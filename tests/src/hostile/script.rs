@@ -1,0 +1,96 @@
+//! The list of scripts.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use super::scripts::{
+    certificates, connections, dials, handshake, names, places, records, streams,
+};
+use super::stage::Stage;
+use crate::fabric::Fabric;
+
+/// What an attacker does.
+#[derive(Clone, Copy)]
+pub(super) struct Script {
+    pub(super) name: &'static str,
+    over: Over,
+    /// How often it is played before the last time.
+    pub(super) turns: usize,
+    /// Plays it once; panics if the victim does not do what it must. Returns what it has reported.
+    pub(super) round: for<'a> fn(&'a Stage) -> Round<'a>,
+}
+
+type Round<'a> = Pin<Box<dyn Future<Output = String> + Send + 'a>>;
+
+#[derive(Clone, Copy)]
+enum Over {
+    Both,
+    Quic,
+    Tcp,
+}
+
+impl Script {
+    /// Returns what it is played over.
+    pub(super) fn fabrics(self) -> impl Iterator<Item = Fabric> {
+        let (quic, tcp) = match self.over {
+            Over::Both => (true, true),
+            Over::Quic => (true, false),
+            Over::Tcp => (false, true),
+        };
+        let quic = quic.then_some(Fabric::RawQuic);
+        quic.into_iter().chain(tcp.then_some(Fabric::Noise))
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Lists scripts: those that are over soon take turns with quiet; those that wait for a time to pass
+/// are played once or twice.
+macro_rules! scripts {
+    ($($turns:literal $over:ident $module:ident: $($name:ident),+;)+) => {
+        /// Every script, the longest first.
+        pub(super) const ALL: &[Script] = &[
+            $($(Script {
+                name: stringify!($name),
+                over: Over::$over,
+                turns: $turns,
+                round: |stage| Box::pin($module::$name(stage)),
+            },)+)+
+        ];
+    };
+}
+
+scripts! {
+    0 Both handshake: never_completed, creeping_message;
+    0 Both records: creeping_record;
+    0 Both streams: streams_refused;
+    1 Both connections: silent, half_open;
+    1 Both names: never_named, creeping_names, thousands_of_proposals;
+    1 Both handshake: reset_within_a_message;
+    1 Both dials: never_answers;
+    1 Both streams: stream_never_answered;
+    3 Both connections: garbage_before_anything, flood_of_first_words, closed_in_every_state;
+    3 Tcp connections: garbage_in_noise;
+    3 Both places: same_identity_again_and_again, fresh_identities, same_identity_at_once,
+        victims_own_key, banned_and_back;
+    3 Quic certificates: no_certificate, expired, not_yet_valid, without_identity, two_identities,
+        critical_extension, malformed_identity, stolen_identity, two_certificates, huge_extension,
+        other_kind_of_identity;
+    3 Both names: overlong_name, unterminated_name, endless_length, not_utf8, empty_name, http,
+        flood_of_unknown_names;
+    3 Both handshake: too_large, longest_length, byte_above_the_limit, ended_within_a_message,
+        empty_by_thousands, endless_messages, flood_after_the_end, second_substream,
+        second_profile, late_substream;
+    3 Both records: bad_tags, bad_tag_forgiven, repeated_nonce, reflected, empty_record,
+        short_record, overlong_length, truncated_record, reset_within_a_record, wrong_key,
+        other_stream, sent_too_early;
+    3 Both streams: flood_of_substreams, ended_by_thousands, reset_by_thousands,
+        large_messages_in_parts, never_reads, stopped, streams_reset;
+    3 Both dials: somebody_else, refuses_everything, hangs_up_at_once, leaves_once_agreed,
+        answers_another_name;
+}

@@ -1,0 +1,116 @@
+//! Who takes places: many identities, one identity many times, one that it is not, and one that is
+//! banned.
+
+use glueberry_tokio::identity::Keypair;
+use glueberry_tokio::{CloseReason, ConnectionState};
+
+use super::NOTHING;
+use crate::hostile::attacker::HANDSHAKE;
+use crate::hostile::stage::Stage;
+use crate::hostile::within;
+
+/// Gets Connected and leaves, more often than a peer may in a minute.
+pub(in crate::hostile) async fn same_identity_again_and_again(stage: &Stage) -> String {
+    let keys = Keypair::generate_ed25519();
+    let (mut granted, mut refused) = (0, 0);
+    for _ in 0..75 {
+        let dial = within("it is answered", stage.attacker_with(keys.clone())).await;
+        let is_granted = match dial {
+            Ok(attacker) => {
+                let proposed = within("it is answered", attacker.propose(HANDSHAKE)).await;
+                proposed.is_ok_and(|(_, answer)| answer == HANDSHAKE)
+            }
+            Err(_) => false,
+        };
+        if is_granted { granted += 1 } else { refused += 1 }
+    }
+    assert!(refused > 0, "{granted} were granted");
+    NOTHING.to_owned()
+}
+
+/// Gets Connected and leaves, each time as somebody else.
+pub(in crate::hostile) async fn fresh_identities(stage: &Stage) -> String {
+    let mut reason = None;
+    for _ in 0..60 {
+        let mut attacker = stage.attacker().await;
+        attacker.connected().await;
+        attacker.wire.close();
+        reason = Some(attacker.session_ends().await);
+        assert!(matches!(reason, Some(CloseReason::ConnectionLost(_))), "{reason:?}");
+    }
+    reason.map_or_else(String::new, |reason| reason.to_string())
+}
+
+/// Has several connections, and wants a session on each.
+pub(in crate::hostile) async fn same_identity_at_once(stage: &Stage) -> String {
+    let keys = Keypair::generate_ed25519();
+    let mut first = stage.attacker_with(keys.clone()).await.expect("it connects");
+    first.established().await;
+    let (mut others, mut subs) = (Vec::new(), Vec::new());
+    for _ in 0..12 {
+        // A refusal may come before the dial is through, and the handshake may be left unanswered.
+        if let Ok(other) = within("it is answered", stage.attacker_with(keys.clone())).await {
+            let mut sub = other.wire.open().await.ok();
+            if let Some(sub) = &mut sub {
+                drop(sub.say("/multistream/1.0.0").await);
+                drop(sub.say(HANDSHAKE).await);
+            }
+            others.push(other);
+            subs.push(sub);
+        }
+    }
+    // The session lives, which a probe shows, so none of them replaces it. The attacker's half of
+    // the probe: it answers what the victim opens.
+    let answering = async {
+        loop {
+            let Ok(mut probe) = first.wire.accept().await else { return };
+            let answered = async {
+                probe.hear().await?;
+                probe.say("/multistream/1.0.0").await?;
+                let name = probe.hear().await?;
+                probe.say(if name.contains("probe") { &name } else { "na" }).await
+            };
+            drop(tokio::time::timeout(std::time::Duration::from_secs(5), answered).await);
+        }
+    };
+    tokio::select! {
+        () = answering => panic!("the session is over"),
+        () = async { for other in &others { other.is_closed().await; } } => {}
+    }
+    assert_eq!(stage.node().connection_state(first.id), ConnectionState::Established);
+    first.is_contained().await;
+    NOTHING.to_owned()
+}
+
+/// Has the victim's own key.
+pub(in crate::hostile) async fn victims_own_key(stage: &Stage) -> String {
+    for _ in 0..10 {
+        let dial = within("it is answered", stage.attacker_with(stage.victim.keys.clone())).await;
+        if let Ok(mut attacker) = dial {
+            let proposed = within("it is answered", attacker.propose(HANDSHAKE)).await;
+            assert!(proposed.is_err(), "it is no peer");
+            attacker.is_closed().await;
+            assert!(attacker.has_no_event());
+        }
+    }
+    NOTHING.to_owned()
+}
+
+/// Is banned, and dials on.
+pub(in crate::hostile) async fn banned_and_back(stage: &Stage) -> String {
+    let mut attacker = stage.attacker().await;
+    attacker.established().await;
+    stage.node().blacklist_peer(attacker.id, None).await.expect("banned");
+    let reason = attacker.is_cut_off(CloseReason::Blacklisted).await;
+    attacker.until(ConnectionState::Disconnected).await;
+    for _ in 0..60 {
+        let dial = within("it is answered", stage.attacker_with(attacker.keys.clone())).await;
+        if let Ok(again) = dial {
+            let proposed = within("it is answered", again.propose(HANDSHAKE)).await;
+            assert!(proposed.is_err(), "it is banned");
+            again.is_closed().await;
+        }
+    }
+    assert!(attacker.has_no_event(), "nothing is reported of who is banned");
+    reason
+}
