@@ -65,13 +65,15 @@ impl<T: Transport> Endpoint<T> {
             if let Some(it) = self.connections.get_mut(&id) {
                 it.is_touched = false;
                 if let Some(link) = &mut it.link {
-                    let mut cx = Cx { id, now: self.now, outputs: &mut self.outputs };
+                    let session = it.session.as_deref();
+                    let mut cx = Cx::new(id, self.now, session, &self.account, &mut self.outputs);
                     if link.pump(it.session.as_deref_mut(), &mut cx) {
                         self.touch(id);
                         continue;
                     }
                 }
             }
+            self.charge(id);
             self.close_if_over(id);
             self.arm(id);
         }
@@ -120,13 +122,16 @@ impl<T: Transport> Endpoint<T> {
                 }
                 (Action::CloseConnection { code }, Some(link)) => link.close(self.now, code),
                 (action, Some(link)) => {
-                    let mut cx = Cx { id, now: self.now, outputs: &mut self.outputs };
+                    let mut cx =
+                        Cx::new(id, self.now, Some(session), &self.account, &mut self.outputs);
                     link.act(session, action, &mut cx);
                 }
                 // The connection is gone, and the session has heard of it.
                 (_, None) => {}
             }
         }
+        // What was reserved counts from now on.
+        self.charge(id);
     }
 
     /// Lets go of what is over.
@@ -143,6 +148,34 @@ impl<T: Transport> Endpoint<T> {
         };
         if self.connections.get(&id).is_some_and(is_over) {
             self.forget(id);
+        }
+    }
+
+    /// Updates what the peer of a connection is charged for it.
+    pub(super) fn charge(&mut self, id: ConnectionId) {
+        let Some(it) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let held = it.link.as_ref().map_or(0, Link::held);
+        let received = it.session.as_ref().map_or(0, |session| session.received_bytes());
+        let peer = it.session.as_ref().map(|session| session.peer());
+        let Some(peer) = peer.or_else(|| it.charged.map(|(peer, _)| peer)) else {
+            return;
+        };
+        let before = it.charged.map_or(0, |(_, bytes)| bytes);
+        it.charged = Some((peer, held + received));
+        if it.link.as_ref().is_some_and(Link::is_starved) {
+            self.account.note_starved(id);
+        }
+        if self.account.change(peer, before, held + received) {
+            self.touch_starved();
+        }
+    }
+
+    /// There is more room in the account.
+    pub(super) fn touch_starved(&mut self) {
+        for starved in self.account.take_starved() {
+            self.touch(starved);
         }
     }
 

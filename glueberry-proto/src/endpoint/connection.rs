@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Debug;
 
 use super::Output;
+use super::memory::{Account, Room};
 use super::owed::Waiting;
+use crate::crypto::PublicKey;
 use crate::id::{ConnectionId, DialId};
 use crate::session::{Action, Session};
 use crate::time::Instant;
@@ -21,6 +23,8 @@ pub(super) struct Connection<L> {
     pub(super) session: Option<Box<Session>>,
     /// Until the transport's connection is closed.
     pub(super) link: Option<L>,
+    /// What the peer is charged for it.
+    pub(super) charged: Option<(PublicKey, usize)>,
     /// When it is due, as in the endpoint's timers.
     pub(super) due: Option<Instant>,
     /// It is in the endpoint's queue of those to be carried out.
@@ -40,6 +44,7 @@ impl<L> Connection<L> {
             since,
             session: None,
             link: None,
+            charged: None,
             due: None,
             is_touched: false,
             is_eventful: false,
@@ -73,6 +78,12 @@ pub trait Link: Debug {
     /// Returns when it is due next.
     fn poll_timeout(&self) -> Option<Instant>;
 
+    /// Returns the bytes that are reserved for messages that are being received.
+    fn held(&self) -> usize;
+
+    /// True if it waits for room in the account.
+    fn is_starved(&self) -> bool;
+
     /// Calls `each` with what the driver has not answered, and since when.
     fn owed(&self, each: &mut dyn FnMut(Waiting, Instant));
 }
@@ -83,10 +94,23 @@ pub trait Link: Debug {
 pub struct Cx<'a, O> {
     pub(super) id: ConnectionId,
     pub(super) now: Instant,
+    pub(super) room: Room,
     pub(super) outputs: &'a mut VecDeque<Output<O>>,
 }
 
-impl<O> Cx<'_, O> {
+impl<'a, O> Cx<'a, O> {
+    pub(super) fn new(
+        id: ConnectionId,
+        now: Instant,
+        session: Option<&Session>,
+        account: &Account,
+        outputs: &'a mut VecDeque<Output<O>>,
+    ) -> Self {
+        let is_established = session.is_some_and(Session::is_established);
+        let room = account.room(session.map(Session::peer), is_established);
+        Self { id, now, room, outputs }
+    }
+
     pub(super) fn ask(&mut self, what: O) {
         self.outputs.push_back(Output::Transport(what));
     }

@@ -101,6 +101,7 @@ mod carry;
 mod commands;
 mod connection;
 mod greeter;
+mod memory;
 mod output;
 mod owed;
 mod pipes;
@@ -111,6 +112,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::connection::{Connection, Link};
 use self::greeter::Greeter;
+use self::memory::Account;
 pub use self::output::Output;
 pub use self::owed::{Owed, Waiting};
 pub use self::pipes::{Pipes, Write};
@@ -152,6 +154,7 @@ pub struct Endpoint<T: Transport = Pipes> {
     readable: VecDeque<(ConnectionId, StreamName)>,
     /// Streams whose messages the application does not want now.
     paused: BTreeSet<(PublicKey, StreamName)>,
+    account: Account,
     outputs: VecDeque<Output<T::Output>>,
     greeter: Option<Greeter>,
 }
@@ -211,6 +214,7 @@ impl Endpoint<Substreams> {
 impl<T: Transport> Endpoint<T> {
     fn over(now: Instant, transport: T, node: Node) -> Self {
         Self {
+            account: Account::new(node.config()),
             node,
             transport,
             now,
@@ -250,6 +254,13 @@ impl<T: Transport> Endpoint<T> {
     /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown).
     pub fn is_idle(&self) -> bool {
         self.node.is_idle() && self.connections.is_empty() && self.outputs.is_empty()
+    }
+
+    /// Returns how many bytes of [`node_memory`](Config::node_memory) are in use: messages that were
+    /// not taken, and long ones that are being received. What fits in the windows of the transport
+    /// comes on top, see [`connection_window`](crate::mux::Config::connection_window).
+    pub const fn memory_used(&self) -> usize {
+        self.account.used()
     }
 
     // ---- inputs -------------------------------------------------------------------------------
@@ -345,6 +356,10 @@ impl<T: Transport> Endpoint<T> {
         if let Some(it) = self.connections.remove(&id) {
             if let Some(at) = it.due {
                 self.timers.remove(&(at, id));
+            }
+            if let Some((peer, bytes)) = it.charged {
+                self.account.change(peer, bytes, 0);
+                self.touch_starved();
             }
             self.touched.retain(|other| *other != id);
             self.eventful.retain(|other| *other != id);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use super::connection::{Cx, Link};
+use super::memory::{Part, Room};
 use super::owed::Waiting;
 use super::{Endpoint, sealed};
 use crate::buffer::{SubstreamBuffer, WRITE_CHUNK};
@@ -12,7 +13,7 @@ use crate::config::ConfigError;
 use crate::error::ConnectionLost;
 use crate::id::{ConnectionId, SubstreamId};
 use crate::mux::{self, Closed, Event, Mux};
-use crate::session::{Action, Direction, Naming, OpenError, Session, SubstreamEnd};
+use crate::session::{Action, Direction, Naming, OpenError, ResetCode, Session, SubstreamEnd};
 use crate::time::{Instant, earliest};
 
 /// A transport whose connections are pipes.
@@ -50,7 +51,10 @@ impl Endpoint<Pipes> {
         if let Some(it) = self.connections.get_mut(&connection)
             && let Some(link) = &mut it.link
         {
-            link.read(it.session.as_deref_mut(), self.now, bytes);
+            let session = it.session.as_deref();
+            let mut cx = Cx::new(connection, self.now, session, &self.account, &mut self.outputs);
+            link.read(it.session.as_deref_mut(), bytes, &mut cx);
+            self.charge(connection);
             self.touch(connection);
             self.carry();
         }
@@ -112,6 +116,7 @@ pub struct Pipe {
 #[derive(Debug)]
 struct Substream {
     buffer: SubstreamBuffer,
+    part: Part,
     /// Bytes that the session has not taken, and the mux was not told.
     held: usize,
     /// The peer has taken all of this side's half.
@@ -134,7 +139,7 @@ impl Link for Pipe {
             Action::ResumeRead(id) => {
                 if let Some((id, it)) = self.find(id) {
                     it.buffer.resume(session, cx.now);
-                    self.taken(id);
+                    self.taken(id, cx.now, &mut cx.room);
                 }
             }
             Action::Finish(id) => {
@@ -161,7 +166,15 @@ impl Link for Pipe {
 
     fn pump(&mut self, mut session: Option<&mut Session>, cx: &mut Cx<'_, Write>) -> bool {
         self.now = cx.now;
-        let is_news = self.note_closed(session.as_deref_mut());
+        let mut is_news = self.note_closed(session.as_deref_mut());
+        if let Some(session) = session.as_deref_mut() {
+            is_news |= self.give_up_overdue(session, cx.now);
+        }
+        if self.is_starved() {
+            for id in self.starved() {
+                self.taken(id, cx.now, &mut cx.room);
+            }
+        }
         if self.writing.is_some() {
             return is_news;
         }
@@ -220,7 +233,16 @@ impl Link for Pipe {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        earliest(self.mux.poll_timeout(), self.give_up)
+        let part = self.substreams.values().filter_map(|it| it.part.deadline()).min();
+        earliest(earliest(self.mux.poll_timeout(), self.give_up), part)
+    }
+
+    fn held(&self) -> usize {
+        self.substreams.values().map(|it| it.part.charge(&it.buffer)).sum()
+    }
+
+    fn is_starved(&self) -> bool {
+        self.substreams.values().any(|it| it.part.is_starved())
     }
 
     fn owed(&self, each: &mut dyn FnMut(Waiting, Instant)) {
@@ -231,7 +253,8 @@ impl Link for Pipe {
 }
 
 impl Pipe {
-    fn read(&mut self, session: Option<&mut Session>, now: Instant, mut bytes: &[u8]) {
+    fn read(&mut self, session: Option<&mut Session>, mut bytes: &[u8], cx: &mut Cx<'_, Write>) {
+        let now = cx.now;
         self.now = now;
         let Some(session) = session else {
             // Nothing but the peer's close is of interest.
@@ -254,14 +277,14 @@ impl Pipe {
                         it.held += bytes.len();
                         it.buffer.append(session, now, bytes);
                         it.buffer.received(session, now);
-                        self.taken(substream);
+                        self.taken(substream, now, &mut cx.room);
                     }
                 }
                 Event::Finished { substream } => {
                     if let Some(it) = self.substreams.get_mut(&substream) {
                         it.has_ended = true;
                         it.buffer.ended(session, now, SubstreamEnd::Finished);
-                        self.taken(substream);
+                        self.taken(substream, now, &mut cx.room);
                     }
                 }
                 Event::Reset { substream, .. } => {
@@ -294,7 +317,8 @@ impl Pipe {
 
     fn insert(&mut self, id: mux::Id, substream: SubstreamId) {
         let buffer = SubstreamBuffer::new(substream);
-        let it = Substream { buffer, held: 0, is_acknowledged: false, has_ended: false };
+        let part = Part::default();
+        let it = Substream { buffer, part, held: 0, is_acknowledged: false, has_ended: false };
         self.ids.insert(substream, id);
         self.substreams.insert(id, it);
     }
@@ -305,18 +329,39 @@ impl Pipe {
     }
 
     /// Tells the mux what the session has taken.
-    fn taken(&mut self, id: mux::Id) {
+    fn taken(&mut self, id: mux::Id, now: Instant, room: &mut Room) {
         let Some(it) = self.substreams.get_mut(&id) else {
             return;
         };
-        // While the session is paused, the peer's window is all that may wait.
-        if it.buffer.wants_read() || it.buffer.is_read_over() {
+        // While the session is paused, or the account full, the peer's window is all that may wait.
+        let may_read = it.part.may_read(&it.buffer, now, room);
+        if may_read || it.buffer.is_read_over() {
             self.mux.release(id, std::mem::take(&mut it.held));
         }
         if it.has_ended && it.buffer.is_read_over() {
             self.mux.acknowledge(id);
         }
         self.forget_if_over(id);
+    }
+
+    fn starved(&self) -> Vec<mux::Id> {
+        let starved = self.substreams.iter().filter(|(_, it)| it.part.is_starved());
+        starved.map(|(id, _)| *id).collect()
+    }
+
+    /// Resets the substreams on which a message did not arrive in time.
+    fn give_up_overdue(&mut self, session: &mut Session, now: Instant) -> bool {
+        let is_overdue = |it: &Substream| it.part.deadline().is_some_and(|at| at <= now);
+        let overdue = self.substreams.iter().filter(|(_, it)| is_overdue(it));
+        let overdue: Vec<mux::Id> = overdue.map(|(id, _)| *id).collect();
+        for id in &overdue {
+            if let Some(mut it) = self.substreams.remove(id) {
+                self.ids.remove(&it.buffer.substream());
+                self.mux.reset(*id, ResetCode::LimitReached.as_u32());
+                it.buffer.ended(session, now, SubstreamEnd::Aborted);
+            }
+        }
+        !overdue.is_empty()
     }
 
     fn forget_if_over(&mut self, id: mux::Id) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::connection::{Cx, Link};
+use super::memory::{Part, Room};
 use super::owed::Waiting;
 use super::{Endpoint, sealed};
 use crate::buffer::SubstreamBuffer;
@@ -89,7 +90,7 @@ impl Endpoint<Substreams> {
         substream: SubstreamId,
         protocol: Option<ProtocolId>,
     ) {
-        self.with(now, connection, |link, session, now| {
+        self.with(now, connection, |link, session, now, _| {
             if let Some(it) = link.substreams.get_mut(&substream) {
                 it.opening = None;
             }
@@ -105,7 +106,7 @@ impl Endpoint<Substreams> {
         substream: SubstreamId,
         error: OpenError,
     ) {
-        self.with(now, connection, |link, session, now| {
+        self.with(now, connection, |link, session, now, _| {
             link.substreams.remove(&substream);
             session.handle_open_failed(now, substream, error);
         });
@@ -120,7 +121,7 @@ impl Endpoint<Substreams> {
         connection: ConnectionId,
         protocol: Option<ProtocolId>,
     ) -> Option<SubstreamId> {
-        self.with(now, connection, |link, session, now| {
+        self.with(now, connection, |link, session, now, _| {
             let id = session.handle_accepted(now, protocol);
             link.substreams.insert(id, Substream::new(id, None));
             id
@@ -142,11 +143,11 @@ impl Endpoint<Substreams> {
         substream: SubstreamId,
         bytes: &[u8],
     ) -> bool {
-        self.with(now, connection, |link, session, now| {
+        self.with(now, connection, |link, session, now, room| {
             link.substreams.get_mut(&substream).is_some_and(|it| {
                 it.buffer.append(session, now, bytes);
                 it.buffer.received(session, now);
-                it.buffer.wants_read()
+                it.part.may_read(&it.buffer, now, room)
             })
         })
         .unwrap_or(false)
@@ -160,7 +161,7 @@ impl Endpoint<Substreams> {
         substream: SubstreamId,
         end: SubstreamEnd,
     ) {
-        self.with(now, connection, |link, session, now| {
+        self.with(now, connection, |link, session, now, _| {
             if let Some(it) = link.substreams.get_mut(&substream) {
                 it.buffer.ended(session, now, end);
                 if matches!(end, SubstreamEnd::Stopped | SubstreamEnd::Aborted) {
@@ -177,7 +178,7 @@ impl Endpoint<Substreams> {
         connection: ConnectionId,
         substream: SubstreamId,
     ) {
-        self.with(now, connection, |link, _, _| {
+        self.with(now, connection, |link, _, _, _| {
             if let Some(it) = link.substreams.get_mut(&substream) {
                 it.writing = None;
             }
@@ -191,7 +192,7 @@ impl Endpoint<Substreams> {
         connection: ConnectionId,
         substream: SubstreamId,
     ) {
-        self.with(now, connection, |link, session, now| {
+        self.with(now, connection, |link, session, now, _| {
             if let Some(it) = link.substreams.get_mut(&substream) {
                 it.end = End::Over;
                 session.handle_acknowledged(now, substream);
@@ -203,11 +204,14 @@ impl Endpoint<Substreams> {
         &mut self,
         now: Instant,
         connection: ConnectionId,
-        input: impl FnOnce(&mut Connection, &mut Session, Instant) -> R,
+        input: impl FnOnce(&mut Connection, &mut Session, Instant, &mut Room) -> R,
     ) -> Option<R> {
         self.pass(now);
         let it = self.connections.get_mut(&connection)?;
-        let result = input(it.link.as_mut()?, it.session.as_deref_mut()?, self.now);
+        let session = it.session.as_deref_mut()?;
+        let mut room = self.account.room(Some(session.peer()), session.is_established());
+        let result = input(it.link.as_mut()?, session, self.now, &mut room);
+        self.charge(connection);
         self.touch(connection);
         self.carry();
         Some(result)
@@ -238,6 +242,7 @@ pub struct Connection {
 #[derive(Debug)]
 struct Substream {
     buffer: SubstreamBuffer,
+    part: Part,
     /// It was asked for, and not reported as open, since then.
     opening: Option<Instant>,
     wants_write: bool,
@@ -258,7 +263,8 @@ enum End {
 impl Substream {
     fn new(id: SubstreamId, opening: Option<Instant>) -> Self {
         let buffer = SubstreamBuffer::new(id);
-        Self { buffer, opening, wants_write: false, writing: None, end: End::Open }
+        let part = Part::default();
+        Self { buffer, part, opening, wants_write: false, writing: None, end: End::Open }
     }
 }
 
@@ -280,7 +286,7 @@ impl Link for Connection {
             Action::ResumeRead(substream) => {
                 if let Some(it) = self.substreams.get_mut(&substream) {
                     it.buffer.resume(session, cx.now);
-                    if it.buffer.wants_read() {
+                    if it.part.may_read(&it.buffer, cx.now, &mut cx.room) {
                         cx.ask(SubstreamOutput::ResumeRead { connection, substream });
                     }
                 }
@@ -307,6 +313,17 @@ impl Link for Connection {
         let (connection, mut moved) = (cx.id, false);
         for (id, it) in &mut self.substreams {
             let substream = *id;
+            if it.part.is_starved() && it.part.may_read(&it.buffer, cx.now, &mut cx.room) {
+                cx.ask(SubstreamOutput::ResumeRead { connection, substream });
+            }
+            if it.part.deadline().is_some_and(|at| at <= cx.now) {
+                // A message did not arrive in time.
+                let code = ResetCode::LimitReached;
+                cx.ask(SubstreamOutput::Reset { connection, substream, code });
+                it.buffer.ended(session, cx.now, SubstreamEnd::Aborted);
+                (it.part, it.end, moved) = (Part::default(), End::Over, true);
+                continue;
+            }
             if !it.wants_write || it.writing.is_some() || it.opening.is_some() {
                 continue;
             }
@@ -339,7 +356,15 @@ impl Link for Connection {
     fn handle_timeout(&mut self, _: Instant) {}
 
     fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.substreams.values().filter_map(|it| it.part.deadline()).min()
+    }
+
+    fn held(&self) -> usize {
+        self.substreams.values().map(|it| it.part.charge(&it.buffer)).sum()
+    }
+
+    fn is_starved(&self) -> bool {
+        self.substreams.values().any(|it| it.part.is_starved())
     }
 
     fn owed(&self, each: &mut dyn FnMut(Waiting, Instant)) {

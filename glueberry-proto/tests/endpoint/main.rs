@@ -91,7 +91,7 @@ fn an_orderly_end_leaves_nothing_in_doubt() {
 #[test]
 fn what_was_lost_is_dialled_again_and_what_was_not_sent_comes_back() {
     let mut net = Net::established(&small_mux());
-    net.is_stuck = true;
+    net.stuck = Some(A);
     for number in 0..20_u8 {
         net.send(A, "chat", &[number; 200]);
     }
@@ -116,7 +116,7 @@ fn what_was_lost_is_dialled_again_and_what_was_not_sent_comes_back() {
     assert_eq!(closed.unsent, unsent);
     assert_eq!(u64::try_from(unsent).unwrap() + closed.in_doubt, 20);
     assert_eq!(net.state(A), ConnectionState::Reconnecting);
-    net.is_stuck = false;
+    net.stuck = None;
     net.pipes[0].closed[A] = true;
     net.run();
     net.advance(Duration::from_secs(5));
@@ -258,4 +258,53 @@ fn a_ban_ends_the_session_at_once() {
     ));
     net.advance(Duration::from_secs(60));
     assert_ne!(net.state(A), ConnectionState::Established);
+}
+
+#[test]
+fn where_the_account_is_full_nothing_more_is_read_and_nothing_is_lost() {
+    const MIB: usize = 1024 * 1024;
+    let mut config = config();
+    let streams: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+    config.streams = streams.iter().map(|stream| name(stream)).collect();
+    (config.max_message_size, config.peer_memory, config.node_memory) = (MIB, 1, 1);
+    let limit = config.memory_limits().peer;
+    assert!(limit < 10 * MIB, "{limit}");
+    let mut net = Net::with(&mux::Config::default(), &config).establish();
+    for stream in &streams {
+        net.ends[B].pause(key(A), &name(stream));
+        for _ in 0..2 {
+            net.send(A, stream, &vec![7; MIB - 100]);
+        }
+    }
+    net.run();
+    let used = net.ends[B].memory_used();
+    assert!(used > MIB && used <= limit, "{used} of {limit}");
+    for stream in &streams {
+        net.ends[B].resume(key(A), &name(stream));
+    }
+    net.run();
+    for stream in &streams {
+        assert_eq!(net.messages(B, stream).len(), 2, "{stream}");
+    }
+    assert_eq!(net.ends[B].memory_used(), 0);
+}
+
+#[test]
+fn a_message_that_does_not_arrive_in_time_is_given_up() {
+    let mut mux = mux::Config::default();
+    mux.ping_after = None;
+    let mut net = Net::established(&mux);
+    net.send(A, "bulk", b"opens the substream");
+    net.run();
+    net.stuck = Some(A);
+    net.send(A, "bulk", &[1; 400_000]);
+    net.run();
+    assert!(net.ends[B].memory_used() >= 400_000, "it is charged as a whole");
+    net.advance(Duration::from_secs(59));
+    assert!(net.ends[B].memory_used() >= 400_000);
+    net.advance(Duration::from_secs(8));
+    assert_eq!(net.ends[B].memory_used(), 0);
+    let interrupted = Event::StreamInterrupted { stream: name("bulk"), in_doubt: 2 };
+    assert!(net.log[A].contains(&Output::Event { peer: key(B), event: interrupted }));
+    assert_eq!(net.state(A), ConnectionState::Established);
 }

@@ -23,8 +23,8 @@ pub(crate) struct Net {
     pub(crate) cuts: Vec<usize>,
     /// Dials are not answered.
     pub(crate) is_unreachable: bool,
-    /// Written bytes stay with the driver.
-    pub(crate) is_stuck: bool,
+    /// Written bytes of this side are not reported as written.
+    pub(crate) stuck: Option<usize>,
     turn: usize,
 }
 
@@ -56,9 +56,14 @@ pub(crate) fn config() -> Config {
 
 impl Net {
     pub(crate) fn new(mux: &mux::Config) -> Self {
+        Self::with(mux, &config())
+    }
+
+    pub(crate) fn with(mux: &mux::Config, config: &Config) -> Self {
         let ends = [A, B].map(|side| {
             let seed = Seed::from_bytes([u8::try_from(side).unwrap(); 32]);
-            let endpoint = Endpoint::new(Instant::ZERO, identity(side), config(), seed).unwrap();
+            let endpoint =
+                Endpoint::new(Instant::ZERO, identity(side), config.clone(), seed).unwrap();
             endpoint.mux(mux.clone()).unwrap().greeting(GreetingConfig::default()).unwrap()
         });
         Self {
@@ -68,21 +73,25 @@ impl Net {
             log: [Vec::new(), Vec::new()],
             cuts: vec![usize::MAX],
             is_unreachable: false,
-            is_stuck: false,
+            stuck: None,
             turn: 0,
         }
     }
 
     /// Connects A to B, and lets them greet each other.
     pub(crate) fn established(mux: &mux::Config) -> Self {
-        let mut net = Self::new(mux);
+        Self::new(mux).establish()
+    }
+
+    pub(crate) fn establish(mut self) -> Self {
+        let net = &mut self;
         net.connect();
         net.run();
         for side in [A, B] {
             assert_eq!(net.state(side), ConnectionState::Established);
             net.log[side].clear();
         }
-        net
+        self
     }
 
     pub(crate) fn connect(&mut self) {
@@ -167,7 +176,7 @@ impl Net {
                     let pipe =
                         self.pipe(side, connection).expect("only what is open is written on");
                     pipe.towards[1 - side].extend_from_slice(&bytes);
-                    if !self.is_stuck {
+                    if self.stuck != Some(side) {
                         self.ends[side].handle_written(self.now, connection);
                     }
                 }
@@ -179,7 +188,10 @@ impl Net {
                 Output::Timeout(at) => {
                     assert!(at.is_none_or(|at| at > self.now), "{at:?} is not ahead");
                     let owed = self.ends[side].owed();
-                    assert!(self.is_stuck || self.is_unreachable || owed.is_empty(), "{owed:?}");
+                    assert!(
+                        self.stuck.is_some() || self.is_unreachable || owed.is_empty(),
+                        "{owed:?}"
+                    );
                     return;
                 }
                 output => self.log[side].push(output),
