@@ -4,8 +4,6 @@
 //! `one each way`: a message and its answer. `500 one way`: as many as are sent before outputs are
 //! taken.
 
-mod support;
-
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -16,12 +14,15 @@ use glueberry_proto::endpoint::{Endpoint, Output, Write};
 use glueberry_proto::greeting::GreetingConfig;
 use glueberry_proto::wire::{Framing, Parsed};
 use glueberry_proto::{
-    Address, Config, ConnectionId, ConnectionState, Identity, Instant, PublicKey, Seed,
+    Address, Config, ConnectionId, ConnectionState, Identity, Instant, PublicKey, Seed, StreamName,
 };
-use support::stream;
 
 const MESSAGE: &[u8] = &[7; 64];
 const NOW: Instant = Instant::ZERO;
+
+fn stream() -> StreamName {
+    StreamName::new("bench").expect("it is a good name")
+}
 
 fn endpoint(c: &mut Criterion) {
     let mut group = c.benchmark_group("64 bytes");
