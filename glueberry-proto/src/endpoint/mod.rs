@@ -34,7 +34,10 @@
 //! | has substreams of its own: QUIC, WebTransport, libp2p | [`Endpoint<Substreams>`](Substreams) |
 //! | and a task or thread for each connection, so that cryptography runs in parallel | [`Node`] and [`Session`](crate::Session), moved where they belong, with [`SubstreamBuffer`](crate::SubstreamBuffer) |
 //!
-//! All are the same machines under the same rules (C1 to C12). An endpoint runs on one core.
+//! All are the same machines under the same rules (C1 to C12). An endpoint runs on one core. It keeps
+//! the account of [`node_memory`](Config::node_memory) and [`peer_memory`](Config::peer_memory), and
+//! gives up messages after [`message_timeout`](Config::message_timeout), which by hand is the driver's
+//! part. If something stalls, [`owed`](Endpoint::owed) names what the driver has not answered.
 //!
 //! # Example
 //!
