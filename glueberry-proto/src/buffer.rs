@@ -1,5 +1,7 @@
 //! The read and the write buffer of one substream, so that adapters don't each write them again.
 
+use std::fmt;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::id::SubstreamId;
@@ -22,7 +24,6 @@ use crate::time::Instant;
 ///   [`wrote`](Self::wrote), until there is no chunk.
 ///
 /// An idle substream holds no buffer.
-#[derive(Debug)]
 pub struct SubstreamBuffer {
     substream: SubstreamId,
     read: BytesMut,
@@ -38,6 +39,20 @@ pub struct SubstreamBuffer {
     write: Bytes,
     staging: BytesMut,
     finishing: bool,
+}
+
+/// Without what messages hold.
+impl fmt::Debug for SubstreamBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubstreamBuffer")
+            .field("substream", &self.substream)
+            .field("read", &self.read.len())
+            .field("reading", &self.reading)
+            .field("end", &self.end)
+            .field("write", &self.write.len())
+            .field("finishing", &self.finishing)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

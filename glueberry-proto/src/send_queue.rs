@@ -1,6 +1,7 @@
 //! The queue in which messages of one stream wait until the transport can take them.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -40,7 +41,6 @@ use crate::wire::StreamName;
 /// queue.push("three".into())?;
 /// # Ok::<(), SendError>(())
 /// ```
-#[derive(Debug)]
 pub struct SendQueue {
     limits: SendLimits,
     messages: VecDeque<Bytes>,
@@ -49,6 +49,19 @@ pub struct SendQueue {
     /// Messages, and bytes of them, that wait elsewhere ahead of `messages`, and count here.
     held: (usize, usize),
     is_full: bool,
+}
+
+/// Without what messages hold.
+impl fmt::Debug for SendQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendQueue")
+            .field("limits", &self.limits)
+            .field("messages", &self.messages.len())
+            .field("bytes", &self.bytes)
+            .field("held", &self.held)
+            .field("is_full", &self.is_full)
+            .finish_non_exhaustive()
+    }
 }
 
 /// When a [`SendQueue`] refuses a message, and when it accepts again.

@@ -1,6 +1,7 @@
 //! Handshake messages on their way to the peer.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,7 +11,7 @@ use crate::wire::Framing;
 
 /// The handshake messages that the peer has not answered: what is not written yet, and what was
 /// written to the substream that carries them now.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct HandshakeQueue {
     waiting: VecDeque<Bytes>,
     /// Written, and nothing was received there since.
@@ -19,6 +20,17 @@ pub(super) struct HandshakeQueue {
     bytes: usize,
     /// How many of the messages that were handed on to another session were written here.
     handed_on: usize,
+}
+
+/// Without what messages hold.
+impl fmt::Debug for HandshakeQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandshakeQueue")
+            .field("waiting", &self.waiting.len())
+            .field("unanswered", &self.unanswered.len())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl HandshakeQueue {

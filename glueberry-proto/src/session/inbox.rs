@@ -1,11 +1,12 @@
 //! Messages that wait for the application.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::Bytes;
 
 /// Received messages in their order, and whether the application knows of them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Inbox {
     /// With what each occupies, which for a view into a larger buffer is more than its length.
     messages: VecDeque<(Bytes, usize)>,
@@ -13,6 +14,17 @@ pub(super) struct Inbox {
     bytes: usize,
     /// An event has reported that there is something, and the inbox was not empty since.
     is_reported: bool,
+}
+
+/// Without what messages hold.
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox")
+            .field("messages", &self.messages.len())
+            .field("bytes", &self.bytes)
+            .field("is_reported", &self.is_reported)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Inbox {

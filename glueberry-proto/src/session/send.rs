@@ -2,6 +2,7 @@
 //! bytes.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
@@ -22,7 +23,6 @@ use crate::wire::{Framing, Profile, StreamName};
 /// One direction of a stream: from this side to the peer.
 ///
 /// At most one substream at a time carries it.
-#[derive(Debug)]
 pub(super) struct Sender {
     /// What was given to `send`. It counts too what `retention` has go out again.
     queue: SendQueue,
@@ -40,6 +40,22 @@ pub(super) struct Sender {
     retry_at: Option<Instant>,
     /// Given back to the application.
     unsent: Vec<Bytes>,
+}
+
+/// Without what messages hold.
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("queue", &self.queue)
+            .field("has_lent", &self.has_lent)
+            .field("target", &self.target)
+            .field("retention", &self.retention)
+            .field("outgoing", &self.outgoing)
+            .field("failures", &self.failures)
+            .field("retry_at", &self.retry_at)
+            .field("unsent", &self.unsent.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// The substream that carries a stream from this side.

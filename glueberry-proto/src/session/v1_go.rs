@@ -7,6 +7,7 @@
 //! record again by its nonce, because a repeated message is not sealed anew.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -34,12 +35,18 @@ pub(super) struct Retention {
 }
 
 /// A message that was written, as it was written.
-#[derive(Debug)]
 struct Written {
     /// With its header and sealed.
     frame: Bytes,
     /// Of the message.
     len: usize,
+}
+
+/// Without what messages hold.
+impl fmt::Debug for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Written").field("len", &self.len).finish_non_exhaustive()
+    }
 }
 
 impl Retention {

@@ -1,6 +1,8 @@
 //! Reads one instance of a stream: records opened where they lie, messages gathered from them
 //! (WIRE.md §8.3 to §8.6).
 
+use std::fmt;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::control::Received;
@@ -34,7 +36,6 @@ pub(crate) enum Progress {
 }
 
 /// One instance, from the first record on.
-#[derive(Debug)]
 pub(crate) struct Reader {
     opener: Opener,
     instance: u32,
@@ -50,6 +51,19 @@ pub(crate) struct Reader {
     longest: usize,
 }
 
+/// Without what messages hold.
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("instance", &self.instance)
+            .field("phase", &self.phase)
+            .field("number", &self.number)
+            .field("plain", &self.plain.len())
+            .field("body", &self.body)
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Its first record is awaited.
@@ -59,13 +73,23 @@ enum Phase {
 }
 
 /// A message of which not all has arrived.
-#[derive(Debug)]
 struct Body {
     message: BytesMut,
     len: usize,
     missing: usize,
     /// It was received before, and is dropped.
     is_repeated: bool,
+}
+
+/// Without what messages hold.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body")
+            .field("len", &self.len)
+            .field("missing", &self.missing)
+            .field("is_repeated", &self.is_repeated)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Reader {

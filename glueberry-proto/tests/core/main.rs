@@ -3,6 +3,7 @@
 
 mod buffers;
 mod competition;
+mod debug;
 mod dial_queue;
 mod dials;
 mod greetings;

@@ -1,6 +1,7 @@
 //! The messages of an inbox by peer: each peer has a share of the room, and of the reader.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -45,7 +46,6 @@ struct Lane {
 
 /// Messages in the order of their arrival: where they come from is the same for many in a row, and
 /// takes more room than most of them.
-#[derive(Debug)]
 pub(super) struct Run {
     pub(super) source: Source,
     pub(super) data: VecDeque<Bytes>,
@@ -53,6 +53,17 @@ pub(super) struct Run {
     bytes: usize,
     /// What is charged for them, which is changed less often.
     charge: Charge,
+}
+
+/// Without what messages hold.
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("source", &self.source)
+            .field("messages", &self.data.len())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Run {

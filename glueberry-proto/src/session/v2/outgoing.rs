@@ -2,6 +2,7 @@
 //! what may have to be sent again (WIRE.md §8.5 to §8.7).
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,6 @@ use crate::v2::record::{Cipher, Writer};
 use crate::v2::schedule::StreamRoot;
 
 /// The numbers of the messages that were written, and the keys of the instances to come.
-#[derive(Debug)]
 pub(in crate::session) struct Outgoing {
     root: StreamRoot,
     cipher: Cipher,
@@ -39,11 +39,34 @@ pub(in crate::session) struct Outgoing {
     repeats: VecDeque<Bytes>,
 }
 
+/// Without what messages hold.
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("instance", &self.instance)
+            .field("next", &self.next)
+            .field("given", &self.given)
+            .field("kept", &self.kept)
+            .field("settle_at", &self.settle_at)
+            .field("repeats", &self.repeats.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A message that was written.
-#[derive(Debug)]
 struct Kept {
     message: Bytes,
     at: Instant,
+}
+
+/// Without what messages hold.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept")
+            .field("len", &self.message.len())
+            .field("at", &self.at)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What became of an instance that broke.
