@@ -26,6 +26,8 @@ pub(super) struct Stream {
     pub(super) receiver: Receiver,
     /// Live substreams of this name that the peer has opened, in its order.
     peers: VecDeque<SubstreamId>,
+    /// A substream was agreed on for it, so the peer has prepared it.
+    was_agreed: bool,
     /// Substreams carry instances, and only what their opener sends: v2.
     has_instances: bool,
     /// What v2 reads, from Established on.
@@ -40,6 +42,7 @@ impl Stream {
             sender: Sender::new(profile, SendLimits::from(config)),
             receiver: Receiver::new(profile),
             peers: VecDeque::new(),
+            was_agreed: false,
         }
     }
 
@@ -111,6 +114,8 @@ impl Stream {
         }
         let failures = self.sender.not_opened();
         // A peer that has a substream of this name wants the stream, whatever it refuses.
+        // So does one that has agreed to one before: it is leaving, and refuses what is new.
+        let is_final = is_final && !self.was_agreed;
         let is_final = is_final || failures >= lent.config().max_stream_attempts;
         if self.peers.is_empty() && is_final {
             self.refused(name, lent);
@@ -175,6 +180,7 @@ impl Stream {
     }
 
     fn bind_sender(&mut self, id: SubstreamId, lent: &mut Lent<'_>) {
+        self.was_agreed = true;
         let carrier = match self.has_instances {
             true => Carrier::V2(None),
             false => Carrier::V1 { nonces: Box::new(nonces(id, lent)), written: 0, is_cut: false },
@@ -198,6 +204,7 @@ impl Stream {
 
     /// The peer has opened a substream of this name.
     pub(super) fn accepted(&mut self, id: SubstreamId, name: &StreamName, lent: &mut Lent<'_>) {
+        self.was_agreed = true;
         lent.substreams.move_to(id, Stage::Bound(Purpose::Stream(name.clone())));
         if self.has_instances {
             if lent.state.receiving().is_some() {
