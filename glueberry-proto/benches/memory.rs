@@ -8,7 +8,7 @@
 mod support;
 
 use glueberry_proto::testing::pair::{A, B, Host, Pair};
-use glueberry_proto::{Node, Session, SubstreamBuffer};
+use glueberry_proto::{Node, Profile, Session, SubstreamBuffer};
 use peak_alloc::PeakAlloc;
 use support::{STREAM, established, node, stream};
 
@@ -36,12 +36,12 @@ fn exchange(pair: &mut Pair<()>) {
 
 fn measure(use_it: impl Fn(&mut Pair<()>)) -> usize {
     // What is made once per process is made before.
-    drop(established([node(0, 1), node(0, 2)]));
+    drop(established([node(Profile::V1, 0, 1), node(Profile::V1, 0, 2)]));
     let before = ALLOCATOR.current_usage();
-    let mut hub = node(0, 1);
+    let mut hub = node(Profile::V1, 0, 1);
     let mut held = Vec::with_capacity(usize::from(PEERS));
     for number in 1..=PEERS {
-        let mut pair = established([hub, node(number, 2)]);
+        let mut pair = established([hub, node(Profile::V1, number, 2)]);
         use_it(&mut pair);
         let (node, session, buffers) = keep_first(pair);
         hub = node;

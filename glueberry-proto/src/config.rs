@@ -41,6 +41,9 @@ pub struct Config {
     /// may offer AES-256-GCM. False: only an adapter can know. What seals must have it too, see
     /// [`Aead::aes_256_gcm`](crate::crypto::Aead::aes_256_gcm).
     pub hardware_aes: bool,
+    /// The name of the network that the node belongs to, at most 1024 bytes. Empty. In v2, nodes with
+    /// different names have no session with each other.
+    pub network: String,
     /// Names of the streams that peers may open. A substream of one of them that arrives before
     /// `prepare_streams` waits unread. Other names are refused until they are prepared.
     pub streams: Vec<StreamName>,
@@ -96,8 +99,8 @@ pub struct Config {
     /// Times that a stream is proposed to a peer that refuses it, before its messages are returned
     /// as unsent. 10. A peer whose handshake is known to be over is asked once.
     pub max_stream_attempts: u32,
-    /// Time that sealed messages to a Go node are kept, in case it resets our substream in favour of
-    /// its own. 1 s. They are then sent again unchanged; a peer that runs this library recognises
+    /// Time that written messages are kept in case their substream breaks: to a Go node, because it
+    /// may reset our substream in favour of its own, and in v2. 1 s. They are then sent again unchanged; a peer that runs this library recognises
     /// those that it has read, and delivers none twice.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub settle_time: Duration,
@@ -192,6 +195,7 @@ impl Default for Config {
         Self {
             profiles: vec![Profile::V1, Profile::V1Go],
             hardware_aes: false,
+            network: String::new(),
             streams: Vec::new(),
             max_message_size: 10 * MIB,
             max_handshake_size: 64 * KIB,
@@ -265,6 +269,10 @@ impl Config {
             }
         }
         self.reconnect.check()?;
+        if self.network.len() > MAX_NETWORK {
+            let problem = Problem::Unusable("it has more than 1024 bytes");
+            return Err(ConfigError { field: "network", problem });
+        }
         if self.profiles.is_empty() {
             return Err(ConfigError { field: "profiles", problem: Problem::Empty });
         }
@@ -284,7 +292,7 @@ impl Config {
     ///
     /// - per stream, to send: the queue up to its high watermark and the message that crosses it,
     ///   twice, because it may have been returned as unsent, not taken, and queued anew; and, if
-    ///   Go's profile is enabled, as much again that was written and may be repeated;
+    ///   Go's profile or v2 is enabled, as much again that was written and may be repeated;
     /// - per stream, received: the queue, in which a message that is a view of its buffer counts
     ///   with the buffer's size; the buffer of the latest message, complete or not; and a buffer
     ///   that the message at the front keeps alive;
@@ -303,7 +311,8 @@ impl Config {
             self.max_message_size,
             times(PER_MESSAGE, self.high_watermark),
         ]);
-        let copies = if self.profiles.contains(&Profile::V1Go) { 3 } else { 2 };
+        let repeats = |profile| matches!(profile, &Profile::V1Go | &Profile::V2);
+        let copies = if self.profiles.iter().any(repeats) { 3 } else { 2 };
         let received = sum(&[
             self.receive_queue_bytes,
             times(2, buffer),
@@ -513,6 +522,8 @@ const MIB: usize = 1024 * KIB;
 /// Go nodes accept frames of 64 MiB, and a record and two varints must fit in beside the message.
 const MAX_MESSAGE: usize = 64 * MIB - 64;
 
+/// The longest application context of v2.
+const MAX_NETWORK: usize = 1024;
 /// Nonce, tag and the longest frame header.
 const RECORD_OVERHEAD: usize = 64;
 /// Bookkeeping of one queued message: a `Bytes`, what it shares, and its place in a queue that

@@ -1,7 +1,7 @@
 //! Two nodes with an Established session and one stream.
 
 use glueberry_proto::testing::pair::{A, B, Pair};
-use glueberry_proto::{Config, Identity, Instant, Naming, Node, Seed, StreamName};
+use glueberry_proto::{Config, Identity, Instant, Naming, Node, Profile, Seed, StreamName};
 
 pub(crate) const STREAM: &str = "bench";
 
@@ -9,8 +9,10 @@ pub(crate) fn stream() -> StreamName {
     StreamName::new(STREAM).expect("it is a good name")
 }
 
-pub(crate) fn node(number: u8, side: u8) -> Node {
+/// Makes a node that speaks one profile.
+pub(crate) fn node(profile: Profile, number: u8, side: u8) -> Node {
     let mut config = Config::default();
+    config.profiles = vec![profile];
     config.streams = vec![stream()];
     let mut secret = [number; 32];
     secret[0] = side;

@@ -9,7 +9,6 @@ use super::{Session, receive};
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
 use crate::time::Instant;
-use crate::v2::gate::Gate;
 use crate::wire::{Profile, ProtocolId, StreamName};
 
 impl Session {
@@ -55,7 +54,11 @@ impl Session {
             self.out.push_action(Action::Reset { substream: id, code: ResetCode::Closed });
             return id;
         }
-        if self.substreams.opened_by(Opener::Peer) >= self.params.config.max_substreams {
+        let is_peers = |id| self.substreams.get(id).is_some_and(|it| it.opener == Opener::Peer);
+        // The control channel of v2 is none of them.
+        let channel = usize::from(self.handshake.channel().is_some_and(is_peers));
+        let opened = self.substreams.opened_by(Opener::Peer) - channel;
+        if opened >= self.params.config.max_substreams {
             // It is not kept, so that a flood of them costs an action each and nothing more.
             let id = self.substreams.allocate();
             let code = ResetCode::LimitReached;
@@ -433,13 +436,8 @@ impl Session {
                 }
                 self.answer_if_complete();
             }
-            // It ends only with the session, behind the last that the peer says.
             Stage::Bound(Purpose::Handshake) if handshake.channel() == Some(id) => {
-                let is_over = handshake.gate().is_some_and(Gate::is_read_over);
-                match is_over {
-                    true => {}
-                    false => self.channel_lost(id),
-                }
+                self.channel_read_ended(id);
             }
             Stage::Bound(Purpose::Handshake) if is_finished => {
                 handshake.read_finished(id, &mut lent)

@@ -226,7 +226,7 @@ impl Stream {
     ) {
         if self.has_instances {
             match &mut self.incoming {
-                Some(incoming) => incoming.read_ended(id, name, lent),
+                Some(incoming) => incoming.read_ended(id, name, is_finished, lent),
                 None => lent.substreams.reset(id, ResetCode::Refused, lent.out),
             }
             return;

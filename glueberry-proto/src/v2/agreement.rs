@@ -1,5 +1,7 @@
 //! Ephemeral keys, the transcript and the four agreements (WIRE.md §6.4, §7.1, §7.2).
 
+use std::fmt;
+
 use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey as X25519Public, StaticSecret};
 
@@ -168,7 +170,7 @@ impl Transcript<'_> {
 }
 
 /// What ties a session to its connection (WIRE.md §6.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Binding {
     None,
     /// The value of the TLS exporter, which both ends of one TLS connection have.
@@ -200,12 +202,21 @@ impl Binding {
     }
 
     /// Returns the binding of the highest type that both offer.
-    pub(crate) const fn choose(self, theirs: u8) -> Result<Self, Violation> {
-        match (self, theirs & self.mask()) {
+    pub(crate) const fn choose(self, ours: u8, theirs: u8) -> Result<Self, Violation> {
+        match (self, ours & theirs & self.mask()) {
             (_, 0) => Err(Violation::NoCommonBinding),
             (Self::Exporter(value), 0b10..) => Ok(Self::Exporter(value)),
             _ => Ok(Self::None),
         }
+    }
+}
+
+impl fmt::Debug for Binding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Exporter(_) => "Exporter(..)",
+        })
     }
 }
 

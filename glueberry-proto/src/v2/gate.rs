@@ -33,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) ephemeral: Ephemeral,
     /// The best channel binding that there is.
     pub(crate) binding: Binding,
+    /// What both sides' configurations must have alike.
+    pub(crate) application: Vec<u8>,
     pub(crate) now: Instant,
 }
 
@@ -44,6 +46,7 @@ pub(crate) struct Gate {
     aead: Arc<dyn Aead>,
     suites: Vec<Suite>,
     binding: Binding,
+    application: Vec<u8>,
     own_kex: Vec<u8>,
     exchange: Exchange,
     writing: Writing,
@@ -149,7 +152,8 @@ pub(crate) trait Application {
 
 impl Gate {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { role, identity, peer, aead, suites, ephemeral, binding, now } = setup;
+        let Setup { role, identity, peer, aead, suites, ephemeral, binding, application, now } =
+            setup;
         let own_kex = Kex {
             bindings: binding.mask(),
             suites: suites.iter().map(|suite| suite.code()).collect(),
@@ -163,6 +167,7 @@ impl Gate {
             aead,
             suites,
             binding,
+            application,
             own_kex: own_kex.emit(),
             exchange: Exchange::Waiting(ephemeral),
             writing: Writing::Kex,
@@ -177,6 +182,12 @@ impl Gate {
             waits_until: None,
             dropped: 0,
         }
+    }
+
+    /// Has the key exchange say something else than what this side offers.
+    #[cfg(test)]
+    pub(crate) fn set_kex(&mut self, frame: Vec<u8>) {
+        self.own_kex = frame;
     }
 
     // ---- what is known ------------------------------------------------------------------------
@@ -268,7 +279,8 @@ impl Gate {
         now: Instant,
         application: &mut dyn Application,
     ) {
-        if self.last.is_some() && matches!(self.writing, Writing::Kex | Writing::Clear) {
+        // Once there are keys the last frame is a sealed one, behind this side's confirmation.
+        if self.last.is_some() && matches!(self.exchange, Exchange::Waiting(_)) {
             return self.write_abort(out);
         }
         if self.writing == Writing::Kex {
@@ -405,9 +417,9 @@ impl Gate {
             FrameType::Abort => {
                 self.reading = Reading::Over;
                 let code = body.first_chunk().copied().unwrap_or_default();
-                return Ok(Step::Aborted(u16::from_be_bytes(code)));
+                return Ok(Step::Aborted(known_code(u16::from_be_bytes(code))));
             }
-            _ => return self.message(Bytes::copy_from_slice(body), header.total(), is_finished),
+            _ => return self.message(Bytes::copy_from_slice(body), is_finished),
         }
         Ok(Step::Agreed)
     }
@@ -420,14 +432,14 @@ impl Gate {
         };
         ephemeral.check_peers(&kex.ephemeral, &self.identity)?;
         let suite = Suite::choose(&self.suites, &kex.suites).ok_or(Violation::NoCommonSuite)?;
-        let binding = self.binding.choose(kex.bindings)?;
+        let binding = self.binding.choose(self.own_bindings(), kex.bindings)?;
         let transcript = Transcript {
             suite,
             kex: self.role.ordered(&self.own_kex, peers),
             kem_ciphertext: &[],
             identities: self.role.ordered(self.identity.public_key(), self.peer),
             binding,
-            application: &[],
+            application: &self.application,
         };
         let th = transcript.hash();
         let master = ephemeral.agree(self.role, &kex.ephemeral, &self.identity, &self.peer, th)?;
@@ -447,6 +459,11 @@ impl Gate {
         }));
         self.reading = Reading::Clear;
         Ok(())
+    }
+
+    /// Returns the mask that this side has offered, which is in its frame.
+    fn own_bindings(&self) -> u8 {
+        self.own_kex.get(2).copied().unwrap_or(0)
     }
 
     fn verify(&mut self, mac: &[u8]) -> Result<(), Violation> {
@@ -521,15 +538,14 @@ impl Gate {
         now: Instant,
     ) -> Result<Step, Violation> {
         match header.kind {
-            FrameType::App => {
-                self.message(Bytes::copy_from_slice(body), header.total(), is_finished)
-            }
+            FrameType::App => self.message(Bytes::copy_from_slice(body), is_finished),
             FrameType::Finished => {
                 self.reading = Reading::Finished;
                 Ok(Step::Read)
             }
             FrameType::Close => {
-                let close = Close::parse(body)?;
+                let mut close = Close::parse(body)?;
+                close.code = known_code(close.code);
                 self.reading = Reading::Over;
                 Ok(Step::Closed(close))
             }
@@ -542,16 +558,11 @@ impl Gate {
     }
 
     /// A message of the application has arrived. Once the handshake is over here it is dropped.
-    fn message(
-        &mut self,
-        message: Bytes,
-        total: usize,
-        is_finished: bool,
-    ) -> Result<Step, Violation> {
+    fn message(&mut self, message: Bytes, is_finished: bool) -> Result<Step, Violation> {
         if !is_finished {
             return Ok(Step::Message(message));
         }
-        self.dropped = self.dropped.saturating_add(total);
+        self.dropped = self.dropped.saturating_add(message.len());
         if self.dropped > MAX_APP {
             return Err(Violation::Limit);
         }
@@ -567,6 +578,14 @@ impl fmt::Debug for Gate {
             .field("writing", &self.writing)
             .field("reading", &self.reading)
             .finish_non_exhaustive()
+    }
+}
+
+/// Returns the code of an end, or that of misbehaviour for one that this version does not know.
+const fn known_code(code: u16) -> u16 {
+    match code {
+        0..=7 | 16..=31 => code,
+        _ => 5,
     }
 }
 

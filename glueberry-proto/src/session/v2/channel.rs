@@ -115,6 +115,7 @@ impl Handshake {
             suites: offered(&*params.aead, params.config.hardware_aes),
             ephemeral: hedge.ephemeral(),
             binding: params.binding,
+            application: params.config.network.clone().into_bytes(),
             now: lent.now,
         })));
         self.target = Some(id);

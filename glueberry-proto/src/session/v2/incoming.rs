@@ -135,10 +135,11 @@ impl Incoming {
         &mut self,
         id: SubstreamId,
         name: &StreamName,
+        is_finished: bool,
         lent: &mut Lent<'_>,
     ) {
         if self.order.reading() == Some(id) {
-            self.end(id, name, lent);
+            self.end(id, name, is_finished, lent);
             self.advance(name, lent);
         } else if !self.order.is_parked(id) {
             // Nobody knows which instance it was to carry.
@@ -165,20 +166,21 @@ impl Incoming {
         }
         if let Some(id) = self.order.reading() {
             lent.substreams.reset(id, ResetCode::Abandoned, lent.out);
-            self.end(id, name, lent);
+            self.end(id, name, false, lent);
         }
         self.advance(name, lent);
     }
 
     /// The instance that was read is over.
-    fn end(&mut self, id: SubstreamId, name: &StreamName, lent: &mut Lent<'_>) {
+    fn end(&mut self, id: SubstreamId, name: &StreamName, is_finished: bool, lent: &mut Lent<'_>) {
         let is_closed = self.reader.take().is_some_and(|reader| reader.is_closed());
         self.order.ended(lent.now);
-        if is_closed {
+        if is_closed && is_finished {
             // This acknowledges the whole instance.
-            lent.substreams.finish(id, lent.out);
-        } else {
-            lent.substreams.reset(id, ResetCode::Refused, lent.out);
+            return lent.substreams.finish(id, lent.out);
+        }
+        lent.substreams.reset(id, ResetCode::Refused, lent.out);
+        if !is_closed {
             lent.out.emit(Event::StreamTruncated { stream: name.clone() });
         }
     }
@@ -192,7 +194,7 @@ impl Incoming {
             };
             let is_gone = lent.substreams.get(id).is_none_or(|substream| substream.read_ended);
             if is_gone {
-                self.end(id, name, lent);
+                self.end(id, name, false, lent);
                 continue;
             }
             let reader = Reader::new(self.cipher.clone(), &secret, instance);

@@ -5,6 +5,9 @@ mod channel;
 mod end;
 pub(super) mod incoming;
 pub(super) mod outgoing;
+#[cfg(test)]
+#[expect(clippy::unwrap_in_result, reason = "what can't be run is none, what is wrong panics")]
+mod tests;
 
 use bytes::BytesMut;
 
@@ -19,7 +22,7 @@ use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
 use crate::id::SubstreamId;
 use crate::v2::Violation;
 use crate::v2::agreement::Binding;
-use crate::v2::gate::Step;
+use crate::v2::gate::{Gate, Step};
 use crate::wire::{Profile, StreamName};
 
 impl Session {
@@ -214,6 +217,14 @@ impl Session {
     pub(super) fn control_due(&mut self) {
         let (handshake, _, mut lent) = self.parts();
         handshake.control_due(&mut lent);
+    }
+
+    /// The peer's half of the control channel has ended: with the session only, behind the last that
+    /// the peer says.
+    pub(super) fn channel_read_ended(&mut self, id: SubstreamId) {
+        if !self.handshake.gate().is_some_and(Gate::is_read_over) {
+            self.channel_lost(id);
+        }
     }
 
     /// The control channel has ended other than by a last frame.

@@ -155,7 +155,7 @@ fn dropped_messages_are_limited() {
         hostile.is_finished = true;
         let mut dropped = 0;
         let result = loop {
-            match hostile.frame(FrameType::App, &[7; 4093]) {
+            match hostile.frame(FrameType::App, &[7; 4096]) {
                 Ok(Step::Read) => dropped += 4096,
                 other => break other,
             }

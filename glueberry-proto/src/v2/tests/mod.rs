@@ -56,6 +56,7 @@ fn gate(role: Role, suites: &[Suite], binding: Binding) -> Gate {
         suites: suites.to_vec(),
         ephemeral: ephemeral(role),
         binding,
+        application: Vec::new(),
         now: Instant::ZERO,
     })
 }

@@ -153,7 +153,7 @@ pub(crate) fn plans(
     op: BoxedStrategy<Op>,
 ) -> impl Strategy<Value = Plan> {
     let naming = prop_oneof![Just(Naming::Negotiated), Just(Naming::Preamble)];
-    let profile = prop_oneof![Just(Profile::V1), Just(Profile::V1Go)];
+    let profile = prop_oneof![Just(Profile::V1), Just(Profile::V1Go), Just(Profile::V2)];
     let cut = prop_oneof![2 => Just(usize::MAX), 2 => 1..100_usize, 1 => 1..5_000_usize];
     let cuts = prop::collection::vec(cut, 3..8);
     let ops = prop::collection::vec(op, 0..60);
