@@ -177,7 +177,7 @@ impl<'a> Attacker<'a> {
     }
 
     /// Checks that a good record is heard on a substream.
-    pub(super) async fn is_heard_on(&mut self, sub: &mut Sub) {
+    pub(super) async fn is_heard_on(&self, sub: &mut Sub) {
         sub.write(&self.record(250, b"still here")).await.expect("it can be written");
         self.stage.victim.hears(self.id, b"still here").await;
         let state = self.stage.node().connection_state(self.id);

@@ -25,7 +25,9 @@ async fn falls_into(stage: &Stage, who: Option<PeerId>, play: impl AsyncFn(&Wire
     };
     tokio::select! {
         () = playing => {}
-        connected = within("the dial ends", node.connect(who)) => drop(connected.unwrap_err()),
+        connected = within("the dial ends", node.connect(who)) => {
+            drop(connected.expect_err("nobody answers as that peer"));
+        }
     }
     let reason = within("the failure is told", failure(events)).await;
     // It would be tried again.

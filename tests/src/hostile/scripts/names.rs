@@ -66,7 +66,7 @@ pub(in crate::hostile) async fn thousands_of_proposals(stage: &Stage) -> String 
         }
     };
     let ended: std::io::Result<()> = within("the substream is given up", proposing).await;
-    ended.unwrap_err();
+    ended.expect_err("it would go on for ever");
     attacker.is_contained().await;
     NOTHING.to_owned()
 }
