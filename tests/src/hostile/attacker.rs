@@ -171,7 +171,7 @@ impl<'a> Attacker<'a> {
     }
 
     /// Checks that the session goes on: a good record is still heard.
-    pub(super) async fn is_contained(&mut self) {
+    pub(super) async fn is_contained(&self) {
         let mut sub = self.stream(STREAM).await;
         self.is_heard_on(&mut sub).await;
     }

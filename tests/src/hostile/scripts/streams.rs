@@ -220,7 +220,7 @@ pub(in crate::hostile) async fn streams_reset(stage: &Stage) -> String {
 
 /// Refuses each of the victim's substreams, until it gives up.
 pub(in crate::hostile) async fn streams_refused(stage: &Stage) -> String {
-    let (mut attacker, mut sub) = sent_to(stage).await;
+    let (attacker, mut sub) = sent_to(stage).await;
     sub.say("na").await.expect("it is taken");
     let refusing = async {
         loop {
@@ -260,7 +260,7 @@ async fn refusal(mut events: glueberry_tokio::Events) -> usize {
 
 /// Lets the victim's substream wait for an answer: it is given up, and another is tried.
 pub(in crate::hostile) async fn stream_never_answered(stage: &Stage) -> String {
-    let (mut attacker, mut sub) = sent_to(stage).await;
+    let (attacker, mut sub) = sent_to(stage).await;
     within("it is given up", sub.ended()).await;
     let mut second = victims_stream(&attacker).await;
     second.say(NAME).await.expect("it is taken");
