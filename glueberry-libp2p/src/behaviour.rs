@@ -190,7 +190,7 @@ impl NetworkBehaviour for Behaviour {
             return Err(ConnectionDenied::new(Denied::Refused));
         }
         // The local address is the one that tells of a relay here.
-        Ok(self.connections.add(id, peer, local))
+        Ok(self.connections.add(id, peer, local, true))
     }
 
     fn handle_established_outbound_connection(
@@ -202,13 +202,17 @@ impl NetworkBehaviour for Behaviour {
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
         self.check(peer)?;
-        Ok(self.connections.add(id, peer, address))
+        Ok(self.connections.add(id, peer, address, false))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
                 self.connections.established(established.connection_id);
+                if let Some((peer_id, id)) = self.connections.take_excess() {
+                    let connection = CloseConnection::One(id);
+                    self.actions.push_back(ToSwarm::CloseConnection { peer_id, connection });
+                }
             }
             FromSwarm::ConnectionClosed(closed) => {
                 self.connections.closed(closed.connection_id, closed.cause);

@@ -19,7 +19,7 @@ use tracing::debug;
 
 use crate::handler::Handler;
 use crate::link::{Link, PendingLink};
-use crate::settings::Settings;
+use crate::settings::{Ownership, Settings};
 use crate::substream::Order;
 
 /// Every connection of the swarm, and which dial of the node waits for which.
@@ -35,8 +35,12 @@ pub(crate) struct Connections {
 struct Connection {
     peer: PeerId,
     link: Arc<Link>,
+    /// The peer has made it.
+    is_inbound: bool,
     is_relayed: bool,
     is_established: bool,
+    /// The swarm was asked to close it.
+    is_closing: bool,
 }
 
 /// How far a dial of the node is.
@@ -143,7 +147,13 @@ impl Connections {
     // ---- connections --------------------------------------------------------------------------
 
     /// Adds a connection that is about to be established; returns its handler.
-    pub(crate) fn add(&mut self, id: ConnectionId, peer: PeerId, address: &Multiaddr) -> Handler {
+    pub(crate) fn add(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        is_inbound: bool,
+    ) -> Handler {
         let link = Arc::new(Link::default());
         if self.dial_of(id).is_some() {
             // Before the peer can ask for a session of its own on it.
@@ -155,10 +165,36 @@ impl Connections {
         } else {
             Order::PerSubstream
         };
-        let connection = Connection { peer, link: link.clone(), is_relayed, is_established: false };
+        let connection = Connection {
+            peer,
+            link: link.clone(),
+            is_inbound,
+            is_relayed,
+            is_established: false,
+            is_closing: false,
+        };
         self.connections.insert(id, connection);
         let key = PublicKey::try_from(&peer).ok();
-        Handler::new(key, link, self.shared.clone(), self.settings.clone(), order)
+        let (shared, settings) = (self.shared.clone(), self.settings.clone());
+        Handler::new(key, link, shared, settings, order, is_inbound)
+    }
+
+    /// Returns the oldest of the connections that peers have made and not used, if there are more
+    /// than may wait. It is to be closed: a peer that wants a session asks for it in moments.
+    pub(crate) fn take_excess(&mut self) -> Option<(PeerId, ConnectionId)> {
+        if self.settings.ownership == Ownership::Shared {
+            return None;
+        }
+        let is_unused = |one: &Connection| {
+            one.is_inbound && one.is_established && !one.is_closing && !one.link.is_claimed()
+        };
+        let count = self.connections.values().filter(|one| is_unused(one)).count();
+        if count <= self.settings.max_unused {
+            return None;
+        }
+        let (id, oldest) = self.connections.iter_mut().find(|(_, one)| is_unused(one))?;
+        oldest.is_closing = true;
+        Some((oldest.peer, *id))
     }
 
     pub(crate) fn established(&mut self, id: ConnectionId) {

@@ -11,6 +11,7 @@ use glueberry_proto::{
     ConnectionLost, Naming, NewConnection, OpenError, Origin, ProtocolId, PublicKey, RefuseReason,
 };
 use glueberry_tokio::adapter::{SessionDriver, Shared};
+use glueberry_tokio::runtime::Timer;
 use libp2p::swarm::handler::{
     ConnectionEvent, ConnectionHandlerEvent, DialUpgradeError, FullyNegotiatedInbound,
     FullyNegotiatedOutbound,
@@ -40,6 +41,8 @@ pub struct Handler {
     accepts: Proposal,
     accepted_ids: Vec<ProtocolId>,
     events: VecDeque<ToBehaviour>,
+    /// Until when the peer must have used a connection that it has made; none once it has.
+    unused: Option<Box<dyn Timer>>,
 }
 
 /// What a handler sends its behaviour.
@@ -68,8 +71,15 @@ impl Handler {
         shared: Arc<Shared>,
         settings: Arc<Settings>,
         order: Order,
+        is_inbound: bool,
     ) -> Self {
+        let unused = (is_inbound && settings.ownership == Ownership::Owned).then(|| {
+            let mut timer = shared.runtime().timer();
+            timer.reset(Some(shared.runtime().now() + shared.negotiation_timeout()));
+            timer
+        });
         Self {
+            unused,
             peer,
             link,
             shared,
@@ -186,6 +196,19 @@ impl Handler {
 
     // ---- the loop -----------------------------------------------------------------------------
 
+    /// Closes a connection that the peer has made and not used in time. The swarm would not: as long
+    /// as the peer leaves other behaviours' substreams unanswered, it is in use.
+    fn poll_unused(&mut self, cx: &mut Context<'_>) {
+        if !matches!(self.slot, Slot::Idle) || self.link.is_claimed() {
+            // At the end of its session it is closed anyway.
+            self.unused = None;
+        }
+        if self.unused.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
+            self.unused = None;
+            self.events.push_back(ToBehaviour::Close);
+        }
+    }
+
     fn poll_session(&mut self, cx: &mut Context<'_>) -> Option<Event> {
         let Slot::Running(session) = &mut self.slot else {
             return None;
@@ -284,6 +307,7 @@ impl ConnectionHandler for Handler {
         for message in self.link.mailbox.take(cx) {
             self.message(message);
         }
+        self.poll_unused(cx);
         let event = match self.events.pop_front() {
             Some(event) => Some(ConnectionHandlerEvent::NotifyBehaviour(event)),
             None => self.poll_session(cx),

@@ -15,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) lost_after: u32,
     /// How long a relayed connection waits for a direct one before it gets the session.
     pub(crate) hole_punch_wait: Duration,
+    /// Connections that peers have made and not used.
+    pub(crate) max_unused: usize,
     /// What a peer may open to begin a session.
     pub(crate) first: Proposal,
     /// The probe, which is accepted while there is no session, to tell a peer that believes in one.
@@ -46,6 +48,7 @@ impl Settings {
             keep_alive: config.keep_alive,
             lost_after: config.lost_after,
             hole_punch_wait,
+            max_unused: core.max_pending_sessions,
             first: Proposal::new(&first),
             idle: Proposal::new(first.iter().chain([&ProtocolId::Probe])),
             probe: Proposal::new(&[ProtocolId::Probe]),

@@ -1,6 +1,7 @@
 //! Events about peers, published to every subscriber without ever waiting for one.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
@@ -257,12 +258,19 @@ impl EventFilter {
 /// All subscribers of a node.
 ///
 /// Locks are taken in this order: the views of peers, the list of subscribers, the queue of one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct EventHub {
     capacity: usize,
     metrics: Arc<dyn Metrics>,
     views: Arc<PeerViews>,
     subscribers: Arc<Mutex<Subscribers>>,
+}
+
+/// Without the views: their sessions have the hub.
+impl fmt::Debug for EventHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventHub").field("capacity", &self.capacity).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]

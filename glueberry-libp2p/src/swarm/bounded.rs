@@ -6,11 +6,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{AbortHandle, Either, abortable, select};
 use glueberry_tokio::Config;
-use glueberry_tokio::runtime::Runtime;
+use glueberry_tokio::runtime::{Runtime, Timer};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use libp2p::{Multiaddr, PeerId};
@@ -20,16 +20,28 @@ use super::stack::Stack;
 /// A stack that gives up dials and incoming handshakes that take too long, and has no more of the
 /// latter than it may.
 ///
-/// When one more comes in, the oldest is given up. A flood of connections that say nothing has each
-/// of its own give way to the next, while a peer that answers is through in a few round trips. Each
-/// stack has places of its own, so that a flood of one leaves the others alone.
+/// When one more comes in, the oldest is given up, though not before it has had a moment: until
+/// then the newcomer waits in the system's queue. A flood of connections that say nothing has each
+/// of its own give way to the next, while a peer that answers is through in a few round trips, which
+/// a flood of connections that come and go leaves it. Each stack has places of its own, so that a
+/// flood of one leaves the others alone.
 pub(super) struct Bounded {
     inner: Stack,
     runtime: Arc<dyn Runtime>,
     limit: usize,
     dial_timeout: Duration,
-    /// Incoming handshakes, the oldest first. One that has ended has dropped its mark.
-    incoming: VecDeque<(AbortHandle, Weak<()>)>,
+    /// The oldest first.
+    incoming: VecDeque<Handshake>,
+    /// When the oldest has had its moment, while a newcomer may be waiting for that.
+    timer: Box<dyn Timer>,
+}
+
+/// An incoming handshake.
+struct Handshake {
+    abort: AbortHandle,
+    /// Dropped at its end.
+    mark: Weak<()>,
+    began: Instant,
 }
 
 type Upgrade = Pin<Box<dyn Future<Output = io::Result<(PeerId, StreamMuxerBox)>> + Send>>;
@@ -42,7 +54,20 @@ impl Bounded {
             limit: config.max_incoming,
             dial_timeout: config.core.dial_timeout,
             incoming: VecDeque::new(),
+            timer: runtime.timer(),
         }
+    }
+
+    /// Returns whether there is a place for one more handshake, perhaps that of the oldest. If not,
+    /// the caller is woken when there may be.
+    fn has_place(&mut self, cx: &mut Context<'_>) -> bool {
+        self.incoming.retain(|one| one.mark.strong_count() > 0);
+        let oldest = self.incoming.front().map(|oldest| oldest.began + MOMENT);
+        let Some(until) = oldest.filter(|_| self.incoming.len() >= self.limit) else {
+            return true;
+        };
+        self.timer.reset(Some(until));
+        self.timer.poll(cx).is_ready()
     }
 
     fn in_time(&self, upgrade: Upgrade, time: Duration) -> Upgrade {
@@ -57,15 +82,16 @@ impl Bounded {
 
     /// Gives the handshake a place, if need be that of the oldest.
     fn place(&mut self, upgrade: Upgrade) -> Upgrade {
-        self.incoming.retain(|(_, mark)| mark.strong_count() > 0);
+        self.incoming.retain(|one| one.mark.strong_count() > 0);
         if self.incoming.len() >= self.limit
-            && let Some((oldest, _)) = self.incoming.pop_front()
+            && let Some(oldest) = self.incoming.pop_front()
         {
-            oldest.abort();
+            oldest.abort.abort();
         }
         let mark = Arc::new(());
         let (upgrade, abort) = abortable(self.in_time(upgrade, HANDSHAKE_TIMEOUT));
-        self.incoming.push_back((abort, Arc::downgrade(&mark)));
+        let began = self.runtime.now();
+        self.incoming.push_back(Handshake { abort, mark: Arc::downgrade(&mark), began });
         Box::pin(async move {
             let _mark = mark;
             upgrade.await.unwrap_or_else(|_| Err(io::Error::other("gave way to a newer handshake")))
@@ -104,6 +130,9 @@ impl Transport for Bounded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Upgrade, io::Error>> {
+        if !self.has_place(cx) {
+            return Poll::Pending;
+        }
         let event = match Pin::new(&mut self.inner).poll(cx) {
             Poll::Ready(event) => event,
             Poll::Pending => return Poll::Pending,
@@ -112,5 +141,7 @@ impl Transport for Bounded {
     }
 }
 
+/// How long each handshake may last in a flood: enough for the round trips of one over a short line.
+const MOMENT: Duration = Duration::from_millis(250);
 /// Enough for a handshake of which packets are lost twice in a row.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

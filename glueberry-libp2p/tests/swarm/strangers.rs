@@ -8,7 +8,7 @@ use glueberry_tokio::{Config, ConnectionState, Multiaddr, Node};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{STREAM, eventually, run_test};
+use crate::support::{Party, STREAM, eventually, run_test};
 
 async fn node(config: Config) -> Node {
     let mut over = Libp2p::default();
@@ -68,5 +68,55 @@ fn a_dial_that_is_given_up_holds_no_socket() {
         connected.unwrap_err();
         eventually(|| async { dialler.connection_state(nobody) == ConnectionState::Disconnected })
             .await;
+    });
+}
+
+/// A node that keeps connections for as long as anybody wants them.
+async fn patient(config: Config) -> Node {
+    let mut over = Libp2p::default();
+    over.upnp = false;
+    over.idle_timeout = Duration::from_secs(600);
+    Node::builder(Keypair::generate_ed25519())
+        .config(config)
+        .listen("/ip4/127.0.0.1/tcp/0".parse().unwrap())
+        .streams([STREAM])
+        .build_over(over)
+        .await
+        .unwrap()
+}
+
+#[test]
+fn connections_that_are_not_used_give_way_to_newer_ones() {
+    run_test(async {
+        let mut config = Config::default();
+        config.core.max_pending_sessions = 2;
+        config.core.negotiation_timeout = Duration::from_secs(600);
+        let node = patient(config).await;
+        let mut strangers = Vec::new();
+        for _ in 0..4 {
+            let stranger = Party::new().await;
+            stranger.swarm_dials_to(node.addrs()[0].clone()).await;
+            eventually(|| async { stranger.connections().await == 1 }).await;
+            strangers.push(stranger);
+        }
+        for (number, stranger) in strangers.iter().enumerate() {
+            eventually(|| async { stranger.connections().await == u32::from(number >= 2) }).await;
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_is_not_used_is_closed_in_time() {
+    run_test(async {
+        let mut config = Config::default();
+        config.core.negotiation_timeout = Duration::from_millis(500);
+        let node = patient(config).await;
+        let (stranger, peer) = (Party::new().await, Party::new().await);
+        peer.node.add_peer(node.peer_id(), node.addrs()).await.unwrap();
+        peer.node.connect(node.peer_id()).await.unwrap();
+        stranger.swarm_dials_to(node.addrs()[0].clone()).await;
+        eventually(|| async { stranger.connections().await == 1 }).await;
+        eventually(|| async { stranger.connections().await == 0 }).await;
+        assert_eq!(node.connection_state(peer.id()), ConnectionState::Connected);
     });
 }

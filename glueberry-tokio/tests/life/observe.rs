@@ -306,3 +306,20 @@ fn every_metric_and_statistic_is_really_fed() {
         assert_eq!(ours.count("sent chat 10"), 500);
     });
 }
+
+/// A session has what it reports to, which has the sessions: printed are neither.
+#[test]
+fn every_handle_can_be_printed_while_there_is_a_session() {
+    run(async {
+        let (a, b) = pair(quick()).await;
+        let stream = a.node.stream(b.id(), STREAM).unwrap();
+        for text in [
+            format!("{:?}", a.node),
+            format!("{:?}", a.events),
+            format!("{:?}", a.messages),
+            format!("{stream:?}"),
+        ] {
+            assert!(text.len() < 10_000, "{text}");
+        }
+    });
+}

@@ -47,15 +47,18 @@ impl<'a> Attacker<'a> {
     }
 
     /// Opens a substream of a protocol that the victim accepts.
-    pub(super) async fn open(&self, protocol: &str) -> Sub {
-        let opened = within("a substream is agreed", self.propose(protocol)).await;
-        let (sub, answer) = opened.expect("a substream opens");
-        assert_eq!(answer, protocol);
-        sub
+    pub(super) async fn open(&mut self, protocol: &str) -> Sub {
+        match within("a substream is agreed", self.propose(protocol)).await {
+            Ok((sub, answer)) => {
+                assert_eq!(answer, protocol);
+                sub
+            }
+            Err(error) => panic!("a substream opens: {error}, after {}", self.seen()),
+        }
     }
 
     /// Opens the substream of a named stream.
-    pub(super) async fn stream(&self, name: &str) -> Sub {
+    pub(super) async fn stream(&mut self, name: &str) -> Sub {
         self.open(&format!("/glueberry/stream/{name}/1.0.0")).await
     }
 
@@ -118,6 +121,19 @@ impl<'a> Attacker<'a> {
         self.event(|event| event.state().filter(|(_, now)| *now == state)).await;
     }
 
+    /// Waits until the victim sees it Connected, or has closed the connection. Returns whether it
+    /// was Connected.
+    pub(super) async fn is_granted(&mut self) -> bool {
+        let is_connected = |event: Event| {
+            event.state().filter(|(_, now)| *now == ConnectionState::Connected).is_some()
+        };
+        tokio::select! {
+            biased;
+            event = self.events.recv() => event.is_some_and(is_connected),
+            _ = self.wire.closed() => false,
+        }
+    }
+
     /// Waits for the end of the session, and returns its reason.
     pub(super) async fn session_ends(&mut self) -> CloseReason {
         self.event(|event| match event {
@@ -152,6 +168,16 @@ impl<'a> Attacker<'a> {
         .await
     }
 
+    /// Waits until there is no session, and none is wanted.
+    pub(super) async fn is_disconnected(&self) {
+        within("it is Disconnected", async {
+            while self.stage.node().connection_state(self.id) != ConnectionState::Disconnected {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+
     /// Checks that the session has ended for this reason, and that the connection was closed.
     pub(super) async fn is_cut_off(&mut self, reason: CloseReason) -> String {
         assert_eq!(self.session_ends().await, reason);
@@ -164,16 +190,47 @@ impl<'a> Attacker<'a> {
         within("the connection is closed", self.wire.closed()).await
     }
 
+    /// Returns what was reported beyond what was waited for, for the message of a failure.
+    fn seen(&mut self) -> String {
+        use futures_util::FutureExt;
+        let events = std::iter::from_fn(|| self.events.recv().now_or_never().flatten());
+        let events: Vec<String> = events.map(|event| format!("{event:?}")).collect();
+        events.join(", ")
+    }
+
     /// Returns whether nothing was reported beyond what was waited for.
     pub(super) fn has_no_event(&mut self) -> bool {
         use futures_util::FutureExt;
         self.events.recv().now_or_never().is_none()
     }
 
-    /// Checks that the session goes on: a good record is still heard.
-    pub(super) async fn is_contained(&self) {
-        let mut sub = self.stream(STREAM).await;
-        self.is_heard_on(&mut sub).await;
+    /// Checks that the session goes on: a good record is still heard, though perhaps not before the
+    /// victim is done with what came before.
+    pub(super) async fn is_contained(&mut self) {
+        let mut heard = Err(io::Error::other("never"));
+        // What was refused is given up in ten seconds at the latest.
+        for nonce in 0..200 {
+            let name = format!("/glueberry/stream/{STREAM}/1.0.0");
+            let trying = async {
+                let (mut sub, answer) = self.propose(&name).await?;
+                assert_eq!(answer, name);
+                sub.write(&self.record(nonce, b"still here")).await?;
+                let hears = self.stage.victim.hears(self.id, b"still here");
+                drop(tokio::time::timeout(std::time::Duration::from_millis(500), hears).await);
+                io::Result::Ok(())
+            };
+            // Who does not answer probes has no substream forgotten.
+            heard = tokio::select! {
+                tried = within("a substream is agreed", trying) => tried,
+                none = self.wire.victims("") => none.map(drop),
+            };
+            if self.stage.victim.heard(self.id).iter().any(|heard| heard == "still here") {
+                let state = self.stage.node().connection_state(self.id);
+                return assert_eq!(state, ConnectionState::Established);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("the session is over: {heard:?}, after {}", self.seen());
     }
 
     /// Checks that a good record is heard on a substream.

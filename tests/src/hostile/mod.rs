@@ -83,6 +83,6 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// Scripts that play at one time. Most of what they do is to wait.
-const AT_ONE_TIME: usize = 6;
+const AT_ONE_TIME: usize = 8;
 /// How long anything may take on a busy machine that takes moments on an idle one.
 const PATIENCE: Duration = Duration::from_secs(100);

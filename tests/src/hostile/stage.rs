@@ -195,7 +195,7 @@ impl fmt::Display for Row {
 }
 
 /// How long messages are counted for one sample.
-const WINDOW: Duration = Duration::from_millis(250);
+const WINDOW: Duration = Duration::from_millis(200);
 /// What must be left of the honest peer's rate under attack.
 const LEAST_SHARE: f64 = 0.8;
 /// What a newcomer may need, on a busy machine.

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::{AsyncReadExt, AsyncWriteExt};
 use glueberry_tokio::Multiaddr;
@@ -20,6 +21,7 @@ use quinn::crypto::rustls::QuicServerConfig;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
+use super::attacker::MULTISTREAM;
 use super::tls;
 use crate::fabric::Fabric;
 
@@ -83,6 +85,28 @@ impl Wire {
             Self::Muxed(muxed) => {
                 let accepted = muxed.accepted.lock().await.recv().await;
                 accepted.map(Sub::Muxed).ok_or_else(|| gone("closed"))
+            }
+        }
+    }
+
+    /// Waits for a substream that the victim opens for this protocol, and returns it unanswered. All
+    /// others are refused, probes among them.
+    pub(super) async fn victims(&self, protocol: &str) -> io::Result<Sub> {
+        loop {
+            let mut sub = self.accept().await?;
+            let answered = async {
+                sub.hear().await?;
+                sub.say(MULTISTREAM).await?;
+                let name = sub.hear().await?;
+                if name == protocol {
+                    return io::Result::Ok(true);
+                }
+                sub.say("na").await?;
+                Ok(false)
+            };
+            // One that was given up must not hold up the others.
+            if let Ok(Ok(true)) = tokio::time::timeout(Duration::from_secs(1), answered).await {
+                return Ok(sub);
             }
         }
     }

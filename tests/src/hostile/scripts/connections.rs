@@ -165,8 +165,7 @@ async fn is_lost(mut attacker: Attacker<'_>) -> String {
     attacker.wire.close();
     let reason = attacker.session_ends().await;
     assert!(matches!(reason, CloseReason::ConnectionLost(_)), "{reason:?}");
-    let (state, _) = attacker.leaves().await;
-    assert_eq!(state, ConnectionState::Disconnected);
+    attacker.is_disconnected().await;
     reason.to_string()
 }
 

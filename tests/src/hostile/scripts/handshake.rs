@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use glueberry_tokio::proto::PeerMisbehaved;
 use glueberry_tokio::proto::wire::FrameError;
+use glueberry_tokio::proto::{ConnectionLost, PeerMisbehaved};
 use glueberry_tokio::{CloseReason, ConnectionState, StateReason};
 
 use super::NOTHING;
@@ -22,7 +22,12 @@ pub(in crate::hostile) async fn never_completed(stage: &Stage) -> String {
     }
     let mut reason = String::new();
     for (stranger, _sub) in &mut strangers {
-        reason = times_out(stranger).await;
+        reason = if stage.fabric.is_datagrams() {
+            times_out(stranger).await
+        } else {
+            // Nor do they answer a probe, as quinn does for who is silent.
+            stranger.is_cut_off(CloseReason::ConnectionLost(ConnectionLost::TimedOut)).await
+        };
     }
     reason
 }
@@ -115,23 +120,31 @@ async fn talks_on(stage: &Stage, words: &[u8]) -> String {
 pub(in crate::hostile) async fn flood_after_the_end(stage: &Stage) -> String {
     let mut attacker = stage.attacker().await;
     let mut sub = attacker.established().await;
-    within("the substream is broken off", floods(&mut sub)).await;
+    floods(&mut sub).await;
     attacker.is_contained().await;
     NOTHING.to_owned()
 }
 
 async fn floods(sub: &mut Sub) {
     let words = frame(&[7; 1020]).repeat(64);
-    while sub.write(&words).await.is_ok() {}
+    let mut taken = 0;
+    // Where it is not broken off it is not read: yamux does not tell that a half-closed stream is
+    // gone.
+    while let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(1), sub.write(&words)).await {
+        taken += words.len();
+        assert!(taken < 16 << 20, "it is not taken for ever");
+    }
 }
 
 /// A second one has no use while the first lives.
 pub(in crate::hostile) async fn second_substream(stage: &Stage) -> String {
     let mut attacker = stage.attacker().await;
     let mut first = attacker.connected().await;
-    let (mut second, answer) = attacker.propose(HANDSHAKE).await.expect("it is answered");
-    if answer != "na" {
-        assert!(!within("it is reset", second.ended()).await || stage.fabric.is_datagrams());
+    for _ in 0..20 {
+        // It may be broken off before its name is answered, or behind that.
+        if let Ok((mut second, _)) = within("it is given up", attacker.propose(HANDSHAKE)).await {
+            within("it is given up", second.ended()).await;
+        }
     }
     first.write(&frame(&attacker.hello())).await.expect("it says hello");
     attacker.until(ConnectionState::Established).await;

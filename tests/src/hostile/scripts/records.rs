@@ -35,7 +35,7 @@ async fn is_rejected(mut attacker: Attacker<'_>, mut sub: Sub, error: RecordErro
 
 /// Writes the largest message that there is time for a byte at a time.
 pub(in crate::hostile) async fn creeping_record(stage: &Stage) -> String {
-    let (attacker, mut sub) = talking(stage).await;
+    let (mut attacker, mut sub) = talking(stage).await;
     sub.write(&60_000_u32.to_be_bytes()).await.expect("it is taken");
     let creeping = async {
         while sub.write(&[7]).await.is_ok() {
@@ -133,7 +133,7 @@ pub(in crate::hostile) async fn truncated_record(stage: &Stage) -> String {
 
 /// The part is dropped, and another substream may follow.
 pub(in crate::hostile) async fn reset_within_a_record(stage: &Stage) -> String {
-    let (attacker, mut sub) = talking(stage).await;
+    let (mut attacker, mut sub) = talking(stage).await;
     let record = attacker.record(1, b"cut off");
     sub.write(&record[..record.len() - 1]).await.expect("it is taken");
     sub.reset();
