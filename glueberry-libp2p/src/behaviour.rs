@@ -279,7 +279,7 @@ impl NetworkBehaviour for Behaviour {
         self.actions.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 }
-/// The swarm is gone: requests that it has not seen are answered. [`Connections`] answers the rest.
+/// The swarm is gone: requests that it has not seen are answered. `Connections` answers the rest.
 impl Drop for Behaviour {
     fn drop(&mut self) {
         for request in self.requests.close() {

@@ -202,7 +202,7 @@ impl Node {
     }
 
     /// Returns what was found wrong with the stored address book when the node was built. Later
-    /// trouble is reported by [`Event::AddressBook`](crate::Event::AddressBook).
+    /// trouble is reported by [`Event::AddressBook`].
     pub fn address_book_findings(&self) -> &[BookTrouble] {
         self.findings()
     }
