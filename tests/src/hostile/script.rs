@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::scripts::{
-    certificates, connections, dials, handshake, names, places, records, streams,
+    certificates, connections, dials, go_frames, handshake, names, places, records, streams,
 };
 use super::stage::Stage;
 use crate::fabric::Fabric;
@@ -71,7 +71,7 @@ scripts! {
     0 Both streams: streams_refused;
     1 Both connections: silent, half_open;
     1 Both names: never_named, creeping_names, thousands_of_proposals;
-    1 Both handshake: reset_within_a_message;
+    1 Both handshake: reset_within_a_message, streams_without_a_handshake;
     1 Both dials: never_answers;
     1 Both streams: stream_never_answered;
     3 Both connections: garbage_before_anything, flood_of_first_words, closed_in_every_state;
@@ -85,7 +85,9 @@ scripts! {
         flood_of_unknown_names;
     3 Both handshake: too_large, longest_length, byte_above_the_limit, ended_within_a_message,
         empty_by_thousands, endless_messages, flood_after_the_end, second_substream,
-        second_profile, late_substream;
+        second_profile, late_substream, future_profile, probes_by_hundreds;
+    3 Both go_frames: overflowing_length, no_inner_length, longer_inside, long_trailer,
+        padded_lengths;
     3 Both records: bad_tags, bad_tag_forgiven, repeated_nonce, reflected, empty_record,
         short_record, overlong_length, truncated_record, reset_within_a_record, wrong_key,
         other_stream, sent_too_early;

@@ -81,9 +81,11 @@ impl Stage {
             }
         }
         // One more, in which another honest peer comes.
+        self.honest.longest_silence();
         let newcomer = Honest::connect(self.fabric, &self.victim);
         let last = async { tokio::join!((script.round)(self), newcomer) };
         let (reason, (newcomer, connect)) = self.measure(true, last).await;
+        longest_silence = longest_silence.max(self.honest.longest_silence());
         assert!(connect < CONNECT_LIMIT, "a newcomer needed {connect:?}");
         newcomer.finish().await;
         drop(newcomer);

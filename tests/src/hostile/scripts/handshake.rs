@@ -176,3 +176,43 @@ pub(in crate::hostile) async fn late_substream(stage: &Stage) -> String {
     attacker.is_contained().await;
     NOTHING.to_owned()
 }
+
+/// Of a version that nobody speaks: there is another to try.
+pub(in crate::hostile) async fn future_profile(stage: &Stage) -> String {
+    let mut attacker = stage.attacker().await;
+    for _ in 0..20 {
+        let name = "/glueberry/handshake/9.0.0";
+        let (_, answer) = attacker.propose(name).await.expect("it is answered");
+        assert_eq!(answer, "na");
+    }
+    attacker.established().await;
+    attacker.is_contained().await;
+    NOTHING.to_owned()
+}
+
+/// Asks again and again whether the victim lives.
+pub(in crate::hostile) async fn probes_by_hundreds(stage: &Stage) -> String {
+    let mut attacker = stage.attacker().await;
+    attacker.established().await;
+    for _ in 0..300 {
+        let probe = attacker.propose("/glueberry/probe/1.0.0");
+        let (_, answer) = within("it is answered", probe).await.expect("it is answered");
+        assert_eq!(answer, "na", "there is a session");
+    }
+    attacker.is_contained().await;
+    NOTHING.to_owned()
+}
+
+/// Opens a named stream first, as Go does, and leaves the victim's handshake substream unanswered.
+pub(in crate::hostile) async fn streams_without_a_handshake(stage: &Stage) -> String {
+    let mut attacker = stage.attacker().await;
+    let mut sub = attacker.stream(crate::hostile::host::STREAM).await;
+    sub.write(&attacker.record(1, b"too early")).await.expect("it is taken");
+    let reason = attacker.session_ends().await;
+    // Of the victim's substream and of the session, which have the same time.
+    let is_over = matches!(reason, CloseReason::HandshakeLost | CloseReason::HandshakeTimeout);
+    assert!(is_over, "{reason:?}");
+    attacker.is_closed().await;
+    assert!(stage.victim.heard(attacker.id).is_empty());
+    reason.to_string()
+}

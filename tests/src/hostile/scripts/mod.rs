@@ -3,6 +3,7 @@
 pub(super) mod certificates;
 pub(super) mod connections;
 pub(super) mod dials;
+pub(super) mod go_frames;
 pub(super) mod handshake;
 pub(super) mod names;
 pub(super) mod places;

@@ -234,13 +234,13 @@ pub(in crate::hostile) async fn streams_reset(stage: &Stage) -> String {
 /// Refuses each of the victim's substreams, until it gives up.
 pub(in crate::hostile) async fn streams_refused(stage: &Stage) -> String {
     let (mut attacker, mut sub) = sent_to(stage).await;
+    let events = crate::hostile::attacker::events_about(stage, attacker.id);
     sub.say("na").await.expect("it is taken");
     let refusing = async {
         loop {
             victims_stream(&attacker).await.say("na").await.expect("it is taken");
         }
     };
-    let events = crate::hostile::attacker::events_about(stage, attacker.id);
     let refused = refusal(events);
     let unsent = tokio::select! {
         () = refusing => 0,
