@@ -110,6 +110,7 @@ impl Shared {
     }
 
     /// Returns the span that every event and span of the node is in.
+    #[doc(hidden)]
     pub const fn span(&self) -> &Span {
         &self.span
     }
