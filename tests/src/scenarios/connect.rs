@@ -68,7 +68,7 @@ pub(super) async fn somebody_else_answers(stage: Stage) {
     a.node.add_peer(expected, [b.address()]).await.expect("added");
     let error = a.node.connect(expected).await.expect_err("another answers");
     assert_eq!(error.code(), ErrorCode::ConnectionFailed, "{error}");
-    assert!(error.to_string().contains(&b.id().to_string()), "{error}");
+    assert!(format!("{error:#}").contains(&b.id().to_string()), "{error}");
     assert_eq!(a.node.connection_state(b.id()), ConnectionState::Disconnected);
 }
 
