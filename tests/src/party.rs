@@ -173,10 +173,24 @@ pub struct Grave {
 impl Grave {
     /// Brings it back, with the same identity and at the same address.
     pub async fn rise(self) -> Party {
-        // The system may hold the port for a moment.
+        // The system may hold the port for a moment, and another test have it meanwhile.
         pause(200).await;
+        for _ in 0..100 {
+            if is_free(&self.address) {
+                break;
+            }
+            pause(100).await;
+        }
         Party::run(self.fabric, self.config, self.streams, self.identity, self.address).await
     }
+}
+
+/// Returns whether nobody has the UDP port of an address.
+fn is_free(address: &Multiaddr) -> bool {
+    let text = address.to_string();
+    let port = text.split('/').skip_while(|part| *part != "udp").nth(1);
+    let port = port.and_then(|port| port.parse::<u16>().ok());
+    port.is_none_or(|port| std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok())
 }
 
 /// Connects two, says hello, and takes both through the handshake.
