@@ -33,10 +33,12 @@ use glueberry_proto::{ConnectionState, Direction};
 /// }
 ///
 /// let failures = Arc::new(Failures::default());
-/// let node = Node::builder(Keypair::generate_ed25519()).metrics(failures.clone()).build().await?;
-/// # let mut config = glueberry_tokio::Config::default();
+/// let mut config = glueberry_tokio::Config::default();
+/// config.core.dial_timeout = std::time::Duration::from_millis(200);
+/// let identity = Keypair::generate_ed25519();
+/// let node = Node::builder(identity).config(config).metrics(failures.clone()).build().await?;
 /// let nobody = Keypair::generate_ed25519().public().to_peer_id();
-/// node.add_peer(nobody, ["/ip4/127.0.0.1/tcp/1".parse()?]).await?;
+/// node.add_peer(nobody, ["/ip4/127.0.0.1/udp/9/quic-v1".parse()?]).await?;
 /// node.connect(nobody).await.unwrap_err();
 /// assert_eq!(failures.0.load(Ordering::Relaxed), 1);
 /// # Ok(())
