@@ -44,9 +44,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::address::Address;
 use crate::crypto::PublicKey;
 use crate::error::SendError;
-use crate::node::{Address, ConnectionState, StateReason};
+use crate::node::{ConnectionState, StateReason};
 use crate::session::{Closed, Direction};
 use crate::time::Instant;
 use crate::wire::StreamName;

@@ -214,6 +214,7 @@
 //! assert_eq!(b.session.as_mut().unwrap().poll_message(&chat).unwrap(), "a message");
 //! ```
 
+mod address;
 pub mod book;
 mod buffer;
 mod close_code;
@@ -225,6 +226,7 @@ mod error;
 pub mod greeting;
 pub mod handler;
 mod id;
+mod memory;
 mod message;
 pub mod mux;
 mod node;
@@ -241,21 +243,23 @@ mod version;
 mod wall;
 pub mod wire;
 
+pub use address::Address;
 pub use buffer::{READ_CHUNK, SubstreamBuffer, WRITE_CHUNK};
 pub use close_code::CloseCode;
 #[cfg(feature = "serde")]
 pub use config::duration;
-pub use config::{Config, ConfigError, MemoryLimits, Problem};
+pub use config::{Config, ConfigError, Problem, ReconnectPolicy};
 pub use crypto::{Identity, PublicKey};
 pub use error::{
     CloseReason, ConnectError, ConnectionLost, DialError, HandshakeError, PeerError,
     PeerMisbehaved, RecordError, RefuseReason, SendError,
 };
 pub use id::{ConnectionId, DialId, SessionId, SubstreamId};
+pub use memory::MemoryLimits;
 pub use message::{ToNode, ToSession};
 pub use node::{
-    Address, Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction,
-    NodeTimer, Origin, PeerStatus, PeerTimer, Rates, ReconnectPolicy, StateReason,
+    Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction, NodeTimer,
+    Origin, PeerStatus, PeerTimer, Rates, StateReason,
 };
 pub use seed::Seed;
 pub use send_queue::{MessageSource, SendLimits, SendQueue};

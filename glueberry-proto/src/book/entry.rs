@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::address::Address;
 use crate::crypto::PublicKey;
-use crate::node::Address;
 use crate::wall::WallTime;
 
 /// The entry of one peer in a [`Book`](super::Book).

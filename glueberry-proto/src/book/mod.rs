@@ -69,8 +69,8 @@ pub use self::entry::{Ban, Entry};
 #[cfg(feature = "serde")]
 pub use self::json::{BookError, Reason, Rejected, is_multiaddr};
 pub use self::limits::{ChangeError, Limits};
+use crate::address::{Address, MAX_ADDRESS};
 use crate::crypto::PublicKey;
-use crate::node::{Address, MAX_ADDRESS};
 use crate::wall::WallTime;
 
 mod bans;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::memory::MemoryLimits;
 
 #[test]
 fn defaults_are_valid() {

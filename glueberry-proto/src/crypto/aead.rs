@@ -7,7 +7,7 @@ use chacha20poly1305::aead::consts::{U12, U16};
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use zeroize::Zeroize;
 
-use super::agreement::SharedKey;
+use super::shared_key::SharedKey;
 
 /// An implementation of ChaCha20-Poly1305 (RFC 8439).
 ///

@@ -8,8 +8,8 @@ use ed25519_dalek::SigningKey;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::agreement::SharedKey;
-use crate::v2::schedule::hmac;
+use super::hmac::hmac;
+use super::shared_key::SharedKey;
 
 /// The Ed25519 public key that identifies a node.
 ///

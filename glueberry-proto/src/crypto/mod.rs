@@ -43,12 +43,16 @@
 #[cfg(feature = "aws-lc-rs")]
 pub use aead::aws_lc::AwsLc;
 pub use aead::{Aead, AeadError, AeadKey, NONCE_LEN, RustCrypto, TAG_LEN, default_aead};
+pub use agreement::AgreementError;
 pub(crate) use agreement::diffie_hellman;
-pub use agreement::{AgreementError, KeyLengthError, SharedKey, V1_KEY_INFO};
+pub(crate) use hmac::hmac;
 pub use identity::{Identity, IdentityError, PublicKey, PublicKeyError};
+pub use shared_key::{KeyLengthError, SharedKey, V1_KEY_INFO};
 
 mod aead;
 mod agreement;
+mod hmac;
 mod identity;
 #[cfg(feature = "multiformats")]
 mod multiformats;
+mod shared_key;

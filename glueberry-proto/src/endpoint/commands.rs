@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Endpoint, Transport};
+use crate::address::Address;
 use crate::book::{Book, Entry, Revision};
+use crate::config::ReconnectPolicy;
 use crate::crypto::PublicKey;
 use crate::error::{ConnectError, HandshakeError, PeerError, SendError};
-use crate::node::{Address, ReconnectPolicy};
 use crate::session::Session;
 use crate::time::Instant;
 use crate::wall::WallTime;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::buffer::{READ_CHUNK, SubstreamBuffer};
-use crate::config::{Config, MemoryLimits};
+use crate::config::Config;
 use crate::crypto::PublicKey;
 use crate::id::ConnectionId;
+use crate::memory::MemoryLimits;
 use crate::time::Instant;
 
 /// Bytes that are held, of all peers and of each.

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use crate::address::Address;
 use crate::crypto::PublicKey;
 use crate::id::ConnectionId;
-use crate::node::{Address, ConnectionEvent};
+use crate::node::ConnectionEvent;
 use crate::session::Event;
 use crate::time::Instant;
 use crate::wire::StreamName;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::frame::MAX_WINDOW;
 use crate::config::{ConfigError, Problem};
 
 /// The limits and times of a [`Mux`](super::Mux).
@@ -85,3 +84,6 @@ impl Config {
         Ok(())
     }
 }
+
+/// A window never exceeds this.
+pub(super) const MAX_WINDOW: u32 = i32::MAX.cast_unsigned();

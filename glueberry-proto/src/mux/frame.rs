@@ -2,15 +2,13 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::config::Config;
+use super::config::{Config, MAX_WINDOW};
 use super::error::Violation;
 
 /// Bytes of every header.
 pub(super) const HEADER: usize = 8;
 /// The longest payload of a frame that is not DATA. Such a payload is gathered before it is read.
 pub(super) const MAX_CONTROL: usize = 56;
-/// A window never exceeds this.
-pub(super) const MAX_WINDOW: u32 = i32::MAX.cast_unsigned();
 
 const HELLO_LEN: usize = 16;
 const MAGIC: [u8; 4] = *b"GBMX";

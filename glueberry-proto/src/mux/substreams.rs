@@ -5,8 +5,9 @@ use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::config::MAX_WINDOW;
 use super::error::Violation;
-use super::frame::{Header, Kind, MAX_WINDOW, emit_u32};
+use super::frame::{Header, Kind, emit_u32};
 
 /// A substream of one mux, counted by the side that has opened it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,6 +1,6 @@
 //! Which connections get a session, and what the limits allow.
 
-use super::context::Env;
+use super::env::Env;
 use super::event::ConnectionState;
 use super::outputs::Outputs;
 use super::peer::Peer;
@@ -10,45 +10,7 @@ use super::store::Store;
 use super::timer::PeerTimer;
 use crate::crypto::PublicKey;
 use crate::error::{ConnectError, RefuseReason};
-use crate::id::DialId;
-use crate::session::{Direction, Naming, Session};
-
-/// A connection that could carry a session.
-///
-/// ```
-/// # use glueberry_proto::*;
-/// # let (identity, seed) = (Identity::from_seed(&[1; 32]), Seed::from_bytes([2; 32]));
-/// # let mut node = Node::new(Instant::ZERO, identity, Config::default(), seed)?;
-/// # let peer = Identity::from_seed(&[3; 32]).public_key();
-/// let connection = NewConnection { peer, origin: Origin::Accepted, naming: Naming::Negotiated };
-/// match node.handle_connection(Instant::ZERO, connection) {
-///     Admission::Accept(session) => assert_eq!(session.peer(), peer),
-///     Admission::Refuse(reason) => println!("close it: {reason}"),
-///     _ => {}
-/// }
-/// # Ok::<(), ConfigError>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_structs, reason = "an input that adapters build")]
-pub struct NewConnection {
-    /// The peer, as the transport has authenticated it.
-    pub peer: PublicKey,
-    /// How it came about.
-    pub origin: Origin,
-    /// Whether the transport negotiates a name for each substream.
-    pub naming: Naming,
-}
-
-/// How a connection came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "an input that adapters build")]
-pub enum Origin {
-    /// By the dial of [`NodeAction::Dial`](crate::NodeAction::Dial).
-    Dialled(DialId),
-    /// The peer dialled, or opened a handshake substream on a connection that it shares with
-    /// others.
-    Accepted,
-}
+use crate::session::{Direction, Session};
 
 /// What becomes of a connection.
 #[derive(Debug)]

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::Node;
 use super::dials::Urgency;
 use super::event::ConnectionState;
 use super::peer::Peer;
-use super::policy::ReconnectPolicy;
-use super::{Address, Node};
+use crate::address::Address;
 use crate::book::{Book, Entry, Revision};
+use crate::config::ReconnectPolicy;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectError, PeerError};
 use crate::time::Instant;

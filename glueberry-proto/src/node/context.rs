@@ -1,34 +1,10 @@
 //! What the parts of a node are lent while an input is handled.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use super::dials::Dials;
+use super::env::Env;
 use super::outputs::Outputs;
 use super::store::Store;
-use crate::config::Config;
-use crate::crypto::PublicKey;
 use crate::seed::Generator;
-use crate::time::Instant;
-
-/// What every part may read and only the node changes.
-#[derive(Debug)]
-pub(super) struct Env {
-    pub(super) config: Arc<Config>,
-    /// The node's own key.
-    pub(super) own_key: PublicKey,
-    /// The latest time that an input has brought.
-    pub(super) now: Instant,
-    pub(super) is_stopping: bool,
-}
-
-impl Env {
-    /// Returns when a wait is over. The wait may be zero, but a deadline is always later than now
-    /// (rule C8).
-    pub(super) fn after(&self, wait: Duration) -> Instant {
-        self.now + wait.max(Duration::from_micros(1))
-    }
-}
 
 /// The parts of a node that a step of one peer may use, besides the peer.
 #[derive(Debug)]

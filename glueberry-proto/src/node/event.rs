@@ -4,11 +4,11 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::address::Address;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, DialError};
 use crate::id::{DialId, SessionId};
 use crate::message::ToSession;
-use crate::node::Address;
 use crate::session::Direction;
 use crate::time::Instant;
 

@@ -6,16 +6,16 @@
 //! [`Rates`] how often a peer may come, and [`Outputs`] what is to be polled. Who gives way when places
 //! are short is decided in [`strangers`].
 
-mod address;
 mod admission;
 mod commands;
+mod connection;
 mod context;
 mod dials;
+mod env;
 mod event;
 mod outputs;
 mod peer;
 mod peers;
-mod policy;
 mod rates;
 mod sessions;
 mod status;
@@ -25,23 +25,23 @@ mod timer;
 
 use std::sync::Arc;
 
-pub use self::address::Address;
-pub(crate) use self::address::MAX_ADDRESS;
+pub use self::admission::Admission;
 use self::admission::Gate;
-pub use self::admission::{Admission, NewConnection, Origin};
-use self::context::{Context, Env};
+pub use self::connection::{NewConnection, Origin};
+use self::context::Context;
 use self::dials::Dials;
+use self::env::Env;
 pub use self::event::{ConnectionEvent, ConnectionState, NodeAction, StateReason};
 use self::outputs::Outputs;
 use self::peer::Peer;
 use self::peers::Peers;
-pub use self::policy::ReconnectPolicy;
 pub(crate) use self::rates::MOST_KEPT as MOST_RATES;
 pub use self::rates::Rates;
 use self::sessions::Sessions;
 pub use self::status::PeerStatus;
 use self::store::Store;
 pub use self::timer::{NodeTimer, PeerTimer};
+use crate::address::Address;
 use crate::config::{Config, ConfigError};
 use crate::crypto::{Aead, Identity, PublicKey, default_aead};
 use crate::error::{CloseReason, DialError, RefuseReason};
@@ -161,6 +161,24 @@ impl Node {
     /// it is Connected or Established.
     pub fn session_of(&self, peer: PublicKey) -> Option<SessionId> {
         self.peers.get(peer)?.current().map(|current| current.id)
+    }
+
+    /// Returns the status of a peer, or `None` if the node holds no state for it.
+    pub fn peer_status(&self, key: PublicKey) -> Option<PeerStatus> {
+        let peer = self.peers.get(key)?;
+        Some(PeerStatus {
+            state: peer.state(),
+            since: peer.since(),
+            direction: peer.direction(),
+            sessions: peer.session_count(),
+            is_dialling: peer.is_dialling(),
+            attempts: peer.attempts(),
+            next_attempt_at: peer.deadline(PeerTimer::Retry),
+            cooldown_until: peer.deadline(PeerTimer::Cooldown),
+            refused_until: peer.refused_until(),
+            is_blacklisted: self.is_blacklisted(key),
+            is_protected: peer.is_protected,
+        })
     }
 
     /// Returns the peers that the node holds a state for, in order of their keys. Others may be in

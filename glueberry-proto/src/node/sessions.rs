@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::admission::NewConnection;
-use super::context::Env;
+use super::connection::NewConnection;
+use super::env::Env;
 use crate::crypto::{Aead, Identity, PublicKey};
 use crate::id::{Counter, SessionId};
 use crate::seed::Seed;

@@ -1,9 +1,6 @@
 //! What a node reports of a peer, for people who look for a cause.
 
-use super::Node;
 use super::event::ConnectionState;
-use super::timer::PeerTimer;
-use crate::crypto::PublicKey;
 use crate::session::Direction;
 use crate::time::Instant;
 
@@ -45,24 +42,4 @@ pub struct PeerStatus {
     pub is_blacklisted: bool,
     /// Whether the peer is protected from being pruned.
     pub is_protected: bool,
-}
-
-impl Node {
-    /// Returns the status of a peer, or `None` if the node holds no state for it.
-    pub fn peer_status(&self, key: PublicKey) -> Option<PeerStatus> {
-        let peer = self.peers.get(key)?;
-        Some(PeerStatus {
-            state: peer.state(),
-            since: peer.since(),
-            direction: peer.direction(),
-            sessions: peer.session_count(),
-            is_dialling: peer.is_dialling(),
-            attempts: peer.attempts(),
-            next_attempt_at: peer.deadline(PeerTimer::Retry),
-            cooldown_until: peer.deadline(PeerTimer::Cooldown),
-            refused_until: peer.refused_until(),
-            is_blacklisted: self.is_blacklisted(key),
-            is_protected: peer.is_protected,
-        })
-    }
 }

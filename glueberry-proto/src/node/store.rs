@@ -1,7 +1,7 @@
 //! The address book that a node keeps, and when it is stored.
 
-use super::Address;
-use super::context::Env;
+use super::env::Env;
+use crate::address::Address;
 use crate::book::{Book, Entry, Limits, Revision, Unsaved};
 use crate::crypto::PublicKey;
 use crate::time::Instant;

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::action::{Ingest, OpenError, ResetCode};
 use super::event::Event;
-use super::handshake_queue::HandshakeQueue;
+use super::handshake_queue::{HandshakeQueue, MAX_HELD_MESSAGES};
 use super::inbox::Inbox;
 use super::lent::Lent;
 use super::receive;
@@ -383,6 +383,3 @@ fn take_body(buf: &mut BytesMut, header: &FrameHeader) -> Bytes {
     buf.advance(header.total_len());
     message
 }
-
-/// Handshake messages that a session holds in each direction, besides the limit in bytes.
-pub(crate) const MAX_HELD_MESSAGES: usize = 256;

@@ -5,7 +5,6 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-use super::handshake::MAX_HELD_MESSAGES;
 use crate::error::SendError;
 use crate::wire::Framing;
 
@@ -108,3 +107,6 @@ impl HandshakeQueue {
         self.waiting.extend(messages);
     }
 }
+
+/// Handshake messages that a session holds in each direction, besides the limit in bytes.
+pub(crate) const MAX_HELD_MESSAGES: usize = 256;

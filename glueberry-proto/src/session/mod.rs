@@ -1,6 +1,7 @@
 //! The machine of one session: everything that touches bytes or keys.
 
 mod action;
+mod batch;
 mod close;
 mod commands;
 mod event;
@@ -21,6 +22,7 @@ mod state;
 mod stream;
 mod streams;
 mod substreams;
+mod timeouts;
 mod timers;
 mod v1_go;
 mod v2;
@@ -28,14 +30,14 @@ mod v2;
 use bytes::{Bytes, BytesMut};
 
 pub use self::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode, SubstreamEnd};
+use self::batch::WriteTo;
 pub use self::event::{Closed, Event, SessionInfo};
 use self::handshake::Handshake;
-pub(crate) use self::handshake::MAX_HELD_MESSAGES;
+pub(crate) use self::handshake_queue::MAX_HELD_MESSAGES;
 pub(crate) use self::lent::SessionParams;
 use self::lent::{Lent, LentKeys};
 use self::outputs::Outputs;
 use self::probe::Probe;
-use self::send::WriteTo;
 use self::state::State;
 use self::streams::Streams;
 use self::substreams::{Purpose, Stage, Substream, Substreams, WriteHalf};

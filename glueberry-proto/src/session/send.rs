@@ -6,6 +6,7 @@ use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
+use super::batch::{Batch, WriteTo};
 use super::lent::LentKeys;
 use super::records::V1Records;
 use super::state::V1Keys;
@@ -15,7 +16,7 @@ use crate::config::Config;
 use crate::error::SendError;
 use crate::id::SubstreamId;
 use crate::seed::Generator;
-use crate::send_queue::{MESSAGE_OVERHEAD, MessageSource, SendLimits, SendQueue};
+use crate::send_queue::{MESSAGE_OVERHEAD, SendLimits, SendQueue};
 use crate::time::Instant;
 use crate::v2::instance::InstanceWriter;
 use crate::wire::{Framing, Profile, StreamName};
@@ -78,14 +79,6 @@ pub(super) enum Carrier {
     },
     /// Nothing is written before there is a message.
     V2(Option<Box<InstanceWriter>>),
-}
-
-/// Where a sender writes to, and what it takes messages from besides its own queue.
-pub(super) struct WriteTo<'a> {
-    pub(super) out: &'a mut BytesMut,
-    /// The length of `out` at which writing stops.
-    pub(super) full: usize,
-    pub(super) source: &'a mut dyn MessageSource,
 }
 
 impl Sender {
@@ -428,14 +421,6 @@ impl Sender {
             self.batch = VecDeque::new();
         }
     }
-}
-
-/// What is written next.
-pub(super) struct Batch<'a> {
-    pub(super) queue: &'a mut SendQueue,
-    /// Room for what is taken from the lent queue; empty between writes.
-    pub(super) messages: &'a mut VecDeque<Bytes>,
-    pub(super) name: &'a StreamName,
 }
 
 /// Turns messages into the frames of one substream.

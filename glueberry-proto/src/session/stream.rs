@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use super::action::{Ingest, ResetCode};
+use super::batch::WriteTo;
 use super::event::Event;
 use super::lent::{Lent, LentKeys};
 use super::receive::Receiver;
-use super::send::{Carrier, Sender, WriteTo};
+use super::send::{Carrier, Sender};
 use super::substreams::{Opener, Purpose, Stage, Substream};
 use super::v2::incoming::Incoming;
 use super::v2::outgoing::Broken;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 
 use super::action::{Ingest, ResetCode};
+use super::batch::WriteTo;
 use super::event::Event;
 use super::lent::{Lent, LentKeys};
-use super::send::WriteTo;
 use super::stream::Stream;
 use super::substreams::Stage;
 use super::timers::Due;

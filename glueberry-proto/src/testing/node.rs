@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::script::Script;
+use crate::address::Address;
 use crate::config::Config;
+use crate::config::ReconnectPolicy;
 use crate::crypto::{Identity, PublicKey};
 use crate::error::DialError;
 use crate::id::{DialId, SessionId, SubstreamId};
 use crate::message::{ToNode, ToSession};
-use crate::node::{
-    Address, Admission, ConnectionState, NewConnection, Node, NodeAction, Origin, ReconnectPolicy,
-};
+use crate::node::{Admission, ConnectionState, NewConnection, Node, NodeAction, Origin};
 use crate::seed::Seed;
 use crate::session::{Action, Naming, OpenError, Session, SubstreamEnd};
 use crate::time::Instant;

@@ -6,10 +6,10 @@ use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey as X25519Public, StaticSecret};
 
 use super::Role;
-use super::schedule::{Master, derive, hmac, prefix};
+use super::schedule::{Master, derive, prefix};
 use super::suite::Suite;
 use super::violation::Violation;
-use crate::crypto::{Identity, PublicKey, SharedKey, diffie_hellman};
+use crate::crypto::{Identity, PublicKey, SharedKey, diffie_hellman, hmac};
 
 /// What an ephemeral key is made of, besides the identity. No part alone makes it predictable or has
 /// it repeated: not a generator that repeats itself, nor a machine restored from a snapshot.

@@ -14,10 +14,10 @@ use super::control::{Abandon, Bucket, Close};
 use super::frame::{self, FrameType, Header, MAX_APP};
 use super::kex::Kex;
 use super::record::{Cipher, Kind, Opener, Sealer};
-use super::schedule::{Master, hmac};
+use super::schedule::Master;
 use super::suite::Suite;
 use super::violation::Violation;
-use crate::crypto::{Aead, Identity, PublicKey, SharedKey};
+use crate::crypto::{Aead, Identity, PublicKey, SharedKey, hmac};
 use crate::time::Instant;
 
 /// What a gate is made with.

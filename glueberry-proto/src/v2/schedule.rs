@@ -1,12 +1,11 @@
 //! The key schedule (WIRE.md §7.3): every secret is derived by one function, and wiped when what
 //! follows from it is derived.
 
-use hkdf::{Hkdf, HkdfExtract};
+use hkdf::Hkdf;
 use sha2::Sha256;
-use zeroize::Zeroize;
 
 use super::Role;
-use crate::crypto::SharedKey;
+use crate::crypto::{SharedKey, hmac};
 use crate::wire::StreamName;
 
 /// `L(key, label, context, n)`, where n is the length of `out` and the context is the parts, one
@@ -27,18 +26,6 @@ pub(crate) fn expand(key: &[u8; 32], label: &str, context: &[&[u8]], out: &mut [
 /// `L(key, label, context, 32)`.
 pub(crate) fn derive(key: &[u8; 32], label: &str, context: &[&[u8]]) -> SharedKey {
     SharedKey::filled(|out| expand(key, label, context, out))
-}
-
-/// HMAC-SHA256 of the parts, one behind the other, which is also HKDF-Extract with `key` as the salt.
-pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> SharedKey {
-    let mut extract = HkdfExtract::<Sha256>::new(Some(key));
-    for part in parts {
-        extract.input_ikm(part);
-    }
-    let (mut mac, _) = extract.finalize();
-    let key = SharedKey::filled(|out| out.copy_from_slice(&mac));
-    mac.as_mut_slice().zeroize();
-    key
 }
 
 /// Returns the length prefix of `lp`.

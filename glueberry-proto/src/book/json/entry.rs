@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 
 use super::file::decoded;
 use super::{Reason, write};
+use crate::address::{Address, MAX_ADDRESS};
 use crate::book::{Ban, Entry, Limits, fits, metadata_len};
 use crate::crypto::PublicKey;
-use crate::node::{Address, MAX_ADDRESS};
 use crate::wall::WallTime;
 
 /// An entry, as far as it can be parsed.

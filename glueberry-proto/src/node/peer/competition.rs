@@ -33,7 +33,8 @@ use crate::crypto::PublicKey;
 use crate::error::CloseReason;
 use crate::id::SessionId;
 use crate::message::{Carry, FromNode};
-use crate::node::context::{Context, Env};
+use crate::node::context::Context;
+use crate::node::env::Env;
 use crate::session::Direction;
 
 /// An agreed session, and what stands in its way.

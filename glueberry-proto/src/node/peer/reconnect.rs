@@ -2,11 +2,11 @@
 
 use super::Peer;
 use super::state::{Retry, State};
+use crate::config::ReconnectPolicy;
 use crate::error::CloseReason;
 use crate::node::context::Context;
 use crate::node::dials::Urgency;
 use crate::node::event::StateReason;
-use crate::node::policy::ReconnectPolicy;
 
 impl Peer {
     /// True if the peer is to be dialled again without being asked.

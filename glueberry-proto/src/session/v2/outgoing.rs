@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use crate::config::Config;
 use crate::send_queue::{MESSAGE_OVERHEAD, SendQueue};
+use crate::session::batch::{Batch, WriteTo};
 use crate::session::lent::LentKeys;
-use crate::session::send::{Batch, WriteTo};
 use crate::time::Instant;
 use crate::v2::control::Received;
 use crate::v2::instance::{InstanceWriter, Last, Open};

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use self::connection::{Connection, Setup};
 use super::script::Script;
+use crate::address::Address;
 use crate::config::Config;
 use crate::crypto::{Identity, PublicKey};
 use crate::id::DialId;
-use crate::node::{Address, Admission, NewConnection, Node, NodeAction, Origin};
+use crate::node::{Admission, NewConnection, Node, NodeAction, Origin};
 use crate::seed::Seed;
 use crate::session::Naming;
 use crate::time::Instant;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{ConfigError, Problem};
+use super::error::{ConfigError, Problem};
 use crate::seed::Generator;
 
 /// When and how often a peer that was lost, or could not be reached, is dialled again.
@@ -73,12 +73,12 @@ impl ReconnectPolicy {
         Ok(())
     }
 
-    pub(super) fn allows(&self, attempts: u32) -> bool {
+    pub(crate) fn allows(&self, attempts: u32) -> bool {
         self.max_attempts.is_none_or(|max| attempts < max)
     }
 
     /// Returns the wait before the attempt of the given number, counted from 0.
-    pub(super) fn backoff(&self, attempt: u32, random: &mut Generator) -> Duration {
+    pub(crate) fn backoff(&self, attempt: u32, random: &mut Generator) -> Duration {
         let initial = self.initial_backoff.as_micros();
         let max = self.max_backoff.as_micros();
         let base = 1_u128
