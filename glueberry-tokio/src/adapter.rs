@@ -26,23 +26,23 @@ use glueberry_proto::{Address, DialError, DialId, Instant, NewConnection, Public
 use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
 
-use crate::builder::start;
+use crate::command::NodeCommand;
 use crate::config::Config;
 pub use crate::connection::{
     Connection, ConnectionEvent, ConnectionLoop, ReadBuffer, ReadError, Substream, WriteError,
 };
 use crate::error::Error;
-use crate::events::Event;
+use crate::event::Event;
 #[doc(hidden)]
 pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
 pub use crate::memory::PeerMemory;
 use crate::metrics::Metrics;
 use crate::node::Node;
-pub use crate::node::Shared;
-use crate::node_task::NodeCommand;
 use crate::runtime::Runtime;
 pub use crate::session::SessionDriver;
+pub use crate::shared::Shared;
+use crate::start::start;
 pub use crate::transport::{PendingConnection, Transport};
 
 /// Something that a node runs over: see [`Builder::build_over`](crate::Builder::build_over).

@@ -3,10 +3,10 @@
 use glueberry_proto::book::{Revision, Unsaved};
 use glueberry_proto::{Instant, Node};
 
+use crate::command::Answer;
 use crate::error::{Error, ErrorCode, Misuse, chain};
-use crate::events::BookTrouble;
+use crate::event::BookTrouble;
 use crate::mailbox::answer;
-use crate::node_task::Answer;
 use crate::store::{Loaded, StoreError};
 use crate::store_thread::{StoreThread, findings};
 

@@ -2,34 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::SystemTime;
 
-use glueberry_proto::{Identity, Seed, SendLimits};
 use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
-use tracing::{Span, error_span, info, warn};
-use zeroize::Zeroizing;
 
 use crate::adapter::{Fabric, Parts};
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode, Misuse};
-use crate::events::EventHub;
-use crate::inbox::Inbox;
-use crate::mailbox::Mailbox;
-use crate::memory::Account;
 use crate::metrics::{Metrics, NoMetrics};
-use crate::node::{Node, Shared, stream_name};
-use crate::node_task::NodeTask;
-use crate::readers::Readers;
+use crate::node::{Node, stream_name};
 use crate::runtime::{Runtime, default_runtime};
-use crate::stats::Statistics;
-use crate::store::{FileStore, wall_time};
-use crate::store_thread::{StoreThread, findings};
-use crate::telemetry::Telemetry;
-use crate::transport::Transport;
-use crate::views::PeerViews;
 
 /// Builds a [`Node`]: see [`Node::builder`].
 ///
@@ -60,6 +42,13 @@ pub struct Builder {
     runtime: Option<Arc<dyn Runtime>>,
     book: Option<PathBuf>,
     metrics: Arc<dyn Metrics>,
+}
+
+impl Node {
+    /// Starts to build a node with the given Ed25519 identity.
+    pub fn builder(identity: Keypair) -> Builder {
+        Builder::new(identity)
+    }
 }
 
 impl Builder {
@@ -184,85 +173,4 @@ impl Builder {
         config.check()?;
         Ok(config)
     }
-}
-
-/// Starts a node over any transport.
-pub(crate) fn start<T: Transport + Unpin>(
-    parts: Parts,
-    addrs: Vec<Multiaddr>,
-    transport: impl FnOnce(&Arc<Shared>) -> T,
-) -> Result<Node, Error> {
-    let identity = Identity::try_from(&parts.identity)
-        .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error))?;
-    let key = identity.public_key();
-    let core = parts.config.core();
-    let limits = core.book_limits();
-    let opened = parts
-        .book
-        .map(|path| FileStore::open(path, limits))
-        .transpose()
-        .map_err(|error| Error::because(ErrorCode::AddressBookFailed, error))?;
-    let inbox = Inbox::new(parts.config.message_buffer);
-    let node = libp2p_identity::PeerId::from(key);
-    // It is on whatever level the subscriber lets through.
-    let span = error_span!("node", %node);
-    let shared = shared::<T>(parts.config, parts.runtime, parts.metrics, addrs, &inbox, span);
-    let _entered = shared.span.clone().entered();
-    let now = shared.now();
-    let mut machine = glueberry_proto::Node::new(now, identity, core, seed()?)?;
-    machine.set_wall_time(now, wall_time(SystemTime::now()));
-    let (mut thread, mut troubles) = (None, Vec::new());
-    if let Some((store, loaded)) = opened {
-        let (book, found) = findings(loaded);
-        machine.load_book(now, book);
-        thread = Some(StoreThread::start(store, limits, shared.clone())?);
-        troubles = found;
-    }
-    for trouble in &troubles {
-        warn!(%trouble, "address book trouble");
-    }
-    let task = NodeTask::new(machine, shared.clone(), transport(&shared), thread);
-    shared.spawn(task);
-    info!(%node, "node started");
-    Ok(Node::new(shared, key, troubles, inbox))
-}
-
-fn shared<T: Transport>(
-    config: Config,
-    runtime: Arc<dyn Runtime>,
-    metrics: Arc<dyn Metrics>,
-    addrs: Vec<Multiaddr>,
-    inbox: &Arc<Inbox>,
-    span: Span,
-) -> Arc<Shared> {
-    let views = Arc::new(PeerViews::default());
-    let events = EventHub::new(config.event_buffer, metrics.clone(), views.clone());
-    let stats = Statistics::new(config.core.max_peers);
-    Arc::new(Shared {
-        mailbox: Mailbox::new(),
-        views,
-        readers: Readers::new(inbox.clone()),
-        remains: AtomicUsize::new(0),
-        memory: Account::new(config.core.memory_limits()),
-        telemetry: Arc::new(Telemetry::new(events, metrics, stats, runtime.clone())),
-        addrs: addrs.into(),
-        clock: Clock::starting_at(runtime.now()),
-        limits: SendLimits::from(&config.core()),
-        delivery: config.delivery,
-        stats_retention: config.stats_retention,
-        message_buffer: config.message_buffer,
-        max_substreams: config.core.max_substreams,
-        max_incoming: config.max_incoming,
-        negotiation_timeout: config.core.negotiation_timeout,
-        check_address: T::check_address,
-        span,
-        config,
-        runtime,
-    })
-}
-
-fn seed() -> Result<Seed, Error> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *bytes).map_err(|error| Error::because(ErrorCode::Internal, error))?;
-    Ok(Seed::from_bytes(*bytes))
 }

@@ -1,5 +1,7 @@
 //! A picture of a node for people who look for a cause.
 
+pub(crate) mod queue;
+
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -7,8 +9,9 @@ use glueberry_proto::{Direction, Instant, PeerStatus, ProtocolVersion, PublicKey
 use libp2p_identity::PeerId;
 use serde::Serialize;
 
+pub use self::queue::DebugQueue;
+use crate::command::Examination;
 use crate::config::Config;
-use crate::node_task::Examination;
 
 /// What a node is and does at one moment; see [`Node::debug_state`](crate::Node::debug_state).
 ///
@@ -96,20 +99,6 @@ pub struct DebugPeer {
     pub is_protected: bool,
     /// What waits to be sent, by stream.
     pub queues: Vec<DebugQueue>,
-}
-
-/// The queue of a stream in a [`DebugPeer`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct DebugQueue {
-    /// The stream.
-    pub stream: String,
-    /// Messages that the transport has not taken yet.
-    pub pending: usize,
-    /// Bytes of them.
-    pub pending_bytes: usize,
-    /// Whether senders wait.
-    pub is_blocked: bool,
 }
 
 /// What a node's handle knows by itself.

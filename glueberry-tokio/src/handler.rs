@@ -17,7 +17,8 @@ use multiaddr::Multiaddr;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorCode};
-use crate::events::{Event, Events, StateChanged};
+use crate::event::{Event, StateChanged};
+use crate::events::Events;
 use crate::inbox::Messages;
 use crate::message::Message;
 use crate::node::Node;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use glueberry_proto::ConnectionState;
 use serde::Serialize;
 
-use crate::node_task::Examination;
+use crate::command::Examination;
 
 /// The outcome of all health checks; see [`Node::health`](crate::Node::health).
 ///

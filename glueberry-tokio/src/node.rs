@@ -4,36 +4,25 @@ mod book;
 mod messages;
 mod observe;
 
-use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use futures_channel::oneshot;
 use glueberry_proto::{
     Address, ConnectionState, Direction, Instant, Node as CoreNode, ProtocolVersion, PublicKey,
-    ReconnectPolicy, SendError, SendLimits, StreamName,
+    ReconnectPolicy, SendError, StreamName,
 };
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
-use tracing::{Instrument, Span};
 
 pub(crate) use self::messages::queue_on;
 use crate::address::{AddressError, AddressProblem};
-use crate::builder::Builder;
-use crate::clock::Clock;
-use crate::config::{Config, Delivery};
+use crate::command::{Answer, HandshakeCommand, HandshakeRequest, NodeCommand};
 use crate::error::{Error, ErrorCode, Misuse};
-use crate::events::BookTrouble;
+use crate::event::BookTrouble;
 use crate::inbox::{Inbox, Messages};
-use crate::mailbox::{Mailbox, answer, lock};
-use crate::memory::Account;
-use crate::node_task::{Answer, HandshakeRequest, NodeCommand};
-use crate::readers::Readers;
-use crate::runtime::Runtime;
-use crate::session_handle::{HandshakeCommand, SessionHandle};
-use crate::telemetry::Telemetry;
-use crate::views::PeerViews;
+use crate::mailbox::{answer, lock};
+use crate::session_handle::SessionHandle;
+use crate::shared::Shared;
 
 /// A running node: connects to peers by key, and exchanges named, encrypted messages with them.
 ///
@@ -69,78 +58,7 @@ struct Inner {
     messages: std::sync::Mutex<Option<Messages>>,
 }
 
-/// What handles, the node's task and sessions share.
-#[derive(Debug)]
-pub struct Shared {
-    pub(crate) mailbox: Mailbox<NodeCommand>,
-    pub(crate) views: Arc<PeerViews>,
-    pub(crate) readers: Readers,
-    /// What peers make the node hold.
-    pub(crate) memory: Arc<Account>,
-    /// How many sessions have ended and left something unread.
-    pub(crate) remains: AtomicUsize,
-    /// Where the node listens.
-    pub(crate) addrs: std::sync::Mutex<Vec<Multiaddr>>,
-    pub(crate) telemetry: Arc<Telemetry>,
-    pub(crate) config: Config,
-    pub(crate) delivery: Delivery,
-    pub(crate) stats_retention: Duration,
-    pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) clock: Clock,
-    pub(crate) limits: SendLimits,
-    pub(crate) message_buffer: usize,
-    pub(crate) max_substreams: usize,
-    pub(crate) max_incoming: usize,
-    pub(crate) negotiation_timeout: Duration,
-    /// What every event and span of the node is in.
-    pub(crate) span: Span,
-    /// The transport's [check](crate::adapter::Transport::check_address).
-    pub(crate) check_address: fn(&Multiaddr) -> Result<(), AddressProblem>,
-}
-
-impl Shared {
-    /// Returns the time on the core's clock.
-    pub fn now(&self) -> Instant {
-        self.clock.at(self.runtime.now())
-    }
-
-    /// Runs a task of the node in the background; what it logs is the node's.
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.spawn(Box::pin(task.instrument(self.span.clone())));
-    }
-
-    /// Returns the span that every event and span of the node is in.
-    #[doc(hidden)]
-    pub const fn span(&self) -> &Span {
-        &self.span
-    }
-
-    /// Returns the session of a peer that is current.
-    pub(crate) fn session(&self, peer: PeerId) -> Result<Arc<SessionHandle>, Error> {
-        self.views.session(&peer).ok_or_else(|| {
-            let error = match self.mailbox.is_closed() {
-                true => Error::new(ErrorCode::NodeStopped),
-                false => Error::because(ErrorCode::NotConnected, Misuse::NoSession),
-            };
-            error.of_peer(peer)
-        })
-    }
-
-    /// The node has stopped: everything that waits for it ends.
-    pub(crate) fn stop(&self) {
-        drop(self.mailbox.close());
-        self.views.clear();
-        self.telemetry.events.close();
-        self.readers.close();
-    }
-}
-
 impl Node {
-    /// Starts to build a node with the given Ed25519 identity.
-    pub fn builder(identity: libp2p_identity::Keypair) -> Builder {
-        Builder::new(identity)
-    }
-
     pub(crate) fn new(
         shared: Arc<Shared>,
         key: PublicKey,

@@ -1,6 +1,5 @@
 //! The task that owns the core's node.
 
-mod command;
 mod publish;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,18 +18,16 @@ use glueberry_proto::{
 use libp2p_identity::PeerId;
 use tracing::{debug, info, warn};
 
-pub(crate) use self::command::{
-    Answer, Examination, HandshakeRequest, NodeCommand, Reply, Returned,
-};
 use crate::book_storage::BookStorage;
+use crate::command::{Answer, Examination, HandshakeRequest, NodeCommand, Reply, SessionCommand};
 use crate::error::{Error, ErrorCode, Misuse};
-use crate::events::{BookTrouble, Event};
+use crate::event::{BookTrouble, Event};
 use crate::mailbox::answer;
 use crate::network::Network;
-use crate::node::Shared;
 use crate::runtime::Timer;
 use crate::session::SessionDriver;
-use crate::session_handle::{SessionCommand, SessionHandle};
+use crate::session_handle::SessionHandle;
+use crate::shared::Shared;
 use crate::store::wall_time;
 use crate::store_thread::StoreThread;
 use crate::transport::{PendingConnection, Transport};

@@ -14,15 +14,15 @@ use glueberry_proto::{
 use libp2p_identity::PeerId;
 use tracing::{Span, debug, debug_span, trace, warn};
 
+use crate::command::{HandshakeCommand, HandshakeRequest, NodeCommand, Returned, SessionCommand};
 use crate::config::Delivery;
 use crate::error::{Error, ErrorCode};
-use crate::events::Event;
+use crate::event::Event;
 use crate::inbox::{Inbox, InboxWriter};
 use crate::memory::{Charge, PeerMemory};
 use crate::message::{HANDSHAKE, Source};
-use crate::node::Shared;
-use crate::node_task::{HandshakeRequest, NodeCommand, Returned};
-use crate::session_handle::{HandshakeCommand, SessionCommand, SessionHandle};
+use crate::session_handle::SessionHandle;
+use crate::shared::Shared;
 use crate::stats::Tally;
 use crate::telemetry::Telemetry;
 use crate::waiters::WaiterId;

@@ -1,23 +1,19 @@
 //! Where handles, the node's task and the task of one session meet.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use glueberry_proto::{
-    PublicKey, SendError, SendLimits, SendQueue, SessionId, StreamName, ToSession,
-};
+use glueberry_proto::{SendError, SendLimits, SendQueue, SessionId, StreamName};
 use libp2p_identity::PeerId;
 use tracing::Span;
 
-use crate::debug::DebugQueue;
-use crate::error::Error;
-use crate::mailbox::{answer, lock, remember};
+use crate::command::SessionCommand;
+use crate::debug::queue::DebugQueue;
+use crate::mailbox::{lock, remember};
 use crate::memory::PeerMemory;
-use crate::node_task::{Answer, HandshakeRequest};
 use crate::telemetry::Telemetry;
 use crate::waiters::{WaiterId, Waiters, wake_all};
 
@@ -36,34 +32,6 @@ pub(crate) struct SessionHandle {
     /// What the session is part of in a trace. Set when it becomes current.
     connection: OnceLock<Span>,
     state: Mutex<State>,
-}
-
-/// What the node's task gives to a session, in this order.
-#[derive(Debug)]
-pub(crate) enum SessionCommand {
-    /// A message of the core's node to the core's session.
-    FromNode(ToSession),
-    Handshake(HandshakeRequest),
-}
-
-/// What the application does in a handshake, with the way to answer it.
-pub(crate) enum HandshakeCommand {
-    Send(Bytes, Answer<()>),
-    Prepare(PublicKey, Vec<StreamName>, Answer<()>),
-    Finalize(Answer<()>),
-    Reject(String),
-}
-
-/// Without what messages hold.
-impl fmt::Debug for HandshakeCommand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Send(..) => "Send",
-            Self::Prepare(..) => "Prepare",
-            Self::Finalize(_) => "Finalize",
-            Self::Reject(_) => "Reject",
-        })
-    }
 }
 
 #[derive(Debug)]
@@ -436,16 +404,6 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.leave();
-    }
-}
-
-impl HandshakeCommand {
-    /// Gives the result to the caller, unless that does not wait for one.
-    pub(crate) fn answer(self, result: Result<(), Error>) {
-        match self {
-            Self::Send(_, to) | Self::Prepare(_, _, to) | Self::Finalize(to) => answer(to, result),
-            Self::Reject(_) => {}
-        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 
 use glueberry_proto::book::{Book, Limits, Revision};
 
+use crate::command::NodeCommand;
 use crate::error::{Error, ErrorCode};
-use crate::events::BookTrouble;
-use crate::node::Shared;
-use crate::node_task::NodeCommand;
+use crate::event::BookTrouble;
+use crate::shared::Shared;
 use crate::store::{FileStore, Loaded, StoreError};
 
 /// What the thread does next.

@@ -14,8 +14,9 @@ use crate::error::Error;
 use crate::inbox::{Inbox, InboxReader};
 #[cfg(doc)]
 use crate::node::Node;
-use crate::node::{Shared, on_stream, queue_on};
+use crate::node::{on_stream, queue_on};
 use crate::session_handle::{SessionHandle, Waiting};
+use crate::shared::Shared;
 
 /// One named stream of one peer: a [`Stream`] of received messages and a [`Sink`] for those to
 /// send.

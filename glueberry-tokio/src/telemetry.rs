@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use glueberry_proto::{CloseReason, ConnectionState, Direction, StreamName};
 use libp2p_identity::PeerId;
 
-use crate::events::{Event, EventHub, StateChanged};
+use crate::event::{Event, StateChanged};
+use crate::events::EventHub;
 use crate::metrics::{AttemptOutcome, HandshakeOutcome, Metrics};
 use crate::runtime::Runtime;
 use crate::stats::Statistics;

@@ -9,7 +9,7 @@ use glueberry_proto::{ConnectionState, Direction, Instant, Node, PublicKey};
 use libp2p_identity::PeerId;
 use tracing::Span;
 
-use crate::events::StateChanged;
+use crate::event::StateChanged;
 use crate::session_handle::SessionHandle;
 use crate::store::wall_time;
 

@@ -9,8 +9,8 @@ use futures_util::future::select;
 use glueberry_proto::{CloseCode, NewConnection, RefuseReason};
 
 use super::{Connection, ConnectionLoop};
-use crate::node::Shared;
 use crate::session::SessionDriver;
+use crate::shared::Shared;
 use crate::transport::PendingConnection;
 
 impl Shared {

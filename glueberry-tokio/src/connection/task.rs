@@ -13,9 +13,9 @@ use tracing::debug;
 
 use super::pump::SubstreamPump;
 use super::{Connection, ConnectionEvent, Scratch};
-use crate::node::Shared;
 use crate::runtime::Timer;
 use crate::session::SessionDriver;
+use crate::shared::Shared;
 
 /// Drives one session over one connection until both are over, as a future or by being polled.
 pub struct ConnectionLoop<C: Connection> {

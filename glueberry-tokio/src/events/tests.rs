@@ -3,6 +3,10 @@ use std::task::Waker;
 use glueberry_proto::Instant;
 use tracing::Span;
 
+use std::time::SystemTime;
+
+use glueberry_proto::StreamName;
+
 use super::*;
 use crate::metrics::NoMetrics;
 

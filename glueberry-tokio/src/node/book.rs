@@ -10,9 +10,9 @@ use multiaddr::Multiaddr;
 use tracing::warn;
 
 use super::{Node, address_of, key_of};
+use crate::command::NodeCommand;
 use crate::error::{Error, ErrorCode, Misuse};
-use crate::events::{BookTrouble, Event};
-use crate::node_task::NodeCommand;
+use crate::event::{BookTrouble, Event};
 use crate::peers::PeerEntry;
 use crate::store::wall_time;
 

@@ -8,12 +8,13 @@ use glueberry_proto::{ConnectionState, SendError};
 use libp2p_identity::PeerId;
 
 use super::{Node, on_stream, stream_name};
+use crate::command::HandshakeCommand;
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::events::{EventFilter, Events};
 use crate::inbox::{Inbox, Messages};
 use crate::mailbox::lock;
 use crate::message::HANDSHAKE;
-use crate::session_handle::{HandshakeCommand, SessionHandle, Waiting};
+use crate::session_handle::{SessionHandle, Waiting};
 use crate::stream::StreamHandle;
 
 impl Node {

@@ -10,10 +10,10 @@ use glueberry_proto::Instant;
 use libp2p_identity::PeerId;
 
 use super::Node;
+use crate::command::{Examination, NodeCommand};
 use crate::debug::{DebugState, Known};
 use crate::error::Error;
 use crate::health::Health;
-use crate::node_task::{Examination, NodeCommand};
 use crate::stats::PeerStats;
 
 impl Node {

@@ -8,7 +8,7 @@ use tracing::{Span, info, info_span};
 
 use super::NodeTask;
 use crate::error::{Error, ErrorCode};
-use crate::events::{Event, StateChanged};
+use crate::event::{Event, StateChanged};
 use crate::mailbox::answer;
 use crate::transport::Transport;
 use crate::views::Entered;

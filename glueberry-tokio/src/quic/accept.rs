@@ -22,7 +22,7 @@ use super::transport::offer;
 use super::{Endpoint, Incoming};
 use crate::error::chain;
 use crate::network::Network;
-use crate::node::Shared;
+use crate::shared::Shared;
 
 /// Accepts connections until the endpoint is closed.
 pub(super) async fn accept_all(endpoint: Arc<Endpoint>, shared: Arc<Shared>) {

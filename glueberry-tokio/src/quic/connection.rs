@@ -19,7 +19,7 @@ use super::window::Window;
 use super::{NegotiateError, Negotiated, propose, respond};
 use crate::connection::{Connection, ConnectionEvent};
 use crate::memory::PeerMemory;
-use crate::node::Shared;
+use crate::shared::Shared;
 
 /// One QUIC connection.
 pub(super) struct QuicConnection {

@@ -21,8 +21,8 @@ use super::{Endpoint, EndpointError, QuicAddr, QuicConfig};
 use crate::address::AddressProblem;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode};
-use crate::node::Shared;
 use crate::runtime::Runtime;
+use crate::shared::Shared;
 use crate::transport::Transport;
 
 /// Binds the sockets of a node.

@@ -16,7 +16,8 @@ use super::link::Link;
 use crate::adapter::{Fabric, Parts};
 use crate::error::{Error, ErrorCode};
 use crate::mailbox::lock;
-use crate::node::{Node, Shared};
+use crate::node::Node;
+use crate::shared::Shared;
 use crate::transport::Transport;
 
 /// Connects nodes of one process without sockets: the same node and the same core, with bytes

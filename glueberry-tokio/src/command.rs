@@ -1,16 +1,17 @@
-//! What is sent to the node's task.
+//! What is sent to the node's task, and from it to a session.
 
 use std::fmt;
 
+use bytes::Bytes;
 use futures_channel::oneshot;
 use glueberry_proto::book::Revision;
 use glueberry_proto::{
     Address, Closed, DialError, DialId, Instant, NewConnection, Node, PeerStatus, PublicKey,
-    SessionId, ToNode,
+    SessionId, StreamName, ToNode, ToSession,
 };
 
 use crate::error::Error;
-use crate::session_handle::HandshakeCommand;
+use crate::mailbox::answer;
 use crate::store::{Loaded, StoreError};
 use crate::transport::PendingConnection;
 
@@ -110,5 +111,43 @@ impl fmt::Debug for NodeCommand {
             Self::BookLoaded(..) => "BookLoaded",
             Self::BookClosed => "BookClosed",
         })
+    }
+}
+
+/// What the node's task gives to a session, in this order.
+#[derive(Debug)]
+pub(crate) enum SessionCommand {
+    /// A message of the core's node to the core's session.
+    FromNode(ToSession),
+    Handshake(HandshakeRequest),
+}
+
+/// What the application does in a handshake, with the way to answer it.
+pub(crate) enum HandshakeCommand {
+    Send(Bytes, Answer<()>),
+    Prepare(PublicKey, Vec<StreamName>, Answer<()>),
+    Finalize(Answer<()>),
+    Reject(String),
+}
+
+/// Without what messages hold.
+impl fmt::Debug for HandshakeCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Send(..) => "Send",
+            Self::Prepare(..) => "Prepare",
+            Self::Finalize(_) => "Finalize",
+            Self::Reject(_) => "Reject",
+        })
+    }
+}
+
+impl HandshakeCommand {
+    /// Gives the result to the caller, unless that does not wait for one.
+    pub(crate) fn answer(self, result: Result<(), Error>) {
+        match self {
+            Self::Send(_, to) | Self::Prepare(_, _, to) | Self::Finalize(to) => answer(to, result),
+            Self::Reject(_) => {}
+        }
     }
 }

@@ -1,0 +1,208 @@
+//! What a node tells of its peers and of itself.
+
+use std::time::SystemTime;
+
+use glueberry_proto::{Closed, ConnectionState, Direction, RecordError, StateReason, StreamName};
+use libp2p_identity::PeerId;
+use multiaddr::Multiaddr;
+
+/// Something that happened to a peer.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::{ConnectionState, Event};
+///
+/// let (alice, bob) = pair().await?;
+/// let mut events = alice.events();
+/// alice.disconnect(bob.peer_id()).await?;
+/// match events.recv().await {
+///     Some(Event::State(changed)) => assert_eq!(changed.state, ConnectionState::Disconnected),
+///     Some(Event::Lagged { missed }) => println!("{missed} events are missing"),
+///     other => println!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A peer's state changed.
+    State(StateChanged),
+    /// A record was not delivered; the stream goes on, within a limit.
+    RecordRejected {
+        /// The peer that sent it.
+        peer: PeerId,
+        /// The stream.
+        stream: StreamName,
+        /// Why it was rejected.
+        error: RecordError,
+    },
+    /// The substream that carried messages to the peer broke; the next message opens another.
+    StreamInterrupted {
+        /// The peer.
+        peer: PeerId,
+        /// The stream.
+        stream: StreamName,
+        /// Messages handed to the transport on it, of which any number from the front may have
+        /// arrived.
+        in_doubt: u64,
+    },
+    /// The peer refuses the stream; its queue was given up.
+    StreamRefused {
+        /// The peer.
+        peer: PeerId,
+        /// The stream.
+        stream: StreamName,
+        /// Messages that were never handed to the transport.
+        unsent: usize,
+    },
+    /// A substream that the peer had opened early was reset, because its stream was not prepared.
+    StreamNotPrepared {
+        /// The peer.
+        peer: PeerId,
+        /// The stream.
+        stream: StreamName,
+    },
+    /// A session with the peer is over, and this is what became of its messages.
+    SessionClosed {
+        /// The peer.
+        peer: PeerId,
+        /// Why, and what was not delivered for certain.
+        closed: Closed,
+    },
+    /// A stream's queue came above its high watermark: senders wait, and
+    /// [`try_send`](crate::Node::try_send) says
+    /// [`Backpressure`](crate::ErrorCode::Backpressure). Told at most once a second per stream.
+    Backpressure {
+        /// The peer.
+        peer: PeerId,
+        /// The stream.
+        stream: StreamName,
+    },
+    /// Received messages were dropped, because their reader was too slow and the node is
+    /// configured to [drop](crate::Delivery::DropNewest).
+    MessagesDropped {
+        /// The peer that sent them.
+        peer: PeerId,
+        /// The stream; `None` for handshake messages.
+        stream: Option<StreamName>,
+        /// How many.
+        count: u64,
+    },
+    /// The address book could not be stored, or an entry of it not be read.
+    AddressBook(BookTrouble),
+    /// The node does not listen on an address, though it should: its relay is gone, or an interface.
+    /// It tries again by itself. Raw QUIC has no such address.
+    ListenerLost {
+        /// The address as it was given.
+        address: Multiaddr,
+        /// Why.
+        reason: String,
+    },
+    /// The node listens again on an address that was lost.
+    ListenerRestored {
+        /// The address as it was given.
+        address: Multiaddr,
+    },
+    /// This subscriber was too slow: so many events are missing here.
+    /// [`Snapshot`](Self::Snapshot) follows.
+    Lagged {
+        /// How many events.
+        missed: u64,
+    },
+    /// The states of peers after events went missing: all that this subscription is about, but for
+    /// those that are Disconnected. Later events go on from here.
+    Snapshot(Vec<StateChanged>),
+}
+
+/// Something that went wrong with the stored address book. The book in memory is not touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BookTrouble {
+    /// It could not be stored; it is tried again at the next flush.
+    #[error("address book was not stored: {0}")]
+    NotSaved(String),
+    /// An entry cannot be used; it stays in the file as it is.
+    #[error("entry `{key}` of the address book was skipped: {reason}")]
+    Skipped {
+        /// Its key in the file.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There are too many bans: the peer's was lifted, as it was seen the longest time ago of those
+    /// of which nothing else is known. See [`max_bans`](glueberry_proto::Config::max_bans).
+    #[error("too many bans: that of {0} was lifted")]
+    BanLifted(PeerId),
+    /// The file is no address book: it was renamed, and the node has begun with an empty book.
+    #[error("address book is unreadable ({reason}) and is now {path}")]
+    SetAside {
+        /// Its new path.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Event {
+    /// Returns the peer that the event is about.
+    pub const fn peer(&self) -> Option<PeerId> {
+        match self {
+            Self::State(changed) => Some(changed.peer),
+            Self::RecordRejected { peer, .. }
+            | Self::StreamInterrupted { peer, .. }
+            | Self::StreamRefused { peer, .. }
+            | Self::StreamNotPrepared { peer, .. }
+            | Self::SessionClosed { peer, .. }
+            | Self::Backpressure { peer, .. }
+            | Self::MessagesDropped { peer, .. } => Some(*peer),
+            Self::AddressBook(_)
+            | Self::ListenerLost { .. }
+            | Self::ListenerRestored { .. }
+            | Self::Lagged { .. }
+            | Self::Snapshot(_) => None,
+        }
+    }
+
+    /// Returns the peer and its new state, if the event is a change of state.
+    pub const fn state(&self) -> Option<(PeerId, ConnectionState)> {
+        match self {
+            Self::State(changed) => Some((changed.peer, changed.state)),
+            _ => None,
+        }
+    }
+}
+
+/// A change of a peer's state.
+///
+/// ```
+/// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use glueberry_tokio::{ConnectionState, Event, StateReason};
+///
+/// let (alice, bob) = pair().await?;
+/// let mut events = alice.events_for_peer(bob.peer_id());
+/// alice.blacklist_peer(bob.peer_id(), None).await?;
+/// let Some(Event::State(changed)) = events.recv().await else { panic!() };
+/// assert_eq!(changed.state, ConnectionState::Disconnected);
+/// assert_eq!(changed.reason, Some(StateReason::Blacklisted));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StateChanged {
+    /// The peer.
+    pub peer: PeerId,
+    /// The state that it is in now.
+    pub state: ConnectionState,
+    /// Who dialled.
+    pub direction: Option<Direction>,
+    /// Why, as judged here; `None` where the state speaks for itself.
+    pub reason: Option<StateReason>,
+    /// When, by this machine's calendar clock.
+    pub at: SystemTime,
+}
