@@ -32,12 +32,12 @@ use crate::transport::{Request, SwarmTransport};
 /// Connections belong to the whole swarm. A session begins only on the node's own `connect`, which
 /// uses an idle connection to that peer if there is one, or when the peer opens a Glueberry
 /// substream; its end leaves the connection to the others. If an idle connection is used just as
-/// somebody closes it, the `connect` fails, and is tried again as the reconnection policy says.
+/// another behaviour closes it, the `connect` fails, and is tried again as the reconnection policy says.
 /// While there is a session the connection is kept alive, and is probed when the peer is silent.
 ///
 /// Over QUIC, the window of a connection must be larger than that of all its substreams together
 /// (`max_connection_data` above 128 times `max_stream_data` with the default
-/// configuration), or streams that nobody reads could stall the others.
+/// configuration), or streams that are not read could stall the others.
 pub struct Behaviour {
     shared: Arc<Shared>,
     settings: Arc<Settings>,
@@ -136,7 +136,7 @@ impl Behaviour {
         self.connections.hole_punch_failed(peer);
     }
 
-    /// A banned peer gets no connection, whoever wants it.
+    /// A banned peer gets no connection, whichever behaviour asks for it.
     fn check(&self, peer: PeerId) -> Result<(), ConnectionDenied> {
         match PublicKey::try_from(&peer) {
             Ok(key) if self.shared.is_banned(key) => {

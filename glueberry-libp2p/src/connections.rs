@@ -31,7 +31,7 @@ pub(crate) struct Connections {
     timer: Box<dyn Timer>,
 }
 
-/// A connection of the swarm, whoever uses it.
+/// A connection of the swarm, whatever uses it.
 struct Connection {
     peer: PeerId,
     link: Arc<Link>,

@@ -17,7 +17,7 @@
 //!   peer's own half, which our nodes give in answer, or from a probe that was answered afterwards.
 //!   Over TCP and relays, which keep the order of everything, the probe is proof. Over libp2p's QUIC
 //!   it is none: a node that does not end its half, as Go nodes don't, is waited for until the drain
-//!   timeout, and what it was sent last is told as in doubt. Raw QUIC knows better.
+//!   timeout, and what it was sent last is reported as in doubt. Raw QUIC knows better.
 //! - No word with which a connection is closed: the peer sees that it was, not why.
 //!
 //! In a shared swarm a session ends without its connection, and v1 has no word for that either. The

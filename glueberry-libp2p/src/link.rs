@@ -83,7 +83,7 @@ impl PendingConnection for PendingLink {
     }
 }
 
-/// The node has stopped and answers nobody.
+/// The node has stopped and answers no request.
 impl Drop for PendingLink {
     fn drop(&mut self) {
         if !self.is_answered {

@@ -31,7 +31,7 @@ pub(crate) struct Settings {
 pub(crate) enum Ownership {
     /// The node's own: they end with their sessions.
     Owned,
-    /// Everybody's in a swarm: a session's end leaves them to the others.
+    /// Shared by all behaviours of a swarm: a session's end leaves them to the others.
     Shared,
 }
 

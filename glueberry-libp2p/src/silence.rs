@@ -67,7 +67,7 @@ impl Liveness {
 /// When to probe a peer, and when to give it up.
 ///
 /// A probe is a substream on a protocol that every peer refuses: the refusal is an answer that
-/// nobody has to implement. It also proves that what was sent before it has arrived, on a transport
+/// no peer has to implement. It also proves that what was sent before it has arrived, on a transport
 /// that keeps the order of substreams.
 #[derive(Debug)]
 struct Silence {

@@ -162,7 +162,7 @@ impl Substream for SwarmSubstream {
     }
 
     /// Where substreams overtake each other a probe proves nothing, and the end of the peer's half
-    /// is waited for. The probe stands in only where there is no such end to come.
+    /// is waited for. The probe is used only where there is no such end to come.
     fn poll_acknowledged(&mut self, _: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         let sent_at = match (self.writing, self.order) {
             (Writing::Answered, _) => return Poll::Ready(Ok(())),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What the peer says when it closes a connection. A hint that proves nothing: whoever answers at
+/// What the peer says when it closes a connection. A hint that proves nothing: any host that answers at
 /// the transport may say anything, and another implementation other numbers.
 ///
 /// ```

@@ -56,7 +56,7 @@
 //!
 //! | # | rule |
 //! |---|---|
-//! | C0 | The transport authenticates: whoever hands in a connection vouches for the peer's key. |
+//! | C0 | The transport authenticates: the caller that hands in a connection vouches for the peer's key. |
 //! | C1 | Inputs never fail and never panic, whatever the remote sends. |
 //! | C2 | A session ends with exactly one [`Event::Closed`]; after it inputs do nothing and no timer is armed; messages already received can still be taken. |
 //! | C3 | A command that returns an error has itself changed nothing (due timers may have fired first, C7). |
@@ -72,7 +72,7 @@
 //!
 //! # Strangers
 //!
-//! Anybody can make keys. So a peer that has dialled, is not in the address book and is not
+//! Keys cost nothing to make. So a peer that has dialled, is not in the address book and is not
 //! [protected](Node::protect) is a *stranger*, and takes nothing from others:
 //!
 //! - strangers have no more sessions than [`Config::reserved_sessions`] and the known peers leave, and
@@ -80,7 +80,7 @@
 //! - [`Config::max_pending_sessions`] of theirs may be without an agreed handshake substream, for
 //!   [`Config::negotiation_timeout`]; a further one ends the oldest of them;
 //! - above [`Config::sessions_high`] those are pruned first that are not Established, the oldest first,
-//!   and nobody is pruned beyond the excess. Who was pruned is not refused;
+//!   and no more than the excess is pruned. A peer that was pruned is not refused;
 //! - a stranger's cooldown or refusal is forgotten when [`Config::max_peers`] are held, and bans of
 //!   which nothing else is known have a limit of their own, [`Config::max_bans`];
 //! - their events leave a quarter of [`Config::event_queue`] free.
@@ -89,7 +89,7 @@
 //! strangers of one network may come is the adapter's to decide ([`Rates`], [`Node::is_stranger`]), and
 //! so is the account of bytes over all sessions ([`Config::memory_limits`]).
 //!
-//! The document's watermarks prune down to the low one, whoever it is. Here
+//! The document's watermarks prune down to the low one, any peer. Here
 //! [`Config::sessions_low`] is only for strangers that should have been Established long ago: else a
 //! few hundred throw-away keys would have every other peer disconnected.
 //!

@@ -6,7 +6,7 @@ use std::fmt::{Display, Write};
 /// most 512 characters long.
 ///
 /// Errors of a transport may quote what the peer has sent. Shown as it is, it could forge lines of
-/// a log, hide what stands before it, or change the direction of writing. Line breaks become
+/// a log, hide what comes before it, or change the direction of writing. Line breaks become
 /// spaces, other characters of that kind their escapes.
 ///
 /// ```

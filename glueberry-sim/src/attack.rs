@@ -33,14 +33,14 @@ attacks! {
     EmptyHandshake "ends the handshake substream without a word",
     BrokenHandshake "resets the handshake substream within a message",
     TwoProtocols "uses a second handshake protocol",
-    FutureProtocol "opens a handshake of version 2, which nobody speaks",
+    FutureProtocol "opens a handshake of version 2, which no node speaks",
     SecondHandshake "opens a second handshake substream beside the first",
     LateHandshake "opens a handshake substream after the handshake",
     Silent "agrees on a handshake and says nothing",
     Unready "greets and never gets ready",
     Quiet "finalizes, and is silent from then on",
     Early "sends records before the handshake is over",
-    Chatter "says more in the handshake than anybody wants to hear",
+    Chatter "sends more in the handshake than a peer accepts",
     EmptyWords "floods the handshake with empty messages",
     TalksOn "goes on talking on the handshake substream once it is over",
     Slow "shakes hands a byte at a time",
@@ -52,7 +52,7 @@ attacks! {
     PaddedLength "writes lengths as varints that are longer than need be",
     NoLength "sends a frame that has no room for its inner length",
     LongerInside "announces a body that is longer than its frame",
-    Trailer "lets more bytes follow a body than anybody ignores",
+    Trailer "lets more bytes follow a body than a peer ignores",
     HalfHeader "ends within the header of a frame",
     HalfFrame "ends within the body of a frame",
     BrokenFrame "resets a substream within a frame",
@@ -64,7 +64,7 @@ attacks! {
     ShortRecord "sends an empty frame in place of a record",
     TinyRecord "sends a record a byte shorter than nonce and tag",
     FlippedRecord "sends a record of which a bit is flipped",
-    ForeignRecord "sends a record sealed with somebody else's key",
+    ForeignRecord "sends a record sealed with another pair's key",
     ZeroKeyRecord "sends a record sealed with a key of zeros",
     Replay "sends the same record again",
     ReplayElsewhere "sends the same record on two streams",
@@ -72,7 +72,7 @@ attacks! {
     Reflect "sends the peer's own records back",
 
     // Names.
-    UnknownStreams "opens streams that nobody has prepared",
+    UnknownStreams "opens streams that were not prepared",
     LongStreamName "opens streams with names that are too long, or not allowed",
     NameBomb "opens hundreds of substreams, each by another name",
     EmptyName "proposes a name of no bytes",
@@ -81,7 +81,7 @@ attacks! {
     HalfName "ends a substream within its name",
     CreepingNames "opens as many substreams as it may, and writes their names a byte at a time",
     Unanswering "never answers to a name",
-    WrongAnswer "answers with a name that nobody has proposed",
+    WrongAnswer "answers with a name that was not proposed",
 
     // Substreams.
     ManySubstreams "opens more substreams than are allowed, and says nothing",
@@ -136,7 +136,7 @@ impl Attack {
         PASSIVE.contains(&self)
     }
 
-    /// Returns whether somebody may be blamed for this who does no more than the attack.
+    /// Returns whether a peer that does no more than the attack may be blamed for this.
     pub(crate) const fn is_blamed_for(self, how: &PeerMisbehaved) -> bool {
         match how {
             PeerMisbehaved::MessageTooLarge { .. } => matches!(

@@ -12,8 +12,8 @@ use crate::trace::digest;
 
 /// Seals with a keyed checksum instead of cryptography.
 ///
-/// Whoever has another key, nonce, additional data or text, or less of it, is refused as by the
-/// real one; and the text is not readable on the wire. It keeps no secret from anybody who tries.
+/// An opener with another key, nonce, additional data or text, or less of it, is refused as by the
+/// real one; and the text is not readable on the wire. It keeps no secret from an attacker.
 #[derive(Debug, Default)]
 pub(crate) struct FastAead;
 

@@ -153,7 +153,7 @@ fn more_limits(rng: &mut Rng) -> MoreLimits {
     }
 }
 
-/// Who wants to be connected to whom: at least a ring, so that nobody is alone.
+/// Who wants to be connected to whom: at least a ring, so that no host is alone.
 fn wishes(plan: &mut Plan, rng: &mut Rng) {
     let count = plan.hosts.len();
     let degree = match plan.profile {

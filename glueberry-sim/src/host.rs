@@ -74,7 +74,7 @@ pub(crate) struct Ban {
 }
 
 impl Ban {
-    /// A ban for ever that nobody has stored.
+    /// A ban for ever that is not stored.
     pub(crate) const fn since(since: u64) -> Self {
         Self { since, until: None, is_written: false, is_durable: false, has_ended: false }
     }

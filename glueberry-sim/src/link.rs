@@ -141,7 +141,7 @@ pub(crate) struct Half {
     pub(crate) reset: Option<u64>,
     /// When the reader's refusal arrives at the writer.
     pub(crate) stopped: Option<u64>,
-    /// The reader was told the end, or refuses to read.
+    /// The reader has got the end, or refuses to read.
     pub(crate) is_over: bool,
     /// The writer can write no more.
     pub(crate) is_shut: bool,

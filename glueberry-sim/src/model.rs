@@ -1,4 +1,4 @@
-//! What is true, told apart from what the nodes believe: each message that was accepted, and what
+//! What is true, as opposed to what the nodes believe: each message that was accepted, and what
 //! became of it.
 
 use bytes::Bytes;

@@ -67,7 +67,7 @@ pub(crate) enum Wires {
 pub(crate) enum HandshakeStyle {
     /// Prepares and finalizes at once.
     Prompt,
-    /// Prepares when it hears a greeting, finalizes when it learns that the peer is prepared.
+    /// Prepares when it receives a greeting, finalizes when it learns that the peer is prepared.
     Polite,
     /// As polite, but each time after so many microseconds.
     Slow(u64),
@@ -214,7 +214,7 @@ pub(crate) enum What {
     Stall { from: usize, to: usize, lasts: u64 },
     /// A host is killed after so many more inputs of its machines, and started again.
     Crash { host: usize, inputs: u64, down: u64, disk: Disk },
-    /// A host stands still.
+    /// A host stops for a while.
     Pause { host: usize, lasts: u64 },
     /// A host's wall clock jumps by so many microseconds.
     Clock { host: usize, by: i64 },
@@ -226,9 +226,9 @@ pub(crate) enum What {
     CallBurst { host: usize, calls: u64 },
     /// The task of a session dies.
     Drop { host: usize },
-    /// An address leads to somebody else.
+    /// An address leads to another host.
     Mislead { host: usize, to: usize, lasts: u64 },
-    /// Connections come about that nobody dialled.
+    /// Connections come about that no host dialled.
     Uninvited { a: usize, b: usize, count: u64 },
     /// A host bans another, for ever or by its wall clock, and lifts the ban after a while.
     Ban { by: usize, of: usize, by_clock: bool, lasts: u64 },
@@ -365,7 +365,7 @@ impl Plan {
     /// microseconds.
     ///
     /// One round may be lost to each of: a connection that is dead and not yet noticed; a dial
-    /// that nobody answers; a handshake that comes to nothing, and its cooldown; a refusal after a
+    /// that are not answered; a handshake that comes to nothing, and its cooldown; a refusal after a
     /// disconnect. Then one attempt succeeds. Between two of them the node or its application
     /// waits.
     pub(crate) fn settling_time(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! What is told of many runs, and of the one that failed.
+//! The report of many runs, and of the one that failed.
 
 use std::fmt::Write;
 use std::time::Duration;

@@ -72,7 +72,7 @@ impl Run {
         }
     }
 
-    /// Returns the time as machines are told it.
+    /// Returns the time as machines get it.
     pub(crate) fn at(&self) -> Instant {
         Instant::from_micros(self.now)
     }

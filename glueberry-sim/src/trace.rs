@@ -147,7 +147,7 @@ impl Trace {
     }
 }
 
-/// Returns a number that stands for bytes; different ones for different bytes, unless somebody
+/// Returns a number that represents bytes; different ones for different bytes, unless somebody
 /// searches for a clash.
 pub(crate) fn digest(bytes: &[u8]) -> u64 {
     let mut hash = u64_of(bytes.len()) ^ LANES[0];

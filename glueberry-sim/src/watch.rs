@@ -1,5 +1,5 @@
 //! Looking on, from another thread, whether a run still moves: a machine that never comes back can
-//! be told by nobody else.
+//! be reported otherwise.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -78,7 +78,7 @@ impl Drop for Over<'_> {
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(500);
 /// How often nothing may have moved: counted rather than timed, so that a computer that was asleep
-/// finds nobody stuck.
+/// finds no run stuck.
 const PATIENCE: u32 = 60;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Running a node over a transport of your own: `glueberry-libp2p` does, and `tests/own_transport`
 //! of this crate does over plain TCP.
 //!
-//! What a transport has to be: authenticated (whoever hands in a connection vouches for the peer's
+//! What a transport has to be: authenticated (the caller that hands in a connection vouches for the peer's
 //! Ed25519 key), reliable, and able to carry several ordered streams of bytes in one connection,
 //! each with flow control of its own.
 //!
@@ -51,7 +51,7 @@ pub trait Fabric {
     fn start(self, parts: Parts) -> impl Future<Output = Result<Node, Error>> + Send;
 }
 
-/// What a builder was told, checked.
+/// The settings of a builder, checked.
 #[expect(clippy::exhaustive_structs, reason = "a seam between crates of one version")]
 pub struct Parts {
     /// Who the node is.

@@ -75,7 +75,7 @@ pub enum AddressProblem {
     Unsupported,
 }
 
-/// Returns why nobody can be dialled at an address, whatever the transport.
+/// Returns why an address cannot be dialled, whatever the transport.
 pub(crate) fn check(address: &Multiaddr) -> Result<(), AddressProblem> {
     if address.is_empty() {
         return Err(AddressProblem::Empty);

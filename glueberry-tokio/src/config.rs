@@ -78,8 +78,8 @@ pub enum Delivery {
     /// It waits, and in the end its sender does: nothing is lost.
     #[default]
     Lossless,
-    /// It is dropped, counted, and told by
-    /// [`Event::MessagesDropped`](crate::Event::MessagesDropped): a slow reader slows nobody down.
+    /// It is dropped, counted, and reported by
+    /// [`Event::MessagesDropped`](crate::Event::MessagesDropped): a slow reader slows no other reader down.
     DropNewest,
 }
 
@@ -146,7 +146,7 @@ impl Config {
         Ok(())
     }
 
-    /// Returns what the core is to be told, with the switches of this side applied.
+    /// Returns the configuration of the core, with the switches of this side applied.
     pub(crate) fn core(&self) -> glueberry_proto::Config {
         let mut core = self.core.clone();
         if self.disable_backpressure {

@@ -83,7 +83,7 @@ pub struct DebugPeer {
     pub state: String,
     /// For how long it has been in it.
     pub for_how_long: Duration,
-    /// Whether this node dialled, if anybody did.
+    /// Whether this node dialled, if either did.
     pub is_outbound: Option<bool>,
     /// Sessions with it.
     pub sessions: usize,

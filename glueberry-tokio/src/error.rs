@@ -323,7 +323,7 @@ impl From<PeerError> for Error {
     }
 }
 
-/// A record that was not delivered, from the event that told of it.
+/// A record that was not delivered, from the event that reported it.
 impl From<RecordError> for Error {
     fn from(error: RecordError) -> Self {
         Self::because(ErrorCode::DecryptionFailed, error)
@@ -397,7 +397,7 @@ impl From<HandshakeError> for Error {
     }
 }
 
-/// Why a connection did not come about, from the event that told of it.
+/// Why a connection did not come about, from the event that reported it.
 impl From<StateReason> for Error {
     fn from(reason: StateReason) -> Self {
         let code = match &reason {

@@ -106,7 +106,7 @@ pub enum Event {
         /// The address as it was given.
         address: Multiaddr,
     },
-    /// This subscriber was too slow: so many events are missing here.
+    /// This subscriber was too slow: events are missing here.
     /// [`Snapshot`](Self::Snapshot) follows.
     Lagged {
         /// How many events.

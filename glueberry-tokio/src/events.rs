@@ -202,7 +202,7 @@ impl Subscriber {
 /// A subscription to a node's events, from the moment on at which it was made.
 ///
 /// A [`Stream`] that ends when the node has shut down. A subscriber that lags gets
-/// [`Event::Lagged`] and [`Event::Snapshot`] in place of what it missed, and slows nobody down.
+/// [`Event::Lagged`] and [`Event::Snapshot`] in place of what it missed, and slows no other subscriber down.
 /// Dropping it unsubscribes.
 ///
 /// ```

@@ -28,7 +28,7 @@ use crate::runtime::Runtime;
 ///
 /// The same program runs unchanged in `glueberry-sim`. The runner completes the handshake with
 /// every peer as soon as it is Connected, for `streams`. `events` and `messages` are the node's
-/// [`events`](Node::events) and [`messages`](Node::messages); subscribe before anybody knows where
+/// [`events`](Node::events) and [`messages`](Node::messages); subscribe before any peer knows where
 /// the node listens, or peers that came earlier are missed.
 ///
 /// `examples/counter` of `glueberry-sim` is such a program, run in both places.
@@ -42,7 +42,7 @@ use crate::runtime::Runtime;
 /// use glueberry_tokio::runtime::TokioRuntime;
 /// use glueberry_tokio::{PublicKey, StreamName, run_handler};
 ///
-/// /// Counts what it hears, and answers.
+/// /// Counts what it receives, and answers.
 /// #[derive(Default)]
 /// struct Echo(u32);
 ///

@@ -49,7 +49,7 @@
 //!
 //! A node is one task that owns the core's node, and one task per connection that owns the core's
 //! session. Handles share two things with them: the view of each peer, which the node's task
-//! publishes and everybody else reads, and the queues of the session that is current.
+//! publishes and all others read, and the queues of the session that is current.
 //!
 //! ```text
 //! handle ── commands ──────────────► node's task ── actions ──► transport

@@ -40,7 +40,7 @@ pub(crate) struct Account {
     node: Pool,
     strangers: Pool,
     per_peer: usize,
-    /// Somebody waits for room.
+    /// A task waits for room.
     is_awaited: AtomicBool,
     state: Mutex<State>,
 }
@@ -99,7 +99,7 @@ impl Account {
     }
 
     fn wake(&self) {
-        // Whoever registers looks again afterwards, so none is missed.
+        // A task that registers looks again afterwards, so none is missed.
         if self.is_awaited.load(Ordering::SeqCst) {
             let mut state = lock(&self.state);
             self.is_awaited.store(false, Ordering::SeqCst);

@@ -37,9 +37,9 @@ use glueberry_proto::{ConnectionState, Direction};
 /// config.core.dial_timeout = std::time::Duration::from_millis(200);
 /// let identity = Keypair::generate_ed25519();
 /// let node = Node::builder(identity).config(config).metrics(failures.clone()).build().await?;
-/// let nobody = Keypair::generate_ed25519().public().to_peer_id();
-/// node.add_peer(nobody, ["/ip4/127.0.0.1/udp/9/quic-v1".parse()?]).await?;
-/// node.connect(nobody).await.unwrap_err();
+/// let absent = Keypair::generate_ed25519().public().to_peer_id();
+/// node.add_peer(absent, ["/ip4/127.0.0.1/udp/9/quic-v1".parse()?]).await?;
+/// node.connect(absent).await.unwrap_err();
 /// assert_eq!(failures.0.load(Ordering::Relaxed), 1);
 /// # Ok(())
 /// # }
@@ -70,12 +70,12 @@ pub trait Metrics: fmt::Debug + Send + Sync + 'static {
         let _ = outcome;
     }
 
-    /// A message of so many bytes was queued for sending.
+    /// A message of `bytes` bytes was queued for sending.
     fn message_sent(&self, stream: &str, bytes: usize) {
         let _ = (stream, bytes);
     }
 
-    /// A message of so many bytes was received and handed to its reader.
+    /// A message of `bytes` bytes was received and handed to its reader.
     fn message_received(&self, stream: &str, bytes: usize) {
         let _ = (stream, bytes);
     }

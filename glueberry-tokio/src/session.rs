@@ -143,7 +143,7 @@ impl SessionDriver {
     }
 
     /// Keeps what an ended session has left until it is read, unless too many others have left
-    /// something: then it is dropped, which is told.
+    /// something: then it is dropped, which is reported.
     fn keep_remains(&mut self) {
         self.is_counted = true;
         let others = self.shared.remains.fetch_add(1, Ordering::Relaxed);

@@ -224,7 +224,7 @@ impl SessionHandle {
         let before = out.len();
         found.queue.take(budget, out);
         let is_flushed = found.queue.is_empty();
-        // Either is waited for by somebody.
+        // A task may wait for either.
         let woken = match found.queue.reopened() || is_flushed {
             true => found.waiters.take(),
             false => Vec::new(),

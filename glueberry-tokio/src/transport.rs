@@ -14,8 +14,8 @@ use crate::session::SessionDriver;
 /// Dials peers and accepts their connections, for a node. It hands connections to the node by
 /// [`Shared::offer_connection`](crate::adapter::Shared::offer_connection).
 pub trait Transport: Send + 'static {
-    /// Returns why this transport can dial nobody at an address, if it can't. The application is
-    /// told when it adds the address; those that were stored are passed to [`dial`](Self::dial) all
+    /// Returns why this transport can't dial an address, if it can't. The application learns of it
+    /// when it adds the address; those that were stored are passed to [`dial`](Self::dial) all
     /// the same.
     fn check_address(_address: &Multiaddr) -> Result<(), AddressProblem>
     where

@@ -13,7 +13,7 @@ use crate::event::StateChanged;
 use crate::session_handle::SessionHandle;
 use crate::store::wall_time;
 
-/// The views of all peers. The node's task alone writes them; everybody else reads.
+/// The views of all peers. The node's task alone writes them; all others read.
 #[derive(Debug, Default)]
 pub(crate) struct PeerViews {
     table: RwLock<HashMap<PeerId, PeerView>>,
@@ -54,7 +54,7 @@ pub(crate) struct Previous {
 }
 
 impl PeerViews {
-    // ---- for everybody ------------------------------------------------------------------------
+    // ---- reading ------------------------------------------------------------------------------
 
     /// Returns the peer's state.
     pub(crate) fn state(&self, peer: &PeerId) -> ConnectionState {

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::Behaviour;
 
-    /// What a peer can see of it is tested from outside; that nobody asks a router, only here.
+    /// What a peer can see of it is tested from outside; that no router is asked, only here.
     #[tokio::test]
     async fn a_router_is_asked_only_if_wanted() {
         for upnp in [false, true] {

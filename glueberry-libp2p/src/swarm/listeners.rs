@@ -24,12 +24,12 @@ struct Listener {
     state: State,
     /// Times in a row that it could not be listened on.
     failures: u32,
-    /// The application was told that it is lost.
+    /// The loss was reported to the application.
     is_reported: bool,
 }
 
 enum State {
-    /// The transport was asked, and has not told an address.
+    /// The transport was asked, and has not reported an address.
     Pending(ListenerId),
     Listening(ListenerId),
     /// It is tried again then.
@@ -39,7 +39,7 @@ enum State {
 }
 
 impl Listeners {
-    /// Listens on all addresses; returns when each has told where it is, or could not be listened
+    /// Listens on all addresses; returns when each has reported its address, or could not be listened
     /// on. One that listens is enough: the others are tried again.
     pub(super) async fn start(
         swarm: &mut Swarm<Behaviours>,

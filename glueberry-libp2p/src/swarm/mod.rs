@@ -1,4 +1,4 @@
-//! The ready-made node: a swarm that nobody has to put together.
+//! The ready-made node: a swarm with its transports and behaviours.
 
 mod behaviours;
 mod bounded;

@@ -72,7 +72,7 @@ fn over_quic(identity: &Keypair, config: &Config) -> Stack {
     let substreams = substreams(config);
     quic.max_concurrent_stream_limit = substreams;
     quic.max_stream_data = config.stream_window;
-    // Substreams that nobody reads must never use up the connection's window.
+    // Substreams that are not read must never use up the connection's window.
     quic.max_connection_data = config.stream_window.saturating_mul(substreams.saturating_mul(2));
     quic::tokio::Transport::new(quic)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))

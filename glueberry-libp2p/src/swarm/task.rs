@@ -100,7 +100,7 @@ pub(super) async fn run(
     done.send(()).unwrap_or_default();
 }
 
-/// Closes every connection, for as long as peers may need to hear of it.
+/// Closes every connection, for as long as peers may need to learn of it.
 async fn close(swarm: &mut Swarm<Behaviours>, runtime: &dyn Runtime) {
     let peers: Vec<PeerId> = swarm.connected_peers().copied().collect();
     for peer in peers {

@@ -6,7 +6,7 @@ use crate::crypto::PublicKey;
 use crate::wall::WallTime;
 
 /// Which entries hold nothing but a ban. They have a limit of their own, so that bans of keys that
-/// anybody can make never take the places of peers, nor the other way round.
+/// an attacker can make never take the places of peers, nor the other way round.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BareBans {
     seen: BTreeMap<PublicKey, WallTime>,

@@ -147,7 +147,7 @@ pub struct Config {
     /// asks for go first.
     pub max_dials: usize,
     /// Connected peers down to which strangers are pruned that have not become Established within
-    /// [`negotiation_timeout`](Self::negotiation_timeout). 100. Nobody else is pruned below
+    /// [`negotiation_timeout`](Self::negotiation_timeout). 100. No other peer is pruned below
     /// [`sessions_high`](Self::sessions_high).
     pub sessions_low: usize,
     /// Connected peers above which sessions are pruned. 400.

@@ -21,8 +21,8 @@
 //! # Rule C0: who is at the other end
 //!
 //! **The transport authenticates.** `handle_connected` and `handle_accepted` take the peer's key as
-//! proven. A plain TCP connection, a serial line or a WebSocket proves nothing: whoever hands it in
-//! with a key that the peer merely claims lets anybody be anybody. Run TLS with certificates that
+//! proven. A plain TCP connection, a serial line or a WebSocket proves nothing: to hand it in
+//! with a key that the peer merely claims lets an attacker be any peer. Run TLS with certificates that
 //! carry the identity (as libp2p's do), or Noise, or be sure of the wire.
 //! `examples/embedded.rs` shows it with TLS.
 //!

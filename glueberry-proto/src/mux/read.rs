@@ -22,7 +22,7 @@ enum At {
     Control(Header),
     /// In a DATA frame, with `left` bytes to come.
     Data { substream: Id, left: usize, is_fin: bool },
-    /// In a DATA frame that nobody wants.
+    /// In a DATA frame of a substream that is not wanted.
     Dropping { left: usize },
 }
 

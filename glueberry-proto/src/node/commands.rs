@@ -21,7 +21,7 @@ impl Node {
     /// be reconnected, and with a new count of attempts. If it is being dialled already, that dial
     /// is the one.
     ///
-    /// It goes ahead of the dials that nobody waits for, of [`autoconnect`](Self::autoconnect) and
+    /// It goes ahead of the dials in the background, of [`autoconnect`](Self::autoconnect) and
     /// of reconnections: one of these is postponed if
     /// [`max_dials`](crate::Config::max_dials) are under way. Behind as many dials that were asked
     /// for here it waits its turn.

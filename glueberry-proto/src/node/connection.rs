@@ -1,4 +1,4 @@
-//! What a node is told of a connection.
+//! What an adapter reports of a connection.
 
 use crate::crypto::PublicKey;
 use crate::id::DialId;

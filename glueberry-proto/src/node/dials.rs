@@ -20,7 +20,7 @@ pub(super) enum Dial {
 pub(super) enum Urgency {
     /// The application waits for it, so it goes first.
     Wanted,
-    /// Nobody waits for it: an attempt to reconnect, or one of many peers of the book. It gives way
+    /// In the background: an attempt to reconnect, or one of many peers of the book. It gives way
     /// to those that are wanted.
     Background,
 }

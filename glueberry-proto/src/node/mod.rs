@@ -346,7 +346,7 @@ impl Node {
         }
     }
 
-    /// Postpones as many dials in the background as stand in the way of those that the application
+    /// Postpones as many dials in the background as take the places of those that the application
     /// waits for.
     fn make_way_for_wanted_dials(&mut self) {
         if !self.out.has_event_room() {

@@ -1,4 +1,4 @@
-//! How often somebody has come lately.
+//! How often a peer, or a network prefix, has connected lately.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

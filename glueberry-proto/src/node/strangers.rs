@@ -1,7 +1,7 @@
 //! Who gives way when places are short.
 //!
 //! A *stranger* is a peer that has dialled this node, is not in the address book, and is not
-//! protected. Anybody can make as many of them as they like, so strangers share a part of the
+//! protected. An attacker can make as many of them as it likes, so strangers share a part of the
 //! places, and within it those give way first that have shown least:
 //!
 //! | standing | whose session it is | among equals goes first |

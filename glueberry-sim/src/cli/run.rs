@@ -101,7 +101,7 @@ impl Run {
                 let filled = usize::try_from(done * 40 / all).unwrap_or(40);
                 let bar = format!("{}{}", "#".repeat(filled), "-".repeat(40 - filled));
                 let mut err = std::io::stderr().lock();
-                // Nobody may be there to see it.
+                // The terminal may be gone.
                 drop(write!(err, "\r[{bar}] {done} of {all} seeds"));
                 drop(err.flush());
                 shown = true;

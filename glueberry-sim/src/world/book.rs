@@ -182,7 +182,7 @@ impl World {
             .map(|lasts| self.hosts.wall_micros(&self.run, by) + i64::try_from(lasts).unwrap_or(0));
         let key = self.hosts[of].key;
         if let Some(node) = self.hosts[by].node.as_mut() {
-            // What is due comes first, and is told first.
+            // What is due comes first, and is reported first.
             node.handle_timeout(now);
             self.nodes().input_of_node(by, Kind::NodeTimer, (0, 0));
             self.drain_node(by);

@@ -20,7 +20,7 @@ use crate::wake::Side;
 
 use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established, Reconnecting};
 
-/// What is true about a pair before a connection is told, on which a refusal may rest.
+/// What is true about a pair before a connection is reported, on which a refusal may rest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grounds {
     is_ours: bool,
@@ -385,7 +385,7 @@ impl Checker<'_> {
 const RESERVED: usize = 48;
 /// Microseconds after which a host that stood still has caught up with what was due.
 const CAUGHT_UP: u64 = 60_000_000;
-/// Attempts of a peer that nobody has counted.
+/// Attempts of a peer that are not counted yet.
 const UNKNOWN: u32 = u32::MAX / 2;
 /// After a save that failed, a book is stored again with what can wait: the default.
 const FLUSH: Duration = Duration::from_secs(30);

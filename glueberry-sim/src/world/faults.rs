@@ -173,7 +173,7 @@ impl World {
         self.run.push(self.run.now + down, Wake::Restart(host));
     }
 
-    /// A host is started again, and whoever still talks to its former life hears that.
+    /// A host is started again, and peers of its former life learn of it.
     pub(super) fn restart(&mut self, host: usize) {
         if self.hosts.is_up(&self.run, host) {
             return;
@@ -199,7 +199,7 @@ impl World {
         let paused_until = self.hosts[host].paused_until;
         let until = until.min(self.run.plan.calm_from).max(paused_until);
         self.hosts[host].paused_until = until;
-        // Nobody's time passes for it.
+        // Its clock does not advance.
         self.expected[host].pause(until - paused_until.max(self.run.now));
         let is_long = until > self.run.now + self.run.plan.net.idle;
         let mut is_met = false;

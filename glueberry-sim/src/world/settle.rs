@@ -75,7 +75,7 @@ impl Application<'_> {
         stuck
     }
 
-    /// Whoever waits for room must have got some since.
+    /// An application that waits for room must have got some since.
     pub(super) fn check_released(&mut self, before: &[(usize, usize, u64, u64)]) {
         let now = self.stuck_flows();
         for host in 0..self.hosts.len() {

@@ -62,7 +62,7 @@ impl Sessions<'_> {
         self.net.send(self.run, link, Wake::Answer(link, at, is_agreed));
     }
 
-    /// The opener of a substream hears what was agreed on.
+    /// The opener of a substream learns what was agreed on.
     pub(super) fn answer(&mut self, link: usize, at: usize, is_yes: bool) {
         let Some(pipe) = self.net.links[link].pipes.get(at) else {
             return;

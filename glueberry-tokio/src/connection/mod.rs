@@ -20,7 +20,7 @@ use crate::memory::PeerMemory;
 
 /// A connection to one peer.
 ///
-/// The transport has authenticated the peer: whoever hands in a connection vouches for the peer's
+/// The transport has authenticated the peer: the caller that hands in a connection vouches for the peer's
 /// key. [`Shared::offer_connection`](crate::adapter::Shared::offer_connection) hands one in.
 ///
 /// A connection that is dropped is closed.

@@ -15,7 +15,7 @@ use super::{ErrorCode, Misuse};
 use crate::address::{AddressError, AddressProblem};
 use crate::store::StoreError;
 
-/// What a cause means for whoever gets the error.
+/// What a cause means for the caller that gets the error.
 pub(super) struct Advice {
     pub(super) hint: &'static str,
     /// Whether the same command may succeed later, if that does not follow from the code.
@@ -217,7 +217,7 @@ fn io_error<'a>(mut error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error
 pub(super) const fn of_error_code(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::ConnectionFailed => {
-            "is the peer running, is its address right, does a firewall stand between?"
+            "is the peer running, is its address right, is a firewall between?"
         }
         ErrorCode::HandshakeFailed => {
             "do both sides follow the same handshake and speak a common version?"

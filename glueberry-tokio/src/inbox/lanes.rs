@@ -242,7 +242,7 @@ impl Lane {
         self.used() > 0 || !self.writers.is_empty() || self.is_short
     }
 
-    /// Removes the next messages that have one source, at most so many.
+    /// Removes the next messages that have one source, at most `limit`.
     fn pop(&mut self, limit: usize) -> Option<Run> {
         let run = self.runs.front_mut()?;
         let run = match run.data.len() <= limit {

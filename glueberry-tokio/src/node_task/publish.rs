@@ -23,7 +23,7 @@ impl<T: Transport> NodeTask<T> {
             events.push(event);
         }
         self.publish_bans();
-        // Before the events: a subscriber that hears of Established finds the session.
+        // Before the events: a subscriber that learns of Established finds the session.
         for peer in std::mem::take(&mut self.turn.touched) {
             let session = self.node.session_of(peer).and_then(|id| self.sessions.get(&id));
             let session = session.map(|(_, session)| session.clone());

@@ -48,7 +48,7 @@ impl AnyRuntime {
     /// Runs a node on async-std's executor.
     ///
     /// async-std was discontinued by its authors in 2025 (RUSTSEC-2025-0052) and will get no more
-    /// fixes. This constructor is for programs that still stand on it; new ones are better served
+    /// fixes. This constructor is for programs that still use it; new ones are better served
     /// by smol, out of whose crates async-std itself is made.
     #[cfg(feature = "async-std")]
     pub fn async_std() -> Self {

@@ -64,7 +64,7 @@ pub trait Runtime: Send + Sync + Debug + 'static {
 pub trait Timer: Send + Debug + 'static {
     /// Arms the timer for `deadline`, or disarms it.
     ///
-    /// A deadline in the past is due at once. Wakes nobody: whoever waits polls again afterwards.
+    /// A deadline in the past is due at once. Wakes no task: the caller polls again afterwards.
     fn reset(&mut self, deadline: Option<Instant>);
 
     /// Says whether the deadline has passed, or arranges for a wake-up when it has.

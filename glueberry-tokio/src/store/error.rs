@@ -31,7 +31,7 @@ pub enum StoreError {
         /// What the system says.
         source: io::Error,
     },
-    /// This process may not do that there, or nobody may.
+    /// This process may not do that there, or no process may.
     #[error("cannot {action} {}: permission denied", path.display())]
     Denied {
         /// What was to be done.

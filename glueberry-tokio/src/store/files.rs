@@ -35,7 +35,7 @@ impl Drop for Lock {
 pub(super) fn lock(book: &Path) -> Result<Lock, StoreError> {
     let path = beside(book, LOCK);
     let failed = |source| StoreError::new("lock", &path, source);
-    // Whoever may write in the folder could have a file elsewhere created, or the book unlocked.
+    // A user that may write in the folder could have a file elsewhere created, or the book unlocked.
     if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
         return Err(failed(io::Error::other("it is a symbolic link")));
     }
@@ -90,7 +90,7 @@ pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     Ok(aside)
 }
 
-/// Creates an empty file under the first name that is free, so that nobody else takes it.
+/// Creates an empty file under the first name that is free, so that no other process takes it.
 fn reserve(path: &Path) -> Result<PathBuf, StoreError> {
     let mut number = 1_u64;
     loop {
@@ -139,7 +139,7 @@ fn create_folder(folder: &Path) -> Result<(), StoreError> {
     let missing = folder.ancestors().take_while(is_missing).collect::<Vec<_>>();
     for folder in missing.into_iter().rev() {
         match fs::create_dir(folder) {
-            // Somebody else was faster.
+            // Another process was faster.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             Err(source) => return Err(StoreError::new("create", folder, source)),
             Ok(()) => sync_folder(folder)?,

@@ -41,7 +41,7 @@
 //!   name is the book's with `.glueberry-lock` behind it. That file stays; deleting it while a
 //!   store is open lets another one in.
 //! - **Nothing is lost.** A file that cannot be read as a book is renamed: the book's name with
-//!   `.unreadable-1` or the next free number behind it. It is [told](Loaded::set_aside), and the
+//!   `.unreadable-1` or the next free number behind it. It is [reported](Loaded::set_aside), and the
 //!   store begins with an empty book. There is no store, and so no way to overwrite anything,
 //!   without a file that was read or set aside.
 //!
@@ -51,7 +51,7 @@
 //! reads again what it has read, so the latest to save would win. Go's own lock (`.lock` behind
 //! the name) can't prevent that, since it is held only during a load or a save; and since both
 //! sides replace the file by renaming, neither ever sees half of one, lock or not. So that lock
-//! isn't taken here, and nobody can be made to wait by a Go node that holds it.
+//! isn't taken here, so a Go node that holds it makes no caller wait.
 //!
 //! # Paths
 //!

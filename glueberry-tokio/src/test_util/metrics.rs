@@ -31,7 +31,7 @@ pub struct RecordingMetrics {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct RecordedMetric {
-    /// How often it was told.
+    /// How often it was called.
     pub count: u64,
     /// The sum of the values: bytes, seconds.
     pub sum: f64,

@@ -15,7 +15,7 @@ use crate::message::Message;
 use crate::node::Node;
 use glueberry_proto::{ConnectionState, PublicKey};
 
-/// A peer in a [`MemoryNetwork`] that completes every handshake by itself, remembers what it hears,
+/// A peer in a [`MemoryNetwork`] that completes every handshake by itself, remembers what it receives,
 /// and answers by a script.
 ///
 /// It is a real [`Node`] with an application that is made of rules: what the node under test sees
@@ -93,7 +93,7 @@ impl ScriptedPeer {
         &self.node
     }
 
-    /// Whenever it hears `message` on the stream, it says `answer` there. On
+    /// Whenever it receives `message` on the stream, it sends `answer` there. On
     /// [`HANDSHAKE`](crate::HANDSHAKE) too. Of several answers to one message each is said.
     pub fn answer(&self, stream: &str, message: impl Into<Bytes>, answer: impl Into<Bytes>) {
         let mut script = self.lock();
@@ -150,7 +150,7 @@ impl ScriptedPeer {
                 };
                 for answer in answers {
                     let Some(node) = node.upgrade() else { return };
-                    // The peer may be gone by now; then nobody waits for the answer.
+                    // The peer may be gone by now; then the answer is not awaited.
                     drop(node.send(peer, &key.0, answer).await);
                 }
             }

@@ -101,7 +101,7 @@ proptest! {
         prop_assert_eq!(exact, spurious);
     }
 
-    /// However long nobody takes what it wants done.
+    /// However long its outputs are not taken.
     #[test]
     fn c10_outputs_that_wait_are_few(inputs in inputs(), takes in 0..4_usize) {
         let mut greeting = greeting(None);

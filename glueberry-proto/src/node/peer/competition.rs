@@ -37,7 +37,7 @@ use crate::node::context::Context;
 use crate::node::env::Env;
 use crate::session::Direction;
 
-/// An agreed session, and what stands in its way.
+/// An agreed session, and what keeps it from becoming current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Case {
     /// The direction of the session that is kept of two that crossed.

@@ -10,7 +10,7 @@ use crate::wake::{Side, Wake};
 use crate::world::World;
 
 impl World {
-    /// An adversary begins a attack on somebody.
+    /// An adversary begins an attack on a host.
     pub(in crate::world) fn begin_attack(&mut self, by: usize, to: usize, attack: Attack) {
         if !self.hosts.is_up(&self.run, to) || self.run.is_adversary(to) || by == to {
             return;
@@ -38,7 +38,7 @@ impl World {
         }
     }
 
-    /// Brings somebody to dial the adversary, which then does its attack to him.
+    /// Makes a host dial the adversary, which then attacks it.
     fn wait_for_dial(&mut self, by: usize, to: usize, attack: Attack) {
         self.hosts[by].planned_attack = Some((to, attack, self.run.now + ENOUGH));
         self.apps().add_peer(to, by);
@@ -155,7 +155,7 @@ impl Adversary<'_> {
         self.dial(by, to, attack, true);
     }
 
-    /// The adversary closes a connection, and hears nothing more of it.
+    /// The adversary closes a connection, and learns nothing more of it.
     pub(super) fn leave(&mut self, link: usize, side: Side) {
         self.net.links[link].ends[side].state = EndState::Gone;
         self.net.hang_up(self.run, link, side, 0);

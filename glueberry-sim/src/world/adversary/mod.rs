@@ -28,7 +28,7 @@ impl World {
     pub(in crate::world) fn adversary_arrives(&mut self, link: usize, side: Side) {
         let [by, victim] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
         if self.net.links[link].script.is_none() {
-            // Somebody has dialled it.
+            // A host has dialled it.
             let attack = self.adversary().planned_attack(by, victim);
             let attack = attack.unwrap_or_else(|| self.net.links[link].rng.pick(PASSIVE));
             self.adversary().run_script(link, victim, attack, false);
@@ -182,7 +182,7 @@ impl Adversary<'_> {
         }
     }
 
-    /// A attack that is done bit by bit goes on, so many times more.
+    /// An attack that is done bit by bit goes on, `left` times more.
     fn round(&mut self, link: usize, side: Side, attack: Attack, left: u64) {
         let done = rounds(attack).saturating_sub(left);
         match attack {

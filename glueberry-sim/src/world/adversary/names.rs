@@ -1,4 +1,4 @@
-//! Names of substreams: none, too many, and answers that nobody can use.
+//! Names of substreams: none, too many, and answers that no peer can use.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use glueberry_proto::wire::{
