@@ -1,0 +1,108 @@
+//! Glueberry, message by message through the public `Node`.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use glueberry_tokio::identity::Keypair;
+use glueberry_tokio::{Messages, Node, StreamHandle};
+
+use crate::{CHUNK, TRIPS, median, runtime};
+
+const STREAM: &str = "bench";
+
+async fn node() -> Node {
+    Node::builder(Keypair::generate_ed25519())
+        .listen("/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap())
+        .streams([STREAM])
+        .build()
+        .await
+        .unwrap()
+}
+
+pub(crate) fn rate(size: usize, time: Duration) -> f64 {
+    let (ready, address) = mpsc::sync_channel(1);
+    let (own_key, dialler) = mpsc::sync_channel(1);
+    let (end, total) = mpsc::sync_channel::<usize>(1);
+    let receiver = std::thread::spawn(move || {
+        runtime().block_on(async {
+            let node = node().await;
+            let mut messages = node.messages().unwrap();
+            ready.send((node.peer_id(), node.addrs(), node.public_key())).unwrap();
+            let hello = messages.recv().await.unwrap();
+            let key = dialler.recv().unwrap();
+            node.complete_handshake(hello.peer, key, &[STREAM]).await.unwrap();
+            node.stream(hello.peer, "unused").unwrap();
+            // Counts until the sender says how many there were.
+            let mut count = 0;
+            while let Some(message) = messages.recv().await {
+                if message.data.is_empty() {
+                    break;
+                }
+                assert_eq!(message.data.len(), size);
+                count += 1;
+            }
+            end.send(count).unwrap();
+            node.shutdown().await;
+        });
+    });
+    let (peer, addrs, key) = address.recv().unwrap();
+    let rate = runtime().block_on(async {
+        let node = node().await;
+        node.add_peer(peer, addrs).await.unwrap();
+        node.connect(peer).await.unwrap();
+        own_key.send(node.public_key()).unwrap();
+        node.send(peer, glueberry_tokio::HANDSHAKE, "hello").await.unwrap();
+        node.complete_handshake(peer, key, &[STREAM]).await.unwrap();
+        let mut stream = node.stream(peer, STREAM).unwrap();
+        let message = Bytes::from(vec![7; size]);
+        let start = Instant::now();
+        let mut sent = 0;
+        while start.elapsed() < time {
+            for _ in 0..(CHUNK / size).max(1) {
+                stream.send(message.clone()).await.unwrap();
+                sent += 1;
+            }
+        }
+        stream.send(Bytes::new()).await.unwrap();
+        let count = tokio::task::spawn_blocking(move || total.recv().unwrap()).await.unwrap();
+        let elapsed = start.elapsed();
+        assert_eq!(count, sent);
+        node.shutdown().await;
+        (sent * size) as f64 / elapsed.as_secs_f64() / 1e6
+    });
+    receiver.join().unwrap();
+    rate
+}
+
+pub(crate) async fn round_trip(size: usize) -> f64 {
+    let (a, b) = (node().await, node().await);
+    a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
+    a.connect(b.peer_id()).await.unwrap();
+    a.complete_handshake(b.peer_id(), b.public_key(), &[STREAM]).await.unwrap();
+    while b.complete_handshake(a.peer_id(), a.public_key(), &[STREAM]).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let mut near: StreamHandle = a.stream(b.peer_id(), STREAM).unwrap();
+    let mut far: StreamHandle = b.stream(a.peer_id(), STREAM).unwrap();
+    let echo = tokio::spawn(async move {
+        while let Some(message) = far.recv().await {
+            if far.send(message).await.is_err() {
+                break;
+            }
+        }
+    });
+    let message = Bytes::from(vec![7; size]);
+    let mut times = Vec::new();
+    for _ in 0..TRIPS {
+        let start = Instant::now();
+        near.send(message.clone()).await.unwrap();
+        near.recv().await.unwrap();
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+    }
+    let _: Option<Messages> = a.messages();
+    echo.abort();
+    a.shutdown().await;
+    b.shutdown().await;
+    median(&mut times[TRIPS / 10..])
+}
