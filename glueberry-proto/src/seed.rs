@@ -6,7 +6,9 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 use hkdf::Hkdf;
 use sha2::Sha256;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::crypto::on_wiped_stack;
 
 /// Thirty-two bytes of entropy, the source of all randomness of a machine.
 ///
@@ -23,34 +25,54 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 /// let seed = Seed::from_bytes([7; 32]);
 /// assert!(!format!("{seed:?}").contains('7'), "a seed is never shown");
 /// ```
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct Seed([u8; 32]);
+// Boxed so that moving a seed leaves no copy behind.
+pub struct Seed(Box<Zeroizing<[u8; 32]>>);
 
 impl Seed {
-    /// Creates a seed from 32 bytes of entropy.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
+    /// Creates a seed from 32 bytes of entropy. The caller wipes its own copy.
+    #[must_use]
+    pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
+        let seed = Self::filled(|seed| seed.copy_from_slice(&bytes));
+        bytes.zeroize();
+        seed
     }
 
     /// Derives an independent seed for one part of a machine (HKDF-Expand, RFC 5869).
     pub(crate) fn child(&self, label: &[u8], index: u64) -> Self {
-        let mut bytes = [0; 32];
         let index = index.to_be_bytes();
-        Hkdf::<Sha256>::from_prk(&self.0)
-            .expect("32 bytes are a full-length pseudorandom key for SHA-256")
-            .expand_multi_info(&[b"glueberry seed", label, &index], &mut bytes)
-            .expect("32 bytes are within HKDF-SHA256's output limit");
-        Self(bytes)
+        Self::filled(|bytes| {
+            Hkdf::<Sha256>::from_prk(self.0.as_slice())
+                .expect("32 bytes are a full-length pseudorandom key for SHA-256")
+                .expand_multi_info(&[b"glueberry seed", label, &index], bytes)
+                .expect("32 bytes are within HKDF-SHA256's output limit");
+        })
+    }
+
+    /// Replaces it with one that also depends on `entropy` (HKDF-Extract, RFC 5869): who knows only
+    /// one of the two does not know the result.
+    pub(crate) fn mix(&mut self, entropy: &[u8; 32]) {
+        let mixed = Self::filled(|bytes| {
+            let (prk, _) = Hkdf::<Sha256>::extract(Some(self.0.as_slice()), entropy);
+            bytes.copy_from_slice(&prk);
+        });
+        *self = mixed;
     }
 
     /// Returns the bytes, for one use.
-    pub(crate) fn bytes(&self) -> Zeroizing<[u8; 32]> {
-        Zeroizing::new(self.0)
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// Creates the generator that this seed feeds.
     pub(crate) fn generator(&self) -> Generator {
-        Generator(ChaCha20Rng::from_seed(self.0))
+        on_wiped_stack(|| Generator(Box::new(ChaCha20Rng::from_seed(**self.0))))
+    }
+
+    /// Writes the bytes where they stay.
+    fn filled(fill: impl FnOnce(&mut [u8; 32])) -> Self {
+        let mut bytes = Box::new(Zeroizing::new([0; 32]));
+        on_wiped_stack(|| fill(&mut bytes));
+        Self(bytes)
     }
 }
 
@@ -61,7 +83,8 @@ impl fmt::Debug for Seed {
 }
 
 /// The ChaCha20 generator, the only source of randomness of the core.
-pub(crate) struct Generator(ChaCha20Rng);
+// Boxed so that moving it leaves no copy of its key behind.
+pub(crate) struct Generator(Box<ChaCha20Rng>);
 
 impl Generator {
     /// Draws a 96-bit nonce.
@@ -95,6 +118,19 @@ mod tests {
         assert_ne!(draw(&seed.child(b"a", 0)), draw(&seed.child(b"a", 1)));
         assert_ne!(draw(&seed.child(b"a", 0)), draw(&seed.child(b"b", 0)));
         assert_eq!(draw(&seed.child(b"a", 0)), draw(&seed.child(b"a", 0)));
+    }
+
+    #[test]
+    fn what_is_mixed_in_changes_every_child_and_is_not_undone() {
+        let mixed = |entropy: &[[u8; 32]]| {
+            let mut seed = Seed::from_bytes([7; 32]);
+            entropy.iter().for_each(|one| seed.mix(one));
+            *seed.child(b"a", 0).bytes()
+        };
+        let all = [mixed(&[]), mixed(&[[1; 32]]), mixed(&[[2; 32]]), mixed(&[[1; 32], [1; 32]])];
+        let different = all.iter().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(different.len(), all.len());
+        assert_eq!(mixed(&[[1; 32]]), all[1]);
     }
 
     #[test]

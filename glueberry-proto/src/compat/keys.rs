@@ -4,7 +4,7 @@ use curve25519_dalek::edwards::CompressedEdwardsY;
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
-use crate::crypto::{Identity, SharedKey, diffie_hellman};
+use crate::crypto::{Identity, SharedKey, diffie_hellman, on_wiped_stack};
 
 /// Converts an Ed25519 public key to X25519, as Go's `Ed25519PublicToX25519` does.
 ///
@@ -46,7 +46,7 @@ pub fn ed25519_private_to_x25519(private: &[u8]) -> Result<Zeroizing<[u8; 32]>, 
 /// [`KeyError::LowOrder`] if it has a low order.
 pub fn derive_shared_key(local: &Identity, remote: &[u8]) -> Result<SharedKey, KeyError> {
     let remote = ed25519_public_to_x25519(remote)?;
-    agree_x25519(&*local.x25519_private(), &remote, None)
+    on_wiped_stack(|| agree_x25519(&*local.x25519_private(), &remote, None))
 }
 
 /// Derives the key that two raw X25519 keys agree on, as Go's `DeriveSharedKey` does.
@@ -60,8 +60,8 @@ pub fn agree_x25519(
     public: &[u8],
     salt: Option<&[u8]>,
 ) -> Result<SharedKey, KeyError> {
-    let agreed = x25519(checked(private)?, checked(public)?)?;
-    Ok(SharedKey::derive(&agreed, salt))
+    let (private, public) = (checked(private)?, checked(public)?);
+    on_wiped_stack(|| Ok(SharedKey::derive(&*x25519(private, public)?, salt)))
 }
 
 /// Multiplies an X25519 public key with a private one.
@@ -71,13 +71,16 @@ pub fn agree_x25519(
 /// # Errors
 /// [`KeyError::LowOrder`] if the result is zero, whatever the private key.
 pub fn x25519(private: &[u8; 32], public: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, KeyError> {
-    diffie_hellman(private, public).ok_or(KeyError::LowOrder)
+    let mut result = Zeroizing::new([0; 32]);
+    on_wiped_stack(|| diffie_hellman(private, public).map(|agreed| *result = *agreed))
+        .ok_or(KeyError::LowOrder)?;
+    Ok(result)
 }
 
 /// Returns the X25519 public key that belongs to a private one.
 #[must_use]
 pub fn x25519_public(private: &[u8; 32]) -> [u8; 32] {
-    x25519_dalek::PublicKey::from(&StaticSecret::from(*private)).to_bytes()
+    on_wiped_stack(|| x25519_dalek::PublicKey::from(&StaticSecret::from(*private)).to_bytes())
 }
 
 /// Why a raw key can't be used.

@@ -8,6 +8,7 @@ use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
 use zeroize::Zeroize;
 
 use super::shared_key::SharedKey;
+use super::wipe::on_wiped_stack;
 
 /// An implementation of ChaCha20-Poly1305 (RFC 8439).
 ///
@@ -72,12 +73,14 @@ pub struct RustCrypto;
 
 impl Aead for RustCrypto {
     fn key(&self, key: &SharedKey) -> Box<dyn AeadKey> {
-        Box::new(RustCryptoKey(ChaCha20Poly1305::new(key.as_bytes().into())))
+        on_wiped_stack(|| Box::new(RustCryptoKey(ChaCha20Poly1305::new(key.as_bytes().into()))))
     }
 
     #[cfg(feature = "aes-gcm")]
     fn aes_256_gcm(&self, key: &SharedKey) -> Option<Box<dyn AeadKey>> {
-        Some(Box::new(RustCryptoKey(aes_gcm::Aes256Gcm::new(key.as_bytes().into()))))
+        on_wiped_stack(|| {
+            Some(Box::new(RustCryptoKey(aes_gcm::Aes256Gcm::new(key.as_bytes().into()))) as Box<_>)
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::identity::{Identity, PublicKey};
 use super::shared_key::SharedKey;
+use super::wipe::on_wiped_stack;
 
 impl Identity {
     /// Derives the key that version 1 uses for all messages between this identity and a peer.
@@ -16,9 +17,11 @@ impl Identity {
     pub fn agree_v1(&self, peer: &PublicKey) -> Result<SharedKey, AgreementError> {
         self.check_is_other(peer)?;
         let remote = peer.to_x25519();
-        let agreed =
-            diffie_hellman(&self.x25519_private(), &remote).ok_or(AgreementError::LowOrder)?;
-        Ok(SharedKey::derive(&agreed, None))
+        on_wiped_stack(|| {
+            let agreed =
+                diffie_hellman(&self.x25519_private(), &remote).ok_or(AgreementError::LowOrder)?;
+            Ok(SharedKey::derive(&agreed, None))
+        })
     }
 
     /// Checks that a key is not this identity's own, nor its negation.
@@ -34,7 +37,7 @@ impl Identity {
 /// Multiplies an X25519 public key with a private one.
 ///
 /// Returns `None` if the result is zero: the public key has a low order, and any private key would
-/// give the same.
+/// give the same. The result is by value, so the caller overwrites its stack.
 pub(crate) fn diffie_hellman(private: &[u8; 32], public: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
     let agreed = StaticSecret::from(*private).diffie_hellman(&(*public).into());
     agreed.was_contributory().then(|| Zeroizing::new(agreed.to_bytes()))

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::hmac::hmac;
 use super::shared_key::SharedKey;
+use super::wipe::on_wiped_stack;
 
 /// The Ed25519 public key that identifies a node.
 ///
@@ -153,10 +154,12 @@ impl Identity {
     /// The seed is copied; the caller wipes its own.
     #[must_use]
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        let signing = Box::new(SigningKey::from_bytes(seed));
-        // A multiple of the base point by a clamped scalar, hence of prime order and canonical.
-        let public = PublicKey(signing.verifying_key().to_bytes());
-        Self { signing, public }
+        on_wiped_stack(|| {
+            let signing = Box::new(SigningKey::from_bytes(seed));
+            // A multiple of the base point by a clamped scalar, hence of prime order and canonical.
+            let public = PublicKey(signing.verifying_key().to_bytes());
+            Self { signing, public }
+        })
     }
 
     /// Creates an identity from the 64 bytes that Go and libp2p store: the seed, then the public key.
@@ -190,10 +193,13 @@ impl Identity {
     }
 
     /// Returns the X25519 private key that belongs to this identity, clamped.
+    ///
+    /// It is wiped where it is dropped; a move may leave a copy on the caller's stack.
     #[must_use]
     pub fn x25519_private(&self) -> Zeroizing<[u8; 32]> {
-        let scalar = Zeroizing::new(self.signing.to_scalar_bytes());
-        Zeroizing::new(clamp_integer(*scalar))
+        let mut private = Zeroizing::new([0; 32]);
+        on_wiped_stack(|| *private = clamp_integer(self.signing.to_scalar_bytes()));
+        private
     }
 }
 

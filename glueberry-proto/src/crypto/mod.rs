@@ -8,7 +8,8 @@
 //! | sealing of messages | ChaCha20-Poly1305 (RFC 8439), 96-bit nonce, 128-bit tag | [`Aead`] |
 //! | a record | nonce (12) ‖ ciphertext ‖ tag (16), empty AAD | [`compat::Cipher`](crate::compat::Cipher) |
 //!
-//! Every type here that holds a secret wipes it on drop. The core draws no randomness: the caller
+//! Every type here that holds a secret wipes it on drop, and operations with secrets overwrite the
+//! stack that they have used. The core draws no randomness: the caller
 //! of [`AeadKey::seal`] brings the nonce, and must never use one twice with the same key.
 //!
 //! What Glueberry's document offers to applications beyond this is in [`compat`](crate::compat).
@@ -48,6 +49,7 @@ pub(crate) use agreement::diffie_hellman;
 pub(crate) use hmac::hmac;
 pub use identity::{Identity, IdentityError, PublicKey, PublicKeyError};
 pub use shared_key::{KeyLengthError, SharedKey, V1_KEY_INFO};
+pub(crate) use wipe::on_wiped_stack;
 
 mod aead;
 mod agreement;
@@ -56,3 +58,4 @@ mod identity;
 #[cfg(feature = "multiformats")]
 mod multiformats;
 mod shared_key;
+mod wipe;

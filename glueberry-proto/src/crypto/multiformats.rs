@@ -4,6 +4,7 @@ use libp2p_identity::{Keypair, PeerId};
 use zeroize::Zeroizing;
 
 use super::identity::{Identity, IdentityError, PublicKey, PublicKeyError};
+use super::wipe::on_wiped_stack;
 
 impl From<PublicKey> for PeerId {
     fn from(key: PublicKey) -> Self {
@@ -36,8 +37,11 @@ impl TryFrom<&Keypair> for Identity {
     type Error = IdentityError;
 
     fn try_from(keypair: &Keypair) -> Result<Self, Self::Error> {
-        let keypair = keypair.clone().try_into_ed25519().map_err(|_| IdentityError::NotEd25519)?;
-        Self::from_keypair_bytes(&*Zeroizing::new(keypair.to_bytes()))
+        on_wiped_stack(|| {
+            let keypair =
+                keypair.clone().try_into_ed25519().map_err(|_| IdentityError::NotEd25519)?;
+            Self::from_keypair_bytes(&*Zeroizing::new(keypair.to_bytes()))
+        })
     }
 }
 

@@ -7,6 +7,8 @@ use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
+use super::wipe::on_wiped_stack;
+
 /// A 32-byte symmetric key.
 ///
 /// Wiped on drop. It can't be copied or cloned, prints nothing of itself, and compares in constant
@@ -42,10 +44,11 @@ impl SharedKey {
         &self.0
     }
 
-    /// Creates a key whose bytes are written where they stay.
+    /// Creates a key whose bytes are written where they stay. What the computation leaves on the
+    /// stack is overwritten.
     pub(crate) fn filled(fill: impl FnOnce(&mut [u8; 32])) -> Self {
         let mut key = Self::zeroed();
-        fill(&mut key.0);
+        on_wiped_stack(|| fill(&mut key.0));
         key
     }
 
@@ -55,11 +58,11 @@ impl SharedKey {
 
     /// Derives the key of a stream from the result of an X25519 agreement.
     pub(crate) fn derive(agreed: &[u8; 32], salt: Option<&[u8]>) -> Self {
-        let mut key = Self::zeroed();
-        Hkdf::<Sha256>::new(salt, agreed)
-            .expand(V1_KEY_INFO, key.0.as_mut_slice())
-            .expect("32 bytes are fewer than 255 hashes");
-        key
+        Self::filled(|key| {
+            Hkdf::<Sha256>::new(salt, agreed)
+                .expand(V1_KEY_INFO, key)
+                .expect("32 bytes are fewer than 255 hashes");
+        })
     }
 }
 

@@ -71,7 +71,7 @@ enum Target {
 #[derive(Debug)]
 pub(super) enum Carrier {
     V1 {
-        nonces: Box<Generator>,
+        nonces: Generator,
         /// Messages written to it.
         written: u64,
         /// No more is written to it: it ends, and what is queued goes out on another.

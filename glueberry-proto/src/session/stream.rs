@@ -184,7 +184,7 @@ impl Stream {
         self.was_agreed = true;
         let carrier = match self.has_instances {
             true => Carrier::V2(None),
-            false => Carrier::V1 { nonces: Box::new(nonces(id, lent)), written: 0, is_cut: false },
+            false => Carrier::V1 { nonces: nonces(id, lent), written: 0, is_cut: false },
         };
         self.sender.bind(id, carrier);
         lent.substreams.want_write(id, lent.out);

@@ -9,7 +9,7 @@ use super::Role;
 use super::schedule::{Master, derive, prefix};
 use super::suite::Suite;
 use super::violation::Violation;
-use crate::crypto::{Identity, PublicKey, SharedKey, diffie_hellman, hmac};
+use crate::crypto::{Identity, PublicKey, SharedKey, diffie_hellman, hmac, on_wiped_stack};
 
 /// What an ephemeral key is made of, besides the identity. No part alone makes it predictable or has
 /// it repeated: not a generator that repeats itself, nor a machine restored from a snapshot.
@@ -34,7 +34,7 @@ impl Hedge<'_> {
         loop {
             let prk = self.prk(counter);
             let private = derive(prk.as_bytes(), "x25519", &[]);
-            let public = X25519Public::from(&StaticSecret::from(*private.as_bytes())).to_bytes();
+            let public = public_of(private.as_bytes());
             if is_canonical(&public) && public != own {
                 return Ephemeral { private, public };
             }
@@ -64,7 +64,7 @@ impl Ephemeral {
 
     #[cfg(test)]
     pub(crate) fn from_private(private: &[u8; 32]) -> Self {
-        let public = X25519Public::from(&StaticSecret::from(*private)).to_bytes();
+        let public = public_of(private);
         Self { private: SharedKey::from_bytes(private).expect("32 bytes"), public }
     }
 
@@ -96,21 +96,27 @@ impl Ephemeral {
         peer: &PublicKey,
         th: [u8; 32],
     ) -> Result<Master, Violation> {
-        let agree = |private: &[u8; 32], public: &[u8; 32]| {
-            diffie_hellman(private, public).ok_or(Violation::BadKey)
-        };
-        let (own, their_identity) = (identity.x25519_private(), peer.to_x25519());
-        let both_ephemeral = agree(self.private.as_bytes(), peers)?;
-        let own_ephemeral = agree(self.private.as_bytes(), &their_identity)?;
-        let their_ephemeral = agree(&own, peers)?;
-        let both_static = agree(&own, &their_identity)?;
-        let (es, se) = match role {
-            Role::Initiator => (own_ephemeral, their_ephemeral),
-            Role::Responder => (their_ephemeral, own_ephemeral),
-        };
-        let results: [&[u8]; 4] = [&*both_ephemeral, &*es, &*se, &*both_static];
-        Ok(Master::extract(th, &results))
+        on_wiped_stack(|| {
+            let agree = |private: &[u8; 32], public: &[u8; 32]| {
+                diffie_hellman(private, public).ok_or(Violation::BadKey)
+            };
+            let (own, their_identity) = (identity.x25519_private(), peer.to_x25519());
+            let both_ephemeral = agree(self.private.as_bytes(), peers)?;
+            let own_ephemeral = agree(self.private.as_bytes(), &their_identity)?;
+            let their_ephemeral = agree(&own, peers)?;
+            let both_static = agree(&own, &their_identity)?;
+            let (es, se) = match role {
+                Role::Initiator => (own_ephemeral, their_ephemeral),
+                Role::Responder => (their_ephemeral, own_ephemeral),
+            };
+            let results: [&[u8]; 4] = [&*both_ephemeral, &*es, &*se, &*both_static];
+            Ok(Master::extract(th, &results))
+        })
     }
+}
+
+fn public_of(private: &[u8; 32]) -> [u8; 32] {
+    on_wiped_stack(|| X25519Public::from(&StaticSecret::from(*private)).to_bytes())
 }
 
 /// True if it is the encoding of a number below 2^255 − 19: with another, a reflected key would pass

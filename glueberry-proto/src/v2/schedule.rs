@@ -5,7 +5,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 
 use super::Role;
-use crate::crypto::{SharedKey, hmac};
+use crate::crypto::{SharedKey, hmac, on_wiped_stack};
 use crate::wire::StreamName;
 
 /// `L(key, label, context, n)`, where n is the length of `out` and the context is the parts, one
@@ -17,10 +17,12 @@ pub(crate) fn expand(key: &[u8; 32], label: &str, context: &[&[u8]], out: &mut [
     let mut info: Vec<&[u8]> = vec![&len, &PROTOCOL_LEN, PROTOCOL, &label_len, label.as_bytes()];
     info.push(&context_len);
     info.extend_from_slice(context);
-    Hkdf::<Sha256>::from_prk(key)
-        .expect("32 bytes are a full-length pseudorandom key for SHA-256")
-        .expand_multi_info(&info, out)
-        .expect("no secret is longer than 255 hashes");
+    on_wiped_stack(|| {
+        Hkdf::<Sha256>::from_prk(key)
+            .expect("32 bytes are a full-length pseudorandom key for SHA-256")
+            .expand_multi_info(&info, out)
+            .expect("no secret is longer than 255 hashes");
+    });
 }
 
 /// `L(key, label, context, 32)`.

@@ -3,7 +3,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::{Aead, AeadError, AeadKey, NONCE_LEN, RustCrypto, TAG_LEN, unsealed};
-use crate::crypto::shared_key::SharedKey;
+use crate::crypto::{SharedKey, on_wiped_stack};
 
 /// The implementation of AWS-LC: several times faster for small messages, twice for large ones.
 ///
@@ -17,14 +17,14 @@ pub struct AwsLc;
 impl Aead for AwsLc {
     /// Falls back to [`RustCrypto`] if AWS-LC has no memory for the key.
     fn key(&self, key: &SharedKey) -> Box<dyn AeadKey> {
-        match UnboundKey::new(&CHACHA20_POLY1305, key.as_bytes()) {
+        match on_wiped_stack(|| UnboundKey::new(&CHACHA20_POLY1305, key.as_bytes())) {
             Ok(key) => Box::new(AwsLcKey(LessSafeKey::new(key))),
             Err(_) => RustCrypto.key(key),
         }
     }
 
     fn aes_256_gcm(&self, key: &SharedKey) -> Option<Box<dyn AeadKey>> {
-        let key = UnboundKey::new(&AES_256_GCM, key.as_bytes()).ok()?;
+        let key = on_wiped_stack(|| UnboundKey::new(&AES_256_GCM, key.as_bytes())).ok()?;
         Some(Box::new(AwsLcKey(LessSafeKey::new(key))))
     }
 }

@@ -98,11 +98,11 @@ impl Handshake {
     /// Begins the key exchange.
     fn begin_channel(&mut self, id: SubstreamId, role: Role, lent: &mut Lent<'_>) {
         let params = lent.params;
-        let entropy = params.seed.child(b"ephemeral", self.gates).bytes();
+        let entropy = params.seed.child(b"ephemeral", self.gates);
         self.gates += 1;
         let hedge = Hedge {
             identity: &params.identity,
-            entropy: &entropy,
+            entropy: entropy.bytes(),
             wall_ms: params.wall_ms,
             counter: params.id.as_u64(),
             binding: params.binding.value(),

@@ -1,0 +1,34 @@
+//! Wiping what a computation with secrets leaves on the stack.
+//!
+//! Types that wipe themselves do so where they are dropped. What they were moved from, arguments that
+//! are passed by value and the temporary values of the crates below stay on the stack behind a call,
+//! until something else happens to be written there.
+
+use zeroize::Zeroize;
+
+/// Runs a computation and overwrites the stack that it has used.
+///
+/// Its result must hold secrets in allocations only: what is returned by value is copied to the
+/// caller's stack.
+pub(crate) fn on_wiped_stack<T>(compute: impl FnOnce() -> T) -> T {
+    let result = apart(compute);
+    overwrite();
+    result
+}
+
+/// Has a frame of its own, which begins where that of [`overwrite`] begins.
+#[inline(never)]
+fn apart<T>(compute: impl FnOnce() -> T) -> T {
+    compute()
+}
+
+#[inline(never)]
+fn overwrite() {
+    [0_u64; WORDS].zeroize();
+}
+
+/// Words of the stack that are overwritten: more than a key agreement uses without optimisation.
+const WORDS: usize = 2048;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
