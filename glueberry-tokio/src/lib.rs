@@ -116,6 +116,7 @@ mod command;
 mod config;
 mod connection;
 mod debug;
+mod entropy;
 mod error;
 mod event;
 mod events;

@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use crate::book_storage::BookStorage;
 use crate::command::{Answer, Examination, HandshakeRequest, NodeCommand, Reply, SessionCommand};
+use crate::entropy::entropy;
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::event::{BookTrouble, Event};
 use crate::mailbox::answer;
@@ -240,6 +241,13 @@ impl<T: Transport> NodeTask<T> {
         }
         let is_stranger =
             connection.origin == Origin::Accepted && self.node.is_stranger(connection.peer);
+        // The seed is the process's, and may be drawn from again after a restored snapshot.
+        match entropy() {
+            Ok(entropy) => self.node.add_entropy(now, &entropy),
+            Err(error) => {
+                warn!(%error, "system has no entropy: session has that of the node's seed");
+            }
+        }
         match self.node.handle_connection(now, connection) {
             Admission::Accept(session) => {
                 let id = session.id();

@@ -7,11 +7,11 @@ use std::time::SystemTime;
 use glueberry_proto::{Identity, Seed, SendLimits};
 use multiaddr::Multiaddr;
 use tracing::{Span, error_span, info, warn};
-use zeroize::Zeroizing;
 
 use crate::adapter::Parts;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::entropy::entropy;
 use crate::error::{Error, ErrorCode};
 use crate::events::EventHub;
 use crate::inbox::Inbox;
@@ -106,7 +106,6 @@ fn shared<T: Transport>(
 }
 
 fn seed() -> Result<Seed, Error> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *bytes).map_err(|error| Error::because(ErrorCode::Internal, error))?;
+    let bytes = entropy().map_err(|error| Error::because(ErrorCode::Internal, error))?;
     Ok(Seed::from_bytes(*bytes))
 }

@@ -268,6 +268,15 @@ impl<T: Transport> Endpoint<T> {
 
     // ---- inputs -------------------------------------------------------------------------------
 
+    /// Has the sessions that are made from now on depend on fresh entropy as well, see
+    /// [`Node::add_entropy`]: before [`handle_connected`](Self::handle_connected) and
+    /// [`handle_accepted`](Self::handle_accepted), where there is an operating system to ask.
+    pub fn add_entropy(&mut self, now: Instant, entropy: &[u8; 32]) {
+        self.pass(now);
+        self.node.add_entropy(self.now, entropy);
+        self.carry();
+    }
+
     /// Takes note that a connection of [`Output::Dial`] is there, with a peer that the transport
     /// **has authenticated** (rule C0). If it is not the peer that was to be dialled, the connection
     /// is closed and the dial has failed.

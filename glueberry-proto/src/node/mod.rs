@@ -207,6 +207,17 @@ impl Node {
 
     // ---- inputs -------------------------------------------------------------------------------
 
+    /// Has the sessions that are made from now on depend on fresh entropy as well, besides the node's
+    /// seed. The caller wipes its copy.
+    ///
+    /// A driver with an operating system calls it before each
+    /// [`handle_connection`](Self::handle_connection): then a machine that was cloned or restored from
+    /// a snapshot draws other nonces in its next sessions than it has drawn before. Without it, a run is
+    /// decided by its seed.
+    pub fn add_entropy(&mut self, now: Instant, entropy: &[u8; 32]) {
+        self.step(now, |node| node.sessions.add_entropy(entropy));
+    }
+
     /// Takes note that a connection can carry a session with a peer whose key the transport has
     /// authenticated: one that was dialled for the node, or one that the peer has opened.
     pub fn handle_connection(&mut self, now: Instant, connection: NewConnection) -> Admission {

@@ -27,6 +27,11 @@ impl Sessions {
         Self { owners: BTreeMap::new(), ids: Counter::default(), aead, identity, seed }
     }
 
+    /// Has the sessions that follow depend on this entropy as well.
+    pub(super) fn add_entropy(&mut self, entropy: &[u8; 32]) {
+        self.seed.mix(entropy);
+    }
+
     /// Makes the session of a connection.
     pub(super) fn create(
         &mut self,
@@ -72,5 +77,25 @@ impl Sessions {
 
     pub(super) fn is_empty(&self) -> bool {
         self.owners.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::default_aead;
+
+    #[test]
+    fn fresh_entropy_changes_the_seeds_of_the_sessions_that_follow() {
+        let seed_after = |entropy: &[[u8; 32]]| {
+            let identity = Arc::new(Identity::from_seed(&[1; 32]));
+            let mut sessions = Sessions::new(default_aead(), identity, Seed::from_bytes([7; 32]));
+            entropy.iter().for_each(|one| sessions.add_entropy(one));
+            *sessions.seed.child(b"session", 0).bytes()
+        };
+        // As after a restored snapshot: all is the same but for what the system gives.
+        assert_ne!(seed_after(&[[1; 32]]), seed_after(&[[2; 32]]));
+        assert_ne!(seed_after(&[]), seed_after(&[[1; 32]]));
+        assert_eq!(seed_after(&[[1; 32]]), seed_after(&[[1; 32]]));
     }
 }
