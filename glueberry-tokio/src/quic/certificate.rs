@@ -7,6 +7,7 @@
 //! <https://github.com/libp2p/specs/blob/master/tls/tls.md>
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use libp2p_identity::{Keypair, PeerId, PublicKey};
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair, PublicKeyData};
@@ -35,19 +36,25 @@ pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() })
 });
 
-/// Makes a certificate for `identity`, with a fresh key from the system's randomness.
+/// Makes a certificate for `identity`, with a fresh key from the system's randomness. It expires
+/// [`LIFETIME`] after `now`.
 ///
-/// It is good for every connection of the node's life and as long as the node's identity itself:
-/// it does not expire.
-pub(super) fn generate(identity: &Keypair) -> Result<CertifiedKey, GenerateError> {
+/// Peers must refuse what has expired (libp2p's TLS specification, "Peer Authentication"), so whoever
+/// gets hold of the throw-away key has the identity's place for that long. It is valid from long ago,
+/// for peers whose clocks are behind.
+pub(super) fn generate(identity: &Keypair, now: UnixTime) -> Result<CertifiedKey, GenerateError> {
     let key = Zeroizing::new(KeyPair::generate()?);
     let mut params = CertificateParams::default();
+    // A clock that is beyond what a certificate can say is wrong; its peers have the last word.
+    let now = Duration::from_secs(now.as_secs().min(YEAR_9000));
+    params.not_after = rcgen::date_time_ymd(1970, 1, 1) + now + LIFETIME;
     params.distinguished_name = DistinguishedName::new();
     params.custom_extensions.push(identity_extension(identity, &key.subject_public_key_info())?);
     let certificate = params.self_signed(&*key)?;
 
-    let private = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let signer = PROVIDER.key_provider.load_private_key(private.into())?;
+    let private = Zeroizing::new(key.serialize_der());
+    // A provider's loader takes what it does not wipe.
+    let signer = aws_lc_rs::sign::any_supported_type(&PrivatePkcs8KeyDer::from(&**private).into())?;
     Ok(CertifiedKey::new(vec![certificate.into()], signer))
 }
 
@@ -260,6 +267,11 @@ fn octet_string_pair(der: &[u8]) -> Option<(&[u8], &[u8])> {
 fn signed_message(spki: &[u8]) -> Vec<u8> {
     [b"libp2p-tls-handshake:", spki].concat()
 }
+
+/// How long a certificate is valid.
+pub(super) const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+const YEAR_9000: u64 = 221_845_392_000;
 
 const EXTENSION: Oid<'static> = oid!(1.3.6.1.4.1.53594.1.1);
 const EXTENSION_ARCS: [u64; 9] = [1, 3, 6, 1, 4, 1, 53594, 1, 1];

@@ -1,7 +1,8 @@
 //! TLS 1.3 between nodes: both sides present a certificate of [`super::certificate`], and nothing
 //! else about a peer is believed.
 
-use std::sync::{Arc, OnceLock};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use libp2p_identity::{Keypair, PeerId};
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
@@ -21,10 +22,11 @@ use rustls::{
     version::TLS13,
 };
 use thiserror::Error;
+use tracing::warn;
 
 use super::certificate::{self, CertificateError, GenerateError, PROVIDER};
 
-/// A node's side of every handshake: one certificate for its whole life.
+/// A node's side of every handshake: a certificate, which is renewed long before it expires.
 ///
 /// Sessions are never resumed, so each connection proves both identities anew.
 #[derive(Debug)]
@@ -34,8 +36,8 @@ pub(super) struct Tls {
 
 impl Tls {
     pub(super) fn new(identity: &Keypair) -> Result<Self, TlsError> {
-        let key = Arc::new(certificate::generate(identity)?);
-        Ok(Self { presented: Arc::new(Presented { key }) })
+        let presented = Presented::new(identity.clone(), UnixTime::now())?;
+        Ok(Self { presented: Arc::new(presented) })
     }
 
     /// The configuration for one dial, and where to ask later why it was refused, if it was.
@@ -137,15 +139,50 @@ pub(crate) enum TlsError {
     Quic(#[from] NoInitialCipherSuite),
 }
 
-/// Presents the one certificate whatever the peer asks for.
-#[derive(Debug)]
+/// Presents the certificate that is current, whatever the peer asks for.
 struct Presented {
+    identity: Keypair,
+    current: Mutex<Current>,
+}
+
+struct Current {
     key: Arc<CertifiedKey>,
+    made: UnixTime,
+}
+
+impl Presented {
+    fn new(identity: Keypair, now: UnixTime) -> Result<Self, GenerateError> {
+        let key = Arc::new(certificate::generate(&identity, now)?);
+        Ok(Self { identity, current: Mutex::new(Current { key, made: now }) })
+    }
+
+    /// Returns the certificate to present. One that has lived for half of its time is replaced, and so
+    /// is one that was made by a clock that has been set since.
+    ///
+    /// Connections that have begun keep what they have; nothing ever asks for it again.
+    fn at(&self, now: UnixTime) -> Arc<CertifiedKey> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = now.as_secs().abs_diff(current.made.as_secs());
+        if age >= certificate::LIFETIME.as_secs() / 2 {
+            match certificate::generate(&self.identity, now) {
+                Ok(key) => *current = Current { key: Arc::new(key), made: now },
+                // The next handshake tries again.
+                Err(error) => warn!(%error, "certificate not renewed"),
+            }
+        }
+        current.key.clone()
+    }
+}
+
+impl fmt::Debug for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented").finish_non_exhaustive()
+    }
 }
 
 impl ResolvesClientCert for Presented {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.key))
+        Some(self.at(UnixTime::now()))
     }
 
     fn has_certs(&self) -> bool {
@@ -155,7 +192,7 @@ impl ResolvesClientCert for Presented {
 
 impl ResolvesServerCert for Presented {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.key))
+        Some(self.at(UnixTime::now()))
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn own_certificate_names_its_identity() {
     let identity = Keypair::generate_ed25519();
-    let made = generate(&identity).unwrap();
+    let made = generate(&identity, now()).unwrap();
     let [certificate] = &made.cert[..] else { panic!("one certificate") };
     assert_eq!(verify(certificate, &[], now()), Ok(identity.public().to_peer_id()));
     assert_eq!(peer_id(certificate), Ok(identity.public().to_peer_id()));
@@ -15,12 +15,32 @@ fn own_certificate_names_its_identity() {
 }
 
 #[test]
+fn own_certificate_expires_and_is_valid_for_clocks_that_are_behind() {
+    let identity = Keypair::generate_ed25519();
+    let made = generate(&identity, now()).unwrap();
+    let at = |secs: u64| {
+        let result =
+            verify(&made.cert[0], &[], UnixTime::since_unix_epoch(Duration::from_secs(secs)));
+        result.map(drop)
+    };
+    assert_eq!(at(now().as_secs() - 10 * 365 * DAY), Ok(()));
+    assert_eq!(at(now().as_secs() + 29 * DAY), Ok(()));
+    assert_eq!(at(now().as_secs() + 31 * DAY), Err(CertificateError::Expired));
+    // Whatever the clock says, there is one.
+    for clock in [0, u64::MAX] {
+        generate(&identity, UnixTime::since_unix_epoch(Duration::from_secs(clock))).unwrap();
+    }
+}
+
+const DAY: u64 = 24 * 60 * 60;
+
+#[test]
 fn certificates_of_one_identity_differ() {
     let identity = Keypair::generate_ed25519();
     let spki_of = |made: CertifiedKey| spki(&made.cert[0]).unwrap().into_owned();
     assert_ne!(
-        spki_of(generate(&identity).unwrap()),
-        spki_of(generate(&identity).unwrap()),
+        spki_of(generate(&identity, now()).unwrap()),
+        spki_of(generate(&identity, now()).unwrap()),
         "the key is drawn anew"
     );
 }
@@ -28,7 +48,7 @@ fn certificates_of_one_identity_differ() {
 #[test]
 fn rust_libp2p_agrees() {
     let identity = Keypair::generate_ed25519();
-    let ours = generate(&identity).unwrap().cert[0].clone();
+    let ours = generate(&identity, now()).unwrap().cert[0].clone();
     let seen = libp2p_tls::certificate::parse(&ours).unwrap();
     assert_eq!(seen.peer_id(), identity.public().to_peer_id());
 
@@ -95,7 +115,7 @@ fn time_is_checked() {
 #[test]
 fn only_one_certificate() {
     let identity = Keypair::generate_ed25519();
-    let certificate = generate(&identity).unwrap().cert[0].clone();
+    let certificate = generate(&identity, now()).unwrap().cert[0].clone();
     let two = verify(&certificate, std::slice::from_ref(&certificate), now());
     assert_eq!(two, Err(CertificateError::Chain(2)));
 }
@@ -158,7 +178,7 @@ fn signature_of_another_key_is_refused() {
 #[test]
 fn flipped_bits_and_cuts_are_refused() {
     let identity = Keypair::generate_ed25519();
-    let good = generate(&identity).unwrap().cert[0].to_vec();
+    let good = generate(&identity, now()).unwrap().cert[0].to_vec();
     let begin = good.len() - content(&good).unwrap().len();
     let signed = begin..begin + parse(&good[..].into()).unwrap().tbs_certificate.as_ref().len();
     for at in 0..good.len() {

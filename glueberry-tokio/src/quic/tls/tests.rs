@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use rustls::{
     ClientConnection, HandshakeKind, NamedGroup, ServerConnection, pki_types::ServerName,
 };
@@ -43,10 +45,9 @@ fn anyone_may_answer_if_nobody_is_expected() {
 #[test]
 fn two_certificates_are_refused() {
     let (dialler, listener) = (Node::new(), Node::new());
-    let key = &listener.tls.presented.key;
-    let chain = vec![key.cert[0].clone(), dialler.tls.presented.key.cert[0].clone()];
-    let key = Arc::new(CertifiedKey::new(chain, Arc::clone(&key.key)));
-    let chained = Tls { presented: Arc::new(Presented { key }) };
+    let key = listener.key();
+    let chain = vec![key.cert[0].clone(), dialler.key().cert[0].clone()];
+    let chained = presenting(CertifiedKey::new(chain, Arc::clone(&key.key)));
 
     let (config, verdict) = dialler.tls.rustls_client(Some(listener.peer)).unwrap();
     handshake(config, chained.rustls_server().unwrap()).unwrap_err();
@@ -59,9 +60,8 @@ fn two_certificates_are_refused() {
 #[test]
 fn certificate_without_its_key_is_refused() {
     let (dialler, thief, victim) = (Node::new(), Node::new(), Node::new());
-    let stolen = victim.tls.presented.key.cert.clone();
-    let key = Arc::new(CertifiedKey::new(stolen, Arc::clone(&thief.tls.presented.key.key)));
-    let thief = Tls { presented: Arc::new(Presented { key }) };
+    let stolen = victim.key().cert.clone();
+    let thief = presenting(CertifiedKey::new(stolen, Arc::clone(&thief.key().key)));
 
     let (config, _) = dialler.tls.rustls_client(Some(victim.peer)).unwrap();
     let error = handshake(config, thief.rustls_server().unwrap()).unwrap_err();
@@ -125,12 +125,49 @@ fn rust_libp2p_agrees() {
     handshake(config, ours.tls.rustls_server().unwrap()).unwrap_err();
 }
 
+#[test]
+fn a_certificate_is_renewed_after_half_of_its_life() {
+    let identity = Keypair::generate_ed25519();
+    let start = UnixTime::now().as_secs();
+    let at = |secs| UnixTime::since_unix_epoch(Duration::from_secs(secs));
+    let presented = Presented::new(identity.clone(), at(start)).unwrap();
+    let (life, mut renewed) = (certificate::LIFETIME.as_secs(), 0);
+    let mut before = presented.at(at(start));
+    for hour in 0..3 * life / 3600 {
+        let now = at(start + hour * 3600);
+        let key = presented.at(now);
+        assert_eq!(certificate::verify(&key.cert[0], &[], now), Ok(identity.public().to_peer_id()));
+        if !Arc::ptr_eq(&before, &key) {
+            let spki = |key: &CertifiedKey| certificate::spki(&key.cert[0]).unwrap().into_owned();
+            assert_ne!(spki(&before), spki(&key), "the throw-away key is another one");
+            renewed += 1;
+        }
+        before = key;
+    }
+    assert_eq!(renewed, 5);
+    // The clock was wrong and is set.
+    let early = presented.at(at(start));
+    assert!(!Arc::ptr_eq(&before, &early));
+    assert!(certificate::verify(&early.cert[0], &[], at(start)).is_ok());
+}
+
+/// A node that presents this whatever its identity.
+fn presenting(key: CertifiedKey) -> Tls {
+    let presented = Presented::new(Keypair::generate_ed25519(), UnixTime::now()).unwrap();
+    presented.current.lock().unwrap().key = Arc::new(key);
+    Tls { presented: Arc::new(presented) }
+}
+
 struct Node {
     peer: PeerId,
     tls: Tls,
 }
 
 impl Node {
+    fn key(&self) -> Arc<CertifiedKey> {
+        self.tls.presented.at(UnixTime::now())
+    }
+
     fn new() -> Self {
         let identity = Keypair::generate_ed25519();
         Self { peer: identity.public().to_peer_id(), tls: Tls::new(&identity).unwrap() }
