@@ -1,7 +1,7 @@
 //! What is done to the files, one step each.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -35,12 +35,8 @@ impl Drop for Lock {
 pub(super) fn lock(book: &Path) -> Result<Lock, StoreError> {
     let path = beside(book, LOCK);
     let failed = |source| StoreError::new("lock", &path, source);
-    // A user that may write in the folder could have a file elsewhere created, or the book unlocked.
-    if fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink()) {
-        return Err(failed(io::Error::other("it is a symbolic link")));
-    }
     let mut options = private();
-    let file = options.create(true).truncate(false).open(&path).map_err(failed)?;
+    let file = open_here(options.create(true).truncate(false), &path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: book.to_owned() }),
@@ -55,7 +51,7 @@ pub(super) fn remove_leftover(book: &Path) -> Result<(), StoreError> {
 }
 
 pub(super) fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
-    match File::open(path) {
+    match open_here(OpenOptions::new().read(true), path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(StoreError::new("read", path, source)),
@@ -108,7 +104,10 @@ fn reserve(path: &Path) -> Result<PathBuf, StoreError> {
 fn write_new(path: &Path, model: &Path, bytes: &[u8]) -> io::Result<()> {
     remove_if_there(path)?;
     let mut file = private().create_new(true).open(path)?;
-    if let Ok(model) = fs::metadata(model) {
+    if let Ok(model) = fs::symlink_metadata(model)
+        && model.is_file()
+        && is_same_owner(&model, &file.metadata()?)
+    {
         file.set_permissions(model.permissions())?;
     }
     file.write_all(bytes)?;
@@ -159,6 +158,43 @@ fn sync_folder(path: &Path) -> Result<(), StoreError> {
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> Result<(), StoreError> {
     Ok(())
+}
+
+/// Opens a file of this very name. A user that may write in the folder could otherwise have a file
+/// elsewhere read, locked or created by a link, or this process wait for ever for the other end of a
+/// pipe.
+fn open_here(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(options, flags);
+    }
+    let is_link = || fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    #[cfg(not(unix))]
+    if is_link() {
+        return Err(io::Error::other("it is a symbolic link"));
+    }
+    let file = match options.open(path) {
+        // What the system says of a link is not the same everywhere.
+        Err(_) if is_link() => return Err(io::Error::other("it is a symbolic link")),
+        opened => opened?,
+    };
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no file")),
+    }
+}
+
+/// Returns whether both files belong to one user: permissions that another has chosen are not taken
+/// over.
+fn is_same_owner(model: &Metadata, file: &Metadata) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::uid(model) == std::os::unix::fs::MetadataExt::uid(file);
+    #[cfg(not(unix))]
+    {
+        let _ = (model, file);
+        true
+    }
 }
 
 /// Options to create a file that only its owner can read and write.

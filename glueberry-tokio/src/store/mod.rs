@@ -58,7 +58,8 @@
 //! Missing folders are created. If the path is a symbolic link, the file that it leads to is the
 //! book and the link stays; lock and temporary file are beside the former, so the same book by two
 //! names is still in use once. A new file can be read and written by its owner only; one that is
-//! replaced keeps its permissions.
+//! replaced keeps its permissions, if it is this user's. Once the store is open, no link that appears
+//! under one of these names is followed.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -63,4 +63,35 @@ fn a_lock_file_that_is_a_link_is_not_followed() {
     assert!(!elsewhere.exists());
 }
 
+/// Opening a pipe waits for its other end, which nobody needs to be.
+#[cfg(unix)]
+#[test]
+fn a_lock_file_that_is_a_pipe_is_not_waited_for() {
+    let scratch = Scratch::new();
+    let made = std::process::Command::new("mkfifo").arg(scratch.path(LOCK)).status().unwrap();
+    assert!(made.success());
+    open(&scratch.path(BOOK)).unwrap_err();
+}
+
+/// The book was resolved when it was opened.
+#[cfg(unix)]
+#[test]
+fn a_link_that_takes_the_place_of_an_open_book_lends_it_no_permissions() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let scratch = Scratch::new();
+    let (mut store, book) = open_whole(&scratch.path(BOOK));
+    store.save(&book.emit()).unwrap();
+    std::fs::remove_file(scratch.path(BOOK)).unwrap();
+    let elsewhere = scratch.path("elsewhere");
+    std::fs::write(&elsewhere, "theirs").unwrap();
+    std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o666)).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, scratch.path(BOOK)).unwrap();
+
+    store.save(&book.emit()).unwrap();
+    let saved = std::fs::symlink_metadata(scratch.path(BOOK)).unwrap();
+    assert!(saved.is_file());
+    assert_eq!(saved.mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), b"theirs");
+}
+
 const HELD: &str = "the book is held";
