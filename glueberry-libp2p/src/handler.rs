@@ -21,7 +21,7 @@ use tracing::{debug, trace};
 
 use crate::link::{Link, PendingLink, ToHandler};
 use crate::remains;
-use crate::session::{Opening, SwarmSession, Want};
+use crate::session::{Opening, OpeningFor, SwarmSession, Want};
 use crate::settings::{Ownership, Settings};
 use crate::substream::Order;
 use crate::upgrade::{Negotiated, Proposal};
@@ -99,7 +99,7 @@ impl Handler {
     // ---- substreams of the peer ---------------------------------------------------------------
 
     fn inbound(&mut self, negotiated: Negotiated) {
-        if negotiated.protocol == Some(ProtocolId::Probe) {
+        if matches!(negotiated.protocol, Some(ProtocolId::Probe | ProtocolId::Stays)) {
             // Its acceptance is the answer.
             return;
         }
@@ -223,10 +223,12 @@ impl Handler {
     }
 
     fn open(&self, opening: Opening, protocols: &[ProtocolId]) -> Event {
-        let timeout = match opening.substream {
-            Some(_) => self.shared.negotiation_timeout(),
+        let timeout = match opening.purpose {
+            OpeningFor::Session(_) => self.shared.negotiation_timeout(),
             // Longer than the silence after which the peer is given up.
-            None => self.settings.keep_alive.saturating_mul(self.settings.lost_after),
+            OpeningFor::Probe | OpeningFor::Stays => {
+                self.settings.keep_alive.saturating_mul(self.settings.lost_after)
+            }
         };
         ConnectionHandlerEvent::OutboundSubstreamRequest {
             protocol: SubstreamProtocol::new(Proposal::new(protocols), opening)
@@ -256,6 +258,9 @@ impl Handler {
             return;
         };
         let mut ids = session.protocols();
+        if session.stays() {
+            ids.push(ProtocolId::Stays);
+        }
         let is_refused = self.peer.is_none_or(|peer| self.shared.is_refused(peer));
         if self.settings.ownership == Ownership::Shared
             && session.handshake_is_over()

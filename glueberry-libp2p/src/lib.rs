@@ -13,11 +13,13 @@
 //!
 //! - No resets with a code: a substream that is given up is dropped. Over libp2p's QUIC that looks
 //!   like a clean end to the peer, whose session then ends for a malformed frame if one was cut.
-//! - No acknowledgements: that a peer has all of a substream is concluded from the end of the
-//!   peer's own half, which our nodes give in answer, or from a probe that was answered afterwards.
-//!   Over TCP and relays, which keep the order of everything, the probe is proof. Over libp2p's QUIC
-//!   it is none: a node that does not end its half, as Go nodes don't, is waited for until the drain
-//!   timeout, and what it was sent last is reported as in doubt. Raw QUIC knows better.
+//! - No acknowledgements. Over TCP and relays, which keep the order of everything, a probe that was
+//!   answered proves what was sent before it. Over libp2p's QUIC all of a substream is known to have
+//!   arrived only if the peer has ended its half in answer to the end of this side's, and then says that
+//!   it stays in the session (`/glueberry/stays/1.0.0`): else its end may be a goodbye that has crossed
+//!   ours. So when this side leaves, nothing is in doubt, if the peer is a node of this project. When the
+//!   peer leaves, or both do, or the peer is a Go node, all that was sent since the substream was opened
+//!   is in doubt there. Raw QUIC knows better.
 //! - No word with which a connection is closed: the peer sees that it was, not why.
 //!
 //! In a shared swarm a session ends without its connection, and v1 has no word for that either. The

@@ -40,8 +40,18 @@ pub(crate) enum Want {
 pub struct Opening {
     /// The session: another may follow on the same connection.
     pub(crate) session: SessionId,
-    /// The substream, or none for a probe.
-    pub(crate) substream: Option<SubstreamId>,
+    pub(crate) purpose: OpeningFor,
+}
+
+/// What a substream is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpeningFor {
+    /// The session, which calls it so.
+    Session(SubstreamId),
+    /// To find out whether the peer answers.
+    Probe,
+    /// To find out whether the peer's session is Established and goes on.
+    Stays,
 }
 
 impl SwarmSession {
@@ -81,6 +91,11 @@ impl SwarmSession {
         self.inner.session().handshake_is_over()
     }
 
+    /// Returns whether this side's session goes on, as far as this side has decided.
+    pub(crate) fn stays(&mut self) -> bool {
+        self.inner.session().is_established()
+    }
+
     /// Returns what the peer may open now.
     pub(crate) fn protocols(&mut self) -> Vec<ProtocolId> {
         self.inner.session().protocols()
@@ -98,9 +113,13 @@ impl SwarmSession {
     /// What was asked for has been opened.
     pub(crate) fn opened(&mut self, opening: Opening, negotiated: Negotiated) {
         self.liveness.received();
-        let Some(id) = opening.substream else {
-            self.liveness.answered(true);
-            return self.inner.session().handle_probe_accepted(self.liveness.now());
+        let id = match opening.purpose {
+            OpeningFor::Session(id) => id,
+            OpeningFor::Probe => {
+                self.liveness.answered(true);
+                return self.inner.session().handle_probe_accepted(self.liveness.now());
+            }
+            OpeningFor::Stays => return self.liveness.heard_whether_it_stays(true),
         };
         let (protocol, substream) = self.substream(negotiated);
         self.inner.handle_event(ConnectionEvent::Opened { id, protocol, substream });
@@ -112,9 +131,12 @@ impl SwarmSession {
         if is_answer {
             self.liveness.received();
         }
-        match opening.substream {
-            None => self.liveness.answered(is_answer),
-            Some(id) => self.inner.handle_event(ConnectionEvent::OpenFailed { id, error }),
+        match opening.purpose {
+            OpeningFor::Probe => self.liveness.answered(is_answer),
+            OpeningFor::Stays => self.liveness.heard_whether_it_stays(false),
+            OpeningFor::Session(id) => {
+                self.inner.handle_event(ConnectionEvent::OpenFailed { id, error })
+            }
         }
     }
 
@@ -131,7 +153,7 @@ impl SwarmSession {
             return Some(Want::Over);
         }
         if let Some((substream, protocols)) = self.inner.connection().wanted.pop_front() {
-            let opening = Opening { session: self.id(), substream: Some(substream) };
+            let opening = Opening { session: self.id(), purpose: OpeningFor::Session(substream) };
             return Some(Want::Open(opening, protocols));
         }
         self.poll_silence(cx)
@@ -144,8 +166,12 @@ impl SwarmSession {
                 return Pin::new(&mut self.inner).poll(cx).is_ready().then_some(Want::Over);
             }
             if self.liveness.begins_probe() {
-                let opening = Opening { session: self.id(), substream: None };
+                let opening = Opening { session: self.id(), purpose: OpeningFor::Probe };
                 return Some(Want::Open(opening, vec![ProtocolId::Probe]));
+            }
+            if self.liveness.begins_to_ask() {
+                let opening = Opening { session: self.id(), purpose: OpeningFor::Stays };
+                return Some(Want::Open(opening, vec![ProtocolId::Stays]));
             }
             self.timer.reset(self.liveness.deadline());
             if self.timer.poll(cx).is_pending() {

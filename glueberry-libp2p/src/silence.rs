@@ -16,12 +16,13 @@ pub(crate) struct Liveness {
     shared: Arc<Shared>,
     /// Never contended: a connection and its substreams live in one task.
     silence: Arc<Mutex<Silence>>,
+    question: Arc<Mutex<Question>>,
 }
 
 impl Liveness {
     pub(crate) fn new(shared: Arc<Shared>, settings: &Settings) -> Self {
         let silence = Silence::new(shared.now(), settings.keep_alive, settings.lost_after);
-        Self { shared, silence: Arc::new(Mutex::new(silence)) }
+        Self { shared, silence: Arc::new(Mutex::new(silence)), question: Arc::default() }
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -44,6 +45,22 @@ impl Liveness {
         self.lock().poll_proof(sent_at)
     }
 
+    /// Ready once the peer was asked, at `since` or later, whether it stays in the session, with its
+    /// answer. The answer wakes the task.
+    pub(crate) fn poll_stays(&self, since: Instant) -> Poll<bool> {
+        self.lock_question().poll(since)
+    }
+
+    /// Returns whether to ask the peer now whether it stays; if so, the question has begun.
+    pub(crate) fn begins_to_ask(&self) -> bool {
+        self.lock_question().begins(self.now())
+    }
+
+    /// The peer has answered the question, or there is no answer, which is as good as a refusal.
+    pub(crate) fn heard_whether_it_stays(&self, stays: bool) {
+        self.lock_question().answered(stays);
+    }
+
     pub(crate) fn is_lost(&self) -> bool {
         self.lock().is_lost(self.now())
     }
@@ -56,7 +73,12 @@ impl Liveness {
     /// Returns when to look again.
     pub(crate) fn deadline(&self) -> Option<StdInstant> {
         let at = self.lock().deadline();
-        self.shared.until(at)
+        let ask_at = self.lock_question().deadline();
+        self.shared.until(ask_at.map_or(at, |ask_at| at.min(ask_at)))
+    }
+
+    fn lock_question(&self) -> MutexGuard<'_, Question> {
+        self.question.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Silence> {
@@ -163,6 +185,49 @@ impl Silence {
     }
 }
 
+/// Whether the peer stays in the session, which it is asked when that decides what is known.
+#[derive(Debug, Default)]
+struct Question {
+    /// From when on an answer is wanted: the earliest of those who want one.
+    wanted: Option<Instant>,
+    /// When the question began that is under way.
+    asked: Option<Instant>,
+    /// When the latest question began that was answered, and what the answer was.
+    answer: Option<(Instant, bool)>,
+}
+
+impl Question {
+    fn poll(&mut self, since: Instant) -> Poll<bool> {
+        match self.answer {
+            Some((asked, stays)) if asked >= since => return Poll::Ready(stays),
+            _ => {}
+        }
+        self.wanted = Some(self.wanted.map_or(since, |wanted| wanted.min(since)));
+        Poll::Pending
+    }
+
+    fn begins(&mut self, now: Instant) -> bool {
+        if self.asked.is_some() || self.wanted.is_none_or(|since| now < since) {
+            return false;
+        }
+        self.wanted = None;
+        self.asked = Some(now);
+        true
+    }
+
+    /// Whoever wants a later answer asks again.
+    fn answered(&mut self, stays: bool) {
+        if let Some(asked) = self.asked.take() {
+            self.answer = Some((asked, stays));
+        }
+    }
+
+    /// Returns when to look again.
+    fn deadline(&self) -> Option<Instant> {
+        self.wanted.filter(|_| self.asked.is_none())
+    }
+}
+
 /// A probe proves what was sent strictly before it.
 const TICK: Duration = Duration::from_micros(1);
 /// Wait after a probe that failed.
@@ -200,6 +265,24 @@ mod tests {
         silence.answered(at(11), true);
         assert!(!silence.is_lost(at(25)));
         assert!(silence.is_lost(at(26)));
+    }
+
+    #[test]
+    fn a_question_is_asked_once_it_counts_and_again_for_what_came_later() {
+        let mut question = Question::default();
+        assert!(!question.begins(at(1)), "nobody wants to know");
+        assert!(question.poll(at(2)).is_pending());
+        assert!(!question.begins(at(1)));
+        assert_eq!(question.deadline(), Some(at(2)));
+        assert!(question.begins(at(2)));
+        assert!(question.poll(at(3)).is_pending());
+        assert!(!question.begins(at(4)), "one at a time");
+        question.answered(true);
+        assert_eq!(question.poll(at(2)), Poll::Ready(true));
+        assert!(question.poll(at(3)).is_pending(), "it was asked too early for that");
+        assert!(question.begins(at(4)));
+        question.answered(false);
+        assert_eq!(question.poll(at(3)), Poll::Ready(false));
     }
 
     #[test]

@@ -48,7 +48,9 @@ enum Writing {
         at: Instant,
     },
     /// Ended, and the peer has ended its own half since.
-    Answered,
+    Answered {
+        at: Instant,
+    },
 }
 
 impl SwarmSubstream {
@@ -76,9 +78,7 @@ impl SwarmSubstream {
             // refuse the other.
             self.may_be_refused = true;
             if matches!(self.writing, Writing::Closed { .. }) {
-                // A peer ends its half in answer to the end of ours, or has nothing more to send:
-                // it has read on until then.
-                self.writing = Writing::Answered;
+                self.writing = Writing::Answered { at: self.liveness.now() };
             }
         }
         Ok(())
@@ -161,24 +161,35 @@ impl Substream for SwarmSubstream {
         })
     }
 
-    /// Where substreams overtake each other a probe proves nothing, and the end of the peer's half
-    /// is waited for. The probe is used only where there is no such end to come.
+    /// Where all bytes keep their order, an answered probe proves what was sent before it.
+    ///
+    /// Where substreams overtake each other, the end of the peer's half is the only sign that it has
+    /// read all of ours, and only if it is an answer and not a goodbye: see [`ProtocolId::Stays`]. What
+    /// the peer has no end left to answer with can't be known. Then its session is about to be over,
+    /// and it closes the connection when it has what it can get.
     fn poll_acknowledged(&mut self, _: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        let sent_at = match (self.writing, self.order) {
-            (Writing::Answered, _) => return Poll::Ready(Ok(())),
-            (Writing::Closed { at }, Order::PerConnection) => at,
-            (Writing::Closed { at }, Order::PerSubstream)
-                if self.is_handshake || self.reading_is_over =>
-            {
-                at + LINGER
+        let stays = match (self.writing, self.order) {
+            (Writing::Closed { at }, Order::PerConnection) => {
+                return self.liveness.poll_proof(at).map(Ok);
             }
-            (Writing::Closed { .. }, Order::PerSubstream) => return Poll::Pending,
+            // Nothing is counted by it, and no end has to answer it.
+            (Writing::Answered { .. }, _) if self.is_handshake => return Poll::Ready(Ok(())),
+            (Writing::Closed { at }, _) if self.is_handshake => {
+                return self.liveness.poll_proof(at + LINGER).map(Ok);
+            }
+            (Writing::Answered { at }, _) => ready!(self.liveness.poll_stays(at)),
+            (Writing::Closed { .. }, _) if self.reading_is_over => return Poll::Pending,
+            // One that goes on answers when it has read all of it. Others, such as Go nodes, never do.
+            (Writing::Closed { at }, _) => match ready!(self.liveness.poll_stays(at + LINGER)) {
+                true => return Poll::Pending,
+                false => false,
+            },
             (Writing::Open | Writing::Closing, _) => {
                 debug_assert!(false, "it is asked for what has ended");
                 return Poll::Pending;
             }
         };
-        self.liveness.poll_proof(sent_at).map(Ok)
+        Poll::Ready(if stays { Ok(()) } else { self.refused() })
     }
 
     fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -198,6 +209,6 @@ impl fmt::Debug for SwarmSubstream {
     }
 }
 
-/// libp2p does not show QUIC's acknowledgements. Where the peer's half is no answer to the end of
-/// ours, that is given this long, and the round trip of a probe, to arrive.
+/// libp2p does not show QUIC's acknowledgements. Where no answer comes to the end of this side's half,
+/// that is given this long, and the round trip of a substream, to arrive.
 const LINGER: Duration = Duration::from_millis(300);

@@ -242,6 +242,13 @@ pub enum ProtocolId {
     /// too, so any peer can be probed. On a connection that outlives its sessions, the probe is
     /// accepted while there is no session: the peer learns that its own session is over.
     Probe,
+    /// Accepted by a node whose session on the connection is Established and which is not about to end
+    /// it by itself; it carries no data. An end of a substream that came before the acceptance was no
+    /// goodbye of the peer, so it was an answer to this side's end.
+    ///
+    /// For transports without acknowledgements on which substreams overtake each other: there nothing
+    /// else tells an answer from a goodbye that has crossed this side's.
+    Stays,
 }
 
 impl ProtocolId {
@@ -260,6 +267,7 @@ impl ProtocolId {
             V1_GO_HANDSHAKE => return Ok(Self::Handshake(Profile::V1Go)),
             V2_HANDSHAKE => return Ok(Self::Handshake(Profile::V2)),
             PROBE => return Ok(Self::Probe),
+            STAYS => return Ok(Self::Stays),
             _ => {}
         }
         let rest = id.strip_prefix(STREAM_PREFIX).ok_or(ProtocolIdError::Unknown)?;
@@ -281,6 +289,7 @@ impl fmt::Display for ProtocolId {
             Self::Handshake(Profile::V1Go) => f.write_str(V1_GO_HANDSHAKE),
             Self::Handshake(Profile::V2) => f.write_str(V2_HANDSHAKE),
             Self::Probe => f.write_str(PROBE),
+            Self::Stays => f.write_str(STAYS),
             Self::Stream { version, name } => {
                 let suffix = match version {
                     StreamVersion::V1 => V1_SUFFIX,
@@ -341,6 +350,7 @@ const V1_HANDSHAKE: &str = "/glueberry/handshake/1.0.0";
 const V1_GO_HANDSHAKE: &str = "/glueberry/stream/handshake/1.0.0";
 const V2_HANDSHAKE: &str = "/glueberry/handshake/2.0.0";
 const PROBE: &str = "/glueberry/probe/1.0.0";
+const STAYS: &str = "/glueberry/stays/1.0.0";
 const STREAM_PREFIX: &str = "/glueberry/stream/";
 const V1_SUFFIX: &str = "/1.0.0";
 const V2_SUFFIX: &str = "/2.0.0";

@@ -180,7 +180,9 @@ impl Connection for QuicConnection {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok((send, recv))) => {
                     self.accepting = accept(connection.clone());
-                    let protocols = session.protocols().iter().map(ToString::to_string).collect();
+                    let stays = session.is_established().then_some(ProtocolId::Stays);
+                    let protocols = session.protocols().into_iter().chain(stays);
+                    let protocols = protocols.map(|protocol| protocol.to_string()).collect();
                     self.answering += 1;
                     self.negotiate(respond(send, recv, protocols), Outcome::Accepted);
                 }

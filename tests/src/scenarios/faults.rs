@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use glueberry_tokio::proto::ReconnectPolicy;
-use glueberry_tokio::{Config, ConnectionState};
+use glueberry_tokio::{Config, ConnectionState, Event};
 
 use super::{Stage, Verdict};
 use crate::party::{Party, STREAM, establish, greet, pause};
@@ -114,6 +114,63 @@ pub(super) async fn datagrams_are_lost(stage: Stage) -> Verdict {
     for number in 0..50_u8 {
         assert_eq!(b.receive().await.data, vec![number; 5_000]);
         assert_eq!(a.receive().await.data, vec![number; 5_000]);
+    }
+    Verdict::Passed
+}
+
+/// The long datagrams of one side are lost from the moment at which the other, or each, shuts down;
+/// the short ones arrive, with acknowledgements and answers in them. No message is forgotten.
+pub(super) async fn long_datagrams_are_lost_at_the_end(stage: Stage) -> Verdict {
+    if !stage.b.is_datagrams() {
+        return Verdict::NotApplicable(
+            "TCP hides the loss of packets, which no socket here can cause",
+        );
+    }
+    for both in [false, true] {
+        let mut a = Party::start(stage.a, once(), &[STREAM]).await;
+        let mut b = Party::start(stage.b, once(), &[STREAM]).await;
+        let (address, losing) = proxy::losing_long(&b.address()).await;
+        a.node.add_peer(b.id(), [address]).await.expect("added");
+        a.node.connect(b.id()).await.expect("connected");
+        b.wait_for(a.id(), ConnectionState::Connected).await;
+        greet(&mut a, &mut b, &[STREAM]).await;
+        // So that both have the same substream, which A has opened.
+        a.node.send(b.id(), STREAM, "first").await.expect("sent");
+        assert_eq!(b.receive().await.data, "first");
+        b.node.send(a.id(), STREAM, "first").await.expect("sent");
+        assert_eq!(a.receive().await.data, "first");
+        losing.store(true, std::sync::atomic::Ordering::Relaxed);
+        let accepted = 40_u64;
+        for _ in 0..accepted {
+            b.node.send(a.id(), STREAM, vec![7; 2_000]).await.expect("accepted");
+        }
+        let (first, second) = (a.node.clone(), b.node.clone());
+        let leaving = tokio::spawn(async move {
+            if both {
+                futures_util::future::join(first.shutdown(), second.shutdown()).await;
+            } else {
+                first.shutdown().await;
+            }
+        });
+        let closed = b
+            .event(|event| match event {
+                Event::SessionClosed { closed, .. } => Some(closed),
+                _ => None,
+            })
+            .await;
+        leaving.await.expect("it does not panic");
+        let mut delivered = 0;
+        while let Ok(Some(_)) =
+            tokio::time::timeout(Duration::from_millis(200), a.messages.recv()).await
+        {
+            delivered += 1;
+        }
+        let unsent = u64::try_from(closed.unsent).expect("few");
+        assert!(
+            delivered + unsent + closed.in_doubt >= accepted,
+            "{delivered} of {accepted} delivered, {unsent} unsent, {} in doubt, both leave: {both}",
+            closed.in_doubt
+        );
     }
     Verdict::Passed
 }

@@ -29,7 +29,7 @@ impl Attack {
             (_, None) => Answer::No,
             (Self::MuteProbes, Some(ProtocolId::Probe)) => Answer::Silence,
             (Self::FalseProbes, Some(ProtocolId::Probe)) => Answer::Yes,
-            (_, Some(ProtocolId::Probe)) | (Self::Refuser, _) => Answer::No,
+            (_, Some(ProtocolId::Probe | ProtocolId::Stays)) | (Self::Refuser, _) => Answer::No,
             (Self::NoHandshake, Some(ProtocolId::Handshake(_))) => Answer::No,
             (Self::Unanswering, _) => Answer::Silence,
             (Self::WrongAnswer, _) => Answer::Wrong,
