@@ -15,6 +15,7 @@ mod preamble;
 mod records;
 mod script;
 mod session;
+mod v2;
 
 #[cfg(feature = "serde")]
 pub use self::book::fuzz_book;
@@ -25,3 +26,4 @@ pub use self::node::fuzz_node;
 pub use self::preamble::fuzz_preamble;
 pub use self::records::fuzz_open_record;
 pub use self::session::fuzz_handshake_input;
+pub use self::v2::{fuzz_v2_frames, fuzz_v2_gate};

@@ -2,7 +2,7 @@
 
 use glueberry_proto::testing::{
     fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_mux, fuzz_node,
-    fuzz_open_record, fuzz_preamble,
+    fuzz_open_record, fuzz_preamble, fuzz_v2_frames, fuzz_v2_gate,
 };
 use proptest::prelude::*;
 
@@ -51,5 +51,15 @@ proptest! {
     #[test]
     fn handshake_input(data in bytes()) {
         fuzz_handshake_input(&data);
+    }
+
+    #[test]
+    fn v2_frames(data in bytes()) {
+        fuzz_v2_frames(&data);
+    }
+
+    #[test]
+    fn v2_gate(data in bytes()) {
+        fuzz_v2_gate(&data);
     }
 }
