@@ -5,15 +5,15 @@
 //! (RFC 9000, section 8.1.2), which takes no place. Addresses that are validated share the places
 //! by network, and a handshake that does not end in time gives its place up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::future::{Either, select};
+use futures_util::future::{AbortHandle, Either, abortable, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use glueberry_proto::Origin;
 use tracing::debug;
@@ -22,16 +22,16 @@ use super::transport::offer;
 use super::{Endpoint, Incoming};
 use crate::error::chain;
 use crate::network::Network;
+use crate::runtime::{Runtime, Timer};
 use crate::shared::Shared;
 
 /// Accepts connections until the endpoint is closed.
 pub(super) async fn accept_all(endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
-    let mut handshakes = Handshakes::new(shared.max_incoming);
+    let mut handshakes = Handshakes::new(shared.max_incoming, shared.runtime.clone());
     let mut accepting = Box::pin(accept(endpoint.clone()));
     loop {
         let incoming = poll_fn(|cx| {
-            handshakes.poll(cx);
-            if handshakes.is_full() {
+            if !handshakes.has_place(cx) {
                 return Poll::Pending;
             }
             accepting.as_mut().poll(cx)
@@ -62,6 +62,19 @@ struct Handshakes {
     limit: usize,
     running: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Network>> + Send>>>,
     by_network: BTreeMap<Network, usize>,
+    /// Each that was begun, the oldest first; some may have ended.
+    begun: VecDeque<Begun>,
+    runtime: Arc<dyn Runtime>,
+    /// When the oldest has had its moment, while a newcomer may be waiting for that.
+    timer: Box<dyn Timer>,
+}
+
+/// A handshake that was begun.
+struct Begun {
+    abort: AbortHandle,
+    /// Dropped at its end.
+    mark: Weak<()>,
+    at: Instant,
 }
 
 /// What becomes of an incoming handshake.
@@ -74,12 +87,38 @@ enum Verdict {
 }
 
 impl Handshakes {
-    fn new(limit: usize) -> Self {
-        Self { limit, running: FuturesUnordered::new(), by_network: BTreeMap::new() }
+    fn new(limit: usize, runtime: Arc<dyn Runtime>) -> Self {
+        Self {
+            limit,
+            running: FuturesUnordered::new(),
+            by_network: BTreeMap::new(),
+            begun: VecDeque::new(),
+            timer: runtime.timer(),
+            runtime,
+        }
     }
 
-    fn is_full(&self) -> bool {
-        self.running.len() >= self.limit
+    /// Returns whether there is a place for one more, perhaps that of the oldest. If not, the caller is
+    /// woken when there may be.
+    fn has_place(&mut self, cx: &mut Context<'_>) -> bool {
+        self.poll(cx);
+        self.begun.retain(|one| one.mark.strong_count() > 0);
+        let oldest = self.begun.front().map(|oldest| oldest.at + MOMENT);
+        let Some(until) = oldest.filter(|_| self.running.len() >= self.limit) else {
+            return true;
+        };
+        self.timer.reset(Some(until));
+        self.timer.poll(cx).is_ready()
+    }
+
+    /// Takes the place of the oldest if there is no other.
+    fn make_place(&mut self) {
+        if self.running.len() >= self.limit
+            && let Some(oldest) = self.begun.pop_front()
+        {
+            debug!("an incoming handshake gave way to a newer one");
+            oldest.abort.abort();
+        }
     }
 
     /// Takes out what has ended.
@@ -111,9 +150,14 @@ impl Handshakes {
         if let Some(network) = network {
             *self.by_network.entry(network).or_default() += 1;
         }
+        self.make_place();
         let handshake = authenticate(incoming, endpoint.clone(), shared.clone());
+        let (handshake, abort) = abortable(handshake);
+        let mark = Arc::new(());
+        self.begun.push_back(Begun { abort, mark: Arc::downgrade(&mark), at: self.runtime.now() });
         self.running.push(Box::pin(async move {
-            handshake.await;
+            let _mark = mark;
+            let _ = handshake.await;
             network
         }));
     }
@@ -142,13 +186,16 @@ const fn share(limit: usize) -> usize {
 /// Enough for a handshake of which packets are lost twice in a row.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-#[cfg(test)]
+/// How long each handshake may last in a flood: enough for the round trips of one over a long line.
+const MOMENT: Duration = Duration::from_millis(500);
+
+#[cfg(all(test, feature = "tokio"))]
 mod tests {
     use super::*;
 
-    #[test]
-    fn without_a_proof_only_a_share_is_accepted() {
-        let mut handshakes = Handshakes::new(8);
+    #[tokio::test]
+    async fn without_a_proof_only_a_share_is_accepted() {
+        let mut handshakes = Handshakes::new(8, crate::runtime::default_runtime().unwrap());
         let from: IpAddr = "192.0.2.1".parse().unwrap();
         assert_eq!(handshakes.judge(from, false), Verdict::Accept);
         for _ in 0..2 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::proto::ConnectionLost;
+use glueberry_tokio::proto::{ConnectionLost, ReconnectPolicy};
 use glueberry_tokio::{CloseReason, Config, ConnectionState, Event, Multiaddr, Node};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::net::UdpSocket;
@@ -29,6 +29,78 @@ fn first_flights_without_a_second_shut_nobody_out() {
         honest.dial(&victim).await;
         honest.until(ConnectionState::Established).await;
     });
+}
+
+/// Handshakes of peers that have proven their addresses, and then say nothing more.
+#[test]
+fn handshakes_that_stall_shut_nobody_out() {
+    run(async {
+        let mut config = Config::default();
+        config.max_incoming = 8;
+        // Less than a handshake may last.
+        config.core.dial_timeout = Duration::from_secs(2);
+        config.core.reconnect = ReconnectPolicy::never();
+        let victim = Party::greeting(config.clone()).await;
+        let mut stalled = Vec::new();
+        for _ in 0..24 {
+            stalled.push(Stalled::start(&victim.node).await);
+        }
+        for one in &mut stalled[..8] {
+            one.until_accepted().await;
+        }
+        let mut honest = Party::greeting(config).await;
+        honest.dial(&victim).await;
+        honest.until(ConnectionState::Established).await;
+    });
+}
+
+/// A client that gets nothing of a server but what asks it to prove its address.
+struct Stalled {
+    _client: quinn::Endpoint,
+    _connecting: quinn::Connecting,
+    /// Says when the server has answered otherwise, and so has accepted the handshake.
+    accepted: tokio::sync::mpsc::UnboundedReceiver<()>,
+}
+
+impl Stalled {
+    async fn start(to: &Node) -> Self {
+        let client = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (front, back) = (
+            UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+            UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        );
+        let between = front.local_addr().unwrap();
+        let (from, server) = (client.local_addr().unwrap(), socket(&to.addrs()[0]));
+        let (sender, accepted) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let (mut out, mut home) = (vec![0; 2048], vec![0; 2048]);
+            loop {
+                tokio::select! {
+                    Ok((len, _)) = front.recv_from(&mut out) => {
+                        drop(back.send_to(&out[..len], server).await);
+                    }
+                    Ok((len, _)) = back.recv_from(&mut home) => {
+                        // A long header of the type Retry (RFC 9000, section 17.2.5).
+                        if home[0] & 0xf0 == 0xf0 {
+                            drop(front.send_to(&home[..len], from).await);
+                        } else if sender.send(()).is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        let tls = libp2p_tls::make_client_config(&Keypair::generate_ed25519(), Some(to.peer_id()));
+        let config = QuicClientConfig::try_from(tls.unwrap()).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(config));
+        let connecting = client.connect_with(config, between, "l").unwrap();
+        Self { _client: client, _connecting: connecting, accepted }
+    }
+
+    /// Waits until the server has accepted it, or for a moment: others may have had its place.
+    async fn until_accepted(&mut self) {
+        drop(tokio::time::timeout(Duration::from_millis(50), self.accepted.recv()).await);
+    }
 }
 
 /// Returns the first datagrams of handshakes with a node, each of another connection.
