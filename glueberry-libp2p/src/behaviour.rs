@@ -183,14 +183,14 @@ impl NetworkBehaviour for Behaviour {
         id: ConnectionId,
         peer: PeerId,
         local: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
         self.check(peer)?;
         if self.settings.ownership == Ownership::Owned && self.is_refused(peer) {
             return Err(ConnectionDenied::new(Denied::Refused));
         }
         // The local address is the one that tells of a relay here.
-        Ok(self.connections.add(id, peer, local, true))
+        Ok(self.connections.add(id, peer, local, Some(remote)))
     }
 
     fn handle_established_outbound_connection(
@@ -202,7 +202,7 @@ impl NetworkBehaviour for Behaviour {
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
         self.check(peer)?;
-        Ok(self.connections.add(id, peer, address, false))
+        Ok(self.connections.add(id, peer, address, None))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

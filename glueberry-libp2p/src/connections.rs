@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant as StdInstant;
@@ -146,20 +147,22 @@ impl Connections {
 
     // ---- connections --------------------------------------------------------------------------
 
-    /// Adds a connection that is about to be established; returns its handler.
+    /// Adds a connection that is about to be established; returns its handler. `address` is the one that
+    /// was dialled, by this side or by the peer, and `from` where the peer's connection comes from.
     pub(crate) fn add(
         &mut self,
         id: ConnectionId,
         peer: PeerId,
         address: &Multiaddr,
-        is_inbound: bool,
+        from: Option<&Multiaddr>,
     ) -> Handler {
-        let link = Arc::new(Link::default());
+        let is_inbound = from.is_some();
+        let is_relayed = is_relayed(address);
+        let link = Arc::new(Link::new(from.filter(|_| !is_relayed).and_then(ip_of)));
         if self.dial_of(id).is_some() {
             // Before the peer can ask for a session of its own on it.
             link.claim();
         }
-        let is_relayed = is_relayed(address);
         let order = if is_relayed || !is_quic(address) {
             Order::PerConnection
         } else {
@@ -317,6 +320,15 @@ pub(crate) fn swarm_is_gone() -> DialError {
 
 fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// Returns the address of the machine at the other end.
+fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
 }
 
 fn is_quic(address: &Multiaddr) -> bool {

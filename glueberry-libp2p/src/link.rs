@@ -1,5 +1,6 @@
 //! Where the node's task, the behaviour and the handler of one connection meet.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,6 +16,8 @@ pub(crate) struct Link {
     pub(crate) mailbox: Mailbox<ToHandler>,
     /// It was offered to the node, or is kept for it.
     is_claimed: AtomicBool,
+    /// Where the peer connects from, if not through a relay.
+    remote_ip: Option<IpAddr>,
 }
 
 /// What the handler of a connection is sent, past the swarm.
@@ -31,6 +34,10 @@ pub(crate) enum ToHandler {
 }
 
 impl Link {
+    pub(crate) fn new(remote_ip: Option<IpAddr>) -> Self {
+        Self { remote_ip, ..Self::default() }
+    }
+
     /// Claims the connection for one session. Returns false if it has one, or is about to.
     pub(crate) fn claim(&self) -> bool {
         !self.is_claimed.swap(true, Ordering::AcqRel)
@@ -67,6 +74,10 @@ impl PendingLink {
 }
 
 impl PendingConnection for PendingLink {
+    fn remote_ip(&self) -> Option<IpAddr> {
+        self.link.remote_ip
+    }
+
     fn accept(mut self: Box<Self>, session: SessionDriver) {
         self.is_answered = true;
         if let Err(ToHandler::Session(session)) =

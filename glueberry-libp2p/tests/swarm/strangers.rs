@@ -120,3 +120,47 @@ fn a_connection_that_is_not_used_is_closed_in_time() {
         assert_eq!(node.connection_state(peer.id()), ConnectionState::Connected);
     });
 }
+
+/// Over the address of an interface, since the loopback is in nobody's hand.
+#[test]
+fn strangers_of_one_network_come_only_so_often() {
+    run_test(async {
+        let mut config = Config::default();
+        config.strangers_per_minute = 2;
+        config.core.reconnect.max_attempts = Some(0);
+        let mut over = Libp2p::default();
+        over.upnp = false;
+        let victim = Node::builder(Keypair::generate_ed25519())
+            .config(config.clone())
+            .listen("/ip4/0.0.0.0/tcp/0".parse().unwrap())
+            .streams([STREAM])
+            .build_over(over)
+            .await
+            .unwrap();
+        let of_interface = |address: &Multiaddr| {
+            let text = address.to_string();
+            text.starts_with("/ip4/") && !text.starts_with("/ip4/127.")
+        };
+        let Some(address) = victim.addrs().into_iter().find(of_interface) else {
+            return eprintln!("SKIPPED: this machine has no interface but the loopback");
+        };
+        let mut events = victim.events_for_states([ConnectionState::Connected]);
+        let mut strangers = Vec::new();
+        for _ in 0..6 {
+            let stranger = node(config.clone()).await;
+            stranger.add_peer(victim.peer_id(), [address.clone()]).await.unwrap();
+            // One that is refused may learn it a moment after it was connected.
+            drop(stranger.connect(victim.peer_id()).await);
+            strangers.push(stranger);
+        }
+        let known = node(config).await;
+        victim.add_peer(known.peer_id(), known.addrs()).await.unwrap();
+        known.add_peer(victim.peer_id(), [address]).await.unwrap();
+        known.connect(victim.peer_id()).await.unwrap();
+        let mut connected = 0;
+        while events.recv().await.unwrap().peer() != Some(known.peer_id()) {
+            connected += 1;
+        }
+        assert_eq!(connected, 2);
+    });
+}
