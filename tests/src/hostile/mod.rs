@@ -1,7 +1,8 @@
 //! Attackers on real sockets, from the wire up, against a node in its default configuration.
 //!
 //! `cargo test -p glueberry-tests --test hostile` plays each script against a node over raw QUIC
-//! and one over libp2p; behind `--`, words choose scripts by their names. While a script plays, an
+//! and one over libp2p; behind `--`, words choose scripts by their names, and `--share N` some of them by
+//! the commit. While a script plays, an
 //! honest peer exchanges numbered messages with the victim at a fixed pace. Checked are
 //!
 //! - the exact reason or event that the victim reports, or that it reports none;
@@ -33,17 +34,44 @@ use tokio::task::JoinSet;
 use self::script::{ALL, Script};
 use self::stage::{Row, Stage};
 
-/// Plays the scripts whose names contain one of the words, or all, and prints the table as it comes
-/// about. Returns how many have failed.
+/// Which scripts to play.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_enums, reason = "for one program")]
+pub enum Choice {
+    /// Those whose names contain one of the words; all if there are none.
+    Words(Vec<String>),
+    /// So many, over one transport each, beginning with one that a number says.
+    Share {
+        /// How many.
+        count: usize,
+        /// Where to begin.
+        from: usize,
+    },
+}
+
+impl Choice {
+    /// Returns whether the script with this number, of so many, is chosen.
+    fn has(&self, name: &str, number: usize, all: usize) -> bool {
+        match self {
+            Self::Words(words) => {
+                words.is_empty() || words.iter().any(|word| name.contains(word.as_str()))
+            }
+            Self::Share { count, from } => (number + all - from % all) % all < *count,
+        }
+    }
+}
+
+/// Plays scripts, and prints the table as it comes about. Returns how many have failed.
 #[expect(clippy::print_stdout, reason = "the table is what it is for")]
-pub async fn play(words: &[String]) -> usize {
-    let is_chosen =
-        |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+pub async fn play(choice: &Choice) -> usize {
+    let all = ALL.iter().map(|script| script.fabrics().count()).sum();
+    let mut number = 0;
     let turn = Arc::new(Semaphore::new(AT_ONE_TIME));
     let mut running = JoinSet::new();
     for (at, script) in ALL.iter().copied().enumerate() {
         for fabric in script.fabrics() {
-            if !is_chosen(&format!("{} {fabric}", script.name)) {
+            number += 1;
+            if !choice.has(&format!("{} {fabric}", script.name), number - 1, all) {
                 continue;
             }
             let turn = turn.clone();
