@@ -114,7 +114,7 @@ impl Session {
     pub(super) fn begin_instances(&mut self) {
         let settle_time = self.params.config.settle_time;
         let Some(gate) = self.handshake.gate_mut() else {
-            return;
+            return; // the peer has agreed to another profile, whose keys are the identities'
         };
         let (Some(cipher), Some(terms)) = (gate.cipher().cloned(), gate.terms().copied()) else {
             debug_assert!(false, "keys are known at Established");
@@ -180,15 +180,12 @@ impl Session {
         is_finished: bool,
     ) -> bool {
         let has_instances = self.profile().is_some_and(Profile::has_instances);
-        let (Stage::Bound(super::Purpose::Stream(name)), true) = (stage, has_instances) else {
-            return false;
+        let own = self.substreams.get_mut(id).filter(|it| it.opener == Opener::Local);
+        let (Stage::Bound(super::Purpose::Stream(name)), Some(substream), true) =
+            (stage, own, has_instances)
+        else {
+            return false; // the peer has ended a half that carries something
         };
-        let Some(substream) = self.substreams.get_mut(id) else {
-            return false;
-        };
-        if substream.opener != Opener::Local {
-            return false;
-        }
         substream.end_read();
         if !is_finished {
             self.break_own(id, name, ResetCode::Refused);
