@@ -36,11 +36,17 @@ impl Session {
         self.params.binding = Binding::Exporter(exporter);
     }
 
-    /// Returns what an Established session gives; `None` before, and after its end.
+    /// Returns what the session gives, as soon as both sides have said what they offer, so that an
+    /// application may decide by it whether to finalize; `None` before, and after the end.
+    ///
+    /// In v2 that is certain once the session is Established: what an attacker may have altered
+    /// before then is not confirmed.
     pub fn info(&self) -> Option<SessionInfo> {
-        let is_alive = self.state.handshake_is_over() && !self.state.is_closed();
-        let profile = self.profile().filter(|_| is_alive)?;
+        let profile = self.profile().filter(|_| !self.state.is_closed())?;
         let terms = self.handshake.gate().and_then(|gate| gate.terms());
+        if profile == Profile::V2 && terms.is_none() {
+            return None; // the peer's keys have not arrived
+        }
         Some(SessionInfo {
             profile,
             suite: terms.map(|terms| terms.suite),

@@ -5,13 +5,13 @@ use sha2::Digest;
 use subtle::ConstantTimeEq;
 
 use super::{Agreed, Exchange, Gate, Reading, Terms};
+use crate::crypto::hmac;
 use crate::time::Instant;
 use crate::v2::agreement::Transcript;
 use crate::v2::control::{Abandon, Close};
 use crate::v2::frame::{FrameType, Header, MAX_APP};
 use crate::v2::kex::Kex;
 use crate::v2::record::{Cipher, Kind, Opener, Sealer};
-use crate::crypto::hmac;
 use crate::v2::suite::Suite;
 use crate::v2::violation::Violation;
 

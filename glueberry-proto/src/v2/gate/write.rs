@@ -5,10 +5,10 @@ use bytes::{Bytes, BytesMut};
 use sha2::Digest;
 
 use super::{Exchange, Gate, Writing};
+use crate::crypto::hmac;
 use crate::time::Instant;
 use crate::v2::control::{Abandon, Close};
 use crate::v2::frame::{self, FrameType};
-use crate::crypto::hmac;
 
 /// What this side's application has done, and what it has to send.
 pub(crate) trait Application {
