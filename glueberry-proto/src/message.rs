@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::CloseReason;
+use crate::session::SessionInfo;
 use crate::wire::StreamName;
 
 /// A message from a session to its node. Hand it to
@@ -26,7 +27,7 @@ pub(crate) enum FromSession {
     /// session still yields to the request that is on its way, and hands on what was prepared.
     Prepared,
     /// The session is Established.
-    Established,
+    Established(SessionInfo),
     /// No handshake substream is left before the handshake is over, or there is one again.
     HandshakeLost(bool),
     /// The peer has answered a probe.

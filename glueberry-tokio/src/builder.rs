@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use glueberry_proto::Profile;
 use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
 
@@ -39,6 +40,7 @@ pub struct Builder {
     config: Config,
     listen: Vec<Multiaddr>,
     streams: Vec<String>,
+    profiles: Option<Vec<Profile>>,
     runtime: Option<Arc<dyn Runtime>>,
     book: Option<PathBuf>,
     metrics: Arc<dyn Metrics>,
@@ -58,6 +60,7 @@ impl Builder {
             config: Config::default(),
             listen: Vec::new(),
             streams: Vec::new(),
+            profiles: None,
             runtime: None,
             book: None,
             metrics: Arc::new(NoMetrics),
@@ -76,6 +79,15 @@ impl Builder {
     /// with Go nodes they may have any Unicode letters and digits.
     pub fn streams<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.streams.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Speaks these profiles, the first that the peer has too: v1 and Go's unless this is called. It
+    /// is [`profiles`](glueberry_proto::Config::profiles) of the core's configuration.
+    ///
+    /// [`Profile::V2`] has forward secrecy and confirms its keys; it has had no outside review.
+    pub fn profiles(mut self, profiles: impl IntoIterator<Item = Profile>) -> Self {
+        self.profiles = Some(profiles.into_iter().collect());
         self
     }
 
@@ -159,6 +171,10 @@ impl Builder {
 
     fn checked_config(&self) -> Result<Config, Error> {
         let mut config = self.config.clone();
+        if let Some(profiles) = &self.profiles {
+            config.core.profiles.clone_from(profiles);
+        }
+        config.core.hardware_aes = has_aes_instructions();
         for name in &self.streams {
             let name = stream_name(name)?;
             if !config.core.profiles.iter().any(|profile| profile.allows(&name)) {
@@ -173,4 +189,16 @@ impl Builder {
         config.check()?;
         Ok(config)
     }
+}
+
+/// Returns whether the processor has instructions for AES and for carry-less multiplication.
+fn has_aes_instructions() -> bool {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    return std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86", target_arch = "x86_64", target_arch = "aarch64")))]
+    false
 }

@@ -5,7 +5,7 @@ pub(crate) mod queue;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use glueberry_proto::{Direction, Instant, PeerStatus, ProtocolVersion, PublicKey};
+use glueberry_proto::{Direction, Instant, PeerStatus, ProtocolVersion, PublicKey, SessionInfo};
 use libp2p_identity::PeerId;
 use serde::Serialize;
 
@@ -85,6 +85,8 @@ pub struct DebugPeer {
     pub for_how_long: Duration,
     /// Whether this node dialled, if either did.
     pub is_outbound: Option<bool>,
+    /// What its Established session gives.
+    pub session: Option<DebugSession>,
     /// Sessions with it.
     pub sessions: usize,
     /// Attempts to reconnect since the last session that lasted.
@@ -99,6 +101,35 @@ pub struct DebugPeer {
     pub is_protected: bool,
     /// What waits to be sent, by stream.
     pub queues: Vec<DebugQueue>,
+}
+
+/// What an Established session gives, in a [`DebugState`]: see
+/// [`SessionInfo`](glueberry_proto::SessionInfo).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DebugSession {
+    /// The wire profile.
+    pub profile: String,
+    /// The cipher suite, if the profile has more than one.
+    pub suite: Option<String>,
+    /// Whether what was sent stays secret when an identity is stolen later.
+    pub is_forward_secret: bool,
+    /// Whether what was sent stays secret from a quantum computer.
+    pub is_post_quantum: bool,
+    /// Whether the session is tied to its connection.
+    pub is_bound: bool,
+}
+
+impl DebugSession {
+    fn new(info: &SessionInfo) -> Self {
+        Self {
+            profile: info.profile.to_string(),
+            suite: info.suite.map(|suite| suite.to_string()),
+            is_forward_secret: info.is_forward_secret,
+            is_post_quantum: info.is_post_quantum,
+            is_bound: info.is_bound,
+        }
+    }
 }
 
 /// What a node's handle knows by itself.
@@ -152,6 +183,7 @@ impl DebugPeer {
             state: status.state.to_string(),
             for_how_long: now.duration_since(status.since),
             is_outbound: status.direction.map(|direction| direction == Direction::Outbound),
+            session: status.session.as_ref().map(DebugSession::new),
             sessions: status.sessions,
             attempts: status.attempts,
             next_attempt_in: until(status.next_attempt_at),
@@ -196,6 +228,12 @@ impl fmt::Display for DebugState {
 impl fmt::Display for DebugPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "  {} {} for {:.1?}", self.peer_id, self.state, self.for_how_long)?;
+        if let Some(session) = &self.session {
+            write!(f, ", {}", session.profile)?;
+            if let Some(suite) = &session.suite {
+                write!(f, " with {suite}")?;
+            }
+        }
         if let Some(wait) = self.next_attempt_in {
             write!(f, ", attempt {} in {wait:.1?}", self.attempts)?;
         }

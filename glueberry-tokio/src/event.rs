@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use glueberry_proto::{Closed, ConnectionState, Direction, RecordError, StateReason, StreamName};
+use glueberry_proto::{
+    Closed, ConnectionState, Direction, RecordError, SessionInfo, StateReason, StreamName,
+};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
@@ -48,6 +50,23 @@ pub enum Event {
         /// Messages handed to the transport on it, of which any number from the front may have
         /// arrived.
         in_doubt: u64,
+    },
+    /// The substream that carried the peer's messages ended other than cleanly (v2). The stream goes on
+    /// with the next; what is lost of it is then known.
+    StreamTruncated {
+        /// The peer.
+        peer: PeerId,
+        /// The stream.
+        stream: StreamName,
+    },
+    /// The peer has given up messages that it had sent, and goes on behind them (v2).
+    MessagesLost {
+        /// The peer that sent them.
+        peer: PeerId,
+        /// The stream.
+        stream: StreamName,
+        /// How many.
+        messages: u64,
     },
     /// The peer refuses the stream; its queue was given up.
     StreamRefused {
@@ -153,6 +172,8 @@ impl Event {
             Self::State(changed) => Some(changed.peer),
             Self::RecordRejected { peer, .. }
             | Self::StreamInterrupted { peer, .. }
+            | Self::StreamTruncated { peer, .. }
+            | Self::MessagesLost { peer, .. }
             | Self::StreamRefused { peer, .. }
             | Self::StreamNotPrepared { peer, .. }
             | Self::SessionClosed { peer, .. }
@@ -201,6 +222,9 @@ pub struct StateChanged {
     pub state: ConnectionState,
     /// Who dialled.
     pub direction: Option<Direction>,
+    /// What the session gives, if the state is [`Established`](ConnectionState::Established). Before
+    /// that, [`Node::session_info`](crate::Node::session_info) has it.
+    pub session: Option<SessionInfo>,
     /// Why, as judged here; `None` where the state speaks for itself.
     pub reason: Option<StateReason>,
     /// When, by this machine's calendar clock.

@@ -153,7 +153,7 @@ mod waiters;
 pub use address::{AddressError, AddressProblem};
 pub use builder::Builder;
 pub use config::{Config, Delivery};
-pub use debug::{DebugBook, DebugPeer, DebugQueue, DebugState};
+pub use debug::{DebugBook, DebugPeer, DebugQueue, DebugSession, DebugState};
 pub use error::{Error, ErrorCode};
 pub use event::{BookTrouble, Event, StateChanged};
 pub use events::{EventFilter, Events};
@@ -161,7 +161,7 @@ pub use events::{EventFilter, Events};
 pub use glueberry_proto as proto;
 pub use glueberry_proto::{
     CloseReason, Closed, ConnectionState, Direction, Profile, ProtocolVersion, PublicKey,
-    ReconnectPolicy, StateReason, StreamName,
+    ReconnectPolicy, SessionInfo, StateReason, StreamName, Suite,
 };
 pub use handler::run_handler;
 pub use health::{CheckName, Health, HealthCheck};

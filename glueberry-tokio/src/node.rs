@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_channel::oneshot;
 use glueberry_proto::{
     Address, ConnectionState, Direction, Instant, Node as CoreNode, ProtocolVersion, PublicKey,
-    ReconnectPolicy, SendError, StreamName,
+    ReconnectPolicy, SendError, SessionInfo, StreamName,
 };
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
@@ -229,6 +229,7 @@ impl Node {
 
     /// Second phase: consents, and waits until the session is Established.
     ///
+    /// In v2 that is when the peer has also confirmed its keys, which takes no call of its application.
     /// In the v1 profiles that is a local matter: they have no word for the peer's consent. Messages
     /// that are sent ahead of it wait on the peer's side, and a stream that the peer does not
     /// prepare is reported by [`Event::StreamRefused`](crate::Event::StreamRefused): at once if the
@@ -257,6 +258,15 @@ impl Node {
     ) -> Result<(), Error> {
         self.prepare_streams(peer, key, streams).await?;
         self.finalize_handshake(peer).await
+    }
+
+    /// Returns what the session with a peer gives: its profile, cipher suite and what they protect.
+    /// `None` until both sides have said what they offer, and without a session.
+    ///
+    /// An application that wants more than that [rejects](Self::reject_handshake) the handshake, or
+    /// does not finalize it. It is known before a handshake message of the peer is.
+    pub fn session_info(&self, peer: PeerId) -> Option<SessionInfo> {
+        self.session(peer).ok()?.info()
     }
 
     /// Ends the session because the peer is not wanted; it is left alone for a while.

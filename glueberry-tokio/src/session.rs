@@ -37,6 +37,8 @@ pub struct SessionDriver {
     streams: Vec<Stream>,
     readers_version: u64,
     stage: Stage,
+    /// Who has finalized the handshake, and waits until the peer has confirmed its keys (v2).
+    finalizing: Option<HandshakeRequest>,
     /// What the node's task gets behind the session's own messages.
     to_node: Vec<NodeCommand>,
     /// What is held of the peer, besides what is in inboxes.
@@ -89,6 +91,7 @@ impl SessionDriver {
             streams: Vec::new(),
             readers_version: 0,
             stage: Stage::Handshake,
+            finalizing: None,
             to_node: Vec::new(),
         }
     }
@@ -132,6 +135,11 @@ impl SessionDriver {
 
     /// Publishes events, and delivers messages for as long as their readers have room.
     pub fn deliver(&mut self, cx: &Context<'_>) {
+        if !self.handle.has_info()
+            && let Some(info) = self.session.info()
+        {
+            self.handle.set_info(info);
+        }
         while let Some(event) = self.session.poll_event() {
             self.event(event);
         }
@@ -234,6 +242,11 @@ impl SessionDriver {
     /// the effect published. One that only another session of the peer may do is returned.
     fn handshake(&mut self, now: Instant, request: HandshakeRequest) {
         let result = self.attempt(now, &request.command);
+        let is_finalized = matches!(request.command, HandshakeCommand::Finalize(_));
+        if result.is_ok() && is_finalized && self.stage == Stage::Handshake {
+            self.finalizing = Some(request);
+            return;
+        }
         self.to_node.push(match result {
             Err(NotDone::NotCurrent { is_over, error }) => self.returned(request, is_over, error),
             Ok(()) => NodeCommand::HandshakeDone(request.command, Ok(())),
@@ -288,6 +301,9 @@ impl SessionDriver {
         }
         self.stage = Stage::Established;
         self.handle.established();
+        if let Some(request) = self.finalizing.take() {
+            self.to_node.push(NodeCommand::HandshakeDone(request.command, Ok(())));
+        }
         let (peer, telemetry) = (self.handle.peer, &self.shared.telemetry);
         let connection = self.handle.connection().and_then(Span::id);
         for stream in &mut self.streams {
@@ -335,6 +351,14 @@ impl SessionDriver {
                 debug!(%peer, %stream, in_doubt, "stream interrupted");
                 Event::StreamInterrupted { peer, stream, in_doubt }
             }
+            SessionEvent::StreamTruncated { stream } => {
+                debug!(%peer, %stream, "stream truncated");
+                Event::StreamTruncated { peer, stream }
+            }
+            SessionEvent::MessagesLost { stream, messages } => {
+                warn!(%peer, %stream, messages, "messages lost");
+                Event::MessagesLost { peer, stream, messages }
+            }
             SessionEvent::StreamRefused { stream, unsent } => {
                 let unsent = unsent + self.handle.give_up(&stream);
                 warn!(%peer, %stream, unsent, "stream refused");
@@ -367,6 +391,10 @@ impl SessionDriver {
         debug!(%peer, reason = %closed.reason, closed.unsent, closed.in_doubt, "session closed");
         self.to_node.push(NodeCommand::SessionClosed(self.session.id(), closed));
         self.return_all(commands);
+        if let Some(request) = self.finalizing.take() {
+            let error = Error::new(ErrorCode::NotConnected);
+            self.to_node.push(self.returned(request, true, error));
+        }
     }
 
     /// Sends a command to the node's task. One that is gone drops it, and with it the answers.

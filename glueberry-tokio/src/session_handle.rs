@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
-use glueberry_proto::{SendError, SendLimits, SendQueue, SessionId, StreamName};
+use glueberry_proto::{SendError, SendLimits, SendQueue, SessionId, SessionInfo, StreamName};
 use libp2p_identity::PeerId;
 use tracing::Span;
 
@@ -31,6 +31,8 @@ pub(crate) struct SessionHandle {
     telemetry: Arc<Telemetry>,
     /// What the session is part of in a trace. Set when it becomes current.
     connection: OnceLock<Span>,
+    /// What the session gives. Set when both sides have said what they offer.
+    info: OnceLock<SessionInfo>,
     state: Mutex<State>,
 }
 
@@ -68,7 +70,7 @@ struct Registration {
 }
 
 impl SessionHandle {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         peer: PeerId,
         id: SessionId,
         memory: Arc<PeerMemory>,
@@ -82,8 +84,8 @@ impl SessionHandle {
             refusal: Some(SendError::NotEstablished),
             streams: Vec::new(),
         };
-        let connection = OnceLock::new();
-        Self { peer, id, memory, limits, telemetry, connection, state: Mutex::new(state) }
+        let (connection, info) = (OnceLock::new(), OnceLock::new());
+        Self { peer, id, memory, limits, telemetry, connection, info, state: Mutex::new(state) }
     }
 
     // ---- for handles --------------------------------------------------------------------------
@@ -156,6 +158,11 @@ impl SessionHandle {
         self.telemetry.metrics.backpressure_wait(stream, waited);
     }
 
+    /// Returns what the session gives, once that is known.
+    pub(crate) fn info(&self) -> Option<SessionInfo> {
+        self.info.get().copied()
+    }
+
     /// Returns what waits on each stream.
     pub(crate) fn queues(&self) -> Vec<DebugQueue> {
         let state = lock(&self.state);
@@ -188,6 +195,14 @@ impl SessionHandle {
     }
 
     // ---- for the session's task ---------------------------------------------------------------
+
+    pub(crate) fn has_info(&self) -> bool {
+        self.info.get().is_some()
+    }
+
+    pub(crate) fn set_info(&self, info: SessionInfo) {
+        self.info.get_or_init(|| info);
+    }
 
     /// Returns what the session is part of in a trace, once it has become current.
     pub(crate) fn connection(&self) -> Option<&Span> {

@@ -212,6 +212,7 @@ impl PeerView {
             peer,
             state: ConnectionState::Disconnected,
             direction: None,
+            session: None,
             reason: None,
             at: SystemTime::UNIX_EPOCH,
         };

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use glueberry_libp2p::Libp2p;
-use glueberry_tokio::{Builder, Error, Multiaddr, Node};
+use glueberry_tokio::{Builder, Config, Error, Multiaddr, Node, Profile};
 
 /// What one node runs over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +65,51 @@ impl fmt::Display for Fabric {
     }
 }
 
-/// Every pair that scenarios run over: who dials, and who is dialled.
-pub const PAIRS: [(Fabric, Fabric); 6] = [
-    (Fabric::RawQuic, Fabric::RawQuic),
-    (Fabric::Noise, Fabric::Noise),
-    (Fabric::Tls, Fabric::Tls),
-    (Fabric::Quic, Fabric::Quic),
-    (Fabric::RawQuic, Fabric::Quic),
-    (Fabric::Quic, Fabric::RawQuic),
-];
+/// What one node runs over, and what it speaks unless a scenario says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "tests make it")]
+pub struct Ground {
+    /// What it runs over.
+    pub fabric: Fabric,
+    /// Whether it speaks v2, and prefers it. It speaks v1 and Go's profile in any case.
+    pub has_v2: bool,
+}
+
+impl Ground {
+    /// Has a configuration speak what the ground says, unless it says something itself.
+    pub fn configure(self, config: &mut Config) {
+        if self.has_v2 && config.core.profiles == Config::default().core.profiles {
+            config.core.profiles = Profile::ALL.to_vec();
+        }
+    }
+}
+
+impl From<Fabric> for Ground {
+    fn from(fabric: Fabric) -> Self {
+        Self { fabric, has_v2: false }
+    }
+}
+
+impl fmt::Display for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.fabric, if self.has_v2 { "+v2" } else { "" })
+    }
+}
+
+/// Every pair that scenarios run over: who dials, and who is dialled. All fabrics with v1 and with v2,
+/// and on two of them a node of v2 with one that has only v1.
+pub fn pairs() -> Vec<(Ground, Ground)> {
+    let fabrics = [
+        (Fabric::RawQuic, Fabric::RawQuic),
+        (Fabric::Noise, Fabric::Noise),
+        (Fabric::Tls, Fabric::Tls),
+        (Fabric::Quic, Fabric::Quic),
+        (Fabric::RawQuic, Fabric::Quic),
+        (Fabric::Quic, Fabric::RawQuic),
+    ];
+    let mixed = [Fabric::RawQuic, Fabric::Noise].map(|it| [(it, true, false), (it, false, true)]);
+    let ground = |fabric, has_v2| Ground { fabric, has_v2 };
+    let alike = [false, true].into_iter().flat_map(|v2| fabrics.map(|(a, b)| (a, b, v2, v2)));
+    let mixed = mixed.into_iter().flatten().map(|(it, a, b)| (it, it, a, b));
+    alike.chain(mixed).map(|(a, b, v2_a, v2_b)| (ground(a, v2_a), ground(b, v2_b))).collect()
+}

@@ -9,7 +9,7 @@ use glueberry_tokio::{
 };
 use tokio::runtime::Runtime;
 
-use crate::fabric::Fabric;
+use crate::fabric::{Fabric, Ground};
 
 /// The stream that scenarios use unless they say otherwise.
 pub const STREAM: &str = "chat";
@@ -32,7 +32,10 @@ pub struct Party {
 
 impl Party {
     /// Starts a node of a new identity.
-    pub async fn start(fabric: Fabric, config: Config, streams: &[&str]) -> Self {
+    pub async fn start(ground: impl Into<Ground>, mut config: Config, streams: &[&str]) -> Self {
+        let ground = ground.into();
+        ground.configure(&mut config);
+        let fabric = ground.fabric;
         let streams = streams.iter().map(ToString::to_string).collect();
         let listen = fabric.listen();
         Self::run(fabric, config, streams, Keypair::generate_ed25519(), listen).await

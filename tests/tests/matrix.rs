@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use glueberry_tests::fabric::PAIRS;
+use glueberry_tests::fabric::pairs;
 use glueberry_tests::scenarios::{ALL, Scenario, Stage, Verdict};
 use glueberry_tests::simulated;
 use tokio::sync::Semaphore;
@@ -48,7 +48,7 @@ async fn run(scenarios: &[Scenario]) -> Cells {
     let turn: &'static Semaphore = Box::leak(Box::new(Semaphore::new(AT_ONE_TIME)));
     let mut running = JoinSet::new();
     for (row, scenario) in scenarios.iter().copied().enumerate() {
-        for (column, (a, b)) in PAIRS.into_iter().enumerate() {
+        for (column, (a, b)) in pairs().into_iter().enumerate() {
             running.spawn(async move {
                 let _turn = turn.acquire().await.expect("never closed");
                 let began = Instant::now();
@@ -78,7 +78,7 @@ async fn run(scenarios: &[Scenario]) -> Cells {
             if let Cell::Failed(why) = &cell {
                 println!("FAILED {} in the simulator: {why}", scenario.name);
             }
-            ((row, PAIRS.len()), cell)
+            ((row, pairs().len()), cell)
         });
     }
     running.join_all().await.into_iter().collect()
@@ -86,7 +86,7 @@ async fn run(scenarios: &[Scenario]) -> Cells {
 
 /// Prints the table; returns how many cells failed.
 fn print(scenarios: &[Scenario], cells: &Cells) -> usize {
-    let mut columns: Vec<String> = PAIRS.iter().map(|(a, b)| format!("{a}>{b}")).collect();
+    let mut columns: Vec<String> = pairs().iter().map(|(a, b)| format!("{a}>{b}")).collect();
     columns.push("simulator".to_owned());
     print!("\n{:<32}", "scenario");
     for column in &columns {

@@ -37,7 +37,7 @@ pub struct Config {
     /// Wire profiles that this node supports, in the order in which a dialler offers them.
     pub profiles: Vec<Profile>,
     /// Whether the processor has instructions for AES and for carry-less multiplication, so that v2
-    /// may offer AES-256-GCM. False: only an adapter can know. What seals must have it too, see
+    /// may offer AES-256-GCM. False: only an adapter can know, and glueberry-tokio sets it. What seals must have it too, see
     /// [`Aead::aes_256_gcm`](crate::crypto::Aead::aes_256_gcm).
     pub hardware_aes: bool,
     /// The name of the network that the node belongs to, at most 1024 bytes. Empty. In v2, nodes with

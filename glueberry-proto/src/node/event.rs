@@ -9,7 +9,7 @@ use crate::crypto::PublicKey;
 use crate::error::{CloseReason, DialError};
 use crate::id::{DialId, SessionId};
 use crate::message::ToSession;
-use crate::session::Direction;
+use crate::session::{Direction, SessionInfo};
 use crate::time::Instant;
 
 /// Something that the adapter must do now, in order.
@@ -55,6 +55,8 @@ pub struct ConnectionEvent {
     pub state: ConnectionState,
     /// Who dialled the connection that there is, last was, or is to be.
     pub direction: Option<Direction>,
+    /// What the session gives, if the state is [`Established`](ConnectionState::Established).
+    pub session: Option<SessionInfo>,
     /// Why, as judged here; `None` where the state says it all.
     pub reason: Option<StateReason>,
     /// When.

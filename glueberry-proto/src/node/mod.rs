@@ -170,6 +170,7 @@ impl Node {
             state: peer.state(),
             since: peer.since(),
             direction: peer.direction(),
+            session: peer.session_info(),
             sessions: peer.session_count(),
             is_dialling: peer.is_dialling(),
             attempts: peer.attempts(),

@@ -1,7 +1,7 @@
 //! What a node reports of a peer, for people who look for a cause.
 
 use super::event::ConnectionState;
-use crate::session::Direction;
+use crate::session::{Direction, SessionInfo};
 use crate::time::Instant;
 
 /// The state of a peer and what is to come.
@@ -26,6 +26,8 @@ pub struct PeerStatus {
     pub since: Instant,
     /// Who dialled the connection that the peer has or last had.
     pub direction: Option<Direction>,
+    /// What the session gives, if the peer is Established.
+    pub session: Option<SessionInfo>,
     /// Sessions, with those that are not the current one.
     pub sessions: usize,
     /// Whether a dial is queued or under way.

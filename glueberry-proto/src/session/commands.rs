@@ -73,8 +73,10 @@ impl Session {
         self.state.move_to_established();
         if let Some(info) = self.info() {
             self.out.emit(Event::Established(info));
+            self.out.forward(FromSession::Established(info));
+        } else {
+            debug_assert!(false, "an Established session has a profile");
         }
-        self.out.forward(FromSession::Established);
         let (handshake, _, mut lent) = self.parts();
         handshake.end(&mut lent);
         Streams::reset_parked(&mut lent);

@@ -6,10 +6,11 @@
 //! | [`suite`], [`schedule`], [`agreement`] | keys |
 //! | [`kex`], [`frame`], [`control`] | frames of the handshake substream |
 //! | [`record`] | records, epochs |
-//! | [`instance`], [`reader`], [`order`] | what a named stream's substream carries, and in which order |
+//! | [`instance`], [`reader`], `body`, [`order`] | what a named stream's substream carries, and in which order |
 //! | [`gate`] | the state machine of the handshake substream |
 
 pub(crate) mod agreement;
+mod body;
 pub(crate) mod control;
 pub(crate) mod frame;
 pub(crate) mod gate;

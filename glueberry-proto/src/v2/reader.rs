@@ -5,6 +5,7 @@ use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::body::Body;
 use super::control::Received;
 use super::frame::parse_varint;
 use super::instance::Open;
@@ -72,26 +73,6 @@ enum Phase {
     Closed,
 }
 
-/// A message of which not all has arrived.
-struct Body {
-    message: BytesMut,
-    len: usize,
-    missing: usize,
-    /// It was received before, and is dropped.
-    is_repeated: bool,
-}
-
-/// Without what messages hold.
-impl fmt::Debug for Body {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body")
-            .field("len", &self.len)
-            .field("missing", &self.missing)
-            .field("is_repeated", &self.is_repeated)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Reader {
     pub(crate) fn new(cipher: Cipher, secret: &SharedKey, instance: u32) -> Self {
         Self {
@@ -152,6 +133,14 @@ impl Reader {
         received: &mut Received,
         sink: &mut dyn Sink,
     ) -> Result<(), Violation> {
+        if let Some(body) = self.body.as_mut().filter(|body| body.takes(len)) {
+            if body.open(&mut self.opener, &buf[..len], self.longest)? != Kind::Data {
+                return Err(Violation::BadRecord);
+            }
+            self.finish_body(received, sink);
+            buf.advance(len);
+            return Ok(());
+        }
         let opened = self.opener.open(&mut buf[..len])?;
         let slice = &buf[opened.slice.clone()];
         match (self.phase, opened.kind) {
@@ -173,7 +162,9 @@ impl Reader {
                 self.phase = Phase::Closed;
             }
             (Phase::Open, Kind::Data) => {
-                let start = opened.slice.start + self.fill_body(&buf[opened.slice.clone()]);
+                let longest = self.longest;
+                let taken = self.body.as_mut().map_or(0, |body| body.fill(slice, longest));
+                let start = opened.slice.start + taken;
                 self.finish_body(received, sink);
                 // What is handed out are views of the plaintext. It is copied if that keeps less
                 // memory alive: once for all the messages in it.
@@ -224,10 +215,9 @@ impl Reader {
                     sink.message(message, len + taken);
                 }
             } else {
-                let message = BytesMut::new();
-                self.body = Some(Body { message, len, missing: len, is_repeated });
-                let plain = std::mem::take(&mut self.plain);
-                self.fill_body(&plain);
+                let mut body = Body::new(len, is_repeated);
+                body.fill(&std::mem::take(&mut self.plain), self.longest);
+                self.body = Some(body);
             }
         }
         Ok(true)
@@ -251,39 +241,16 @@ impl Reader {
         Ok(Some((len, taken - self.length.len())))
     }
 
-    /// Moves bytes to the message that is gathered; returns how many.
-    fn fill_body(&mut self, bytes: &[u8]) -> usize {
-        let Some(body) = &mut self.body else {
-            return 0;
-        };
-        let taken = bytes.len().min(body.missing);
-        if !body.is_repeated {
-            let held = body.message.len();
-            if body.message.capacity() - held < taken {
-                // Memory grows only with bytes received: twice what there is, or at once to the size
-                // of a message that the peer has sent before.
-                let room = (2 * held).max(held + taken).max(self.longest).min(body.len);
-                let mut grown = BytesMut::with_capacity(room);
-                grown.extend_from_slice(&body.message);
-                body.message = grown;
-            }
-            body.message.extend_from_slice(&bytes[..taken]);
-        }
-        body.missing -= taken;
-        taken
-    }
-
     /// Hands out the message that is gathered, if all of it is there.
     fn finish_body(&mut self, received: &mut Received, sink: &mut dyn Sink) {
-        let Some(body) = self.body.take_if(|body| body.missing == 0) else {
-            return;
-        };
-        self.number += 1;
-        if !body.is_repeated {
-            self.longest = body.len.max(self.longest / 2);
-            received.next = self.number;
-            let cost = body.message.capacity();
-            sink.message(body.message.freeze(), cost);
+        if let Some(body) = self.body.take_if(|body| body.is_whole()) {
+            self.number += 1;
+            if !body.is_repeated() {
+                self.longest = body.len().max(self.longest / 2);
+                received.next = self.number;
+                let (message, cost) = body.finish();
+                sink.message(message, cost);
+            }
         }
     }
 }

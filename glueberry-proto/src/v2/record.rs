@@ -74,11 +74,11 @@ pub(crate) struct Opener {
     epoch: Epoch,
 }
 
-/// A record that was opened where it lies.
+/// A record that was opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Opened {
     pub(crate) kind: Kind,
-    /// Where in the record what it carries is, without padding.
+    /// Where in the record or the plaintext what it carries is, without padding.
     pub(crate) slice: Range<usize>,
 }
 
@@ -103,7 +103,6 @@ impl Opener {
 
     /// Opens a whole record where it lies.
     pub(crate) fn open(&mut self, record: &mut [u8]) -> Result<Opened, Violation> {
-        let total = record.len();
         let (prefix, sealed) =
             record.split_first_chunk_mut::<PREFIX>().ok_or(Violation::BadRecord)?;
         let (text, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(Violation::BadRecord)?;
@@ -111,21 +110,44 @@ impl Opener {
             .key
             .open(&self.epoch.nonce(), prefix, text, tag)
             .map_err(|_| Violation::RecordAuthentication)?;
+        let opened = self.opened(text)?;
+        let slice = opened.slice.start + PREFIX..opened.slice.end + PREFIX;
+        Ok(Opened { slice, ..opened })
+    }
+
+    /// Opens a whole record into `text`, which is as long as its plaintext is with the type byte:
+    /// [`text_len`]. The slice is where in `text` what it carries is.
+    pub(crate) fn open_into(
+        &mut self,
+        record: &[u8],
+        text: &mut [u8],
+    ) -> Result<Opened, Violation> {
+        let (prefix, sealed) = record.split_first_chunk::<PREFIX>().ok_or(Violation::BadRecord)?;
+        let (sealed, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(Violation::BadRecord)?;
+        self.epoch
+            .key
+            .open_into(&self.epoch.nonce(), prefix, sealed, tag, text)
+            .map_err(|_| Violation::RecordAuthentication)?;
+        self.opened(text)
+    }
+
+    /// A record was opened, whose plaintext this is.
+    fn opened(&mut self, text: &[u8]) -> Result<Opened, Violation> {
         let first = *text.first().ok_or(Violation::BadRecord)?;
         let is_last = first & LAST != 0;
-        self.epoch.count(total - PREFIX);
+        self.epoch.count(text.len() + TAG_LEN);
         if self.epoch.blocks > MAX_BLOCKS || (self.epoch.counter == MAX_RECORDS && !is_last) {
             return Err(Violation::EpochLimit);
         }
         if is_last {
             self.epoch = self.epoch.following(&self.cipher);
         }
-        let slice = PREFIX + 1..total - TAG_LEN;
+        let slice = 1..text.len();
         match first & !LAST {
             DATA => Ok(Opened { kind: Kind::Data, slice }),
             CLOSE => Ok(Opened { kind: Kind::Close, slice }),
             PADDED => {
-                let slice = unpadded(record, slice).ok_or(Violation::BadRecord)?;
+                let slice = unpadded(text, slice).ok_or(Violation::BadRecord)?;
                 Ok(Opened { kind: Kind::Data, slice })
             }
             OPEN => Ok(Opened { kind: Kind::Open, slice }),
@@ -134,9 +156,14 @@ impl Opener {
     }
 }
 
-/// Returns where in a padded record its data are.
-fn unpadded(record: &[u8], slice: Range<usize>) -> Option<Range<usize>> {
-    let len = record.get(slice.clone())?.first_chunk()?;
+/// Returns how long the plaintext of a record is, its type byte included.
+pub(crate) const fn text_len(record: usize) -> usize {
+    record.saturating_sub(PREFIX + TAG_LEN)
+}
+
+/// Returns where in the plaintext of a padded record its data are.
+fn unpadded(text: &[u8], slice: Range<usize>) -> Option<Range<usize>> {
+    let len = text.get(slice.clone())?.first_chunk()?;
     let start = slice.start + 2;
     let end = start + usize::from(u16::from_be_bytes(*len));
     (end <= slice.end).then_some(start..end)
@@ -217,11 +244,7 @@ impl Writer<'_> {
             let start = self.begin(DATA);
             let room = MAX_SLICE - (self.out.len() - start - PREFIX - 1);
             let (fitting, rest) = bytes.split_at(room.min(bytes.len()));
-            // In pieces, because some processors copy a large block that lies a few bytes off its
-            // destination within a page twenty times slower than a small one.
-            for piece in fitting.chunks(COPY_PIECE) {
-                self.out.extend_from_slice(piece);
-            }
+            append(self.out, fitting);
             bytes = rest;
             if fitting.len() == room {
                 self.end();
@@ -238,6 +261,17 @@ impl Writer<'_> {
             Kind::Open => OPEN,
         });
         self.out.extend_from_slice(slice);
+        self.end();
+    }
+
+    /// Appends a record of its own, with padding, which this version does not send.
+    #[cfg(test)]
+    pub(crate) fn put_padded(&mut self, data: &[u8], padding: usize) {
+        self.end();
+        self.begin(PADDED);
+        self.out.put_u16(u16::try_from(data.len()).unwrap());
+        self.out.put_slice(data);
+        self.out.put_bytes(0xaa, padding);
         self.end();
     }
 
@@ -281,6 +315,14 @@ impl fmt::Debug for Opener {
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sealer").field("suite", &self.cipher.suite).finish_non_exhaustive()
+    }
+}
+
+/// Copies bytes to the end of `out`. In pieces, because some processors copy a large block that lies a
+/// few bytes off its destination within a page twenty times slower than a small one.
+pub(crate) fn append(out: &mut BytesMut, bytes: &[u8]) {
+    for piece in bytes.chunks(COPY_PIECE) {
+        out.extend_from_slice(piece);
     }
 }
 

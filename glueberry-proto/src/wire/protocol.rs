@@ -72,6 +72,16 @@ impl Profile {
     }
 }
 
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1",
+            Self::V1Go => "v1-go",
+            Self::V2 => "v2",
+        })
+    }
+}
+
 /// The name of a stream: 1 to 64 bytes, never `handshake`.
 ///
 /// Names are compared as bytes. Nothing is normalised, so two names that look alike may differ.

@@ -41,6 +41,13 @@ pub trait Connection: Send + Unpin + 'static {
         None
     }
 
+    /// Returns 32 bytes that only the two ends of this connection have: those of TLS's exporter with
+    /// the label `EXPORTER-glueberry-2` and an empty context, if the connection is one of TLS. Sessions
+    /// of v2 are then tied to it, if the peer's transport has them too.
+    fn channel_binding(&self) -> Option<[u8; 32]> {
+        None
+    }
+
     /// Takes note that the session is Established. Until then the transport should let the peer send
     /// little ahead of the reader; from now on it may lend it windows, charged to its account by
     /// [`PeerMemory::try_lend`]. Called once.

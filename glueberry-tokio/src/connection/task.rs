@@ -48,8 +48,11 @@ enum Closing {
 
 impl<C: Connection> ConnectionLoop<C> {
     /// Makes the loop of a session that was admitted for this connection.
-    pub fn new(connection: C, driver: SessionDriver, shared: Arc<Shared>) -> Self {
+    pub fn new(connection: C, mut driver: SessionDriver, shared: Arc<Shared>) -> Self {
         let timer = shared.runtime.timer();
+        if let Some(exporter) = connection.channel_binding() {
+            driver.session().set_channel_binding(exporter);
+        }
         Self {
             connection,
             driver,

@@ -30,6 +30,7 @@ fn change(peer: PeerId, state: ConnectionState) -> Event {
         peer,
         state,
         direction: None,
+        session: None,
         reason: None,
         at: SystemTime::UNIX_EPOCH,
     })

@@ -53,7 +53,7 @@ impl<T: Transport> NodeTask<T> {
     }
 
     fn publish_change(&mut self, event: ConnectionEvent) {
-        let ConnectionEvent { peer: key, state, direction, reason, at: since, .. } = event;
+        let ConnectionEvent { peer: key, state, direction, session, reason, at: since, .. } = event;
         let peer = PeerId::from(key);
         match &reason {
             Some(reason) => info!(%peer, %state, %reason, "state changed"),
@@ -80,7 +80,8 @@ impl<T: Transport> NodeTask<T> {
         if let Some(session) = self.node.session_of(key).and_then(|id| self.sessions.get(&id)) {
             session.1.belongs_to(&connection);
         }
-        let changed = StateChanged { peer, state, direction, reason, at: SystemTime::now() };
+        let at = SystemTime::now();
+        let changed = StateChanged { peer, state, direction, session, reason, at };
         let entered = Entered { changed, since, connection, _span: span };
         self.shared.telemetry.state_changed(entered);
     }

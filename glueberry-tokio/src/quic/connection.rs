@@ -138,6 +138,15 @@ impl Connection for QuicConnection {
         Some(self.connection.as_ref()?.connection.remote_address().ip())
     }
 
+    fn channel_binding(&self) -> Option<[u8; 32]> {
+        let mut exporter = [0; 32];
+        let Open { connection, .. } = self.connection.as_ref()?;
+        // It fails only for lengths that TLS does not allow.
+        let exported =
+            connection.export_keying_material(&mut exporter, b"EXPORTER-glueberry-2", b"");
+        exported.is_ok().then_some(exporter)
+    }
+
     fn open(&mut self, id: SubstreamId, protocols: Vec<ProtocolId>) {
         let Some(Open { connection, .. }) = &self.connection else {
             // It is closed, which the session knows.

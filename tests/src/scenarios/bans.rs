@@ -21,7 +21,7 @@ pub(super) async fn banned_in_each_state(stage: Stage) {
             config.core.reconnect.initial_backoff = Duration::from_secs(60);
         }
         let mut a = Party::start(stage.a, config, &[STREAM]).await;
-        let silent = Silent::new(stage.a).await;
+        let silent = Silent::new(stage.a.fabric).await;
         bring(&mut a, &b, state, &silent).await;
         a.node.blacklist_peer(b.id(), None).await.expect("banned");
         let reason = a.ended().await;

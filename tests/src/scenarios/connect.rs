@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{Config, ConnectionState, ErrorCode, HANDSHAKE, Profile};
+use glueberry_tokio::{Config, ConnectionState, ErrorCode, Event, HANDSHAKE, Profile};
 
 use super::Stage;
+use crate::fabric::Fabric;
 use crate::party::{Party, STREAM, establish, greet};
 
 pub(super) async fn handshake_and_first_message(stage: Stage) {
@@ -95,6 +96,38 @@ pub(super) async fn v1_go_profile(stage: Stage) {
         assert_eq!(b.receive().await.data, vec![7; size]);
         assert_eq!(a.receive().await.data, vec![8; size]);
     }
+}
+
+/// What a session gives is known while an application may still refuse it, and afterwards.
+pub(super) async fn session_says_what_it_gives(stage: Stage) {
+    let (mut a, mut b) = stage.pair(Config::default(), &[STREAM]).await;
+    assert_eq!(a.node.session_info(b.id()), None);
+    a.dial(&b).await;
+    a.node.send(b.id(), HANDSHAKE, "before anybody has agreed").await.expect("said");
+    assert!(b.receive().await.is_handshake());
+    b.node.send(a.id(), HANDSHAKE, "an answer").await.expect("said");
+    assert!(a.receive().await.is_handshake());
+    let infos = [a.node.session_info(b.id()), b.node.session_info(a.id())];
+    let info = infos[0].expect("the peer has said something");
+    assert_eq!(infos, [Some(info); 2]);
+    let is_v2 = stage.a.has_v2 && stage.b.has_v2;
+    assert_eq!(info.profile, if is_v2 { Profile::V2 } else { Profile::V1 });
+    assert_eq!((info.suite.is_some(), info.is_forward_secret), (is_v2, is_v2));
+    let have_exporters = [stage.a, stage.b].iter().all(|it| it.fabric == Fabric::RawQuic);
+    assert_eq!(info.is_bound, is_v2 && have_exporters);
+    greet(&mut a, &mut b, &[STREAM]).await;
+    let established = a.event(|event| match event {
+        Event::State(changed) if changed.state == ConnectionState::Established => {
+            Some(changed.session)
+        }
+        _ => None,
+    });
+    assert_eq!(established.await, Some(info));
+    let state = a.node.debug_state().await.expect("it runs");
+    let shown = state.peers[0].session.as_ref().expect("it is Established");
+    assert_eq!(shown.profile, info.profile.to_string());
+    assert_eq!(shown.suite, info.suite.map(|suite| suite.to_string()));
+    assert_eq!(shown.is_bound, info.is_bound);
 }
 
 pub(super) async fn disconnect_and_connect_again(stage: Stage) {

@@ -95,7 +95,7 @@ pub(super) async fn stalled_peer_is_noticed(stage: Stage) {
 
 /// Every eighth datagram is lost, either way.
 pub(super) async fn datagrams_are_lost(stage: Stage) -> Verdict {
-    if !stage.b.is_datagrams() {
+    if !stage.b.fabric.is_datagrams() {
         return Verdict::NotApplicable(
             "TCP hides the loss of packets, which no socket here can cause",
         );

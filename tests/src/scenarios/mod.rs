@@ -11,7 +11,7 @@ use std::pin::Pin;
 
 use glueberry_tokio::Config;
 
-use crate::fabric::Fabric;
+use crate::fabric::Ground;
 use crate::party::{Party, STREAM, establish};
 
 /// One scenario: a name, and what happens.
@@ -42,9 +42,9 @@ pub enum Verdict {
 #[expect(clippy::exhaustive_structs, reason = "the runner makes it")]
 pub struct Stage {
     /// What the dialling node runs over.
-    pub a: Fabric,
+    pub a: Ground,
     /// What the other runs over.
-    pub b: Fabric,
+    pub b: Ground,
 }
 
 impl Stage {
@@ -78,7 +78,8 @@ macro_rules! scenarios {
 
 scenarios! {
     connect: handshake_and_first_message, both_dial, nobody_is_there, somebody_else_answers,
-        no_common_profile, v1_go_profile, disconnect_and_connect_again, many_peers_at_once;
+        no_common_profile, v1_go_profile, session_says_what_it_gives,
+        disconnect_and_connect_again, many_peers_at_once;
     handshake: wrong_key, rejected, handshake_timeout, nothing_said_after_established,
         named_stream_before_prepare, stream_that_is_not_prepared;
     messages: all_sizes, both_send_first, slow_reader, many_streams, big_messages_both_ways,

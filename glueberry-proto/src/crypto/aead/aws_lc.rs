@@ -52,4 +52,21 @@ impl AeadKey for AwsLcKey {
             .map(drop)
             .map_err(|_| AeadError)
     }
+
+    fn open_into(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        ciphertext: &[u8],
+        tag: &[u8; TAG_LEN],
+        out: &mut [u8],
+    ) -> Result<(), AeadError> {
+        // Of a longer output it would leave the end as it is.
+        if out.len() != ciphertext.len() {
+            return Err(AeadError);
+        }
+        self.0
+            .open_separate_gather(Nonce::from(nonce), Aad::from(aad), ciphertext, tag, out)
+            .map_err(|_| AeadError)
+    }
 }

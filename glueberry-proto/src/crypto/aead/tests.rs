@@ -53,6 +53,14 @@ fn every_size_round_trips_and_all_agree() {
             let mut text = pattern(size);
             let tag = key.seal(&NONCE, AAD, &mut text);
             sealed.push((text.clone(), tag));
+            let mut elsewhere = vec![0; size];
+            key.open_into(&NONCE, AAD, &text, &tag, &mut elsewhere).unwrap();
+            assert_eq!(elsewhere, pattern(size));
+            for other in [size + 1, size.saturating_sub(1)] {
+                let mut elsewhere = vec![0; other];
+                let opened = key.open_into(&NONCE, AAD, &text, &tag, &mut elsewhere);
+                assert_eq!(opened.is_ok(), other == size);
+            }
             key.open(&NONCE, AAD, &mut text, &tag).unwrap();
             assert_eq!(text, pattern(size));
         }
@@ -82,6 +90,9 @@ fn every_altered_bit_is_noticed() {
         let refused = |nonce: &[u8; 12], aad: &[u8], text: &[u8], tag: &[u8; 16]| {
             let mut opened = text.to_vec();
             assert_eq!(key.open(nonce, aad, &mut opened, tag), Err(AeadError));
+            assert!(text.is_empty() || opened != pattern(text.len()));
+            let mut opened = vec![0; text.len()];
+            assert_eq!(key.open_into(nonce, aad, text, tag, &mut opened), Err(AeadError));
             assert!(text.is_empty() || opened != pattern(text.len()));
         };
         for bit in 0..8 * sealed.len() {

@@ -21,7 +21,7 @@ use crate::config::ReconnectPolicy;
 use crate::crypto::PublicKey;
 use crate::error::CloseReason;
 use crate::id::SessionId;
-use crate::session::Direction;
+use crate::session::{Direction, SessionInfo};
 use crate::time::{Instant, earliest};
 
 /// What a node knows of one peer.
@@ -70,6 +70,10 @@ impl Peer {
     /// Returns who dialled the connection that there is, or last was, or is to be.
     pub(super) const fn direction(&self) -> Option<Direction> {
         self.state.direction()
+    }
+
+    pub(super) const fn session_info(&self) -> Option<SessionInfo> {
+        self.state.session_info()
     }
 
     /// Returns the current session, which a peer has while it is Connected or Established.

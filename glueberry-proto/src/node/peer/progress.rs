@@ -8,7 +8,7 @@ use crate::id::SessionId;
 use crate::message::{Carry, FromNode, FromSession};
 use crate::node::context::Context;
 use crate::node::event::StateReason;
-use crate::session::Direction;
+use crate::session::{Direction, SessionInfo};
 
 impl Peer {
     pub(in crate::node) fn session_message(
@@ -24,7 +24,7 @@ impl Peer {
             // The node has ended the session or replaced it while the message was on its way.
             _ if !is_current => {}
             FromSession::Prepared => self.current_prepared(cx),
-            FromSession::Established => self.current_established(cx),
+            FromSession::Established(info) => self.current_established(info, cx),
             FromSession::HandshakeLost(is_lost) => self.current_handshake_lost(is_lost, cx),
             FromSession::Alive => self.current_alive(cx),
             FromSession::Yielded(carry) => self.current_yielded(carry, cx),
@@ -39,11 +39,11 @@ impl Peer {
         }
     }
 
-    fn current_established(&mut self, cx: &mut Context<'_>) {
+    fn current_established(&mut self, info: SessionInfo, cx: &mut Context<'_>) {
         let State::Connected { current, successor, .. } = self.state else {
             return cx.out.internal_error("a session was established twice");
         };
-        let event = self.move_to_established(current, cx);
+        let event = self.move_to_established(current, info, cx);
         cx.out.publish(event);
         cx.store.key_confirmed(self.key, cx.env);
         // The session was finalized before the request to yield reached it, and stays. Its

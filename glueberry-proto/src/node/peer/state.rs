@@ -4,7 +4,7 @@ use super::sessions::SessionRecord;
 use crate::id::SessionId;
 use crate::node::dials::Dial;
 use crate::node::event::ConnectionState;
-use crate::session::Direction;
+use crate::session::{Direction, SessionInfo};
 use crate::time::Instant;
 
 /// How far a peer is from exchanging messages; see [`ConnectionState`].
@@ -29,6 +29,7 @@ pub(super) enum State {
     },
     Established {
         current: Current,
+        info: SessionInfo,
     },
     Reconnecting {
         retry: Retry,
@@ -75,14 +76,22 @@ impl State {
 
     pub(super) const fn current(&self) -> Option<&Current> {
         match self {
-            Self::Connected { current, .. } | Self::Established { current } => Some(current),
+            Self::Connected { current, .. } | Self::Established { current, .. } => Some(current),
             _ => None,
         }
     }
 
     pub(super) const fn current_mut(&mut self) -> Option<&mut Current> {
         match self {
-            Self::Connected { current, .. } | Self::Established { current } => Some(current),
+            Self::Connected { current, .. } | Self::Established { current, .. } => Some(current),
+            _ => None,
+        }
+    }
+
+    /// Returns what the Established session gives.
+    pub(super) const fn session_info(&self) -> Option<SessionInfo> {
+        match self {
+            Self::Established { info, .. } => Some(*info),
             _ => None,
         }
     }
@@ -101,7 +110,7 @@ impl State {
         match self {
             Self::Disconnected { last_direction } => *last_direction,
             Self::Connecting { .. } | Self::Reconnecting { .. } => Some(Direction::Outbound),
-            Self::Connected { current, .. } | Self::Established { current } => {
+            Self::Connected { current, .. } | Self::Established { current, .. } => {
                 Some(current.direction)
             }
             Self::Cooldown { last_direction, .. } => Some(*last_direction),

@@ -6,7 +6,7 @@ use super::state::{Current, Retry, State};
 use crate::node::context::Context;
 use crate::node::dials::Dial;
 use crate::node::event::{ConnectionEvent, StateReason};
-use crate::session::Direction;
+use crate::session::{Direction, SessionInfo};
 use crate::time::Instant;
 
 impl Peer {
@@ -46,10 +46,11 @@ impl Peer {
     pub(super) fn move_to_established(
         &mut self,
         current: Current,
+        info: SessionInfo,
         cx: &mut Context<'_>,
     ) -> ConnectionEvent {
         let is_legal = matches!(self.state, State::Connected { .. });
-        self.move_to(is_legal, State::Established { current }, None, cx)
+        self.move_to(is_legal, State::Established { current, info }, None, cx)
     }
 
     /// The current session must be over.
@@ -102,7 +103,13 @@ impl Peer {
         }
         self.state = state;
         self.since = cx.env.now;
-        let (state, direction) = (self.state.kind(), self.state.direction());
-        ConnectionEvent { peer: self.key, state, direction, reason, at: self.since }
+        ConnectionEvent {
+            peer: self.key,
+            state: self.state.kind(),
+            direction: self.state.direction(),
+            session: self.state.session_info(),
+            reason,
+            at: self.since,
+        }
     }
 }

@@ -36,11 +36,17 @@ impl Session {
         self.params.binding = Binding::Exporter(exporter);
     }
 
-    /// Returns what an Established session gives; `None` before, and after its end.
+    /// Returns what the session gives, as soon as both sides have said what they offer, so that an
+    /// application may decide by it whether to finalize; `None` before, and after the end.
+    ///
+    /// In v2 that is certain once the session is Established: what an attacker may have altered
+    /// before then is not confirmed.
     pub fn info(&self) -> Option<SessionInfo> {
-        let is_alive = self.state.handshake_is_over() && !self.state.is_closed();
-        let profile = self.profile().filter(|_| is_alive)?;
+        let profile = self.profile().filter(|_| !self.state.is_closed())?;
         let terms = self.handshake.gate().and_then(|gate| gate.terms());
+        if profile == Profile::V2 && terms.is_none() {
+            return None; // the peer's keys have not arrived
+        }
         Some(SessionInfo {
             profile,
             suite: terms.map(|terms| terms.suite),
@@ -114,7 +120,7 @@ impl Session {
     pub(super) fn begin_instances(&mut self) {
         let settle_time = self.params.config.settle_time;
         let Some(gate) = self.handshake.gate_mut() else {
-            return;
+            return; // the peer has agreed to another profile, whose keys are the identities'
         };
         let (Some(cipher), Some(terms)) = (gate.cipher().cloned(), gate.terms().copied()) else {
             debug_assert!(false, "keys are known at Established");
@@ -180,15 +186,12 @@ impl Session {
         is_finished: bool,
     ) -> bool {
         let has_instances = self.profile().is_some_and(Profile::has_instances);
-        let (Stage::Bound(super::Purpose::Stream(name)), true) = (stage, has_instances) else {
-            return false;
+        let own = self.substreams.get_mut(id).filter(|it| it.opener == Opener::Local);
+        let (Stage::Bound(super::Purpose::Stream(name)), Some(substream), true) =
+            (stage, own, has_instances)
+        else {
+            return false; // the peer has ended a half that carries something
         };
-        let Some(substream) = self.substreams.get_mut(id) else {
-            return false;
-        };
-        if substream.opener != Opener::Local {
-            return false;
-        }
         substream.end_read();
         if !is_finished {
             self.break_own(id, name, ResetCode::Refused);

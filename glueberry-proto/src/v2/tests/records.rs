@@ -109,6 +109,36 @@ fn small_messages_are_views_and_cost_what_they_occupy() {
     assert!(log.cost <= 200 * 65 + 2 * 100_000);
 }
 
+/// What a record holds of a message that began before goes straight into the message, whatever
+/// surrounds it.
+#[test]
+fn a_message_is_gathered_over_records_of_every_form() {
+    let message: Vec<u8> = (0..=250).cycle().take(40_000).collect();
+    for (first, padding) in [(0, 0), (1, 0), (1, 1), (700, 300), (16_380, 5)] {
+        let mut sealer = Sealer::new(cipher(), &secret());
+        let mut out = BytesMut::new();
+        let mut writer = sealer.write(&mut out, Instant::ZERO);
+        writer.put_record(Kind::Open, &FIRST.emit());
+        for _ in 0..2 {
+            // 40,000 as a varint.
+            writer.put_record(Kind::Data, &[&[0xc0, 0xb8, 0x02][..], &message[..first]].concat());
+            writer.put_record(Kind::Data, b"");
+            writer.put_padded(b"", padding);
+            writer.put_padded(&message[first..first + 5000], padding);
+            writer.put_record(Kind::Data, &message[first + 5000..first + 9000]);
+            writer.put_padded(&message[first + 9000..first + 9001], padding);
+            let rest = [&message[first + 9001..], &[2, 8, 8]].concat();
+            for piece in rest.chunks(MAX_SLICE) {
+                writer.put_record(Kind::Data, piece);
+            }
+        }
+        writer.finish();
+        let mut log = Log::default();
+        assert_eq!(read(&out, &[], 0, &mut log), Ok(Progress::More { missing: 2 }));
+        assert_eq!(log.messages, [&message[..], &[8, 8], &message, &[8, 8]]);
+    }
+}
+
 #[test]
 fn keys_change_when_they_must() {
     let mut sealer = Sealer::new(cipher(), &secret());
@@ -216,6 +246,14 @@ fn hostile_records() {
             it.put_record(Kind::Close, &[0, 0]);
         });
         assert_eq!(inside, bad, "close inside a message");
+    }
+    for kind in [Kind::Open, Kind::Close] {
+        let inside = hostile(|it| {
+            it.put_record(Kind::Open, &open);
+            it.put_record(Kind::Data, &[100]);
+            it.put_record(kind, &[0; 2]);
+        });
+        assert_eq!(inside, bad, "{kind:?} where a message is gathered");
     }
     let behind_close = hostile(|it| {
         it.put_record(Kind::Open, &open);

@@ -1,0 +1,250 @@
+//! What the peer writes on the handshake substream, and what comes of it.
+
+use bytes::{Buf, Bytes, BytesMut};
+use sha2::Digest;
+use subtle::ConstantTimeEq;
+
+use super::{Agreed, Exchange, Gate, Reading, Terms};
+use crate::crypto::hmac;
+use crate::time::Instant;
+use crate::v2::agreement::Transcript;
+use crate::v2::control::{Abandon, Close};
+use crate::v2::frame::{FrameType, Header, MAX_APP};
+use crate::v2::kex::Kex;
+use crate::v2::record::{Cipher, Kind, Opener, Sealer};
+use crate::v2::suite::Suite;
+use crate::v2::violation::Violation;
+
+/// What came of reading.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// So many bytes are missing.
+    More { missing: usize },
+    /// A frame was read, of which nobody needs to know.
+    Read,
+    /// The keys are known; there is something to write.
+    Agreed,
+    /// The peer has proven that it has the same keys.
+    Confirmed,
+    /// A message of the application.
+    Message(Bytes),
+    /// An instance of a stream is not waited for.
+    Abandoned(Abandon),
+    /// The peer ends the session, which is certain.
+    Closed(Close),
+    /// The peer ends the session with this code, or somebody says so.
+    Aborted(u16),
+    /// Nothing more is read.
+    Over,
+}
+
+impl Gate {
+    /// Reads the next frame from the front of `buf`. With `is_finished`, this side's application has
+    /// no more use for messages.
+    pub(crate) fn read(
+        &mut self,
+        buf: &mut BytesMut,
+        is_finished: bool,
+        now: Instant,
+    ) -> Result<Step, Violation> {
+        match self.reading {
+            Reading::First | Reading::Clear => self.read_clear(buf, is_finished),
+            Reading::Sealed | Reading::Finished => self.read_sealed(buf, is_finished, now),
+            Reading::Over => {
+                buf.clear();
+                Ok(Step::Over)
+            }
+        }
+    }
+
+    fn read_clear(&mut self, buf: &mut BytesMut, is_finished: bool) -> Result<Step, Violation> {
+        let Some(header) = Header::parse(buf)? else {
+            return Ok(Step::More { missing: 1 });
+        };
+        let is_allowed = match header.kind {
+            FrameType::Kex => self.reading == Reading::First,
+            FrameType::Confirm | FrameType::App => self.reading == Reading::Clear,
+            FrameType::Abort => true,
+            _ => false,
+        };
+        if !is_allowed {
+            return Err(Violation::UnexpectedFrame);
+        }
+        let missing = header.total().saturating_sub(buf.len());
+        if missing > 0 {
+            return Ok(Step::More { missing });
+        }
+        let frame = buf.split_to(header.total());
+        let body = &frame[header.prefix + 1..];
+        if header.kind != FrameType::Confirm {
+            self.read.update(&frame);
+        }
+        match header.kind {
+            FrameType::Kex => self.agree(&frame[header.prefix..])?,
+            FrameType::Confirm => {
+                self.verify(body)?;
+                return Ok(Step::Confirmed);
+            }
+            FrameType::Abort => {
+                self.reading = Reading::Over;
+                let code = body.first_chunk().copied().unwrap_or_default();
+                return Ok(Step::Aborted(known_code(u16::from_be_bytes(code))));
+            }
+            _ => return self.message(Bytes::copy_from_slice(body), is_finished),
+        }
+        Ok(Step::Agreed)
+    }
+
+    /// Does the key exchange, with the peer's frame from its type on.
+    fn agree(&mut self, peers: &[u8]) -> Result<(), Violation> {
+        let kex = Kex::parse(&peers[1..], self.role.other())?;
+        let Exchange::Waiting(ephemeral) = &self.exchange else {
+            return Err(Violation::UnexpectedFrame);
+        };
+        ephemeral.check_peers(&kex.ephemeral, &self.identity)?;
+        let suite = Suite::choose(&self.suites, &kex.suites).ok_or(Violation::NoCommonSuite)?;
+        let binding = self.binding.choose(self.own_bindings(), kex.bindings)?;
+        let transcript = Transcript {
+            suite,
+            kex: self.role.ordered(&self.own_kex, peers),
+            kem_ciphertext: &[],
+            identities: self.role.ordered(self.identity.public_key(), self.peer),
+            binding,
+            application: &self.application,
+        };
+        let th = transcript.hash();
+        let master = ephemeral.agree(self.role, &kex.ephemeral, &self.identity, &self.peer, th)?;
+        let cipher = Cipher { aead: self.aead.clone(), suite };
+        let (own, peers) = (self.role, self.role.other());
+        // The ephemeral is wiped by this.
+        self.exchange = Exchange::Agreed(Box::new(Agreed {
+            terms: Terms { suite, binding, session: master.session_id() },
+            own_confirm: Some(master.confirm_key(own)),
+            peers_confirm: Some(master.confirm_key(peers)),
+            exporter: master.exporter(),
+            sealer: Sealer::new(cipher.clone(), &master.control(own)),
+            opener: Opener::new(cipher.clone(), &master.control(peers)),
+            th,
+            cipher,
+            master: Some(master),
+        }));
+        self.reading = Reading::Clear;
+        Ok(())
+    }
+
+    /// Returns the mask that this side has offered, which is in its frame.
+    fn own_bindings(&self) -> u8 {
+        self.own_kex.get(2).copied().unwrap_or(0)
+    }
+
+    fn verify(&mut self, mac: &[u8]) -> Result<(), Violation> {
+        let Exchange::Agreed(agreed) = &mut self.exchange else {
+            return Err(Violation::UnexpectedFrame);
+        };
+        let key = agreed.peers_confirm.as_ref().ok_or(Violation::UnexpectedFrame)?;
+        let read: [u8; 32] = std::mem::take(&mut self.read).finalize().into();
+        let expected = hmac(key.as_bytes(), &[&agreed.th, &read]);
+        if !bool::from(expected.as_bytes().as_slice().ct_eq(mac)) {
+            return Err(Violation::BadConfirm);
+        }
+        agreed.peers_confirm = None;
+        self.reading = Reading::Sealed;
+        Ok(())
+    }
+
+    fn read_sealed(
+        &mut self,
+        buf: &mut BytesMut,
+        is_finished: bool,
+        now: Instant,
+    ) -> Result<Step, Violation> {
+        loop {
+            if let Some(header) = Header::parse(&self.plain)? {
+                self.check_sealed(header.kind)?;
+                if header.total() <= self.plain.len() {
+                    let frame = self.plain.split_to(header.total());
+                    if self.plain.is_empty() {
+                        // Most of the time nothing is on its way.
+                        self.plain = BytesMut::new();
+                    }
+                    return self.frame(&header, &frame[header.prefix + 1..], is_finished, now);
+                }
+            }
+            let Exchange::Agreed(agreed) = &mut self.exchange else {
+                return Err(Violation::UnexpectedFrame);
+            };
+            let Some(len) = Opener::record_len(buf)? else {
+                return Ok(Step::More { missing: 1 });
+            };
+            let missing = len.saturating_sub(buf.len());
+            if missing > 0 {
+                return Ok(Step::More { missing });
+            }
+            let opened = agreed.opener.open(&mut buf[..len])?;
+            if opened.kind != Kind::Data {
+                return Err(Violation::BadRecord);
+            }
+            self.plain.extend_from_slice(&buf[opened.slice]);
+            buf.advance(len);
+        }
+    }
+
+    fn check_sealed(&self, kind: FrameType) -> Result<(), Violation> {
+        let is_allowed = match kind {
+            FrameType::App | FrameType::Finished => self.reading == Reading::Sealed,
+            FrameType::Close | FrameType::Abandon | FrameType::Reserved(_) => true,
+            FrameType::Kex | FrameType::KemCiphertext | FrameType::Confirm | FrameType::Abort => {
+                false
+            }
+        };
+        if is_allowed { Ok(()) } else { Err(Violation::UnexpectedFrame) }
+    }
+
+    /// A sealed frame has arrived.
+    fn frame(
+        &mut self,
+        header: &Header,
+        body: &[u8],
+        is_finished: bool,
+        now: Instant,
+    ) -> Result<Step, Violation> {
+        match header.kind {
+            FrameType::App => self.message(Bytes::copy_from_slice(body), is_finished),
+            FrameType::Finished => {
+                self.reading = Reading::Finished;
+                Ok(Step::Read)
+            }
+            FrameType::Close => {
+                let mut close = Close::parse(body)?;
+                close.code = known_code(close.code);
+                self.reading = Reading::Over;
+                Ok(Step::Closed(close))
+            }
+            FrameType::Abandon | FrameType::Reserved(_) if !self.from_peer.take(now) => {
+                Err(Violation::Rate)
+            }
+            FrameType::Abandon => Ok(Step::Abandoned(Abandon::parse(body)?)),
+            _ => Ok(Step::Read),
+        }
+    }
+
+    /// A message of the application has arrived. Once the handshake is over here it is dropped.
+    fn message(&mut self, message: Bytes, is_finished: bool) -> Result<Step, Violation> {
+        if !is_finished {
+            return Ok(Step::Message(message));
+        }
+        self.dropped = self.dropped.saturating_add(message.len());
+        if self.dropped > MAX_APP {
+            return Err(Violation::Limit);
+        }
+        Ok(Step::Read)
+    }
+}
+
+/// Returns the code of an end, or that of misbehaviour for one that this version does not know.
+const fn known_code(code: u16) -> u16 {
+    match code {
+        0..=7 | 16..=31 => code,
+        _ => 5,
+    }
+}

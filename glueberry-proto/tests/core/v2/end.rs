@@ -1,0 +1,126 @@
+//! How sessions of v2 end, and what is known then.
+
+use std::time::Duration;
+
+use glueberry_proto::testing::pair::{A, B};
+use glueberry_proto::{CloseReason, Naming};
+
+use super::{SECOND, configs, established};
+use crate::support::{BOTH, name, new_world};
+
+#[test]
+fn after_an_orderly_end_nothing_is_in_doubt() {
+    for naming in BOTH {
+        let mut world = established(naming);
+        for number in 0..20_u8 {
+            world.send(A, "chat", &[number; 100]);
+            world.send(B, "sync", &[number; 5000]);
+        }
+        // What B has queued is not drained: A has asked for the end.
+        world.command(A, |session, now| session.close(now));
+        world.run();
+        assert_eq!(world.app.received(B, "chat").len(), 20);
+        let [a, b] = [A, B].map(|side| world.app.closed(side));
+        assert_eq!(a.reason, CloseReason::Disconnected);
+        assert_eq!(b.reason, CloseReason::EndedByPeer { code: 0 });
+        assert_eq!((a.unsent, a.in_doubt, a.not_received), (0, 0, 0));
+        let arrived = u64::try_from(world.app.received(A, "sync").len()).unwrap();
+        let unsent = u64::try_from(b.unsent).unwrap();
+        assert_eq!(b.in_doubt, 0);
+        assert_eq!(arrived + unsent + b.not_received, 20);
+    }
+}
+
+#[test]
+fn what_was_on_its_way_when_the_peer_ended_is_known_not_to_have_arrived() {
+    let mut world = established(Naming::Negotiated);
+    world.send(A, "chat", b"first");
+    world.run();
+    world.app.sides[B].is_reading_paused = true;
+    for _ in 0..1002 {
+        if world.session(A).queued(&name("chat")).0 < 900 {
+            world.send(A, "chat", b"B has no room for all of these");
+        }
+        world.step();
+    }
+    world.run();
+    world.command(B, |session, now| session.close(now));
+    world.run();
+    let closed = world.app.closed(A);
+    assert_eq!(closed.reason, CloseReason::EndedByPeer { code: 0 });
+    assert_eq!(closed.in_doubt, 0);
+    assert_eq!(closed.not_received, 2);
+    // B keeps what it has received, and gives it to its application also afterwards.
+    world.app.sides[B].is_reading_paused = false;
+    world.run();
+    assert_eq!(world.app.received(B, "chat").len(), 1001);
+}
+
+#[test]
+fn both_may_end_at_once() {
+    for naming in BOTH {
+        let mut world = established(naming);
+        world.send(A, "chat", b"a");
+        world.send(B, "chat", b"b");
+        for side in [A, B] {
+            world.command(side, |session, now| session.close(now));
+        }
+        world.run();
+        for side in [A, B] {
+            let closed = world.app.closed(side);
+            assert_eq!(closed.reason, CloseReason::Disconnected);
+            assert_eq!((closed.unsent, closed.in_doubt), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_answer_the_end_is_not_waited_for_long() {
+    let mut world = established(Naming::Negotiated);
+    world.send(A, "chat", b"arrives or not");
+    world.run();
+    // B no longer gets anything.
+    let session = world.session(B).id();
+    world.hosts[B].sessions.remove(&session);
+    world.command(A, |session, now| session.close(now));
+    world.run();
+    let mut waited = Duration::ZERO;
+    while world.current_session(A).is_some_and(|session| !session.is_closed()) {
+        let at = world.session(A).poll_timeout().expect("it waits for something");
+        let by = at.duration_since(world.now);
+        waited += by;
+        world.advance(by);
+    }
+    assert!(waited <= 10 * SECOND, "{waited:?}");
+    let closed = world.app.closed(A);
+    assert_eq!((closed.reason, closed.in_doubt), (CloseReason::Disconnected, 1));
+}
+
+#[test]
+fn a_loss_leaves_in_doubt_what_was_not_acknowledged() {
+    let mut world = established(Naming::Negotiated);
+    for _ in 0..7 {
+        world.send(A, "chat", b"arrives, but A can't know");
+    }
+    world.run();
+    world.send(A, "sync", b"is not sent");
+    world.cut(0);
+    world.run();
+    let closed = world.app.closed(A);
+    assert_eq!((closed.unsent, closed.in_doubt, closed.not_received), (1, 7, 0));
+    assert_eq!(world.app.received(B, "chat").len(), 7);
+}
+
+#[test]
+fn a_rejection_reaches_the_peer() {
+    for naming in BOTH {
+        let mut world = new_world(naming, configs());
+        world.connect(A);
+        world.run();
+        world.command(B, |session, now| session.reject_handshake(now, "no"));
+        world.run();
+        let [a, b] = [A, B].map(|side| world.app.closed(side));
+        assert_eq!(a.reason, CloseReason::EndedByPeer { code: 1 });
+        assert_eq!(b.reason, CloseReason::Rejected("no".to_owned()));
+    }
+}

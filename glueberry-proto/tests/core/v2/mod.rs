@@ -1,0 +1,234 @@
+//! Sessions of v2: two nodes with each other, over every order and every cut.
+
+mod broken;
+mod end;
+mod orders;
+
+use std::time::Duration;
+
+use glueberry_proto::testing::pair::{A, B, Side};
+use glueberry_proto::{
+    CloseReason, Closed, Config, Event, Naming, PeerMisbehaved, Profile, SessionInfo, Suite,
+    Violation,
+};
+
+use crate::support::{BOTH, Move, World, config, established_world, name, new_world};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn v2(streams: &[&str]) -> Config {
+    let mut config = config(streams);
+    config.profiles = vec![Profile::V2];
+    config
+}
+
+fn configs() -> [Config; 2] {
+    [v2(&["chat", "sync"]), v2(&["chat", "sync"])]
+}
+
+fn established(naming: Naming) -> World {
+    established_world(naming, configs(), &["chat", "sync"])
+}
+
+fn infos(world: &World, side: Side) -> Vec<SessionInfo> {
+    let events = world.app.sides[side].session_events.iter();
+    events
+        .filter_map(
+            |(_, event)| if let Event::Established(info) = event { Some(*info) } else { None },
+        )
+        .collect()
+}
+
+fn events(world: &World, side: Side) -> Vec<Event> {
+    world.app.sides[side].session_events.iter().map(|(_, event)| event.clone()).collect()
+}
+
+/// Makes all moves but those that bring bytes to a side. Returns the last pipe that has some for it.
+fn stall(world: &mut World, side: Side) -> usize {
+    let is_other = |it: &Move| !matches!(it, Move::Deliver(_, _, to) if *to == side);
+    while world.moves().into_iter().filter(is_other).any(|it| world.perform(it)) {}
+    let pipes = &world.links[0].pipes;
+    pipes.iter().rposition(|pipe| !pipe.towards[side].bytes.is_empty()).expect("bytes on their way")
+}
+
+/// Breaks the substream on which a side sends, with all that is on its way, as a bad transport does.
+fn break_pipe(world: &mut World, pipe: usize) {
+    for side in [A, B] {
+        let half = &mut world.links[0].pipes[pipe].towards[side];
+        half.reset = true;
+        half.stopped = true;
+    }
+}
+
+fn violation(closed: &Closed) -> Option<Violation> {
+    match closed.reason {
+        CloseReason::Misbehaved(PeerMisbehaved::V2 { violation, .. }) => Some(violation),
+        _ => None,
+    }
+}
+
+#[test]
+fn both_sides_get_established_and_say_what_they_have() {
+    for naming in BOTH {
+        let mut world = established(naming);
+        for side in [A, B] {
+            let [info] = infos(&world, side)[..] else { panic!("one event") };
+            assert_eq!(info.profile, Profile::V2);
+            assert_eq!(info.suite, Some(Suite::ChaCha20Poly1305));
+            assert!(info.is_forward_secret && !info.is_post_quantum && !info.is_bound);
+            assert_eq!(world.session(side).info(), Some(info));
+        }
+        let exporter = *world.session(A).exporter().unwrap().as_bytes();
+        assert_eq!(world.session(B).exporter().unwrap().as_bytes(), &exporter);
+        let debug = format!("{:?}", world.session(A));
+        assert!(debug.contains("suite: ChaCha20Poly1305"), "{debug}");
+        assert!(!debug.contains(&format!("{:?}", &exporter[..4])), "no secret is shown");
+    }
+}
+
+#[test]
+fn messages_go_both_ways_in_order() {
+    for naming in BOTH {
+        let mut world = established(naming);
+        // Both sides open a substream of one name at once: each sends on its own.
+        for number in 0..50_u8 {
+            world.send(A, "chat", &vec![number; usize::from(number)]);
+            world.send(B, "chat", &[number]);
+            world.send(B, "sync", &vec![number; 3000]);
+        }
+        world.run();
+        let expect = |of: &dyn Fn(u8) -> Vec<u8>| (0..50).map(of).collect::<Vec<_>>();
+        assert_eq!(world.app.received(B, "chat"), expect(&|it| vec![it; it.into()]));
+        assert_eq!(world.app.received(A, "chat"), expect(&|it| vec![it]));
+        assert_eq!(world.app.received(A, "sync"), expect(&|it| vec![it; 3000]));
+    }
+}
+
+#[test]
+fn what_is_sent_is_not_seen_on_the_wire() {
+    let mut world = new_world(Naming::Negotiated, configs());
+    world.app.log.is_on = true;
+    world.connect(A);
+    world.run();
+    world.send_handshake(A, b"early words are in the clear");
+    world.run();
+    world.send_handshake(A, b"later words are not");
+    world.run();
+    world.complete_handshake(&["chat", "sync"]);
+    world.send(A, "chat", b"a secret message");
+    world.run();
+    assert_eq!(world.app.received(B, "chat"), ["a secret message"]);
+    let written = std::mem::take(&mut world.app.log.written);
+    let holds = |text: &[u8]| written.windows(text.len()).any(|it| it == text);
+    assert!(!holds(b"a secret message"));
+    assert!(!holds(b"later words are not"));
+    assert_eq!(world.app.sides[B].handshake.len(), 2);
+}
+
+/// Established is when this side has finalized and the peer has confirmed, in whatever order.
+#[test]
+fn the_session_is_established_when_the_peer_has_confirmed() {
+    let mut world = new_world(Naming::Negotiated, configs());
+    world.connect(A);
+    // A is Connected as soon as B has agreed to its substream; B's bytes have not come.
+    while world.current_session(A).is_none_or(|session| session.profile().is_none()) {
+        let moves = world.moves();
+        let moved = moves.into_iter().any(|it| !matches!(it, Move::Write(..)) && world.perform(it));
+        assert!(moved);
+    }
+    while [Move::ToNode(A), Move::ToSession(A)].into_iter().any(|it| world.perform(it)) {}
+    world.prepare(A, &["chat"]);
+    world.finalize(A);
+    assert!(!world.session(A).is_established());
+    let message = "too early".into();
+    let refused = world.command(A, |session, now| session.send(now, &name("chat"), message));
+    assert_eq!(refused, Some(Err(glueberry_proto::SendError::NotEstablished)));
+    world.run();
+    assert!(world.session(A).is_established());
+    assert!(!world.session(B).is_established());
+    world.send(A, "chat", b"waits");
+    world.run();
+    assert!(world.app.received(B, "chat").is_empty());
+    world.prepare(B, &["chat"]);
+    world.finalize(B);
+    world.run();
+    assert_eq!(world.app.received(B, "chat"), ["waits"]);
+}
+
+#[test]
+fn the_first_profile_that_both_have_is_chosen() {
+    use Profile::{V1, V1Go, V2};
+    for (a, b, chosen) in [
+        (vec![V2, V1, V1Go], vec![V2, V1, V1Go], V2),
+        (vec![V2, V1, V1Go], vec![V1, V1Go], V1),
+        (vec![V1Go], vec![V2, V1, V1Go], V1Go),
+        (vec![V1], vec![V2, V1], V1),
+    ] {
+        for naming in BOTH {
+            let mut both = configs();
+            both[A].profiles.clone_from(&a);
+            both[B].profiles.clone_from(&b);
+            let mut world = established_world(naming, both, &["chat", "sync"]);
+            world.send(A, "chat", b"to b");
+            world.send(B, "chat", b"to a");
+            world.run();
+            for side in [A, B] {
+                let info = world.session(side).info().unwrap();
+                assert_eq!(info.profile, chosen);
+                assert_eq!(info.is_forward_secret, chosen == V2);
+                assert_eq!(world.session(side).exporter().is_some(), chosen == V2);
+            }
+            assert_eq!(world.app.received(A, "chat"), ["to a"]);
+            assert_eq!(world.app.received(B, "chat"), ["to b"]);
+        }
+    }
+}
+
+#[cfg(feature = "aes-gcm")]
+#[test]
+fn aes_is_chosen_where_both_have_it() {
+    for (hardware, suite) in
+        [([true, true], Suite::Aes256Gcm), ([true, false], Suite::ChaCha20Poly1305)]
+    {
+        let mut both = configs();
+        for side in [A, B] {
+            both[side].hardware_aes = hardware[side];
+        }
+        let mut world = established_world(Naming::Negotiated, both, &["chat", "sync"]);
+        world.send(A, "chat", b"sealed");
+        world.run();
+        assert_eq!(world.app.received(B, "chat"), ["sealed"]);
+        assert_eq!(world.session(A).info().unwrap().suite, Some(suite));
+    }
+}
+
+#[test]
+fn a_session_is_bound_to_its_connection_if_both_sides_can() {
+    for (values, bound) in [
+        ([Some(7), Some(7)], Some(true)),
+        ([Some(7), None], Some(false)),
+        ([None, None], Some(false)),
+        ([Some(7), Some(8)], None),
+    ] {
+        let mut world = new_world(Naming::Negotiated, configs());
+        world.connect(A);
+        for side in [A, B] {
+            assert!(world.perform(Move::Arrive(0, side)));
+            if let Some(value) = values[side] {
+                for session in world.hosts[side].sessions.values_mut() {
+                    session.set_channel_binding([value; 32]);
+                }
+            }
+        }
+        world.run();
+        let Some(bound) = bound else {
+            world.advance(2 * SECOND);
+            let violations = [A, B].map(|side| violation(&world.app.closed(side)));
+            assert!(violations.contains(&Some(Violation::BadConfirm)), "{violations:?}");
+            continue;
+        };
+        world.complete_handshake(&["chat"]);
+        assert_eq!(world.session(A).info().unwrap().is_bound, bound);
+        assert_eq!(world.session(B).info().unwrap().is_bound, bound);
+    }
+}
