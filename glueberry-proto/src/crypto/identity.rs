@@ -28,7 +28,8 @@ use super::shared_key::SharedKey;
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
-    /// Checks a public key. Takes as long as an X25519 key agreement.
+    /// Checks a public key. Takes as long as an X25519 key agreement, so it has no place on the way of
+    /// a message: keep the value, which is `Copy`, as the name of the peer.
     ///
     /// # Errors
     /// One variant of [`PublicKeyError`] per rule.
