@@ -99,6 +99,7 @@
 //! |---|---|---|
 //! | `multiformats` | yes | conversions from and to libp2p's `PeerId` and `Multiaddr` |
 //! | `serde` | yes | the address book's file |
+//! | `os-seed` | no | [`Seed`]`::from_os` |
 //! | `aws-lc-rs` | no | ChaCha20-Poly1305 and AES-256-GCM in C and assembly; needs a C compiler |
 //! | `aes-gcm` | no | AES-256-GCM in Rust, for v2 on processors with instructions for it |
 //!
@@ -260,6 +261,8 @@ mod memory;
 mod message;
 pub mod mux;
 mod node;
+mod owed;
+mod presence;
 mod seed;
 mod send_queue;
 mod session;
@@ -291,6 +294,7 @@ pub use node::{
     Admission, ConnectionEvent, ConnectionState, NewConnection, Node, NodeAction, NodeTimer,
     Origin, PeerStatus, PeerTimer, Rates, StateReason,
 };
+pub use owed::{Owed, Waiting};
 pub use seed::Seed;
 pub use send_queue::{MessageSource, SendLimits, SendQueue};
 pub use session::{

@@ -6,13 +6,17 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 use hkdf::Hkdf;
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Thirty-two bytes of entropy, the source of all randomness of a machine.
 ///
 /// The same seed with the same inputs gives the same outputs (rule C11), so a seed must be fresh
-/// from the operating system in production, and **never be used twice with one identity**: a
-/// repeated seed repeats nonces. There is no default on purpose.
+/// from the operating system in production ([`Seed::from_os`], behind the feature `os-seed`), and
+/// **never be used twice with one identity**: a repeated seed repeats nonces, and then the XOR of two
+/// ciphertexts is that of their plaintexts. No machine can notice that: it has no memory of an earlier
+/// run. There is no default on purpose, and the seed of zeros is refused, since it is what a buffer
+/// holds that nobody has filled.
 ///
 /// The bytes are zeroized on drop and never printed.
 ///
@@ -30,6 +34,23 @@ impl Seed {
     /// Creates a seed from 32 bytes of entropy.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// Draws a seed from the operating system.
+    ///
+    /// # Errors
+    ///
+    /// That of the operating system, which has no entropy to give.
+    #[cfg(feature = "os-seed")]
+    pub fn from_os() -> Result<Self, getrandom::Error> {
+        let mut seed = Self([0; 32]);
+        getrandom::fill(&mut seed.0)?;
+        Ok(seed)
+    }
+
+    /// True if it is that of a buffer that was never filled.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0.ct_eq(&[0; 32]).into()
     }
 
     /// Derives an independent seed for one part of a machine (HKDF-Expand, RFC 5869).

@@ -300,7 +300,6 @@ impl<T: Transport> NodeTask<T> {
                     }
                 }
                 NodeAction::SaveBook => self.book.save(&mut self.node, self.shared.now()),
-                _ => {}
             }
         }
         acted
