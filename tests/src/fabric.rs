@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::pipes::Pipes;
 use glueberry_libp2p::Libp2p;
 use glueberry_tokio::{Builder, Error, Multiaddr, Node};
 
@@ -17,6 +18,8 @@ pub enum Fabric {
     Tls,
     /// A swarm over QUIC.
     Quic,
+    /// TCP with TLS, and the core's own mux: no library beneath has substreams.
+    Pipes,
 }
 
 impl Fabric {
@@ -49,6 +52,7 @@ impl Fabric {
             Self::Noise => (over.tcp, over.noise) = (true, true),
             Self::Tls => (over.tcp, over.tls) = (true, true),
             Self::Quic => over.quic = true,
+            Self::Pipes => return builder.build_over(Pipes).await,
         }
         builder.build_over(over).await
     }
@@ -61,16 +65,18 @@ impl fmt::Display for Fabric {
             Self::Noise => "noise",
             Self::Tls => "tls",
             Self::Quic => "p2p-quic",
+            Self::Pipes => "pipes",
         })
     }
 }
 
 /// Every pair that scenarios run over: who dials, and who is dialled.
-pub const PAIRS: [(Fabric, Fabric); 6] = [
+pub const PAIRS: [(Fabric, Fabric); 7] = [
     (Fabric::RawQuic, Fabric::RawQuic),
     (Fabric::Noise, Fabric::Noise),
     (Fabric::Tls, Fabric::Tls),
     (Fabric::Quic, Fabric::Quic),
     (Fabric::RawQuic, Fabric::Quic),
     (Fabric::Quic, Fabric::RawQuic),
+    (Fabric::Pipes, Fabric::Pipes),
 ];
