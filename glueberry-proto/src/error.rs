@@ -52,6 +52,9 @@ pub enum CloseReason {
     /// The peer broke the protocol.
     #[error("peer misbehaved: {0}")]
     Misbehaved(PeerMisbehaved),
+    /// The driver has dropped the session before its end.
+    #[error("the driver has dropped the session")]
+    Dropped,
     /// A bug in this library; please report it.
     #[error("internal error: {0}")]
     Internal(&'static str),

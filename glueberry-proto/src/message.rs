@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::CloseReason;
+use crate::presence::Presence;
 use crate::session::SessionInfo;
 use crate::wire::StreamName;
 
@@ -34,8 +35,11 @@ pub(crate) enum FromSession {
     Alive,
     /// The state that the session hands over to the one that replaces it.
     Yielded(Carry),
-    /// The session has ended.
-    Closed(CloseReason),
+    /// The session has ended. With what it held until then, unless it was dropped.
+    Closed(
+        CloseReason,
+        #[expect(dead_code, reason = "held until it has arrived")] Option<Presence>,
+    ),
 }
 
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 use hkdf::Hkdf;
 use sha2::Sha256;
+use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::on_wiped_stack;
@@ -13,8 +14,11 @@ use crate::crypto::on_wiped_stack;
 /// Thirty-two bytes of entropy, the source of all randomness of a machine.
 ///
 /// The same seed with the same inputs gives the same outputs (rule C11), so a seed must be fresh
-/// from the operating system in production, and **never be used twice with one identity**: a
-/// repeated seed repeats nonces. There is no default on purpose.
+/// from the operating system in production ([`Seed::from_os`], behind the feature `os-seed`), and
+/// **never be used twice with one identity**: a repeated seed repeats nonces, and then the XOR of two
+/// ciphertexts is that of their plaintexts. No machine can notice that: it has no memory of an earlier
+/// run. There is no default on purpose, and the seed of zeros is refused, since it is what a buffer
+/// holds that nobody has filled.
 ///
 /// The bytes are zeroized on drop and never printed.
 ///
@@ -35,6 +39,23 @@ impl Seed {
         let seed = Self::filled(|seed| seed.copy_from_slice(&bytes));
         bytes.zeroize();
         seed
+    }
+
+    /// Draws a seed from the operating system.
+    ///
+    /// # Errors
+    ///
+    /// That of the operating system, which has no entropy to give.
+    #[cfg(feature = "os-seed")]
+    pub fn from_os() -> Result<Self, getrandom::Error> {
+        let mut seed = Self::filled(|_| {});
+        getrandom::fill(seed.0.as_mut_slice())?;
+        Ok(seed)
+    }
+
+    /// True if it is that of a buffer that was never filled.
+    pub(crate) fn is_zero(&self) -> bool {
+        self.0.ct_eq([0; 32].as_slice()).into()
     }
 
     /// Derives an independent seed for one part of a machine (HKDF-Expand, RFC 5869).

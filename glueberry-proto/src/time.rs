@@ -57,6 +57,14 @@ impl fmt::Display for Instant {
     }
 }
 
+impl Instant {
+    /// Returns the time that was this long ago; the epoch, if that lies before it.
+    pub(crate) fn earlier_by(self, duration: Duration) -> Self {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(micros))
+    }
+}
+
 /// Returns the earlier of two deadlines, where `None` means never.
 ///
 /// `Option::min` would return `None`, which sorts first, and so hide a deadline.

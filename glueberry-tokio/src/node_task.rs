@@ -308,7 +308,6 @@ impl<T: Transport> NodeTask<T> {
                     }
                 }
                 NodeAction::SaveBook => self.book.save(&mut self.node, self.shared.now()),
-                _ => {}
             }
         }
         acted

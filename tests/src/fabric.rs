@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::pipes::Pipes;
 use glueberry_libp2p::Libp2p;
 use glueberry_tokio::{Builder, Config, Error, Multiaddr, Node, Profile};
 
@@ -17,6 +18,8 @@ pub enum Fabric {
     Tls,
     /// A swarm over QUIC.
     Quic,
+    /// TCP with TLS, and the core's own mux: no library beneath has substreams.
+    Pipes,
 }
 
 impl Fabric {
@@ -49,6 +52,7 @@ impl Fabric {
             Self::Noise => (over.tcp, over.noise) = (true, true),
             Self::Tls => (over.tcp, over.tls) = (true, true),
             Self::Quic => over.quic = true,
+            Self::Pipes => return builder.build_over(Pipes).await,
         }
         builder.build_over(over).await
     }
@@ -61,6 +65,7 @@ impl fmt::Display for Fabric {
             Self::Noise => "noise",
             Self::Tls => "tls",
             Self::Quic => "p2p-quic",
+            Self::Pipes => "pipes",
         })
     }
 }
@@ -106,6 +111,7 @@ pub fn pairs() -> Vec<(Ground, Ground)> {
         (Fabric::Quic, Fabric::Quic),
         (Fabric::RawQuic, Fabric::Quic),
         (Fabric::Quic, Fabric::RawQuic),
+        (Fabric::Pipes, Fabric::Pipes),
     ];
     let mixed = [Fabric::RawQuic, Fabric::Noise].map(|it| [(it, true, false), (it, false, true)]);
     let ground = |fabric, has_v2| Ground { fabric, has_v2 };

@@ -10,6 +10,7 @@ pub mod fabric;
 pub mod hostile;
 pub mod interop;
 pub mod party;
+mod pipes;
 #[cfg(test)]
 mod promises;
 pub mod proxy;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use curve25519_dalek::scalar::clamp_integer;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -29,7 +29,8 @@ use super::wipe::on_wiped_stack;
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
-    /// Checks a public key. Takes as long as an X25519 key agreement.
+    /// Checks a public key. Takes as long as an X25519 key agreement, so it has no place on the way of
+    /// a message: keep the value, which is `Copy`, as the name of the peer.
     ///
     /// # Errors
     /// One variant of [`PublicKeyError`] per rule.
@@ -56,6 +57,16 @@ impl PublicKey {
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// Checks a signature of this identity: see [`Identity::sign`].
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureError`] if it is not this identity's signature of these bytes.
+    pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
+        let key = VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError)?;
+        key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| SignatureError)
     }
 
     /// Returns the X25519 public key that belongs to this identity.
@@ -131,6 +142,12 @@ pub enum PublicKeyError {
     Malformed,
 }
 
+/// A signature is not of these bytes, or not of this identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("signature does not match")]
+#[non_exhaustive]
+pub struct SignatureError;
+
 /// The local node's Ed25519 identity, with its secret.
 ///
 /// The secret is wiped on drop. It can't be cloned: share the identity by reference or `Arc`.
@@ -185,6 +202,24 @@ impl Identity {
     #[must_use]
     pub const fn public_key(&self) -> PublicKey {
         self.public
+    }
+
+    /// Signs bytes as Ed25519 does (RFC 8032), for instance a certificate or the transcript of a
+    /// transport's handshake, so that the transport can vouch for the key (rule C0).
+    ///
+    /// Begin what you sign with a text that nobody else signs with, and never sign what a peer has
+    /// chosen as a whole: libp2p signs with the same key, such as `libp2p-tls-handshake:` and a key.
+    ///
+    /// ```
+    /// # use glueberry_proto::Identity;
+    /// let identity = Identity::from_seed(&[1; 32]);
+    /// let signature = identity.sign(b"my transport's hello: 7");
+    /// assert!(identity.public_key().verify(b"my transport's hello: 7", &signature).is_ok());
+    /// assert!(identity.public_key().verify(b"my transport's hello: 8", &signature).is_err());
+    /// ```
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.signing.sign(message).to_bytes()
     }
 
     /// Returns the key with which v2 hedges its ephemeral keys (WIRE.md §6.4).

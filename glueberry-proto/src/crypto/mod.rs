@@ -47,7 +47,7 @@ pub use aead::{Aead, AeadError, AeadKey, NONCE_LEN, RustCrypto, TAG_LEN, default
 pub use agreement::AgreementError;
 pub(crate) use agreement::diffie_hellman;
 pub(crate) use hmac::hmac;
-pub use identity::{Identity, IdentityError, PublicKey, PublicKeyError};
+pub use identity::{Identity, IdentityError, PublicKey, PublicKeyError, SignatureError};
 pub use shared_key::{KeyLengthError, SharedKey, V1_KEY_INFO};
 pub(crate) use wipe::on_wiped_stack;
 

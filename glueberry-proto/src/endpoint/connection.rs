@@ -5,9 +5,9 @@ use std::fmt::Debug;
 
 use super::Output;
 use super::memory::{Account, Room};
-use super::owed::Waiting;
 use crate::crypto::PublicKey;
 use crate::id::{ConnectionId, DialId};
+use crate::owed::Waiting;
 use crate::session::{Action, Session};
 use crate::time::Instant;
 use crate::wire::StreamName;

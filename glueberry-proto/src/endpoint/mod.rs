@@ -112,12 +112,12 @@ mod poll;
 mod substreams;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use self::connection::{Connection, Link};
 use self::greeter::Greeter;
 use self::memory::Account;
 pub use self::output::Output;
-pub use self::owed::{Owed, Waiting};
 pub use self::pipes::{Pipes, Write};
 pub use self::substreams::{SubstreamOutput, Substreams};
 use crate::close_code::CloseCode;
@@ -186,10 +186,10 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// Names the field of `config` that cannot work.
+    /// Names the field of `config` that cannot work, or the seed if it is of zeros.
     pub fn new(
         now: Instant,
-        identity: Identity,
+        identity: impl Into<Arc<Identity>>,
         config: Config,
         seed: Seed,
     ) -> Result<Self, ConfigError> {
@@ -202,10 +202,10 @@ impl Endpoint<Substreams> {
     ///
     /// # Errors
     ///
-    /// Names the field of `config` that cannot work.
+    /// Names the field of `config` that cannot work, or the seed if it is of zeros.
     pub fn over_substreams(
         now: Instant,
-        identity: Identity,
+        identity: impl Into<Arc<Identity>>,
         config: Config,
         seed: Seed,
         naming: Naming,

@@ -7,13 +7,13 @@ use bytes::{Bytes, BytesMut};
 
 use super::connection::{Cx, Link};
 use super::memory::{Part, Room};
-use super::owed::Waiting;
 use super::{Endpoint, sealed};
 use crate::buffer::{SubstreamBuffer, WRITE_CHUNK};
 use crate::config::ConfigError;
 use crate::error::ConnectionLost;
 use crate::id::{ConnectionId, SubstreamId};
 use crate::mux::{self, Closed, Event, Mux};
+use crate::owed::Waiting;
 use crate::session::{Action, Direction, Naming, OpenError, ResetCode, Session, SubstreamEnd};
 use crate::time::{Instant, earliest};
 

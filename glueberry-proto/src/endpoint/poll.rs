@@ -102,8 +102,14 @@ impl<T: Transport> Endpoint<T> {
                     self.outputs.push_back(Output::Event { peer, event });
                     return self.outputs.pop_front();
                 }
-                Event::Closed(_) => {
+                Event::Closed(mut closed) => {
                     self.outputs.extend(leftovers(session));
+                    if closed.owed.is_some() {
+                        // The session waited for the endpoint, and that perhaps for the driver.
+                        let oldest = self.owed_by(id).into_iter().min_by_key(|it| it.since);
+                        closed.owed = oldest.map(Box::new);
+                    }
+                    let event = Event::Closed(closed);
                     self.outputs.push_back(Output::Event { peer, event });
                     self.session_over(id);
                     return self.outputs.pop_front();

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::connection::{Cx, Link};
 use super::memory::{Part, Room};
-use super::owed::Waiting;
 use super::{Endpoint, sealed};
 use crate::buffer::SubstreamBuffer;
 use crate::id::{ConnectionId, SubstreamId};
+use crate::owed::Waiting;
 use crate::session::{Action, Direction, Naming, OpenError, ResetCode, Session, SubstreamEnd};
 use crate::time::Instant;
 use crate::wire::ProtocolId;

@@ -4,7 +4,7 @@ use super::substreams::Id;
 
 /// Something that has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_enums, reason = "a driver must know that it has handled all there is")]
 pub enum Event<'a> {
     /// The peer has said hello: substreams may be [opened](super::Mux::open).
     Ready,

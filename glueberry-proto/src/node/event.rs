@@ -15,7 +15,7 @@ use crate::time::Instant;
 /// Something that the adapter must do now, in order.
 #[derive(Debug)]
 #[must_use = "an action that is dropped leaves the node waiting for ever"]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_enums, reason = "a driver must know that it has handled all there is")]
 pub enum NodeAction {
     /// Get a connection to the peer, by one of the addresses or one that exists; answer with
     /// [`Node::handle_connection`](crate::Node::handle_connection) or

@@ -42,11 +42,12 @@ pub use self::status::PeerStatus;
 use self::store::Store;
 pub use self::timer::{NodeTimer, PeerTimer};
 use crate::address::Address;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Problem};
 use crate::crypto::{Aead, Identity, PublicKey, default_aead};
 use crate::error::{CloseReason, DialError, RefuseReason};
 use crate::id::{DialId, SessionId};
 use crate::message::{FromSession, ToNode};
+use crate::owed::Owed;
 use crate::seed::{Generator, Seed};
 use crate::session::{Direction, Session};
 use crate::time::Instant;
@@ -95,14 +96,14 @@ pub struct Node {
 
 impl Node {
     /// Makes a node. `seed` must be fresh from the operating system, unless the run is to be
-    /// replayed: see [`Seed`].
+    /// replayed: see [`Seed`]. Whoever signs with the identity, too, shares it as an `Arc`.
     ///
     /// # Errors
     ///
-    /// Names the field of `config` that cannot work.
+    /// Names the field of `config` that cannot work, or the seed if it is of zeros.
     pub fn new(
         now: Instant,
-        identity: Identity,
+        identity: impl Into<Arc<Identity>>,
         config: Config,
         seed: Seed,
     ) -> Result<Self, ConfigError> {
@@ -113,15 +114,19 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// Names the field of `config` that cannot work.
+    /// Names the field of `config` that cannot work, or the seed if it is of zeros.
     pub fn with_aead(
         now: Instant,
-        identity: Identity,
+        identity: impl Into<Arc<Identity>>,
         config: Config,
         seed: Seed,
         aead: Arc<dyn Aead>,
     ) -> Result<Self, ConfigError> {
         config.check()?;
+        if seed.is_zero() {
+            return Err(ConfigError::new("seed", Problem::Zero));
+        }
+        let identity = identity.into();
         let own_key = identity.public_key();
         Ok(Self {
             store: Store::new(now, config.book_limits()),
@@ -131,7 +136,7 @@ impl Node {
             dials: Dials::default(),
             rates: Rates::default(),
             random: seed.child(b"backoff", 0).generator(),
-            sessions: Sessions::new(aead, Arc::new(identity), seed),
+            sessions: Sessions::new(aead, identity, seed),
         })
     }
 
@@ -200,6 +205,30 @@ impl Node {
         self.sessions.is_empty() && self.dials.count_under_way() == 0
     }
 
+    /// Returns what the driver owes: what it was asked for and has not answered, the oldest first. An
+    /// entry that stays is where a stall comes from. A debugging aid: nothing follows from it.
+    ///
+    /// ```
+    /// # use glueberry_proto::*;
+    /// # let (identity, seed) = (Identity::from_seed(&[1; 32]), Seed::from_bytes([2; 32]));
+    /// # let mut node = Node::new(Instant::ZERO, identity, Config::default(), seed)?;
+    /// # let peer = Identity::from_seed(&[3; 32]).public_key();
+    /// node.add_peer(Instant::ZERO, peer, &[Address::new("somewhere")])?;
+    /// node.connect(Instant::ZERO, peer)?;
+    /// assert_eq!(node.owed()[0].to_string(), "1 actions were not taken since 0.000000s");
+    /// _ = node.poll_action();
+    /// assert_eq!(node.owed()[0].to_string(), "a dial was not answered since 0.000000s");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn owed(&self) -> Vec<Owed> {
+        let mut owed: Vec<Owed> = self.out.owed().into_iter().collect();
+        for peer in self.peers.iter() {
+            peer.owed(&self.env.config, &mut |it| owed.push(it));
+        }
+        owed.sort_by_key(|it| it.since);
+        owed
+    }
+
     /// Returns how often the node has found itself in a state that it should not be able to reach.
     /// Anything but zero is a bug in this library; please report it.
     pub const fn internal_errors(&self) -> u64 {
@@ -250,10 +279,10 @@ impl Node {
     }
 
     /// Takes note that a session was dropped without having reported its end, because its task
-    /// died.
+    /// died. The node also finds that out by itself, with its next input: this one is for drivers
+    /// that learn of it and have no other.
     pub fn handle_session_gone(&mut self, now: Instant, session: SessionId) {
-        let reason = CloseReason::Internal("session was dropped");
-        self.step(now, |node| node.session_message(session, FromSession::Closed(reason)));
+        self.step(now, |node| node.session_dropped(session));
     }
 
     /// Does what is due. Early and spurious calls are harmless.
@@ -274,7 +303,12 @@ impl Node {
         // Events that were polled since the last input may have made room.
         self.finish_step();
         // A save comes after everything that is more urgent.
-        self.out.poll_action().or_else(|| self.store.poll_save().then_some(NodeAction::SaveBook))
+        let action = self.out.poll_action();
+        let action = action.or_else(|| self.store.poll_save().then_some(NodeAction::SaveBook));
+        if action.is_none() {
+            self.out.note_taken(self.env.now);
+        }
+        action
     }
 
     /// Returns the next change of a peer's state. While
@@ -321,6 +355,9 @@ impl Node {
     /// [`handle_timeout`](Self::handle_timeout) had been called before.
     fn step<R>(&mut self, now: Instant, input: impl FnOnce(&mut Self) -> R) -> R {
         self.env.now = self.env.now.max(now);
+        for session in self.sessions.take_dropped() {
+            self.session_dropped(session);
+        }
         self.expire();
         self.finish_step();
         let result = input(self);
@@ -438,8 +475,12 @@ impl Node {
         }
     }
 
+    fn session_dropped(&mut self, session: SessionId) {
+        self.session_message(session, FromSession::Closed(CloseReason::Dropped, None));
+    }
+
     fn session_message(&mut self, session: SessionId, message: FromSession) {
-        let ends = matches!(message, FromSession::Closed(_));
+        let ends = matches!(message, FromSession::Closed(..));
         let owner = match ends {
             true => self.sessions.remove(session),
             false => self.sessions.owner(session),

@@ -6,6 +6,8 @@ use super::event::{ConnectionEvent, NodeAction};
 use crate::error::CloseReason;
 use crate::id::SessionId;
 use crate::message::{FromNode, ToSession};
+use crate::owed::{Owed, Waiting};
+use crate::time::Instant;
 
 /// Actions must be done now; events may lag. Hence two queues (rule C6).
 #[derive(Debug)]
@@ -15,11 +17,19 @@ pub(super) struct Outputs {
     /// How many events may wait before nothing new begins.
     event_limit: usize,
     internal_errors: u64,
+    /// When there was last no action left to take.
+    taken_at: Instant,
 }
 
 impl Outputs {
     pub(super) const fn new(event_limit: usize) -> Self {
-        Self { actions: VecDeque::new(), events: VecDeque::new(), event_limit, internal_errors: 0 }
+        Self {
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            event_limit,
+            internal_errors: 0,
+            taken_at: Instant::ZERO,
+        }
     }
 
     pub(super) fn act(&mut self, action: NodeAction) {
@@ -62,6 +72,17 @@ impl Outputs {
 
     pub(super) fn poll_action(&mut self) -> Option<NodeAction> {
         self.actions.pop_front()
+    }
+
+    /// Every action was taken.
+    pub(super) const fn note_taken(&mut self, now: Instant) {
+        self.taken_at = now;
+    }
+
+    /// Returns the actions that were not taken.
+    pub(super) fn owed(&self) -> Option<Owed> {
+        let count = self.actions.len();
+        (count > 0).then(|| Owed::new(Waiting::Actions { count }, self.taken_at))
     }
 
     pub(super) fn poll_event(&mut self) -> Option<ConnectionEvent> {

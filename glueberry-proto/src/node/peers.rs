@@ -43,6 +43,10 @@ impl Peers {
         &mut self.table.entry(key).or_insert_with(new).peer
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.table.values().map(|entry| &*entry.peer)
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = PublicKey> {
         self.table.keys().copied()
     }

@@ -7,6 +7,7 @@ use super::connection::NewConnection;
 use super::env::Env;
 use crate::crypto::{Aead, Identity, PublicKey};
 use crate::id::{Counter, SessionId};
+use crate::presence::{Roll, Watch};
 use crate::seed::Seed;
 use crate::session::{Direction, Session, SessionParams};
 use crate::v2::agreement::Binding;
@@ -15,7 +16,8 @@ use crate::wall::WallTime;
 /// The sessions that have not ended, by id. What is known of each is with its peer.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    owners: BTreeMap<SessionId, PublicKey>,
+    owners: BTreeMap<SessionId, (PublicKey, Watch)>,
+    roll: Roll,
     ids: Counter,
     aead: Arc<dyn Aead>,
     identity: Arc<Identity>,
@@ -24,7 +26,8 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(aead: Arc<dyn Aead>, identity: Arc<Identity>, seed: Seed) -> Self {
-        Self { owners: BTreeMap::new(), ids: Counter::default(), aead, identity, seed }
+        let (owners, ids, roll) = (BTreeMap::new(), Counter::default(), Roll::default());
+        Self { owners, roll, ids, aead, identity, seed }
     }
 
     /// Has the sessions that follow depend on this entropy as well.
@@ -42,7 +45,8 @@ impl Sessions {
     ) -> Session {
         let NewConnection { peer, naming, .. } = connection;
         let id = SessionId::new(self.ids.next());
-        self.owners.insert(id, peer);
+        let (presence, watch) = self.roll.call();
+        self.owners.insert(id, (peer, watch));
         let params = SessionParams {
             config: env.config.clone(),
             aead: self.aead.clone(),
@@ -53,6 +57,7 @@ impl Sessions {
             naming,
             seed: self.seed.child(b"session", id.as_u64()),
             wall_ms: wall.unix_millis(),
+            presence: Some(presence),
             binding: Binding::None,
         };
         Session::new(env.now, params)
@@ -60,15 +65,24 @@ impl Sessions {
 
     /// Returns the peer of a session; `None` if the session has ended.
     pub(super) fn owner(&self, id: SessionId) -> Option<PublicKey> {
-        self.owners.get(&id).copied()
+        self.owners.get(&id).map(|(peer, _)| *peer)
     }
 
     pub(super) fn remove(&mut self, id: SessionId) -> Option<PublicKey> {
-        self.owners.remove(&id)
+        self.owners.remove(&id).map(|(peer, _)| peer)
+    }
+
+    /// Returns the sessions that were dropped since the last time, of which no end was reported.
+    pub(super) fn take_dropped(&mut self) -> Vec<SessionId> {
+        if !self.roll.take_missed() {
+            return Vec::new();
+        }
+        let gone = self.owners.iter().filter(|(_, (_, watch))| watch.is_gone());
+        gone.map(|(id, _)| *id).collect()
     }
 
     pub(super) fn owners(&self) -> impl Iterator<Item = (SessionId, PublicKey)> {
-        self.owners.iter().map(|(id, peer)| (*id, *peer))
+        self.owners.iter().map(|(id, (peer, _))| (*id, *peer))
     }
 
     pub(super) fn len(&self) -> usize {

@@ -7,7 +7,7 @@ use crate::wire::ProtocolId;
 /// Something that the adapter must do now, in order.
 #[derive(Debug)]
 #[must_use = "an action that is dropped leaves the session waiting for ever"]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_enums, reason = "a driver must know that it has handled all there is")]
 pub enum Action {
     /// Open a bidirectional substream and answer with
     /// [`handle_opened`](crate::Session::handle_opened) or
@@ -85,7 +85,7 @@ impl ResetCode {
 /// What to do after bytes were handed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a session that is paused must not be fed"]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_enums, reason = "a driver must know that it has handled all there is")]
 pub enum Ingest {
     /// Read on. At least `missing` more bytes are needed before anything comes of it.
     More {

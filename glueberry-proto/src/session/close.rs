@@ -104,23 +104,30 @@ impl Session {
         if self.state.is_closed() {
             return;
         }
+        let owed = is_timeout(&reason).then(|| self.blamed()).flatten().map(Box::new);
         self.state.move_to_closed();
         let Left { mut unsent, in_doubt, not_received } = self.streams.end();
         unsent += self.handshake.queue.waiting();
         self.handshake.wipe();
         self.substreams.clear();
         let code = close_code(&reason).as_u64();
-        let closed = Closed { reason: reason.clone(), unsent, in_doubt, not_received };
+        let closed = Closed { reason: reason.clone(), unsent, in_doubt, not_received, owed };
         self.out.emit(Event::Closed(closed));
-        self.out.forward(FromSession::Closed(reason));
+        self.out.forward(FromSession::Closed(reason, self.params.presence.take()));
         self.out.push_action(Action::CloseConnection { code });
     }
+}
+
+/// True if something has not come in time, which the driver may have kept back.
+const fn is_timeout(reason: &CloseReason) -> bool {
+    matches!(reason, CloseReason::HandshakeTimeout | CloseReason::HandshakeLost)
 }
 
 /// Returns what the peer may see. It shows what the peer did, not what we know.
 pub(super) const fn close_code(reason: &CloseReason) -> CloseCode {
     match reason {
         CloseReason::Disconnected
+        | CloseReason::Dropped
         | CloseReason::ConnectionLost(_)
         | CloseReason::EndedByPeer { .. }
         | CloseReason::Pruned => CloseCode::Ended,

@@ -1,6 +1,9 @@
 //! What a session reports to the application.
 
+use std::fmt;
+
 use crate::error::{CloseReason, RecordError};
+use crate::owed::Owed;
 use crate::v2::Suite;
 use crate::wire::{Profile, StreamName};
 
@@ -91,6 +94,19 @@ pub struct Closed {
     /// Messages handed to the transport that the peer certainly does not have, by what it has said at
     /// the end (v2).
     pub not_received: u64,
+    /// The oldest that the driver [owed](crate::Session::owed) when the session ended, if that was
+    /// because something did not come in time: a likelier cause than the peer.
+    pub owed: Option<Box<Owed>>,
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason)?;
+        match &self.owed {
+            Some(owed) => write!(f, " ({owed})"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What an Established session gives.

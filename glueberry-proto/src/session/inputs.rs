@@ -86,6 +86,7 @@ impl Session {
         buf: &mut BytesMut,
     ) -> Ingest {
         self.handle_timeout(now);
+        self.substreams.note_read(substream);
         if !self.probe.is_on(substream, &self.substreams) {
             self.peer_answered();
         }

@@ -9,6 +9,7 @@ use super::substreams::{Purpose, Substreams};
 use crate::config::Config;
 use crate::crypto::{Aead, Identity, PublicKey};
 use crate::id::{SessionId, SubstreamId};
+use crate::presence::Presence;
 use crate::seed::Seed;
 use crate::time::Instant;
 use crate::v2::agreement::Binding;
@@ -27,6 +28,8 @@ pub(crate) struct SessionParams {
     pub(crate) seed: Seed,
     /// When the session began, in milliseconds since 1970-01-01 UTC, as far as that is known.
     pub(crate) wall_ms: u64,
+    /// Until the end has been forwarded.
+    pub(crate) presence: Option<Presence>,
     /// What ties the session to its connection, if the transport has that.
     pub(crate) binding: Binding,
 }

@@ -1,6 +1,7 @@
 //! The machine of one session: everything that touches bytes or keys.
 
 mod action;
+mod asked;
 mod batch;
 mod close;
 mod commands;
@@ -13,6 +14,7 @@ mod lent;
 mod negotiation;
 mod nonces;
 mod outputs;
+mod owed;
 mod probe;
 mod profile;
 mod receive;
@@ -30,6 +32,7 @@ mod v2;
 use bytes::{Bytes, BytesMut};
 
 pub use self::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode, SubstreamEnd};
+use self::asked::Debts;
 use self::batch::WriteTo;
 pub use self::event::{Closed, Event, SessionInfo};
 use self::handshake::Handshake;
@@ -101,6 +104,7 @@ pub struct Session {
     streams: Streams,
     probe: Probe,
     out: Outputs,
+    debts: Debts,
 }
 
 impl Session {
@@ -114,6 +118,7 @@ impl Session {
             streams: Streams::default(),
             probe: Probe::default(),
             out: Outputs::default(),
+            debts: Debts::new(now),
         };
         if session.params.direction == Direction::Outbound {
             session.open_handshake();
@@ -260,7 +265,9 @@ impl Session {
 
     /// Returns the next thing to do at once.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.out.poll_action()
+        let action = self.out.poll_action();
+        self.note_asked(action.as_ref());
+        action
     }
 
     /// Appends the next bytes to write on a substream, and returns how many. Stops at the first
@@ -291,6 +298,7 @@ impl Session {
         source: &mut dyn MessageSource,
     ) -> usize {
         let before = out.len();
+        self.substreams.note_written(substream);
         let is_unfinished = |it: &&mut Substream| it.write != WriteHalf::Finished;
         let Some(found) = self.substreams.get_mut(substream).filter(is_unfinished) else {
             // Reset, or its end was handed out, and the adapter has not come to it yet.

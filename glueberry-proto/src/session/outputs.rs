@@ -76,6 +76,11 @@ impl Outputs {
         action
     }
 
+    /// Returns how many actions were not taken.
+    pub(super) fn waiting(&self) -> usize {
+        self.actions.len()
+    }
+
     pub(super) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

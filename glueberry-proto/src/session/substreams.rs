@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 
 use super::action::{Action, ResetCode};
+use super::asked::Asked;
 use super::outputs::Outputs;
 use super::timers::Due;
 use crate::id::{Counter, SubstreamId};
@@ -34,6 +35,8 @@ pub(super) struct Substream {
     pub(super) write_wanted: bool,
     /// When it is given up, unless it gets beyond its stage.
     pub(super) deadline: Option<Instant>,
+    /// What the adapter was asked for and has not answered.
+    pub(super) asked: Asked,
 }
 
 /// Which side opened a substream.
@@ -99,6 +102,7 @@ impl Substreams {
             paused: false,
             write_wanted: false,
             deadline,
+            asked: Asked::default(),
         };
         self.table.insert(id, Box::new(substream));
         id

@@ -51,6 +51,7 @@ impl Session {
         if self.state.is_closing() {
             return self.close_now();
         }
+        self.note_blamed();
         for id in self.substreams.overdue(now) {
             // A substream of the peer did not name its protocol, or one that was refused did not
             // end; the others are ours, and were not agreed.

@@ -11,7 +11,7 @@ use glueberry_proto::{Action, ConnectionEvent, Event, NodeAction, ToNode, ToSess
 #[test]
 fn events_and_actions_stay_small() {
     let sizes = [
-        ("Event", size_of::<Event>(), 64),
+        ("Event", size_of::<Event>(), 80),
         ("Action", size_of::<Action>(), 48),
         ("ConnectionEvent", size_of::<ConnectionEvent>(), 96),
         ("NodeAction", size_of::<NodeAction>(), 80),

@@ -7,9 +7,10 @@ mod substreams;
 
 use std::time::Duration;
 
-use glueberry_proto::endpoint::{Output, Waiting};
+use glueberry_proto::endpoint::Output;
 use glueberry_proto::{
-    CloseReason, ConnectionLost, ConnectionState, DialError, Event, SendError, StateReason, mux,
+    CloseReason, ConnectionLost, ConnectionState, DialError, Event, SendError, StateReason,
+    Waiting, mux,
 };
 use net::{A, B, Net, config, key, name};
 use proptest::prelude::*;

@@ -61,7 +61,7 @@ impl Net {
 
     pub(crate) fn with(mux: &mux::Config, config: &Config) -> Self {
         let ends = [A, B].map(|side| {
-            let seed = Seed::from_bytes([u8::try_from(side).unwrap(); 32]);
+            let seed = Seed::from_bytes([u8::try_from(side + 1).unwrap(); 32]);
             let endpoint =
                 Endpoint::new(Instant::ZERO, identity(side), config.clone(), seed).unwrap();
             endpoint.mux(mux.clone()).unwrap().greeting(GreetingConfig::default()).unwrap()

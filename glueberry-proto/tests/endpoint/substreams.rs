@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use glueberry_proto::endpoint::{Endpoint, Output, SubstreamOutput, Substreams, Waiting};
+use glueberry_proto::endpoint::{Endpoint, Output, SubstreamOutput, Substreams};
 use glueberry_proto::{
     Address, ConnectionId, ConnectionLost, ConnectionState, Event, Instant, Naming, Seed,
-    SubstreamEnd, SubstreamId,
+    SubstreamEnd, SubstreamId, Waiting,
 };
 
 use super::net::{A, B, config, identity, key, name};
@@ -37,7 +37,7 @@ const NOW: Instant = Instant::ZERO;
 impl Quic {
     fn new() -> Self {
         let ends = [A, B].map(|side| {
-            let seed = Seed::from_bytes([u8::try_from(side).unwrap(); 32]);
+            let seed = Seed::from_bytes([u8::try_from(side + 1).unwrap(); 32]);
             let naming = Naming::Preamble;
             Endpoint::over_substreams(NOW, identity(side), config(), seed, naming).unwrap()
         });

@@ -101,7 +101,6 @@ impl Sessions<'_> {
                     self.net.reset(self.run, link, pipe, side);
                 }
             }
-            _ => {}
         }
     }
 

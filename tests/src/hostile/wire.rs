@@ -295,6 +295,7 @@ impl Trap {
         let (address, task) = match fabric {
             Fabric::RawQuic | Fabric::Quic => quic_trap(keys, sender),
             Fabric::Noise | Fabric::Tls => tcp_trap(keys, sender).await,
+            Fabric::Pipes => unimplemented!("the mux is attacked by its own fuzz targets"),
         };
         Self { address, dialled, task }
     }

@@ -69,6 +69,23 @@ fn every_size_round_trips_and_all_agree() {
     }
 }
 
+/// Short texts and long ones are sealed by different code.
+#[test]
+fn every_length_is_sealed_as_by_the_crate() {
+    let secret = [1; 32];
+    let reference = RustCryptoKey(ChaCha20Poly1305::new((&secret).into()));
+    let key = RustCrypto.key(&SharedKey::from_bytes(&secret).unwrap());
+    for len in (0..1100).chain(4090..4200) {
+        let aad = &pattern(len)[..len % 40];
+        let (mut text, mut expected) = (pattern(len), pattern(len));
+        let tag = key.seal(&NONCE, aad, &mut text);
+        assert_eq!(tag, reference.seal(&NONCE, aad, &mut expected), "{len} bytes");
+        assert_eq!(text, expected, "{len} bytes");
+        key.open(&NONCE, aad, &mut text, &tag).unwrap();
+        assert_eq!(text, pattern(len));
+    }
+}
+
 #[test]
 fn one_seals_what_the_other_opens() {
     for sealing in every() {

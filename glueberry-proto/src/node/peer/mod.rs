@@ -9,6 +9,8 @@ mod sessions;
 mod state;
 mod transitions;
 
+use std::time::Duration;
+
 use self::sessions::{OtherSessions, SessionRecord, Stage};
 pub(super) use self::state::Current;
 use self::state::{Retry, State};
@@ -17,10 +19,11 @@ use super::dials::Dial;
 use super::env::Env;
 use super::event::ConnectionState;
 use super::timer::PeerTimer;
-use crate::config::ReconnectPolicy;
+use crate::config::{Config, ReconnectPolicy};
 use crate::crypto::PublicKey;
 use crate::error::CloseReason;
 use crate::id::SessionId;
+use crate::owed::{Owed, Waiting};
 use crate::session::{Direction, SessionInfo};
 use crate::time::{Instant, earliest};
 
@@ -136,6 +139,17 @@ impl Peer {
             && !self.is_protected
     }
 
+    /// Calls `each` with what the driver has not answered.
+    pub(super) fn owed(&self, config: &Config, each: &mut dyn FnMut(Owed)) {
+        if let Some(Dial::UnderWay { deadline, .. }) = self.state.dial() {
+            each(Owed::new(Waiting::Dial, deadline.earlier_by(config.dial_timeout)));
+        }
+        for (id, direction, deadline) in self.others.negotiating() {
+            let since = deadline.earlier_by(Self::patience(direction, config));
+            each(Owed::new(Waiting::Unheard(id), since));
+        }
+    }
+
     // ---- timers -------------------------------------------------------------------------------
 
     /// Returns when a timer fires, if it is set.
@@ -195,14 +209,18 @@ impl Peer {
 
     /// Adds a session that was made for a connection with this peer.
     pub(super) fn add_session(&mut self, id: SessionId, direction: Direction, env: &Env) {
-        let config = &env.config;
-        let patience = match direction {
+        let patience = Self::patience(direction, &env.config);
+        let stage = Stage::Negotiating { deadline: env.now + patience };
+        self.others.insert(SessionRecord { id, direction, stage });
+    }
+
+    /// Returns how long a session may take to agree on a handshake substream.
+    fn patience(direction: Direction, config: &Config) -> Duration {
+        match direction {
             Direction::Outbound => config.handshake_timeout,
             // Who dials has something to say.
             Direction::Inbound => config.negotiation_timeout.min(config.handshake_timeout),
-        };
-        let stage = Stage::Negotiating { deadline: env.now + patience };
-        self.others.insert(SessionRecord { id, direction, stage });
+        }
     }
 
     /// Has a session end that is not the current one.

@@ -20,7 +20,7 @@ impl Peer {
         let is_current = self.current().is_some_and(|current| current.id == id);
         match message {
             FromSession::Agreed => self.session_agreed(id, cx),
-            FromSession::Closed(reason) => self.session_closed(id, reason, cx),
+            FromSession::Closed(reason, _) => self.session_closed(id, reason, cx),
             // The node has ended the session or replaced it while the message was on its way.
             _ if !is_current => {}
             FromSession::Prepared => self.current_prepared(cx),

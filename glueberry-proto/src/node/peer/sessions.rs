@@ -87,6 +87,14 @@ impl OtherSessions {
         self.iter().filter(|record| record.is_agreed())
     }
 
+    /// Returns the sessions of which nothing was heard, each with its deadline.
+    pub(super) fn negotiating(&self) -> impl Iterator<Item = (SessionId, Direction, Instant)> {
+        self.records.iter().filter_map(|it| match it.stage {
+            Stage::Negotiating { deadline } => Some((it.id, it.direction, deadline)),
+            _ => None,
+        })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.records.len()
     }

@@ -274,9 +274,9 @@ fn words_about_sessions_that_do_not_exist_do_nothing() {
 fn a_session_that_was_dropped_is_over() {
     let mut raw = Raw::chat(BOTH[0], glueberry_proto::Profile::V1);
     raw.node.handle_session_gone(raw.now, raw.session.id());
-    let internal = StateReason::SessionEnded(CloseReason::Internal("session was dropped"));
+    let dropped = StateReason::SessionEnded(CloseReason::Dropped);
     let last = states(&mut raw.node).pop();
-    assert_eq!(last, Some((ConnectionState::Disconnected, Some(internal))));
+    assert_eq!(last, Some((ConnectionState::Disconnected, Some(dropped))));
     raw.session.close(raw.now);
     raw.settle();
     raw.node_is_usable();
