@@ -120,6 +120,7 @@ mod entropy;
 mod error;
 mod event;
 mod events;
+mod greet;
 mod handler;
 mod health;
 mod inbox;
@@ -130,6 +131,7 @@ mod metrics;
 mod network;
 mod node;
 mod node_task;
+mod path;
 mod peers;
 #[cfg(feature = "quic")]
 mod quic;
@@ -163,6 +165,7 @@ pub use glueberry_proto::{
     CloseReason, Closed, ConnectionState, Direction, Profile, ProtocolVersion, PublicKey,
     ReconnectPolicy, SessionInfo, StateReason, StreamName, Suite,
 };
+pub use greet::{Candidate, Handshake};
 pub use handler::run_handler;
 pub use health::{CheckName, Health, HealthCheck};
 pub use inbox::Messages;
@@ -171,7 +174,7 @@ pub use libp2p_identity as identity;
 pub use message::{HANDSHAKE, Message};
 pub use metrics::{AttemptOutcome, HandshakeOutcome, Metrics, NoMetrics};
 pub use multiaddr::Multiaddr;
-pub use node::Node;
+pub use node::{ConnectedPeer, Node};
 pub use peers::PeerEntry;
 pub use stats::{PeerStats, StreamStats};
 pub use stream::StreamHandle;

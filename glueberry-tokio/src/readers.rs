@@ -18,6 +18,8 @@ pub(crate) struct Readers {
     version: AtomicU64,
     /// Gets what no reader has taken over.
     main: Arc<Inbox>,
+    /// Gets handshake messages.
+    handshake: Arc<Inbox>,
 }
 
 #[derive(Debug, Default)]
@@ -27,8 +29,8 @@ struct Table {
 }
 
 impl Readers {
-    pub(crate) fn new(main: Arc<Inbox>) -> Self {
-        Self { table: RwLock::default(), version: AtomicU64::new(0), main }
+    pub(crate) fn new(main: Arc<Inbox>, handshake: Arc<Inbox>) -> Self {
+        Self { table: RwLock::default(), version: AtomicU64::new(0), main, handshake }
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -42,8 +44,8 @@ impl Readers {
     }
 
     /// Returns the inbox of handshake messages.
-    pub(crate) const fn main(&self) -> &Arc<Inbox> {
-        &self.main
+    pub(crate) const fn handshake(&self) -> &Arc<Inbox> {
+        &self.handshake
     }
 
     /// Has a stream read from `inbox`; returns false if it has a reader already.
@@ -75,6 +77,7 @@ impl Readers {
         let inboxes: Vec<Arc<Inbox>> = table.inboxes.values().cloned().collect();
         drop(table);
         self.main.close();
+        self.handshake.close();
         for inbox in inboxes {
             inbox.close();
         }

@@ -9,6 +9,7 @@ mod cancel;
 mod dialling;
 mod errors;
 mod faults;
+mod greet;
 mod leaving;
 mod load;
 mod memory;
