@@ -258,6 +258,8 @@ pub(crate) enum Misuse {
     NoStreams,
     #[error("the address does not end with /p2p and the peer's id")]
     NoPeer,
+    #[error("a limit of requests is zero")]
+    ZeroLimit,
 }
 
 impl StdError for Error {

@@ -136,6 +136,7 @@ mod peers;
 #[cfg(feature = "quic")]
 mod quic;
 mod readers;
+mod request;
 pub mod runtime;
 mod session;
 mod session_handle;
@@ -176,5 +177,6 @@ pub use metrics::{AttemptOutcome, HandshakeOutcome, Metrics, NoMetrics};
 pub use multiaddr::Multiaddr;
 pub use node::{ConnectedPeer, Node};
 pub use peers::PeerEntry;
+pub use request::{IncomingRequests, Request, RequestError, RequestLimits, Requester};
 pub use stats::{PeerStats, StreamStats};
 pub use stream::StreamHandle;

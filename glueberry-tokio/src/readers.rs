@@ -25,6 +25,8 @@ pub(crate) struct Readers {
 #[derive(Debug, Default)]
 struct Table {
     inboxes: HashMap<(PeerId, StreamName), Arc<Inbox>>,
+    /// Streams of all peers, but for those above.
+    of_all: HashMap<StreamName, Arc<Inbox>>,
     is_closed: bool,
 }
 
@@ -39,8 +41,9 @@ impl Readers {
 
     /// Returns the inbox of a stream.
     pub(crate) fn inbox(&self, peer: PeerId, stream: &StreamName) -> Arc<Inbox> {
-        let own = self.read().inboxes.get(&(peer, stream.clone())).cloned();
-        own.unwrap_or_else(|| self.main.clone())
+        let table = self.read();
+        let own = table.inboxes.get(&(peer, stream.clone())).or_else(|| table.of_all.get(stream));
+        own.unwrap_or(&self.main).clone()
     }
 
     /// Returns the inbox of handshake messages.
@@ -64,6 +67,28 @@ impl Readers {
         true
     }
 
+    /// Has a stream of all peers read from `inbox`; returns false if it has a reader already.
+    pub(crate) fn claim_all(&self, stream: StreamName, inbox: Arc<Inbox>) -> bool {
+        let mut table = self.write();
+        let Entry::Vacant(entry) = table.of_all.entry(stream) else {
+            return false;
+        };
+        entry.insert(inbox.clone());
+        let is_closed = table.is_closed;
+        drop(table);
+        self.version.fetch_add(1, Ordering::Release);
+        if is_closed {
+            inbox.close();
+        }
+        true
+    }
+
+    pub(crate) fn release_all(&self, stream: &StreamName) {
+        let released = self.write().of_all.remove(stream);
+        self.version.fetch_add(1, Ordering::Release);
+        drop(released);
+    }
+
     pub(crate) fn release(&self, peer: PeerId, stream: &StreamName) {
         let released = self.write().inboxes.remove(&(peer, stream.clone()));
         self.version.fetch_add(1, Ordering::Release);
@@ -74,7 +99,8 @@ impl Readers {
     pub(crate) fn close(&self) {
         let mut table = self.write();
         table.is_closed = true;
-        let inboxes: Vec<Arc<Inbox>> = table.inboxes.values().cloned().collect();
+        let all = table.inboxes.values().chain(table.of_all.values());
+        let inboxes: Vec<Arc<Inbox>> = all.cloned().collect();
         drop(table);
         self.main.close();
         self.handshake.close();

@@ -61,6 +61,7 @@ fn of_misuse(misuse: &Misuse) -> Option<Advice> {
         Misuse::NoBook => advice("name a file for the address book when the node is built"),
         Misuse::NoHandshake => advice("give the builder a handshake, or complete it by hand"),
         Misuse::NoStreams => advice("name the streams by `streams` when the node is built"),
+        Misuse::ZeroLimit => advice("at least one request must be possible"),
         Misuse::NoPeer => advice("use what the peer's node returns as its `dial_addrs`"),
     }
 }

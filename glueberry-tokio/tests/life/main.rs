@@ -20,6 +20,7 @@ mod processes;
 mod programs;
 mod races;
 mod reconnect;
+mod request;
 mod shares;
 mod sockets;
 mod strangers;
