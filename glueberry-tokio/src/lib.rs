@@ -123,6 +123,8 @@ mod events;
 mod greet;
 mod handler;
 mod health;
+#[cfg(feature = "http")]
+pub mod http;
 mod inbox;
 mod mailbox;
 mod memory;
@@ -133,6 +135,8 @@ mod node;
 mod node_task;
 mod path;
 mod peers;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 #[cfg(feature = "quic")]
 mod quic;
 mod readers;

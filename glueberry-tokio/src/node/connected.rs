@@ -1,11 +1,13 @@
 //! Who is there.
 
+use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use glueberry_proto::{ConnectionState, Direction, Profile};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use serde::{Serialize, Serializer};
 
 use super::{Node, on_stream};
 use crate::error::Error;
@@ -28,16 +30,20 @@ use crate::error::Error;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ConnectedPeer {
     /// The peer.
+    #[serde(serialize_with = "as_text")]
     pub peer: PeerId,
     /// [`Connected`](ConnectionState::Connected) or [`Established`](ConnectionState::Established).
+    #[serde(serialize_with = "as_text")]
     pub state: ConnectionState,
     /// The side that dialled.
+    #[serde(serialize_with = "direction")]
     pub direction: Direction,
     /// The peer's address on this connection, if the transport knows it.
+    #[serde(serialize_with = "optional_text")]
     pub address: Option<Multiaddr>,
     /// The wire profile that both sides agreed on.
     pub profile: Option<Profile>,
@@ -95,4 +101,22 @@ impl Node {
             })
             .collect()
     }
+}
+
+fn as_text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn optional_text<S: Serializer>(
+    value: &Option<impl Display>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(ToString::to_string).serialize(serializer)
+}
+
+fn direction<S: Serializer>(direction: &Direction, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match direction {
+        Direction::Outbound => "outbound",
+        _ => "inbound",
+    })
 }
