@@ -125,6 +125,7 @@ mod handler;
 mod health;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod identity;
 mod inbox;
 mod mailbox;
 mod memory;
@@ -174,8 +175,6 @@ pub use greet::{Candidate, Handshake};
 pub use handler::run_handler;
 pub use health::{CheckName, Health, HealthCheck};
 pub use inbox::Messages;
-/// Identities, re-exported so that versions match.
-pub use libp2p_identity as identity;
 pub use message::{HANDSHAKE, Message};
 pub use metrics::{AttemptOutcome, HandshakeOutcome, Metrics, NoMetrics};
 pub use multiaddr::Multiaddr;
