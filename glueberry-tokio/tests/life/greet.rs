@@ -273,3 +273,41 @@ fn a_hub_knows_who_is_there_and_tells_all() {
         assert_eq!(hub.connected().len(), 3);
     });
 }
+
+#[test]
+fn a_peer_is_dialled_by_a_name() {
+    run(async {
+        let accept = |builder: Builder| builder.handshake(Handshake::accept_all());
+        let bob = node(2, accept).await;
+        let text = address(&bob).to_string();
+        // Of the two addresses that `localhost` may have, only one is listened on: both are tried.
+        for (number, kind) in [(3, "dns4"), (4, "dns")] {
+            let alice = node(number, accept).await;
+            let named = text.replace("/ip4/127.0.0.1", &format!("/{kind}/localhost"));
+            let peer = soon(alice.dial(named.as_str())).await.unwrap();
+            soon(alice.wait_established(peer)).await.unwrap();
+            // What is kept is the name, which may lead elsewhere another day.
+            let entry = alice.peer(peer).await.unwrap();
+            assert!(entry.addrs[0].to_string().starts_with(&format!("/{kind}/localhost")));
+        }
+    });
+}
+
+#[test]
+fn a_name_that_leads_nowhere_is_a_reason() {
+    run(async {
+        let alice = node(1, |it| it.handshake(Handshake::accept_all())).await;
+        let ghost = keypair(9).public().to_peer_id();
+        let named = format!("/dns4/nobody.invalid/udp/4001/quic-v1/p2p/{ghost}");
+        let error = soon(alice.dial(named.as_str())).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ConnectionFailed);
+        assert!(format!("{error:#}").contains("name nobody.invalid"), "{error:#}");
+        // Where the resolver is slow, the other address of the peer is tried meanwhile.
+        let bob = node(2, |it| it.handshake(Handshake::accept_all())).await;
+        let nowhere = "/dns/nobody.invalid/udp/1/quic-v1".parse().unwrap();
+        alice.add_peer(bob.peer_id(), [nowhere, bob.addrs().remove(0)]).await.unwrap();
+        soon(alice.connect(bob.peer_id())).await.unwrap();
+        let error = alice.dial("/dnsaddr/example.org/udp/1/quic-v1").await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidAddress);
+    });
+}
