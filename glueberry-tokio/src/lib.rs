@@ -127,6 +127,8 @@ mod health;
 pub mod http;
 pub mod identity;
 mod inbox;
+#[cfg(feature = "config")]
+mod load;
 mod mailbox;
 mod memory;
 mod message;
@@ -175,6 +177,8 @@ pub use greet::{Candidate, Handshake};
 pub use handler::run_handler;
 pub use health::{CheckName, Health, HealthCheck};
 pub use inbox::Messages;
+#[cfg(feature = "config")]
+pub use load::{ConfigLoadError, ConfigLoader};
 pub use message::{HANDSHAKE, Message};
 pub use metrics::{AttemptOutcome, HandshakeOutcome, Metrics, NoMetrics};
 pub use multiaddr::Multiaddr;
