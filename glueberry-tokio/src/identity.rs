@@ -187,13 +187,17 @@ mod tests {
     fn many_at_once_get_one_identity_and_leave_nothing_else() {
         let folder = Folder::new("at-once");
         let path = folder.0.join("key");
-        let threads: Vec<_> = (0..16)
-            .map(|_| {
-                let path = path.clone();
-                std::thread::spawn(move || load_or_create(path).unwrap().public())
-            })
-            .collect();
-        let keys: Vec<PublicKey> = threads.into_iter().map(|it| it.join().unwrap()).collect();
+        let keys = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    let key = load_or_create(&path).unwrap().public();
+                    keys.lock().unwrap().push(key);
+                });
+            }
+        });
+        let keys = keys.into_inner().unwrap();
+        assert_eq!(keys.len(), 16);
         assert!(keys.iter().all(|key| *key == keys[0]));
         assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
     }
