@@ -5,7 +5,7 @@
 //! | `/health` | 200, or 503 if a check fails that counts | [`Health`](crate::Health) as JSON |
 //! | `/ready` | 200 if the node runs and can be reached, else 503 | `ready` or `not ready` |
 //! | `/metrics` | 200 | the registry, for Prometheus |
-//! | `/debug` | 200, or 503 once the node has stopped | [`Debug`] as JSON |
+//! | `/debug` | 200, or 503 once the node has stopped | [`Debug`](struct@Debug) as JSON |
 //!
 //! `/debug` shows the ids and addresses of peers. Let the router listen on a loopback address, or
 //! behind something that decides who may ask.

@@ -36,6 +36,16 @@
 //!
 //! Each runs QUIC by itself; no tokio runtime drives a node on the others.
 //!
+//! # Further features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `quic` (default) | raw QUIC: [`Builder::build`] |
+//! | `prometheus` | `prometheus::PrometheusMetrics`: metrics for Prometheus, and a Grafana dashboard |
+//! | `http` | `http::router`: `/health`, `/ready`, `/metrics` and `/debug` |
+//! | `config` | `ConfigLoader`: a [`Config`] from files and environment variables |
+//! | `test-util` | `test_util`: nodes without sockets, scripted peers, captured metrics and logs |
+//!
 //! # Transports
 //!
 //! [`Builder::build`] takes raw QUIC; the crate `glueberry-libp2p` has libp2p, and [`adapter`] is how
