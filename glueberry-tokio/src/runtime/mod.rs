@@ -1,6 +1,6 @@
 //! The executor, the clock and the timers that a node runs on.
 //!
-//! [`TokioRuntime`] is the default. [`AnyRuntime`] runs a node on smol, async-std or any other
+//! [`TokioRuntime`] is the default. `AnyRuntime` runs a node on smol, async-std or any other
 //! executor: it brings its own reactor thread and asks only for a way to spawn. Whoever has
 //! neither implements [`Runtime`].
 
