@@ -29,7 +29,7 @@ fn program(name: &str) -> PathBuf {
             let program = std::fs::metadata(folder.join("examples").join(name));
             program.and_then(|it| it.modified()).ok() > changed_at
         };
-        if EXAMPLES.iter().all(|name| is_new(&name)) {
+        if EXAMPLES.iter().all(is_new) {
             return;
         }
         let features = if cfg!(feature = "config") { "http,config" } else { "http" };

@@ -45,3 +45,11 @@ struct ComingFrom;
 #[doc = include_str!("../../docs/containers.md")]
 #[cfg(doctest)]
 struct Containers;
+
+#[doc = include_str!("../../glueberry-tokio/README.md")]
+#[cfg(doctest)]
+struct TokioReadme;
+
+#[doc = include_str!("../../glueberry-libp2p/README.md")]
+#[cfg(doctest)]
+struct Libp2pReadme;
