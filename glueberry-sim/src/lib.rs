@@ -31,6 +31,6 @@ mod world;
 mod tests;
 
 pub use check::{Invariant, Violation};
-pub use cli::main;
+pub use cli::{main, main_from};
 pub use plan::Mix;
 pub use simulation::{Failed, Peer, Report, Simulation};

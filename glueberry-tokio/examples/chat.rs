@@ -7,21 +7,36 @@
 //!
 //! The first prints the multiaddr that the second wants. Ctrl-C or the end of input ends either.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use glueberry_tokio::identity::{Keypair, PeerId};
-use glueberry_tokio::{ConnectionState, Event, HANDSHAKE, Message, Multiaddr, Node, PublicKey};
-use multiaddr::Protocol;
+use clap::Parser;
+use glueberry_tokio::identity::{self, Keypair, PeerId};
+use glueberry_tokio::{ConnectionState, Event, Handshake, Multiaddr, Node};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 const STREAM: &str = "chat";
-const USAGE: &str = "usage: chat --listen MULTIADDR | chat --dial MULTIADDR/p2p/PEER";
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// Talks with a peer: one side listens, the other dials.
+#[derive(Parser)]
+struct Cli {
+    /// Where to listen, such as /ip4/127.0.0.1/udp/4001/quic-v1.
+    #[arg(long, required_unless_present = "dial")]
+    listen: Option<Multiaddr>,
+    /// The peer to dial, as the other side prints it: it ends in /p2p/PEER.
+    #[arg(long)]
+    dial: Option<Multiaddr>,
+    /// A file for the identity, created if it is missing; without one, each run has another.
+    #[arg(long)]
+    identity: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
+    let cli = Cli::parse();
     let result = tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| {
-        let result = runtime.block_on(run());
+        let result = runtime.block_on(run(cli));
         // A thread waits for a line, and would be waited for.
         runtime.shutdown_background();
         result
@@ -35,47 +50,27 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match args.as_slice() {
-        ["--listen", address] => listen(address).await,
-        ["--dial", address] => dial(address).await,
-        _ => Err(USAGE.into()),
-    }
-}
-
-async fn listen(address: &str) -> Result<()> {
-    let address: Multiaddr =
-        address.parse().map_err(|error| format!("`{address}` is no multiaddr: {error}"))?;
-    let node = build(Some(address)).await?;
-    for address in node.addrs() {
-        let address = address.with(Protocol::P2p(node.peer_id()));
+async fn run(cli: Cli) -> Result<()> {
+    let identity = match cli.identity {
+        Some(path) => identity::load_or_create(path)?,
+        None => Keypair::generate_ed25519(),
+    };
+    let builder = Node::builder(identity).streams([STREAM]).handshake(Handshake::accept_all());
+    let node = match cli.listen {
+        Some(address) => builder.listen(address).build().await?,
+        None => builder.build().await?,
+    };
+    for address in node.dial_addrs() {
         say(&format!("listening; in another terminal: --dial {address}"));
     }
-    chat(&node, None).await
-}
-
-async fn dial(address: &str) -> Result<()> {
-    let address: Multiaddr =
-        address.parse().map_err(|error| format!("`{address}` is no multiaddr: {error}"))?;
-    let Some(Protocol::P2p(peer)) = address.iter().last() else {
-        return Err("the address must end in /p2p/PEER: the key is how a peer is known".into());
+    let peer = match cli.dial {
+        Some(address) => match node.dial(address).await {
+            Ok(peer) => Some(peer),
+            Err(error) => return Err(format!("{error:#}\n({})", error.hint()).into()),
+        },
+        None => None,
     };
-    let node = build(None).await?;
-    node.add_peer(peer, [address]).await?;
-    if let Err(error) = node.connect(peer).await {
-        return Err(format!("{error:#}\n({})", error.hint()).into());
-    }
-    chat(&node, Some(peer)).await
-}
-
-async fn build(listen: Option<Multiaddr>) -> Result<Node> {
-    let mut builder = Node::builder(Keypair::generate_ed25519()).streams([STREAM]);
-    if let Some(address) = listen {
-        builder = builder.listen(address);
-    }
-    Ok(builder.build().await?)
+    chat(&node, peer).await
 }
 
 /// Talks with one peer until input, or the peer, or the person ends it.
@@ -84,20 +79,25 @@ async fn chat(node: &Node, mut peer: Option<PeerId>) -> Result<()> {
     let mut events = node.events();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     if let Some(peer) = peer {
-        hello(node, peer).await?;
+        node.wait_established(peer).await?;
+        say(&format!("{} is here", short(peer)));
     }
     loop {
         tokio::select! {
-            message = messages.recv() => match message {
-                Some(message) => {
-                    peer = Some(message.peer);
-                    hear(node, message).await?;
-                }
-                None => break,
-            },
+            biased;
             event = events.recv() => match event {
                 Some(event) if is_over(&event, peer) => break,
-                Some(_) => {}
+                Some(event) => match event.state() {
+                    Some((who, ConnectionState::Established)) if peer.is_none() => {
+                        say(&format!("{} is here", short(who)));
+                        peer = Some(who);
+                    }
+                    _ => {}
+                },
+                None => break,
+            },
+            message = messages.recv() => match message {
+                Some(it) => say(&format!("{}> {}", short(it.peer), String::from_utf8_lossy(&it.data))),
                 None => break,
             },
             line = lines.next_line() => match (line?, peer) {
@@ -114,27 +114,6 @@ async fn chat(node: &Node, mut peer: Option<PeerId>) -> Result<()> {
     }
     say("bye");
     node.shutdown().await;
-    Ok(())
-}
-
-async fn hello(node: &Node, peer: PeerId) -> Result<()> {
-    Ok(node.send(peer, HANDSHAKE, node.public_key().as_bytes().to_vec()).await?)
-}
-
-/// The dialler says its key, the listener answers with its own; then both are done.
-async fn hear(node: &Node, message: Message) -> Result<()> {
-    let peer = message.peer;
-    if !message.is_handshake() {
-        say(&format!("{}> {}", short(peer), String::from_utf8_lossy(&message.data)));
-        return Ok(());
-    }
-    let key = PublicKey::from_bytes(&message.data)?;
-    node.prepare_streams(peer, key, &[STREAM]).await?;
-    if node.is_outbound(peer) == Some(false) {
-        hello(node, peer).await?;
-    }
-    node.finalize_handshake(peer).await?;
-    say(&format!("{} is here", short(peer)));
     Ok(())
 }
 

@@ -1,75 +1,52 @@
 //! A node whose configuration comes from a file and from environment variables.
 //!
 //! ```text
-//! GLUEBERRY_HANDSHAKE_TIMEOUT=30s GLUEBERRY_MAX_MESSAGE_SIZE=1048576 \
-//!     cargo run -p glueberry-tokio --example from_env [-- config.json]
+//! MYAPP_HANDSHAKE_TIMEOUT=30s MYAPP_MAX_MESSAGE_SIZE=1MiB \
+//!     cargo run -p glueberry-tokio --features config --example from_env -- config.toml
 //! ```
 //!
-//! The library reads neither: which names a program uses, and what overrules what, is its own
-//! affair. Here the file comes first and the environment last; a bad value names the variable.
+//! The file comes first and the environment last; a bad value names the field or the variable, and
+//! the form that is expected.
 
 #![expect(clippy::print_stdout, reason = "a program for a person")]
 
 use std::error::Error;
-use std::str::FromStr;
-use std::time::Duration;
+use std::path::PathBuf;
 
+use clap::Parser;
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{Config, Node};
+use glueberry_tokio::{ConfigLoader, Multiaddr, Node};
+
+/// Builds a node, and prints what it is.
+#[derive(Parser)]
+struct Cli {
+    /// A configuration in TOML, or in JSON if its name ends in .json.
+    config: Option<PathBuf>,
+    /// Where to listen.
+    #[arg(long)]
+    listen: Vec<Multiaddr>,
+    /// The file of the address book.
+    #[arg(long)]
+    book: Option<PathBuf>,
+}
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut config = match std::env::args().nth(1) {
-        Some(path) => serde_json::from_str(&std::fs::read_to_string(path)?)?,
-        None => Config::default(),
-    };
-    overrule(&mut config)?;
-    let listen = from_env("GLUEBERRY_LISTEN", str::parse)?;
+    let cli = Cli::parse();
+    let mut loader = ConfigLoader::new();
+    if let Some(path) = cli.config {
+        loader = loader.file(path)?;
+    }
+    let config = loader.env("MYAPP_")?.load()?;
     let mut builder = Node::builder(Keypair::generate_ed25519()).config(config);
-    if let Some(address) = listen {
+    for address in cli.listen {
         builder = builder.listen(address);
     }
-    if let Some(path) = from_env("GLUEBERRY_ADDRESS_BOOK", std::path::PathBuf::from_str)? {
+    if let Some(path) = cli.book {
         builder = builder.address_book(path);
     }
     let node = builder.build().await?;
     print!("{}", node.debug_state().await?);
     node.shutdown().await;
     Ok(())
-}
-
-/// Sets what the environment names.
-fn overrule(config: &mut Config) -> Result<(), Box<dyn Error>> {
-    let core = &mut config.core;
-    set(&mut core.handshake_timeout, "GLUEBERRY_HANDSHAKE_TIMEOUT", humantime::parse_duration)?;
-    set(&mut core.max_message_size, "GLUEBERRY_MAX_MESSAGE_SIZE", str::parse)?;
-    set(&mut core.high_watermark, "GLUEBERRY_HIGH_WATERMARK", str::parse)?;
-    set(&mut core.low_watermark, "GLUEBERRY_LOW_WATERMARK", str::parse)?;
-    let backoff: &mut Duration = &mut core.reconnect.max_backoff;
-    set(backoff, "GLUEBERRY_RECONNECT_MAX_BACKOFF", humantime::parse_duration)?;
-    set(&mut config.event_buffer, "GLUEBERRY_EVENT_BUFFER", str::parse)?;
-    set(&mut config.message_buffer, "GLUEBERRY_MESSAGE_BUFFER", str::parse)?;
-    set(&mut config.disable_backpressure, "GLUEBERRY_DISABLE_BACKPRESSURE", str::parse)
-}
-
-fn set<T, E: Error>(
-    field: &mut T,
-    name: &str,
-    parse: impl Fn(&str) -> Result<T, E>,
-) -> Result<(), Box<dyn Error>> {
-    if let Some(value) = from_env(name, parse)? {
-        *field = value;
-    }
-    Ok(())
-}
-
-/// Reads a variable, if it is there.
-fn from_env<T, E: Error>(
-    name: &str,
-    parse: impl Fn(&str) -> Result<T, E>,
-) -> Result<Option<T>, Box<dyn Error>> {
-    let Ok(text) = std::env::var(name) else {
-        return Ok(None);
-    };
-    parse(&text).map(Some).map_err(|error| format!("{name}={text}: {error}").into())
 }

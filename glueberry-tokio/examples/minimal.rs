@@ -1,32 +1,23 @@
 //! Two nodes, one message.
 
-use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{HANDSHAKE, Multiaddr, Node, PublicKey};
+use glueberry_tokio::{Handshake, Node, identity::Keypair};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Two nodes that listen on a free port and accept the stream `chat`.
-    let listen: Multiaddr = "/ip4/127.0.0.1/udp/0/quic-v1".parse()?;
-    let build =
-        || Node::builder(Keypair::generate_ed25519()).listen(listen.clone()).streams(["chat"]);
-    let (alice, bob) = (build().build().await?, build().build().await?);
+    // Bob listens on a free port. Both accept every peer that proves its key.
+    let node = || Node::builder(Keypair::generate_ed25519()).streams(["chat"]);
+    let bob = node().listen("/ip4/127.0.0.1/udp/0/quic-v1".parse()?);
+    let bob = bob.handshake(Handshake::accept_all()).build().await?;
+    let alice = node().handshake(Handshake::accept_all()).build().await?;
     let mut inbox = bob.messages().expect("the first call gets them");
 
-    // Alice dials Bob. What is said in the handshake is yours: here, Alice tells her key.
-    alice.add_peer(bob.peer_id(), bob.addrs()).await?;
-    alice.connect(bob.peer_id()).await?;
-    alice.send(bob.peer_id(), HANDSHAKE, alice.public_key().as_bytes().to_vec()).await?;
-
-    // Both prepare the streams with the other's key, and consent.
-    let hello = inbox.recv().await.ok_or("stopped")?;
-    bob.complete_handshake(hello.peer, PublicKey::from_bytes(&hello.data)?, &["chat"]).await?;
-    alice.complete_handshake(bob.peer_id(), bob.public_key(), &["chat"]).await?;
+    // Alice dials him by an address that ends with his id.
+    let peer = alice.dial(bob.dial_addrs().remove(0)).await?;
+    alice.wait_established(peer).await?;
 
     // Encrypted, ordered, whole messages.
-    alice.send(bob.peer_id(), "chat", "hello, Bob").await?;
-    let message = inbox.recv().await.ok_or("stopped")?;
-    assert_eq!((message.stream(), &message.data[..]), ("chat", &b"hello, Bob"[..]));
+    alice.send(peer, "chat", "hello, Bob").await?;
+    assert_eq!(inbox.recv().await.expect("the node runs").data, "hello, Bob");
     alice.shutdown().await;
-    bob.shutdown().await;
     Ok(())
 }

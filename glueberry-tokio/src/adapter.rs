@@ -33,12 +33,14 @@ pub use crate::connection::{
 };
 use crate::error::Error;
 use crate::event::Event;
+use crate::greet::Handshake;
 #[doc(hidden)]
 pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
 pub use crate::memory::PeerMemory;
 use crate::metrics::Metrics;
 use crate::node::Node;
+pub use crate::path::Path;
 use crate::runtime::Runtime;
 pub use crate::session::SessionDriver;
 pub use crate::shared::Shared;
@@ -66,6 +68,8 @@ pub struct Parts {
     pub book: Option<PathBuf>,
     /// What counts and measures it.
     pub metrics: Arc<dyn Metrics>,
+    /// How it holds handshakes, unless the application does.
+    pub handshake: Option<Handshake>,
 }
 
 impl Parts {

@@ -58,11 +58,12 @@ pub enum AddressProblem {
     /// Its last part names another peer than the one that it is for.
     #[error("it names another peer, {0}")]
     OtherPeer(PeerId),
-    /// It does not begin with an IP address, and raw QUIC knows no other.
-    #[error("does not begin with /ip4 or /ip6")]
+    /// It does not begin with an IP address or a name, and raw QUIC knows no other. It cannot be
+    /// listened on at a name.
+    #[error("does not begin with /ip4 or /ip6, nor, to be dialled, with /dns, /dns4 or /dns6")]
     NotIp,
-    /// The IP address is not followed by a UDP port, and raw QUIC needs one.
-    #[error("the IP address is not followed by /udp")]
+    /// The IP address or name is not followed by a UDP port, and raw QUIC needs one.
+    #[error("the IP address or name is not followed by /udp")]
     NotUdp,
     /// The UDP port is not followed by `/quic-v1`; `/quic`, the draft, is not spoken any more.
     #[error("the UDP port is not followed by /quic-v1")]
@@ -91,7 +92,7 @@ pub(crate) fn check(address: &Multiaddr) -> Result<(), AddressProblem> {
     Ok(())
 }
 
-fn check_ip(ip: IpAddr) -> Result<(), AddressProblem> {
+pub(crate) fn check_ip(ip: IpAddr) -> Result<(), AddressProblem> {
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
     if ip.is_unspecified() {
         Err(AddressProblem::Unspecified)

@@ -10,6 +10,7 @@ use multiaddr::Multiaddr;
 use crate::adapter::{Fabric, Parts};
 use crate::config::Config;
 use crate::error::{Error, ErrorCode, Misuse};
+use crate::greet::Handshake;
 use crate::metrics::{Metrics, NoMetrics};
 use crate::node::{Node, stream_name};
 use crate::runtime::{Runtime, default_runtime};
@@ -44,6 +45,7 @@ pub struct Builder {
     runtime: Option<Arc<dyn Runtime>>,
     book: Option<PathBuf>,
     metrics: Arc<dyn Metrics>,
+    handshake: Option<Handshake>,
 }
 
 impl Node {
@@ -64,6 +66,7 @@ impl Builder {
             runtime: None,
             book: None,
             metrics: Arc::new(NoMetrics),
+            handshake: None,
         }
     }
 
@@ -88,6 +91,18 @@ impl Builder {
     /// [`Profile::V2`] has forward secrecy and confirms its keys; it has had no outside review.
     pub fn profiles(mut self, profiles: impl IntoIterator<Item = Profile>) -> Self {
         self.profiles = Some(profiles.into_iter().collect());
+        self
+    }
+
+    /// Has the node hold the handshake with each peer by itself, for all
+    /// [`streams`](Self::streams). Handshake messages then no longer come to
+    /// [`Messages`](crate::Messages).
+    ///
+    /// Without this, the handshake is the application's: it sends and receives messages on
+    /// [`HANDSHAKE`](crate::HANDSHAKE), then calls
+    /// [`complete_handshake`](Node::complete_handshake).
+    pub fn handshake(mut self, handshake: Handshake) -> Self {
+        self.handshake = Some(handshake);
         self
     }
 
@@ -126,6 +141,8 @@ impl Builder {
     ///
     /// [`InvalidConfig`](ErrorCode::InvalidConfig), naming the field,
     /// [`InvalidStreamName`](ErrorCode::InvalidStreamName),
+    /// [`NoStreamsRequested`](ErrorCode::NoStreamsRequested) if the node is to hold the handshake and
+    /// has no streams,
     /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey) if the identity is not an Ed25519 key,
     /// [`InvalidAddress`](ErrorCode::InvalidAddress), [`ListenFailed`](ErrorCode::ListenFailed),
     /// [`AddressBookFailed`](ErrorCode::AddressBookFailed), among others if another process has
@@ -154,6 +171,12 @@ impl Builder {
     #[doc(hidden)]
     pub fn into_parts(self) -> Result<Parts, Error> {
         let config = self.checked_config()?;
+        if let Some(handshake) = &self.handshake {
+            handshake.check()?;
+            if config.core.streams.is_empty() {
+                return Err(Error::because(ErrorCode::NoStreamsRequested, Misuse::NoStreams));
+            }
+        }
         let runtime = match self.runtime {
             Some(runtime) => runtime,
             None => default_runtime()
@@ -166,6 +189,7 @@ impl Builder {
             runtime,
             book: self.book,
             metrics: self.metrics,
+            handshake: self.handshake,
         })
     }
 

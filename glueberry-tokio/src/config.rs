@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 /// node is built and cannot change afterwards.
 ///
 /// It can be read from a file through serde: a field that is missing has its default, an unknown
-/// one is an error, and times are written like `1m 30s` or `250ms`. The library reads no
-/// environment variables; the example `from_env` shows how a program does.
+/// one is an error, and times are written like `1m 30s` or `250ms`. With the feature `config`,
+/// `ConfigLoader` reads it from files and environment variables, with sizes such as `1MiB`.
 ///
 /// ```
 /// use glueberry_tokio::{Config, Delivery};

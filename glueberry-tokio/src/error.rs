@@ -252,6 +252,14 @@ pub(crate) enum Misuse {
     NoSession,
     #[error("the address book has no file")]
     NoBook,
+    #[error("the node holds no handshakes itself")]
+    NoHandshake,
+    #[error("the node is to hold the handshake, and no streams were named")]
+    NoStreams,
+    #[error("the address does not end with /p2p and the peer's id")]
+    NoPeer,
+    #[error("a limit of requests is zero")]
+    ZeroLimit,
 }
 
 impl StdError for Error {

@@ -27,7 +27,8 @@ use crate::runtime::Runtime;
 /// Runs a program on a node until that is shut down, and returns it.
 ///
 /// The same program runs unchanged in `glueberry-sim`. The runner completes the handshake with
-/// every peer as soon as it is Connected, for `streams`. `events` and `messages` are the node's
+/// every peer as soon as it is Connected, for `streams`, unless the node
+/// [does so itself](crate::Builder::handshake). `events` and `messages` are the node's
 /// [`events`](Node::events) and [`messages`](Node::messages); subscribe before any peer knows where
 /// the node listens, or peers that came earlier are missed.
 ///
@@ -247,7 +248,8 @@ impl Hand {
     fn changed(&self, changed: StateChanged) -> Option<Notice> {
         let StateChanged { peer, state, direction, reason, .. } = changed;
         let key = PublicKey::try_from(&peer).ok()?;
-        if state == ConnectionState::Connected {
+        // Unless the node does it itself.
+        if state == ConnectionState::Connected && self.node.shared().greetings.is_none() {
             let (node, streams) = (self.node.clone(), self.streams.clone());
             self.tasks.push(Box::pin(async move {
                 // The peer's state tells the outcome.

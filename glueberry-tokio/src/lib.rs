@@ -36,6 +36,16 @@
 //!
 //! Each runs QUIC by itself; no tokio runtime drives a node on the others.
 //!
+//! # Further features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `quic` (default) | raw QUIC: [`Builder::build`] |
+//! | `prometheus` | `prometheus::PrometheusMetrics`: metrics for Prometheus, and a Grafana dashboard |
+//! | `http` | `http::router`: `/health`, `/ready`, `/metrics` and `/debug` |
+//! | `config` | `ConfigLoader`: a [`Config`] from files and environment variables |
+//! | `test-util` | `test_util`: nodes without sockets, scripted peers, captured metrics and logs |
+//!
 //! # Transports
 //!
 //! [`Builder::build`] takes raw QUIC; the crate `glueberry-libp2p` has libp2p, and [`adapter`] is how
@@ -120,9 +130,15 @@ mod entropy;
 mod error;
 mod event;
 mod events;
+mod greet;
 mod handler;
 mod health;
+#[cfg(feature = "http")]
+pub mod http;
+pub mod identity;
 mod inbox;
+#[cfg(feature = "config")]
+mod load;
 mod mailbox;
 mod memory;
 mod message;
@@ -130,10 +146,14 @@ mod metrics;
 mod network;
 mod node;
 mod node_task;
+mod path;
 mod peers;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 #[cfg(feature = "quic")]
 mod quic;
 mod readers;
+mod request;
 pub mod runtime;
 mod session;
 mod session_handle;
@@ -163,15 +183,17 @@ pub use glueberry_proto::{
     CloseReason, Closed, ConnectionState, Direction, Profile, ProtocolVersion, PublicKey,
     ReconnectPolicy, SessionInfo, StateReason, StreamName, Suite,
 };
+pub use greet::{Candidate, Handshake};
 pub use handler::run_handler;
 pub use health::{CheckName, Health, HealthCheck};
 pub use inbox::Messages;
-/// Identities, re-exported so that versions match.
-pub use libp2p_identity as identity;
+#[cfg(feature = "config")]
+pub use load::{ConfigLoadError, ConfigLoader};
 pub use message::{HANDSHAKE, Message};
 pub use metrics::{AttemptOutcome, HandshakeOutcome, Metrics, NoMetrics};
 pub use multiaddr::Multiaddr;
-pub use node::Node;
+pub use node::{ConnectedPeer, Node};
 pub use peers::PeerEntry;
+pub use request::{IncomingRequests, Request, RequestError, RequestLimits, Requester};
 pub use stats::{PeerStats, StreamStats};
 pub use stream::StreamHandle;

@@ -1,6 +1,8 @@
 //! The handle that an application holds.
 
 mod book;
+mod connected;
+mod dial;
 mod messages;
 mod observe;
 
@@ -14,9 +16,10 @@ use glueberry_proto::{
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
+pub use self::connected::ConnectedPeer;
 pub(crate) use self::messages::queue_on;
 use crate::address::{AddressError, AddressProblem};
-use crate::command::{Answer, HandshakeCommand, HandshakeRequest, NodeCommand};
+use crate::command::{HandshakeCommand, NodeCommand};
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::event::BookTrouble;
 use crate::inbox::{Inbox, Messages};
@@ -224,7 +227,10 @@ impl Node {
     ) -> Result<(), Error> {
         let names: Vec<StreamName> =
             streams.iter().map(|name| stream_name(name.as_ref())).collect::<Result<_, _>>()?;
-        self.in_handshake(peer, |answer| HandshakeCommand::Prepare(key, names, answer)).await
+        self.inner
+            .shared
+            .in_handshake(peer, |answer| HandshakeCommand::Prepare(key, names, answer))
+            .await
     }
 
     /// Second phase: consents, and waits until the session is Established.
@@ -241,7 +247,7 @@ impl Node {
     /// [`prepare_streams`](Self::prepare_streams), [`NotConnected`](ErrorCode::NotConnected),
     /// [`StreamClosed`](ErrorCode::StreamClosed) if it was finalized before.
     pub async fn finalize_handshake(&self, peer: PeerId) -> Result<(), Error> {
-        self.in_handshake(peer, HandshakeCommand::Finalize).await
+        self.inner.shared.in_handshake(peer, HandshakeCommand::Finalize).await
     }
 
     /// Both phases in one: [`prepare_streams`](Self::prepare_streams), then
@@ -276,7 +282,8 @@ impl Node {
     /// [`NotConnected`](ErrorCode::NotConnected).
     pub fn reject_handshake(&self, peer: PeerId, reason: &str) -> Result<(), Error> {
         self.session(peer)?;
-        self.handshake_command(peer, HandshakeCommand::Reject(reason.to_owned()))
+        let command = HandshakeCommand::Reject(reason.to_owned());
+        self.inner.shared.handshake_command(peer, command)
     }
 
     /// Shuts down: sends what was queued, within the drain timeout, closes all connections and
@@ -294,26 +301,6 @@ impl Node {
     /// Returns the session of a peer that is current.
     pub(crate) fn session(&self, peer: PeerId) -> Result<Arc<SessionHandle>, Error> {
         self.inner.shared.session(peer)
-    }
-
-    /// Has a handshake command done by the session that is current; ready once its effect is
-    /// published.
-    pub(crate) async fn in_handshake(
-        &self,
-        peer: PeerId,
-        command: impl FnOnce(Answer<()>) -> HandshakeCommand,
-    ) -> Result<(), Error> {
-        let (answer, result) = oneshot::channel();
-        self.handshake_command(peer, command(answer))?;
-        let result = result.await.unwrap_or_else(|_| Err(Error::new(ErrorCode::NodeStopped)));
-        result.map_err(|error| error.of_peer(peer))
-    }
-
-    /// Leaves a handshake command to the node's task, which knows the session that is current.
-    fn handshake_command(&self, peer: PeerId, command: HandshakeCommand) -> Result<(), Error> {
-        let request = HandshakeRequest::new(key_of(peer)?, command);
-        let sent = self.inner.shared.mailbox.put(NodeCommand::Handshake(request));
-        sent.map_err(|_| Error::new(ErrorCode::NodeStopped).of_peer(peer))
     }
 
     /// Does something with the core's node, in its task.

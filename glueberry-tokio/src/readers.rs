@@ -18,17 +18,21 @@ pub(crate) struct Readers {
     version: AtomicU64,
     /// Gets what no reader has taken over.
     main: Arc<Inbox>,
+    /// Gets handshake messages.
+    handshake: Arc<Inbox>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     inboxes: HashMap<(PeerId, StreamName), Arc<Inbox>>,
+    /// Streams of all peers, but for those above.
+    of_all: HashMap<StreamName, Arc<Inbox>>,
     is_closed: bool,
 }
 
 impl Readers {
-    pub(crate) fn new(main: Arc<Inbox>) -> Self {
-        Self { table: RwLock::default(), version: AtomicU64::new(0), main }
+    pub(crate) fn new(main: Arc<Inbox>, handshake: Arc<Inbox>) -> Self {
+        Self { table: RwLock::default(), version: AtomicU64::new(0), main, handshake }
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -37,13 +41,14 @@ impl Readers {
 
     /// Returns the inbox of a stream.
     pub(crate) fn inbox(&self, peer: PeerId, stream: &StreamName) -> Arc<Inbox> {
-        let own = self.read().inboxes.get(&(peer, stream.clone())).cloned();
-        own.unwrap_or_else(|| self.main.clone())
+        let table = self.read();
+        let own = table.inboxes.get(&(peer, stream.clone())).or_else(|| table.of_all.get(stream));
+        own.unwrap_or(&self.main).clone()
     }
 
     /// Returns the inbox of handshake messages.
-    pub(crate) const fn main(&self) -> &Arc<Inbox> {
-        &self.main
+    pub(crate) const fn handshake(&self) -> &Arc<Inbox> {
+        &self.handshake
     }
 
     /// Has a stream read from `inbox`; returns false if it has a reader already.
@@ -62,6 +67,28 @@ impl Readers {
         true
     }
 
+    /// Has a stream of all peers read from `inbox`; returns false if it has a reader already.
+    pub(crate) fn claim_all(&self, stream: StreamName, inbox: Arc<Inbox>) -> bool {
+        let mut table = self.write();
+        let Entry::Vacant(entry) = table.of_all.entry(stream) else {
+            return false;
+        };
+        entry.insert(inbox.clone());
+        let is_closed = table.is_closed;
+        drop(table);
+        self.version.fetch_add(1, Ordering::Release);
+        if is_closed {
+            inbox.close();
+        }
+        true
+    }
+
+    pub(crate) fn release_all(&self, stream: &StreamName) {
+        let released = self.write().of_all.remove(stream);
+        self.version.fetch_add(1, Ordering::Release);
+        drop(released);
+    }
+
     pub(crate) fn release(&self, peer: PeerId, stream: &StreamName) {
         let released = self.write().inboxes.remove(&(peer, stream.clone()));
         self.version.fetch_add(1, Ordering::Release);
@@ -72,9 +99,11 @@ impl Readers {
     pub(crate) fn close(&self) {
         let mut table = self.write();
         table.is_closed = true;
-        let inboxes: Vec<Arc<Inbox>> = table.inboxes.values().cloned().collect();
+        let all = table.inboxes.values().chain(table.of_all.values());
+        let inboxes: Vec<Arc<Inbox>> = all.cloned().collect();
         drop(table);
         self.main.close();
+        self.handshake.close();
         for inbox in inboxes {
             inbox.close();
         }

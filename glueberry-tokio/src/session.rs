@@ -1,8 +1,8 @@
 //! A session on the async side: the core's machine between its handle, its readers and the node.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::task::Context;
 use std::time::SystemTime;
 
@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::inbox::{Inbox, InboxWriter};
 use crate::memory::{Charge, PeerMemory};
 use crate::message::{HANDSHAKE, Source};
+use crate::path::Path;
 use crate::session_handle::SessionHandle;
 use crate::shared::Shared;
 use crate::stats::Tally;
@@ -82,7 +83,7 @@ impl SessionDriver {
         let held = Charge::new(handle.memory.clone(), 0);
         Self {
             session,
-            handshake: Inbound::new(shared.readers.main().clone(), handle.peer),
+            handshake: Inbound::new(shared.readers.handshake().clone(), handle.peer),
             handle,
             held,
             waiting: None,
@@ -131,6 +132,12 @@ impl SessionDriver {
             self.send(command);
         }
         None
+    }
+
+    pub(crate) fn reached_by(&self, path: Option<Weak<dyn Path>>) {
+        if let Some(path) = path {
+            self.handle.reached_by(path);
+        }
     }
 
     /// Publishes events, and delivers messages for as long as their readers have room.

@@ -1,7 +1,7 @@
 //! Where handles, the node's task and the task of one session meet.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -14,6 +14,7 @@ use crate::command::SessionCommand;
 use crate::debug::queue::DebugQueue;
 use crate::mailbox::{lock, remember};
 use crate::memory::PeerMemory;
+use crate::path::Path;
 use crate::telemetry::Telemetry;
 use crate::waiters::{WaiterId, Waiters, wake_all};
 
@@ -33,6 +34,8 @@ pub(crate) struct SessionHandle {
     connection: OnceLock<Span>,
     /// What the session gives. Set when both sides have said what they offer.
     info: OnceLock<SessionInfo>,
+    /// How the peer is reached; the connection owns it.
+    path: OnceLock<Weak<dyn Path>>,
     state: Mutex<State>,
 }
 
@@ -84,8 +87,17 @@ impl SessionHandle {
             refusal: Some(SendError::NotEstablished),
             streams: Vec::new(),
         };
-        let (connection, info) = (OnceLock::new(), OnceLock::new());
-        Self { peer, id, memory, limits, telemetry, connection, info, state: Mutex::new(state) }
+        Self {
+            peer,
+            id,
+            memory,
+            limits,
+            telemetry,
+            connection: OnceLock::new(),
+            info: OnceLock::new(),
+            path: OnceLock::new(),
+            state: Mutex::new(state),
+        }
     }
 
     // ---- for handles --------------------------------------------------------------------------
@@ -148,6 +160,11 @@ impl SessionHandle {
         Poll::Pending
     }
 
+    /// Returns how the peer is reached, while there is a connection that knows it.
+    pub(crate) fn path(&self) -> Option<Arc<dyn Path>> {
+        self.path.get()?.upgrade()
+    }
+
     pub(crate) fn now(&self) -> Instant {
         self.telemetry.now()
     }
@@ -207,6 +224,11 @@ impl SessionHandle {
     /// Returns what the session is part of in a trace, once it has become current.
     pub(crate) fn connection(&self) -> Option<&Span> {
         self.connection.get()
+    }
+
+    /// The connection is reached by this.
+    pub(crate) fn reached_by(&self, path: Weak<dyn Path>) {
+        self.path.get_or_init(|| path);
     }
 
     /// Takes all commands, and calls `queued` for each stream with messages. Wakes the caller for

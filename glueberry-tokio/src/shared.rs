@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::command::NodeCommand;
 use crate::config::{Config, Delivery};
 use crate::error::{Error, ErrorCode, Misuse};
+use crate::greet::greetings::Greetings;
 use crate::mailbox::Mailbox;
 use crate::memory::Account;
 use crate::readers::Readers;
@@ -29,6 +30,8 @@ pub struct Shared {
     pub(crate) mailbox: Mailbox<NodeCommand>,
     pub(crate) views: Arc<PeerViews>,
     pub(crate) readers: Readers,
+    /// If the node holds the handshakes itself.
+    pub(crate) greetings: Option<Arc<Greetings>>,
     /// What peers make the node hold.
     pub(crate) memory: Arc<Account>,
     /// How many sessions have ended and left something unread.

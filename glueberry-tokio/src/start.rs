@@ -14,6 +14,8 @@ use crate::config::Config;
 use crate::entropy::entropy;
 use crate::error::{Error, ErrorCode};
 use crate::events::EventHub;
+use crate::greet::Greeter;
+use crate::greet::greetings::Greetings;
 use crate::inbox::Inbox;
 use crate::mailbox::Mailbox;
 use crate::memory::Account;
@@ -50,7 +52,18 @@ pub(crate) fn start<T: Transport + Unpin>(
     let node = libp2p_identity::PeerId::from(key);
     // It is on whatever level the subscriber lets through.
     let span = error_span!("node", %node);
-    let shared = shared::<T>(parts.config, parts.runtime, parts.metrics, addrs, &inbox, span);
+    let buffer = parts.config.message_buffer;
+    let handshake = parts.handshake.map(|it| (it, Arc::new(Greetings::new(buffer))));
+    let greetings = handshake.as_ref().map(|(_, greetings)| greetings.clone());
+    let shared = shared::<T>(Origin {
+        config: parts.config,
+        runtime: parts.runtime,
+        metrics: parts.metrics,
+        addrs,
+        inbox: inbox.clone(),
+        greetings,
+        span,
+    });
     let _entered = shared.span.clone().entered();
     let now = shared.now();
     let mut machine = glueberry_proto::Node::new(now, identity, core, seed()?)?;
@@ -65,27 +78,37 @@ pub(crate) fn start<T: Transport + Unpin>(
     for trouble in &troubles {
         warn!(%trouble, "address book trouble");
     }
+    if let Some((handshake, greetings)) = handshake {
+        shared.spawn(Greeter::new(shared.clone(), greetings, handshake, key).run());
+    }
     let task = NodeTask::new(machine, shared.clone(), transport(&shared), thread);
     shared.spawn(task);
     info!(%node, "node started");
     Ok(Node::new(shared, key, troubles, inbox))
 }
 
-fn shared<T: Transport>(
+/// What [`Shared`] is made of.
+struct Origin {
     config: Config,
     runtime: Arc<dyn Runtime>,
     metrics: Arc<dyn Metrics>,
     addrs: Vec<Multiaddr>,
-    inbox: &Arc<Inbox>,
+    inbox: Arc<Inbox>,
+    greetings: Option<Arc<Greetings>>,
     span: Span,
-) -> Arc<Shared> {
+}
+
+fn shared<T: Transport>(origin: Origin) -> Arc<Shared> {
+    let Origin { config, runtime, metrics, addrs, inbox, greetings, span } = origin;
+    let handshake = greetings.as_ref().map_or_else(|| inbox.clone(), |it| it.inbox.clone());
     let views = Arc::new(PeerViews::default());
     let events = EventHub::new(config.event_buffer, metrics.clone(), views.clone());
     let stats = Statistics::new(config.core.max_peers);
     Arc::new(Shared {
         mailbox: Mailbox::new(),
         views,
-        readers: Readers::new(inbox.clone()),
+        readers: Readers::new(inbox, handshake),
+        greetings,
         remains: AtomicUsize::new(0),
         memory: Account::new(config.core.memory_limits()),
         telemetry: Arc::new(Telemetry::new(events, metrics, stats, runtime.clone())),

@@ -10,7 +10,7 @@ use futures_sink::Sink;
 use glueberry_proto::{SendError, StreamName};
 use libp2p_identity::PeerId;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::inbox::{Inbox, InboxReader};
 #[cfg(doc)]
 use crate::node::Node;
@@ -178,7 +178,7 @@ impl Sink<Bytes> for StreamHandle {
 
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Error> {
         match self.try_send(message.clone()) {
-            Err(error) if error.code() == crate::ErrorCode::Backpressure => {
+            Err(error) if error.code() == ErrorCode::Backpressure => {
                 self.pending = Some(message);
                 Ok(())
             }

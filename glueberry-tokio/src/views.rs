@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
 use glueberry_proto::book::Ban;
-use glueberry_proto::{ConnectionState, Direction, Instant, Node, PublicKey};
+use glueberry_proto::{ConnectionState, Direction, Instant, Node, PublicKey, StateReason};
 use libp2p_identity::PeerId;
 use tracing::Span;
 
@@ -26,6 +26,8 @@ pub(crate) struct PeerView {
     entered: Entered,
     /// Who dialled the connection that the peer has or last had.
     direction: Option<Direction>,
+    /// Why the last handshake failed, until the next one begins.
+    handshake_failure: Option<StateReason>,
     /// The session that is current: handshake commands and messages go to it.
     session: Option<Arc<SessionHandle>>,
     /// Until when the peer is refused if it dials.
@@ -67,9 +69,29 @@ impl PeerViews {
         self.read().get(peer)?.direction
     }
 
+    /// Returns why the last handshake with a peer failed that this side had dialled, unless another
+    /// has begun.
+    pub(crate) fn handshake_failure(&self, peer: &PeerId) -> Option<StateReason> {
+        let table = self.read();
+        let view = table.get(peer).filter(|view| view.direction == Some(Direction::Outbound))?;
+        view.handshake_failure.clone()
+    }
+
     /// Returns the session that is current.
     pub(crate) fn session(&self, peer: &PeerId) -> Option<Arc<SessionHandle>> {
         self.read().get(peer)?.session.clone()
+    }
+
+    /// Returns every peer that has a session, and that session.
+    pub(crate) fn sessions(&self) -> Vec<(StateChanged, Arc<SessionHandle>)> {
+        use ConnectionState::{Connected, Established};
+        let table = self.read();
+        let with_session = table.values().filter_map(|view| {
+            let changed = &view.entered.changed;
+            let is_live = matches!(changed.state, Connected | Established);
+            Some((changed.clone(), view.session.clone().filter(|_| is_live)?))
+        });
+        with_session.collect()
     }
 
     /// Returns whether the peer is banned.
@@ -127,6 +149,7 @@ impl PeerViews {
         let mut table = self.write();
         let mut view = table.remove(&peer).unwrap_or_else(|| PeerView::unknown(peer));
         view.direction = entered.changed.direction;
+        view.note_handshake(&entered.changed);
         let before = std::mem::replace(&mut view.entered, entered);
         if view.is_worth_keeping() {
             table.insert(peer, view);
@@ -218,7 +241,24 @@ impl PeerView {
         };
         let (connection, _span) = (Span::none(), Span::none());
         let entered = Entered { changed, since: Instant::ZERO, connection, _span };
-        Self { entered, direction: None, session: None, refused_until: None, ban: None }
+        Self {
+            entered,
+            direction: None,
+            handshake_failure: None,
+            session: None,
+            refused_until: None,
+            ban: None,
+        }
+    }
+
+    /// Takes note of whether a handshake begins or fails with a change of state.
+    fn note_handshake(&mut self, next: &StateChanged) {
+        use ConnectionState::{Connected, Cooldown, Disconnected};
+        match (self.entered.changed.state, next.state) {
+            (_, Connected) => self.handshake_failure = None,
+            (Connected, Disconnected | Cooldown) => self.handshake_failure = next.reason.clone(),
+            _ => {}
+        }
     }
 
     /// Returns whether anything here differs from what is assumed of an unknown peer.

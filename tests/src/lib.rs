@@ -26,3 +26,31 @@ struct Readme;
 #[doc = include_str!("../../docs/go.md")]
 #[cfg(doctest)]
 struct Go;
+
+#[doc = include_str!("../../docs/transports.md")]
+#[cfg(doctest)]
+struct Transports;
+
+#[doc = include_str!("../../docs/tuning.md")]
+#[cfg(doctest)]
+struct Tuning;
+
+#[doc = include_str!("../../docs/troubleshooting.md")]
+#[cfg(doctest)]
+struct Troubleshooting;
+
+#[doc = include_str!("../../docs/coming-from.md")]
+#[cfg(doctest)]
+struct ComingFrom;
+
+#[doc = include_str!("../../docs/containers.md")]
+#[cfg(doctest)]
+struct Containers;
+
+#[doc = include_str!("../../glueberry-tokio/README.md")]
+#[cfg(doctest)]
+struct TokioReadme;
+
+#[doc = include_str!("../../glueberry-libp2p/README.md")]
+#[cfg(doctest)]
+struct Libp2pReadme;

@@ -4,6 +4,7 @@ mod run;
 mod search;
 mod single;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,7 +89,12 @@ struct Shape {
 
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    main_from(std::env::args_os())
+}
+
+/// Runs a command line, whose first word is the program's name.
+pub fn main_from(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let done = match Cli::parse_from(words).command {
         Command::Run(run) => Ok(run.run()),
         Command::Replay(source) => single::replay(&source),
         Command::Shrink { source, out, patience } => single::shrink_to(&source, &out, patience),

@@ -6,7 +6,7 @@ mod task;
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use glueberry_proto::{
 
 pub use self::task::ConnectionLoop;
 use crate::memory::PeerMemory;
+use crate::path::Path;
 
 /// A connection to one peer.
 ///
@@ -45,6 +46,12 @@ pub trait Connection: Send + Unpin + 'static {
     /// the label `EXPORTER-glueberry-2` and an empty context, if the connection is one of TLS. Sessions
     /// of v2 are then tied to it, if the peer's transport has them too.
     fn channel_binding(&self) -> Option<[u8; 32]> {
+        None
+    }
+
+    /// Returns how the peer is reached, if the connection knows it. It owns the [`Path`], which ends
+    /// with it. Asked once, when its session begins.
+    fn path(&self) -> Option<Weak<dyn Path>> {
         None
     }
 

@@ -53,6 +53,7 @@ impl<C: Connection> ConnectionLoop<C> {
         if let Some(exporter) = connection.channel_binding() {
             driver.session().set_channel_binding(exporter);
         }
+        driver.reached_by(connection.path());
         Self {
             connection,
             driver,

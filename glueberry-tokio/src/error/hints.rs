@@ -59,6 +59,10 @@ fn of_misuse(misuse: &Misuse) -> Option<Advice> {
         Misuse::NothingToEnd => advice("there is nothing to end"),
         Misuse::NoSession => advice("connect, and wait for the event that reports it"),
         Misuse::NoBook => advice("name a file for the address book when the node is built"),
+        Misuse::NoHandshake => advice("give the builder a handshake, or complete it by hand"),
+        Misuse::NoStreams => advice("name the streams by `streams` when the node is built"),
+        Misuse::ZeroLimit => advice("at least one request must be possible"),
+        Misuse::NoPeer => advice("use what the peer's node returns as its `dial_addrs`"),
     }
 }
 

@@ -41,7 +41,8 @@ impl Node {
     ) -> Result<(), Error> {
         let message = message.into();
         if stream == HANDSHAKE {
-            return self.in_handshake(peer, |answer| HandshakeCommand::Send(message, answer)).await;
+            let sent = |answer| HandshakeCommand::Send(message, answer);
+            return self.inner.shared.in_handshake(peer, sent).await;
         }
         let session = self.session(peer)?;
         let queued = queue_on(&session, stream, &message).await;

@@ -4,21 +4,24 @@ use std::fmt;
 use std::future::{Future, pending};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, Session, SubstreamId, printable};
+use multiaddr::Multiaddr;
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tracing::trace;
 
 use super::farewell::Farewell;
 use super::substream::QuicSubstream;
 use super::window::Window;
-use super::{NegotiateError, Negotiated, propose, respond};
+use super::{NegotiateError, Negotiated, QuicAddr, propose, respond};
 use crate::connection::{Connection, ConnectionEvent};
 use crate::memory::PeerMemory;
+use crate::path::Path;
 use crate::shared::Shared;
 
 /// One QUIC connection.
@@ -38,6 +41,20 @@ struct Open {
     connection: quinn::Connection,
     farewell: Farewell,
     window: Arc<Window>,
+    path: Arc<QuicPath>,
+}
+
+/// What quinn knows of the way to the peer.
+struct QuicPath(quinn::Connection);
+
+impl Path for QuicPath {
+    fn address(&self) -> Option<Multiaddr> {
+        Some(QuicAddr::from(self.0.remote_address()).into())
+    }
+
+    fn round_trip(&self) -> Option<Duration> {
+        Some(self.0.rtt())
+    }
 }
 
 /// The next stream that the peer opens.
@@ -61,6 +78,7 @@ impl QuicConnection {
             accepting: accept(connection.clone()),
             connection: Some(Open {
                 window: Window::new(connection.clone(), shared.config.stream_window),
+                path: Arc::new(QuicPath(connection.clone())),
                 connection,
                 farewell,
             }),
@@ -145,6 +163,11 @@ impl Connection for QuicConnection {
         let exported =
             connection.export_keying_material(&mut exporter, b"EXPORTER-glueberry-2", b"");
         exported.is_ok().then_some(exporter)
+    }
+
+    fn path(&self) -> Option<Weak<dyn Path>> {
+        let path: Weak<dyn Path> = Arc::<QuicPath>::downgrade(&self.connection.as_ref()?.path);
+        Some(path)
     }
 
     fn open(&mut self, id: SubstreamId, protocols: Vec<ProtocolId>) {

@@ -23,6 +23,7 @@ mod dial;
 mod endpoint;
 mod farewell;
 mod interfaces;
+mod name;
 mod negotiate;
 mod nowhere;
 mod substream;

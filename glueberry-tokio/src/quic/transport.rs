@@ -17,7 +17,8 @@ use tracing::debug;
 use super::accept::accept_all;
 use super::connection::QuicConnection;
 use super::dial::dial_any;
-use super::{Endpoint, EndpointError, QuicAddr, QuicConfig};
+use super::name::Target;
+use super::{Endpoint, EndpointError, QuicConfig};
 use crate::address::AddressProblem;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode};
@@ -82,7 +83,7 @@ impl QuicTransport {
 
 impl Transport for QuicTransport {
     fn check_address(address: &Multiaddr) -> Result<(), AddressProblem> {
-        QuicAddr::try_from(address).map(drop)
+        Target::try_from(address).map(drop)
     }
 
     fn dial(&mut self, dial: DialId, peer: PeerId, addresses: Vec<Address>) {

@@ -1,6 +1,6 @@
 //! The executor, the clock and the timers that a node runs on.
 //!
-//! [`TokioRuntime`] is the default. [`AnyRuntime`] runs a node on smol, async-std or any other
+//! [`TokioRuntime`] is the default. `AnyRuntime` runs a node on smol, async-std or any other
 //! executor: it brings its own reactor thread and asks only for a way to spawn. Whoever has
 //! neither implements [`Runtime`].
 
@@ -8,12 +8,15 @@
 mod any;
 #[cfg(feature = "tokio")]
 mod on_tokio;
+mod resolve;
 #[cfg(all(feature = "async-io", feature = "quic"))]
 mod udp;
 
 use std::{
     fmt::Debug,
     future::Future,
+    io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -52,6 +55,13 @@ pub trait Runtime: Send + Sync + Debug + 'static {
         None
     }
 
+    /// Looks up the addresses of a name, by the operating system's resolver.
+    ///
+    /// The default asks it in a thread of its own, at most 32 at one time in a process.
+    fn resolve(&self, name: &str) -> Resolving {
+        resolve::in_thread(name.to_owned())
+    }
+
     /// Waits until `deadline`.
     fn sleep_until(&self, deadline: Instant) -> Sleep {
         let mut timer = self.timer();
@@ -59,6 +69,9 @@ pub trait Runtime: Send + Sync + Debug + 'static {
         Sleep { timer }
     }
 }
+
+/// The addresses that a name leads to; see [`Runtime::resolve`].
+pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 /// One alarm, set as often as needed.
 pub trait Timer: Send + Debug + 'static {

@@ -100,7 +100,7 @@ fn what_cannot_be_dialled_is_refused_with_the_reason() {
         let peer = stranger(1);
         let other = stranger(2);
         let cases = [
-            ("/dns4/example.org/udp/1/quic-v1", AddressProblem::NotIp),
+            ("/dnsaddr/example.org/udp/1/quic-v1", AddressProblem::NotIp),
             ("/ip4/192.0.2.1/tcp/1", AddressProblem::NotUdp),
             ("/ip4/192.0.2.1/udp/1/quic", AddressProblem::NotQuicV1),
             ("/ip4/0.0.0.0/udp/1/quic-v1", AddressProblem::Unspecified),

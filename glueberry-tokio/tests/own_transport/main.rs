@@ -139,3 +139,22 @@ async fn pair() -> (Node, Node) {
     alice.complete_handshake(bob.peer_id(), bob.public_key(), &streams).await.unwrap();
     (alice, bob)
 }
+
+#[tokio::test]
+async fn the_ready_made_handshake_runs_over_it() {
+    let node = || {
+        let builder = Node::builder(Keypair::generate_ed25519()).streams(["chat"]);
+        builder.handshake(glueberry_tokio::Handshake::accept_all())
+    };
+    let listen = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+    let bob = node().listen(listen).build_over(Tcp).await.unwrap();
+    let alice = node().build_over(Tcp).await.unwrap();
+    let mut to_bob = bob.messages().unwrap();
+    let peer = alice.dial(bob.dial_addrs().remove(0)).await.unwrap();
+    timeout(Duration::from_secs(60), alice.wait_established(peer)).await.unwrap().unwrap();
+    alice.send(peer, "chat", "hello").await.unwrap();
+    assert_eq!(next(&mut to_bob).await, "hello");
+    // This transport knows neither the way nor the time that it takes.
+    let connected = alice.connected();
+    assert_eq!((&connected[0].address, connected[0].round_trip), (&None, None));
+}

@@ -148,6 +148,8 @@ items! {
     glueberry_tokio::StreamHandle,
     glueberry_tokio::StreamStats,
     glueberry_tokio::store::FileStore,
+    glueberry_tokio::http::router,
+    glueberry_tokio::prometheus::PrometheusMetrics,
     glueberry_tokio::test_util::LogCapture,
     glueberry_tokio::test_util::MemoryNetwork,
     glueberry_tokio::test_util::RecordingMetrics,

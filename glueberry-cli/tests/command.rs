@@ -1,0 +1,234 @@
+//! Runs the command as a person and a program do.
+
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
+
+use std::io::{BufRead, BufReader, Lines};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A folder that is removed with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("glueberry-cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_glueberry"));
+    command.args(args).current_dir(folder);
+    command
+}
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    command(folder, args).output().unwrap()
+}
+
+/// Returns the standard output of a command that must succeed.
+fn text(folder: &Path, args: &[&str]) -> String {
+    let output = run(folder, args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Returns the lines of a command that must succeed, as JSON.
+fn json(folder: &Path, args: &[&str]) -> Vec<Value> {
+    let args = [args, &["--json"]].concat();
+    text(folder, &args).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Returns the exit code and what is said of the error.
+fn failure(folder: &Path, args: &[&str]) -> (i32, String) {
+    let output = run(folder, args);
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// `glueberry listen`, killed with the test.
+struct Listener {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Listener {
+    fn start(folder: &Path, args: &[&str]) -> Self {
+        let listen = ["listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--json"];
+        let mut command = command(folder, &[&listen, args].concat());
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Returns a field of the next event of a kind.
+    fn wait_for(&mut self, event: &str, field: &str) -> String {
+        loop {
+            let line = self.lines.next().expect("it runs").unwrap();
+            let value: Value = serde_json::from_str(&line).unwrap();
+            if value["event"] == event {
+                return value[field].as_str().unwrap().to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[test]
+fn keys_are_created_once_and_shown_in_every_form() {
+    let folder = Folder::new("key");
+    let created = json(&folder.0, &["key", "own.key"]);
+    assert_eq!(created[0]["created"], true);
+    let again = json(&folder.0, &["key", "own.key"]);
+    assert_eq!(
+        (&again[0]["created"], &again[0]["peer_id"]),
+        (&false.into(), &created[0]["peer_id"])
+    );
+    let (peer, key) = (created[0]["peer_id"].as_str(), created[0]["public_key"].as_str());
+    let address = format!("/ip4/127.0.0.1/udp/1/quic-v1/p2p/{}", peer.unwrap());
+    for of in ["own.key", peer.unwrap(), key.unwrap(), &address] {
+        let shown = json(&folder.0, &["id", of]);
+        assert_eq!(shown[0]["peer_id"].as_str(), peer, "{of}");
+    }
+    let (code, error) = failure(&folder.0, &["id", "nonsense"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("is no file, peer id, public key or address"), "{error}");
+    assert!(text(&folder.0, &["id", "own.key"]).contains(peer.unwrap()));
+}
+
+#[test]
+fn two_nodes_are_dialled_pinged_and_measured() {
+    let folder = Folder::new("net");
+    let mut listener = Listener::start(&folder.0, &["--http", "127.0.0.1:0"]);
+    let address = listener.wait_for("listening", "address");
+    let http = listener.wait_for("http", "address");
+    let dialled = json(&folder.0, &["dial", &address]);
+    assert!(address.ends_with(dialled[0]["peer"].as_str().unwrap()));
+    assert!(dialled[0]["profile"].as_str().unwrap().starts_with('v'));
+    let pinged = json(&folder.0, &["ping", &address, "-c", "3", "-i", "10ms"]);
+    assert_eq!(pinged.len(), 4, "three answers and a summary");
+    assert_eq!((&pinged[3]["sent"], &pinged[3]["lost"]), (&3.into(), &0.into()));
+    assert!(pinged[3]["median_ms"].as_f64().unwrap() > 0.0);
+    let said = text(&folder.0, &["ping", &address, "-c", "1"]);
+    assert!(said.contains("1 sent, 0 lost"), "{said}");
+    let args = ["bench", &address, "--size", "1000", "--duration", "200ms", "--key", "own.key"];
+    let measured = json(&folder.0, &args);
+    assert!(measured[0]["messages"].as_u64().unwrap() > 0);
+    let count = measured[0]["messages"].as_u64().unwrap();
+    assert_eq!(measured[0]["bytes"].as_u64().unwrap(), count * 1000);
+    // Of an identity that has measured before, only the new messages count.
+    let again = json(&folder.0, &args);
+    assert_eq!(again[0]["bytes"].as_u64().unwrap(), again[0]["messages"].as_u64().unwrap() * 1000);
+    let table = text(&folder.0, &["top", &http, "--once"]);
+    assert!(table.contains("PEER") && table.contains("peers in the book"), "{table}");
+    let debug = json(&folder.0, &["top", &http, "--once"]);
+    assert!(address.ends_with(debug[0]["state"]["peer_id"].as_str().unwrap()));
+    let checks = json(&folder.0, &["doctor", &address, "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    assert!(checks.iter().all(|check| check["ok"] == true), "{checks:?}");
+    assert!(checks.iter().any(|check| check["check"] == "peer"), "{checks:?}");
+}
+
+#[test]
+fn what_fails_has_a_reason_a_hint_and_an_exit_code() {
+    let folder = Folder::new("fail");
+    let key = json(&folder.0, &["key", "own.key"]);
+    let peer = key[0]["peer_id"].as_str().unwrap();
+    let nobody = format!("/ip4/127.0.0.1/udp/9/quic-v1/p2p/{peer}");
+    let (code, error) = failure(&folder.0, &["dial", &nobody, "--timeout", "300ms"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("no session within 300ms"), "{error}");
+    let (code, error) = failure(&folder.0, &["dial", "/ip4/127.0.0.1/udp/9/quic-v1"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("hint: "), "{error}");
+    let (code, _) = failure(&folder.0, &["dial"]);
+    assert_eq!(code, 2);
+    let output = run(&folder.0, &["dial", "/ip4/127.0.0.1/udp/9/quic-v1", "--json"]);
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(value["error"].as_str().unwrap().contains("invalid address"), "{value}");
+    std::fs::write(folder.0.join("broken.key"), "no key").unwrap();
+    let args = ["doctor", "--key", "broken.key", "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"];
+    let output = run(&folder.0, &args);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("FAIL identity"), "{text}");
+    let (code, error) = failure(&folder.0, &["top", "127.0.0.1:1", "--once"]);
+    assert_eq!(code, 1);
+    assert!(error.contains("127.0.0.1:1"), "{error}");
+}
+
+#[test]
+fn a_book_is_shown_checked_repaired_and_changed() {
+    let folder = Folder::new("book");
+    let peer = json(&folder.0, &["key", "own.key"])[0]["peer_id"].as_str().unwrap().to_owned();
+    json(&folder.0, &["book", "ban", "book.json", &peer, "--for", "1h"]);
+    let shown = json(&folder.0, &["book", "show", "book.json"]);
+    assert_eq!(shown[0]["peer"].as_str(), Some(&*peer));
+    assert_eq!(shown[0]["banned"], true);
+    assert!(text(&folder.0, &["book", "show", "book.json"]).contains("BANNED"));
+    assert_eq!(json(&folder.0, &["book", "check", "book.json"])[0]["rejected"], 0);
+
+    // An entry that is of no use.
+    let path = folder.0.join("book.json");
+    let mut book: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    book["peers"]["somebody"] = serde_json::json!({ "multiaddrs": [] });
+    let spoiled = serde_json::to_vec(&book).unwrap();
+    std::fs::write(&path, &spoiled).unwrap();
+    let (code, error) = failure(&folder.0, &["book", "check", "book.json"]);
+    assert!(code == 1 && error.contains("repair"), "{error}");
+    let repaired = json(&folder.0, &["book", "repair", "book.json"]);
+    assert_eq!(repaired[0]["removed"], 1);
+    assert_eq!(std::fs::read(folder.0.join("book.json.before-repair")).unwrap(), spoiled);
+    assert_eq!(json(&folder.0, &["book", "check", "book.json"])[0]["peers"], 1);
+    assert_eq!(json(&folder.0, &["book", "show", "book.json"])[0]["banned"], true);
+
+    json(&folder.0, &["book", "unban", "book.json", &peer]);
+    let (code, error) = failure(&folder.0, &["book", "unban", "book.json", &peer]);
+    assert!(code == 1 && error.contains("is not banned"), "{error}");
+
+    // What is no book is left alone.
+    std::fs::write(folder.0.join("list.txt"), "milk").unwrap();
+    let (code, _) = failure(&folder.0, &["book", "ban", "list.txt", &peer]);
+    assert_eq!(code, 1);
+    assert_eq!(std::fs::read(folder.0.join("list.txt")).unwrap(), b"milk");
+    // A node that has the book open keeps others from changing it.
+    let mut listener = Listener::start(&folder.0, &["--book", "book.json"]);
+    listener.wait_for("listening", "address");
+    let (code, error) = failure(&folder.0, &["book", "ban", "book.json", &peer]);
+    assert!(code == 1 && error.contains("in use"), "{error}");
+    assert!(run(&folder.0, &["book", "check", "book.json"]).status.success());
+}
+
+#[test]
+fn the_simulator_and_the_shell_have_their_parts() {
+    let folder = Folder::new("shell");
+    let help = text(&folder.0, &["sim", "--help"]);
+    assert!(help.contains("glueberry sim") || help.contains("replay"), "{help}");
+    let hashes = run(&folder.0, &["sim", "run", "--seeds", "1", "--time", "1"]);
+    assert!(hashes.status.success(), "{}", String::from_utf8_lossy(&hashes.stdout));
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&folder.0, &["completions", shell]);
+        assert!(script.contains("doctor"), "{shell}");
+    }
+    let page = text(&folder.0, &["man"]);
+    assert!(page.starts_with(".") && page.contains("glueberry"), "{page}");
+    for name in ["key", "listen", "ping", "bench", "doctor", "top", "book"] {
+        assert!(page.contains(name), "{name}");
+    }
+    assert!(text(&folder.0, &["--help"]).contains("Exit codes"));
+}

@@ -1,0 +1,115 @@
+//! The task that receives the frames of all peers.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use libp2p_identity::PeerId;
+use tracing::debug;
+
+use super::server::Request;
+use super::table::Refusal;
+use super::wire::{Content, Frame};
+use super::{Core, RequestError};
+use crate::event::Event;
+use crate::events::Events;
+use crate::inbox::InboxReader;
+use crate::message::Message;
+
+pub(super) struct Dispatcher {
+    core: Arc<Core>,
+    events: Events,
+    inbox: InboxReader,
+}
+
+enum Next {
+    Message(Message),
+    Event(Event),
+    Over,
+}
+
+impl Dispatcher {
+    pub(super) const fn new(core: Arc<Core>, events: Events, inbox: InboxReader) -> Self {
+        Self { core, events, inbox }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            match poll_fn(|cx| self.poll_next(cx)).await {
+                Next::Message(message) => self.message(message),
+                Next::Event(Event::State(changed)) => self.session_may_have_ended(changed.peer),
+                Next::Event(Event::Lagged { .. }) => {
+                    let peers = self.core.table.peers();
+                    peers.into_iter().for_each(|peer| self.session_may_have_ended(peer));
+                }
+                Next::Event(_) => {}
+                Next::Over => break,
+            }
+        }
+        self.core.table.over();
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if self.core.table.poll_closed(cx).is_ready() {
+            return Poll::Ready(Next::Over);
+        }
+        // A response that is here goes ahead of the end of its session.
+        match self.inbox.poll_message(cx) {
+            Poll::Ready(Some(message)) => return Poll::Ready(Next::Message(message)),
+            Poll::Ready(None) => return Poll::Ready(Next::Over),
+            Poll::Pending => {}
+        }
+        match pin!(&mut self.events).poll_next(cx) {
+            Poll::Ready(Some(event)) => Poll::Ready(Next::Event(event)),
+            // The inbox ends behind what is in it.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn session_may_have_ended(&self, peer: PeerId) {
+        let current = self.core.shared.views.session(&peer).map(|session| session.id);
+        self.core.table.session_is(peer, current);
+    }
+
+    fn message(&self, message: Message) {
+        let (peer, table) = (message.peer, &self.core.table);
+        let Some(Frame { id, content }) = Frame::parse(message.data) else {
+            debug!(%peer, stream = %self.core.stream, "frame of a request ignored");
+            return table.ignore();
+        };
+        match content {
+            Content::Response(body) => table.answered(peer, id, Ok(body)),
+            Content::Failed(text) => {
+                let text = glueberry_proto::printable(text);
+                table.answered(peer, id, Err(RequestError::Failed(text)));
+            }
+            Content::Busy => table.answered(peer, id, Err(RequestError::Busy)),
+            Content::Unanswered => table.answered(peer, id, Err(RequestError::Unanswered)),
+            Content::Cancel => _ = table.finish(peer, id),
+            Content::Request { patience, body } => {
+                // Without a session nobody waits for the answer.
+                let Ok(session) = self.core.shared.session(peer) else { return };
+                match table.admit((peer, id), session.id, body.len()) {
+                    Ok(unwanted) => {
+                        let now = self.core.shared.runtime.now();
+                        let core = self.core.clone();
+                        let deadline = now.checked_add(patience);
+                        let data = body;
+                        table.queue(Request { peer, data, id, core, session, deadline, unwanted });
+                    }
+                    Err(refusal) => {
+                        let content = match refusal {
+                            Refusal::Busy => Content::Busy,
+                            Refusal::Unanswered => Content::Unanswered,
+                        };
+                        let frame = Frame { id, content }.emit();
+                        // If there is no room, the peer's deadline ends its wait.
+                        session.send(self.core.stream.as_str(), &frame).ok();
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Receiving requests, and answering them.
+
+use std::fmt;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use futures_core::Stream;
+use futures_util::future::{Either, select};
+use libp2p_identity::PeerId;
+
+use super::wire::{Content, Frame};
+use super::{Core, Owner};
+use crate::error::{Error, ErrorCode};
+use crate::node::{on_stream, queue_on};
+use crate::session_handle::SessionHandle;
+
+/// The requests of all peers on a stream; see [`Node::requests`](crate::Node::requests).
+///
+/// A [`Stream`] that ends when the node has shut down. Dropping it means that requests are answered
+/// as [`Unanswered`](super::RequestError::Unanswered).
+#[derive(Debug)]
+pub struct IncomingRequests(Arc<Owner>);
+
+impl IncomingRequests {
+    pub(super) const fn new(owner: Arc<Owner>) -> Self {
+        Self(owner)
+    }
+
+    /// Waits for the next request; `None` when the node has shut down. Those that nobody waits for
+    /// any more are left out.
+    ///
+    /// Cancel-safe.
+    pub async fn recv(&mut self) -> Option<Request> {
+        poll_fn(|cx| self.poll_request(cx)).await
+    }
+
+    fn poll_request(&self, cx: &Context<'_>) -> Poll<Option<Request>> {
+        loop {
+            match self.0.0.table.poll_waiting(cx) {
+                Poll::Ready(Some(request)) if request.is_cancelled() => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Stream for IncomingRequests {
+    type Item = Request;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Request>> {
+        self.poll_request(cx)
+    }
+}
+
+impl Drop for IncomingRequests {
+    fn drop(&mut self) {
+        self.0.0.table.stop_serving();
+    }
+}
+
+/// A request of a peer.
+///
+/// If it is dropped without an answer, its peer gets
+/// [`Unanswered`](super::RequestError::Unanswered).
+#[must_use = "its peer waits for an answer"]
+pub struct Request {
+    /// Who asks.
+    pub peer: PeerId,
+    /// What it asks.
+    pub data: Bytes,
+    pub(super) id: u64,
+    pub(super) core: Arc<Core>,
+    pub(super) session: Arc<SessionHandle>,
+    /// Until when the peer waits; `None` if for ever.
+    pub(super) deadline: Option<Instant>,
+    /// Closed when nobody waits any more.
+    pub(super) unwanted: oneshot::Receiver<()>,
+}
+
+impl Request {
+    /// Sends the response, waiting while the stream's send queue is full.
+    ///
+    /// If the future is dropped before it is ready, the peer gets
+    /// [`Unanswered`](super::RequestError::Unanswered).
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`](ErrorCode::Cancelled) if the peer no longer waits,
+    /// [`MessageTooLarge`](ErrorCode::MessageTooLarge), [`StreamClosed`](ErrorCode::StreamClosed).
+    pub async fn respond(self, data: impl Into<Bytes>) -> Result<(), Error> {
+        self.answer(Content::Response(data.into())).await
+    }
+
+    /// Sends an error in place of a response. The text is for people, and cut at 1 KiB.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`respond`](Self::respond).
+    pub async fn fail(self, text: impl Into<String>) -> Result<(), Error> {
+        self.answer(Content::Failed(text.into())).await
+    }
+
+    /// Returns until when the peer waits, on this side's clock; `None` if without an end.
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Returns whether the peer no longer waits: it has cancelled, its time is over, or the session
+    /// has ended.
+    pub fn is_cancelled(&self) -> bool {
+        let now = self.core.shared.runtime.now();
+        !self.core.table.is_served(self.peer, self.id) || self.deadline.is_some_and(|at| at <= now)
+    }
+
+    /// Waits until the peer no longer waits, so that work which nobody wants can stop.
+    pub async fn cancelled(&mut self) {
+        let runtime = &self.core.shared.runtime;
+        let deadline = self.deadline;
+        let time_over = async {
+            match deadline {
+                Some(at) => runtime.sleep_until(at).await,
+                None => pending().await,
+            }
+        };
+        match select(&mut self.unwanted, pin!(time_over)).await {
+            Either::Left(_) | Either::Right(_) => {}
+        }
+    }
+
+    async fn answer(self, content: Content) -> Result<(), Error> {
+        let (peer, stream) = (self.peer, self.core.stream.as_str());
+        if self.is_cancelled() {
+            return Err(Error::new(ErrorCode::Cancelled).of_peer(peer).on_stream(stream));
+        }
+        let frame = Frame { id: self.id, content }.emit();
+        queue_on(&self.session, stream, &frame)
+            .await
+            .map_err(|error| on_stream(error, peer, stream))?;
+        self.core.table.finish(peer, self.id);
+        Ok(())
+    }
+}
+
+/// Shows the length of the data and not the data.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("peer", &self.peer)
+            .field("len", &self.data.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if self.core.table.finish(self.peer, self.id) {
+            let frame = Frame { id: self.id, content: Content::Unanswered }.emit();
+            // If there is no room, the peer's deadline ends its wait.
+            self.session.send(self.core.stream.as_str(), &frame).ok();
+        }
+    }
+}

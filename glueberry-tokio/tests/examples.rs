@@ -1,0 +1,248 @@
+//! Runs the examples as a person does: processes, their output, and Ctrl-C.
+
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command as Blocking, Stdio};
+use std::sync::Once;
+use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+const LONG: Duration = Duration::from_secs(120);
+const EXAMPLES: [&str; 5] = ["chat", "cluster", "file", "integration", "rpc"];
+
+/// Returns the program of an example, which is built unless it is newer than the sources: `cargo
+/// test` builds all examples, but not if only some tests are chosen.
+fn program(name: &str) -> PathBuf {
+    static BUILT: Once = Once::new();
+    // target/PROFILE/deps/examples-HASH
+    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+    BUILT.call_once(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sources = ["src", "examples", "../glueberry-proto/src"];
+        let changed_at = sources.iter().filter_map(|it| newest(&root.join(it))).max();
+        let is_new = |name: &&str| {
+            let program = std::fs::metadata(folder.join("examples").join(name));
+            program.and_then(|it| it.modified()).ok() > changed_at
+        };
+        if EXAMPLES.iter().all(is_new) {
+            return;
+        }
+        let features = if cfg!(feature = "config") { "http,config" } else { "http" };
+        let mut cargo = Blocking::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--locked", "--package", "glueberry-tokio"]);
+        cargo.args(["--features", features, "--examples", "--target-dir"]);
+        cargo.arg(folder.parent().unwrap());
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success());
+    });
+    folder.join("examples").join(name)
+}
+
+/// Returns when a file of a folder was last changed.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let times = entries.map(|path| match path.is_dir() {
+        true => newest(&path),
+        false => path.metadata().and_then(|it| it.modified()).ok(),
+    });
+    times.max().flatten()
+}
+
+/// A folder that is removed with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("glueberry-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// An example that runs, and is killed with the test.
+struct Running {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Running {
+    fn start(name: &str, folder: &Path, args: &[&str]) -> Self {
+        let mut command = Command::new(program(name));
+        command.args(args).current_dir(folder).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// Returns the rest of the first line that has a text in it.
+    async fn wait_for(&mut self, text: &str) -> String {
+        let wait = async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                if let Some((_, rest)) = line.split_once(text) {
+                    return rest.to_owned();
+                }
+            }
+            panic!("it ended without `{text}`");
+        };
+        timeout(LONG, wait).await.unwrap_or_else(|_| panic!("no `{text}`"))
+    }
+
+    /// Sends a signal, as Ctrl-C and a container's end do; returns whether it ended well.
+    async fn signal(&mut self, signal: &str) -> bool {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
+        self.ends_well().await
+    }
+
+    async fn ends_well(&mut self) -> bool {
+        timeout(LONG, self.child.wait()).await.unwrap().unwrap().success()
+    }
+}
+
+/// Runs an example to its end; returns whether it ended well, and what it printed.
+async fn output(name: &str, folder: &Path, args: &[&str]) -> (bool, String) {
+    let mut command = Command::new(program(name));
+    command.args(args).current_dir(folder).kill_on_drop(true);
+    let output = timeout(LONG, command.output()).await.unwrap().unwrap();
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test]
+async fn each_explains_itself() {
+    let folder = Folder::new("help");
+    for name in EXAMPLES {
+        let (is_good, text) = output(name, &folder.0, &["--help"]).await;
+        assert!(is_good && text.contains("Usage"), "{name}: {text}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_arrives_whole_and_what_was_broken_off_goes_on() {
+    let folder = Folder::new("file");
+    let content: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    std::fs::write(folder.0.join("data.bin"), &content).unwrap();
+    let receive = ["receive", "--into", "got", "--identity", "receiver.key"];
+    let mut receiver = Running::start("file", &folder.0, &receive);
+    let to = receiver.wait_for("--to ").await;
+    let send = ["send", "data.bin", "--to", &to];
+    let (is_good, text) = output("file", &folder.0, &send).await;
+    assert!(is_good && text.contains("the peer has data.bin, 3000000 bytes, checked"), "{text}");
+    assert!(std::fs::read(folder.0.join("got/data.bin")).unwrap() == content);
+    // The name is taken: nothing is overwritten. A part of it is there already.
+    let hash = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&content));
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let part = folder.0.join(format!("got/.{hash}.part"));
+    std::fs::write(&part, &content[..1_000_000]).unwrap();
+    let (is_good, text) = output("file", &folder.0, &send).await;
+    assert!(is_good && text.contains("has 1000000 of 3000000 bytes already"), "{text}");
+    assert!(std::fs::read(folder.0.join("got/1-data.bin")).unwrap() == content);
+    // A part that is not the beginning of this file is found out.
+    std::fs::write(&part, vec![0; 1000]).unwrap();
+    let (is_good, text) = output("file", &folder.0, &send).await;
+    assert!(!is_good && text.contains("send it again"), "{text}");
+    assert_eq!(std::fs::read_dir(folder.0.join("got")).unwrap().count(), 2);
+    assert!(receiver.signal("-INT").await);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn names_that_lead_elsewhere_are_refused() {
+    use glueberry_tokio::identity::Keypair;
+    use glueberry_tokio::{Handshake, Node, RequestLimits};
+
+    let folder = Folder::new("traversal");
+    let mut receiver = Running::start("file", &folder.0, &["receive", "--into", "got"]);
+    let to = receiver.wait_for("--to ").await;
+    let builder = Node::builder(Keypair::generate_ed25519()).streams(["file"]);
+    let node = builder.handshake(Handshake::accept_all()).build().await.unwrap();
+    let (requester, _) = node.requests("file", RequestLimits::default()).unwrap();
+    let peer = node.dial(to.as_str()).await.unwrap();
+    timeout(LONG, node.wait_established(peer)).await.unwrap().unwrap();
+    for name in ["../evil", "/etc/evil", "a/b", "..", ".", ".hidden", "", "a\\b", "c:evil"] {
+        let offer = serde_json::json!({ "name": name, "size": 1, "sha256": "0".repeat(64) });
+        let header = serde_json::json!({ "offer": offer });
+        let request = format!("{header}\0");
+        let error = requester.request(peer, request, LONG).await.unwrap_err();
+        assert!(error.to_string().contains("is no name of a file"), "{name}: {error}");
+    }
+    let chunk = serde_json::json!({ "chunk": { "sha256": "../../evil", "offset": 0 } });
+    let error = requester.request(peer, format!("{chunk}\0x"), LONG).await.unwrap_err();
+    assert!(error.to_string().contains("no SHA-256"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.0.join("got")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_mesh_of_three_finds_itself_by_one_address() {
+    let folder = Folder::new("cluster");
+    let start = |identity: &'static str, join: Option<String>| {
+        let mut args = vec!["--until", "2", "--identity", identity];
+        args.extend(join.as_deref());
+        Running::start("cluster", &folder.0, &args)
+    };
+    let mut first = start("a.key", None);
+    let address = first.wait_for("to join: ").await;
+    let mut second = start("b.key", Some(address.clone()));
+    let mut third = start("c.key", Some(address));
+    for node in [&mut first, &mut second, &mut third] {
+        node.wait_for("2 peers are there").await;
+        assert!(node.ends_well().await);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_application_in_a_container_is_observed_and_stops_gracefully() {
+    let folder = Folder::new("integration");
+    let args = ["--data", "data", "--http", "127.0.0.1:0"];
+    let mut first = Running::start("integration", &folder.0, &args);
+    let http = first.wait_for("http://").await;
+    let address = first.wait_for("reach this node at ").await;
+    let args = ["--data", "other", "--http", "127.0.0.1:0", "--peer", &address];
+    let mut second = Running::start("integration", &folder.0, &args);
+    second.wait_for("reach this node at ").await;
+    let established = "glueberry_handshake_results_total{result=\"success\"} 1";
+    let is_established = async {
+        while !get(&http, "/metrics").await.contains(established) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LONG, is_established).await.unwrap();
+    assert!(get(&http, "/health").await.contains("200 OK"));
+    assert!(second.signal("-TERM").await);
+    assert!(first.signal("-INT").await);
+    let book = std::fs::read_to_string(folder.0.join("other/book.json")).unwrap();
+    let peer = address.rsplit('/').next().unwrap();
+    assert!(book.contains(peer), "{book}");
+}
+
+async fn get(host: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(host).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    response
+}
+
+#[tokio::test]
+async fn requests_in_json_are_answered() {
+    let folder = Folder::new("rpc");
+    let (is_good, text) = output("rpc", &folder.0, &[]).await;
+    assert!(is_good && text.contains("2 + 3 = 5"), "{text}");
+    assert!(text.contains("division by zero"), "{text}");
+}

@@ -1,0 +1,263 @@
+//! Requests and responses over real connections.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use glueberry_tokio::{
+    Error, ErrorCode, Handshake, IncomingRequests, Node, RequestError, RequestLimits, Requester,
+};
+use tokio::time::timeout;
+
+use crate::support::{any_port, keypair, quick, run};
+
+const LONG: Duration = Duration::from_secs(60);
+
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(100), future).await.expect("took too long")
+}
+
+async fn node(number: u8) -> Node {
+    Node::builder(keypair(number))
+        .config(quick())
+        .streams(["rpc", "chat"])
+        .listen(any_port())
+        .handshake(Handshake::accept_all())
+        .build()
+        .await
+        .unwrap()
+}
+
+/// Alice asks, Bob answers.
+struct Pair {
+    alice: Node,
+    bob: Node,
+    requester: Requester,
+    incoming: IncomingRequests,
+    /// Bob's, so that the stream stays taken over.
+    _asks: Requester,
+}
+
+async fn pair(asks: RequestLimits, answers: RequestLimits) -> Pair {
+    let (alice, bob) = (node(1).await, node(2).await);
+    let (requester, _) = alice.requests("rpc", asks).unwrap();
+    let (_asks, incoming) = bob.requests("rpc", answers).unwrap();
+    alice.dial(bob.dial_addrs().remove(0)).await.unwrap();
+    soon(alice.wait_established(bob.peer_id())).await.unwrap();
+    Pair { alice, bob, requester, incoming, _asks }
+}
+
+fn echo(mut incoming: IncomingRequests) {
+    tokio::spawn(async move {
+        while let Some(request) = incoming.recv().await {
+            let data = request.data.clone();
+            request.respond(data).await.ok();
+        }
+    });
+}
+
+#[test]
+fn many_at_once_get_each_its_own_response() {
+    run(async {
+        let Pair { alice: _alice, bob, requester, incoming, _asks } =
+            pair(Default::default(), Default::default()).await;
+        // The answers come in another order than the questions.
+        tokio::spawn(async move {
+            let mut incoming = incoming;
+            let mut kept = Vec::new();
+            while let Some(request) = incoming.recv().await {
+                kept.push(request);
+                if kept.len() == 10 {
+                    for request in kept.drain(..).rev() {
+                        let data = [&request.data[..], b"!"].concat();
+                        request.respond(data).await.unwrap();
+                    }
+                }
+            }
+        });
+        let ask = |number: u32| {
+            let (requester, bob) = (requester.clone(), bob.peer_id());
+            async move { requester.request(bob, number.to_string(), LONG).await.unwrap() }
+        };
+        // More than may be in flight: the rest wait for a place.
+        let responses = soon(join_all((0..500).map(ask))).await;
+        for (number, response) in responses.iter().enumerate() {
+            assert_eq!(*response, format!("{number}!"));
+        }
+        assert_eq!(requester.ignored(), 0);
+    });
+}
+
+#[test]
+fn large_ones_and_both_directions() {
+    run(async {
+        let (alice, bob) = (node(1).await, node(2).await);
+        let (ask_bob, at_alice) = alice.requests("rpc", RequestLimits::default()).unwrap();
+        let (ask_alice, at_bob) = bob.requests("rpc", RequestLimits::default()).unwrap();
+        alice.dial(bob.dial_addrs().remove(0)).await.unwrap();
+        soon(alice.wait_established(bob.peer_id())).await.unwrap();
+        soon(bob.wait_established(alice.peer_id())).await.unwrap();
+        echo(at_alice);
+        echo(at_bob);
+        let large = vec![7; 3_000_000];
+        let there = (0..8).map(|_| ask_bob.request(bob.peer_id(), large.clone(), LONG));
+        let back = (0..8).map(|_| ask_alice.request(alice.peer_id(), large.clone(), LONG));
+        let (there, back) = tokio::join!(join_all(there), join_all(back));
+        for response in there.into_iter().chain(back) {
+            assert!(response.unwrap() == large);
+        }
+    });
+}
+
+#[test]
+fn a_response_that_does_not_come_in_time_is_an_error_and_the_peer_knows() {
+    run(async {
+        let Pair { alice: _alice, bob, requester, mut incoming, _asks } =
+            pair(Default::default(), Default::default()).await;
+        let asked = requester.request(bob.peer_id(), "slow", Duration::from_millis(300));
+        let served = async {
+            let mut request = incoming.recv().await.unwrap();
+            assert!(request.deadline().is_some());
+            soon(request.cancelled()).await;
+            request
+        };
+        let (asked, request) = tokio::join!(asked, served);
+        assert!(matches!(asked, Err(RequestError::TimedOut)), "{asked:?}");
+        let error = request.respond("too late").await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Cancelled);
+    });
+}
+
+#[test]
+fn dropping_the_future_cancels_at_the_peer() {
+    run(async {
+        let Pair { alice: _alice, bob, requester, mut incoming, _asks } =
+            pair(Default::default(), Default::default()).await;
+        let to = bob.peer_id();
+        let asking = tokio::spawn({
+            let requester = requester.clone();
+            async move { requester.request(to, "never mind", LONG).await }
+        });
+        let mut request = soon(incoming.recv()).await.unwrap();
+        assert!(!request.is_cancelled());
+        asking.abort();
+        soon(request.cancelled()).await;
+        assert!(request.is_cancelled());
+        drop(request);
+        echo(incoming);
+        assert_eq!(requester.request(to, "next", LONG).await.unwrap(), "next");
+    });
+}
+
+#[test]
+fn what_the_application_does_not_answer_is_an_error() {
+    run(async {
+        let Pair { alice: _alice, bob, requester, mut incoming, _asks } =
+            pair(Default::default(), Default::default()).await;
+        let to = bob.peer_id();
+        let serve = async {
+            drop(incoming.recv().await.unwrap());
+            incoming.recv().await.unwrap().fail("no such thing").await.unwrap();
+            let waiting = incoming;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            drop(waiting);
+        };
+        let ask = async {
+            let dropped = requester.request(to, "a", LONG).await.unwrap_err();
+            assert!(matches!(dropped, RequestError::Unanswered));
+            let failed = requester.request(to, "b", LONG).await.unwrap_err();
+            assert_eq!(failed.to_string(), "the peer's application failed: no such thing");
+            let nobody = requester.request(to, "c", LONG).await.unwrap_err();
+            assert!(matches!(nobody, RequestError::Unanswered), "{nobody}");
+        };
+        soon(async { tokio::join!(serve, ask) }).await;
+        // Nor does it take requests any more.
+        let error = requester.request(to, "d", LONG).await.unwrap_err();
+        assert!(matches!(error, RequestError::Unanswered));
+    });
+}
+
+#[test]
+fn the_end_of_the_session_ends_what_is_under_way() {
+    run(async {
+        let Pair { alice, bob, requester, mut incoming, _asks } =
+            pair(Default::default(), Default::default()).await;
+        let to = bob.peer_id();
+        let asking = tokio::spawn(async move { requester.request(to, "hello", LONG).await });
+        let mut request = soon(incoming.recv()).await.unwrap();
+        bob.disconnect(alice.peer_id()).await.unwrap();
+        let error = soon(asking).await.unwrap().unwrap_err();
+        assert!(matches!(error, RequestError::SessionEnded), "{error}");
+        assert!(!error.is_untouched());
+        soon(request.cancelled()).await;
+    });
+}
+
+#[test]
+fn too_many_are_answered_as_busy() {
+    run(async {
+        let mut few = RequestLimits::default();
+        few.max_served = 2;
+        let Pair { alice: _alice, bob, requester, mut incoming, _asks } =
+            pair(Default::default(), few).await;
+        let to = bob.peer_id();
+        let ask = |text: &'static str| {
+            let requester = requester.clone();
+            tokio::spawn(async move { requester.request(to, text, LONG).await })
+        };
+        let (first, second) = (ask("1"), ask("2"));
+        let one = soon(incoming.recv()).await.unwrap();
+        let two = soon(incoming.recv()).await.unwrap();
+        let error = soon(ask("3")).await.unwrap().unwrap_err();
+        assert!(matches!(error, RequestError::Busy) && error.is_untouched(), "{error}");
+        one.respond("done").await.unwrap();
+        two.respond("done").await.unwrap();
+        assert_eq!(soon(first).await.unwrap().unwrap(), "done");
+        assert_eq!(soon(second).await.unwrap().unwrap(), "done");
+    });
+}
+
+#[test]
+fn what_cannot_be_sent_says_so() {
+    run(async {
+        let Pair { alice, bob, requester, incoming, _asks } =
+            pair(Default::default(), Default::default()).await;
+        let code = |result: Result<_, RequestError>| match result {
+            Err(RequestError::NotSent(error)) => Error::code(&error),
+            other => panic!("{other:?}"),
+        };
+        let stranger = keypair(9).public().to_peer_id();
+        assert_eq!(code(requester.request(stranger, "a", LONG).await), ErrorCode::NotConnected);
+        let huge = vec![0; 11 * 1024 * 1024];
+        let result = requester.request(bob.peer_id(), huge, LONG).await;
+        assert_eq!(code(result), ErrorCode::MessageTooLarge);
+        let again = alice.requests("rpc", RequestLimits::default()).unwrap_err();
+        assert_eq!(again.code(), ErrorCode::StreamTaken);
+        let mut none = RequestLimits::default();
+        none.max_in_flight = 0;
+        let error = alice.requests("chat", none).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::InvalidConfig);
+        // The last handle frees the stream.
+        drop(requester);
+        let (requester, _) = alice.requests("rpc", RequestLimits::default()).unwrap();
+        echo(incoming);
+        assert_eq!(requester.request(bob.peer_id(), "a", LONG).await.unwrap(), "a");
+        alice.shutdown().await;
+        let result = requester.request(bob.peer_id(), "b", LONG).await;
+        assert_eq!(code(result), ErrorCode::NodeStopped);
+    });
+}
+
+#[test]
+fn frames_that_mean_nothing_are_ignored_and_counted() {
+    run(async {
+        let Pair { alice, bob, requester, incoming, _asks } =
+            pair(Default::default(), Default::default()).await;
+        echo(incoming);
+        for message in [&b""[..], b"short", &[200; 30], &[2, 0, 0, 0, 0, 0, 0, 0, 9, 1], &[1; 12]] {
+            bob.send(alice.peer_id(), "rpc", message.to_vec()).await.unwrap();
+        }
+        assert_eq!(requester.request(bob.peer_id(), "a", LONG).await.unwrap(), "a");
+        assert_eq!(requester.ignored(), 5);
+    });
+}
