@@ -73,7 +73,7 @@ impl Sessions {
     }
 
     /// Returns the sessions that were dropped since the last time, of which no end was reported.
-    pub(super) fn take_dropped(&mut self) -> Vec<SessionId> {
+    pub(super) fn take_dropped(&self) -> Vec<SessionId> {
         if !self.roll.take_missed() {
             return Vec::new();
         }

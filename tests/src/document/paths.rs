@@ -159,7 +159,6 @@ items! {
 
 values! {
     glueberry_proto::Node::handle_connection,
-    glueberry_proto::Node::new,
     glueberry_proto::Node::peer_status,
     glueberry_proto::Node::poll_event,
     glueberry_proto::Node::poll_timeout,
@@ -250,6 +249,7 @@ values! {
 }
 
 calls! {
+    glueberry_proto::Node::new(_, glueberry_proto::Identity, _, _),
     glueberry_tokio::Builder::address_book(_, String),
     glueberry_tokio::Builder::build_over(_, &MemoryNetwork),
     glueberry_tokio::Builder::streams(_, Vec<String>),

@@ -121,7 +121,7 @@ pub(super) async fn datagrams_are_lost(stage: Stage) -> Verdict {
 /// The long datagrams of one side are lost from the moment at which the other, or each, shuts down;
 /// the short ones arrive, with acknowledgements and answers in them. No message is forgotten.
 pub(super) async fn long_datagrams_are_lost_at_the_end(stage: Stage) -> Verdict {
-    if !stage.b.is_datagrams() {
+    if !stage.b.fabric.is_datagrams() {
         return Verdict::NotApplicable(
             "TCP hides the loss of packets, which no socket here can cause",
         );
