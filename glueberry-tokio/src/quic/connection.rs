@@ -131,6 +131,10 @@ impl QuicConnection {
             }
             Outcome::Accepted(Ok(Negotiated { protocol, send, recv })) => {
                 let protocol = ProtocolId::parse(&protocol).ok();
+                if protocol == Some(ProtocolId::Stays) {
+                    // The acceptance is the answer. It must arrive, so the half is ended, not reset.
+                    return None;
+                }
                 let counted = self.connection.as_ref()?.window.count();
                 let substream = QuicSubstream::new(send, recv, counted);
                 Some(ConnectionEvent::Accepted { protocol, substream })
