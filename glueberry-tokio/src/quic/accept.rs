@@ -186,8 +186,10 @@ const fn share(limit: usize) -> usize {
 /// Enough for a handshake of which packets are lost twice in a row.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long each handshake may last in a flood: enough for the round trips of one over a long line.
-const MOMENT: Duration = Duration::from_millis(500);
+/// How long each handshake may last in a flood: enough for the round trips of one over a long line, and
+/// for a processor that is busy. Were it less, a crowd of honest peers could have each handshake broken off
+/// just before its end.
+const MOMENT: Duration = Duration::from_millis(1000);
 
 #[cfg(all(test, feature = "tokio"))]
 mod tests {

@@ -38,7 +38,7 @@ fn handshakes_that_stall_shut_nobody_out() {
         let mut config = Config::default();
         config.max_incoming = 8;
         // Less than a handshake may last.
-        config.core.dial_timeout = Duration::from_secs(2);
+        config.core.dial_timeout = Duration::from_secs(4);
         config.core.reconnect = ReconnectPolicy::never();
         let victim = Party::greeting(config.clone()).await;
         let mut stalled = Vec::new();
