@@ -1,6 +1,8 @@
 //! Who takes places: many identities, one identity many times, one that it is not, and one that is
 //! banned.
 
+use std::time::Instant;
+
 use glueberry_tokio::identity::Keypair;
 use glueberry_tokio::{CloseReason, ConnectionState};
 
@@ -12,7 +14,7 @@ use crate::hostile::within;
 /// Gets Connected and leaves, more often than a peer may in a minute.
 pub(in crate::hostile) async fn same_identity_again_and_again(stage: &Stage) -> String {
     let keys = Keypair::generate_ed25519();
-    let (mut granted, mut refused) = (0, 0);
+    let (began, mut granted, mut refused) = (Instant::now(), 0, 0);
     for _ in 0..75 {
         let dial = within("it is answered", stage.attacker_with(keys.clone())).await;
         let Ok(mut attacker) = dial else {
@@ -29,8 +31,8 @@ pub(in crate::hostile) async fn same_identity_again_and_again(stage: &Stage) -> 
             refused += 1;
         }
     }
-    assert!(refused > 0, "{granted} were granted");
-    // Sixty at once, and one more each second.
+    // Sixty at once, and one more each second: on a busy machine all of them may be in time.
+    assert!(granted <= 61 + began.elapsed().as_secs(), "{granted} were granted");
     assert!(granted > 0 || refused == 75);
     format!("{NOTHING} (the last time {granted} of 75 let in)")
 }
