@@ -56,7 +56,10 @@ fn limited(descriptors: usize, words: &[&str]) -> Command {
     command
         .args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")])
         .arg(std::env::current_exe().expect("known"))
-        .args(words);
+        .args(words)
+        // Else glibc takes the large buffers of sockets from its heap after a while, and resident memory
+        // tells more about that than about what is held.
+        .env("MALLOC_MMAP_THRESHOLD_", "131072");
     command
 }
 
