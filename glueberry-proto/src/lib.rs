@@ -97,6 +97,7 @@
 //!
 //! | feature | default | gives |
 //! |---|---|---|
+//! | `std` | yes | what the two below and `aws-lc-rs` need. Without it the core needs `core` and `alloc` |
 //! | `multiformats` | yes | conversions from and to libp2p's `PeerId` and `Multiaddr` |
 //! | `serde` | yes | the address book's file |
 //! | `os-seed` | no | [`Seed`]`::from_os` |
@@ -245,6 +246,10 @@
 //! assert_eq!(b.session.as_mut().unwrap().poll_message(&chat).unwrap(), "a message");
 //! ```
 
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
 mod address;
 pub mod book;
 mod buffer;
@@ -262,6 +267,7 @@ mod message;
 pub mod mux;
 mod node;
 mod owed;
+mod prelude;
 mod presence;
 mod seed;
 mod send_queue;

@@ -1,6 +1,6 @@
 //! What a driver has not answered: for people who look for the cause of a stall.
 
-use std::fmt;
+use core::fmt;
 
 use crate::id::{ConnectionId, SessionId, SubstreamId};
 use crate::time::Instant;

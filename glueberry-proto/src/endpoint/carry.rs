@@ -34,10 +34,10 @@ impl<T: Transport> Endpoint<T> {
     /// Takes note that a connection may have something to be carried out.
     pub(super) fn touch(&mut self, id: ConnectionId) {
         if let Some(it) = self.connections.get_mut(&id) {
-            if !std::mem::replace(&mut it.is_touched, true) {
+            if !core::mem::replace(&mut it.is_touched, true) {
                 self.touched.push_back(id);
             }
-            if !std::mem::replace(&mut it.is_eventful, true) {
+            if !core::mem::replace(&mut it.is_eventful, true) {
                 self.eventful.push_back(id);
             }
         }
@@ -187,7 +187,7 @@ impl<T: Transport> Endpoint<T> {
         let session = it.session.as_ref().and_then(|session| session.poll_timeout());
         let due = earliest(session, it.link.as_ref().and_then(Link::poll_timeout));
         if due != it.due {
-            let before = std::mem::replace(&mut it.due, due);
+            let before = core::mem::replace(&mut it.due, due);
             if let Some(at) = before {
                 self.timers.remove(&(at, id));
             }

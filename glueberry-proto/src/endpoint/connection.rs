@@ -1,13 +1,14 @@
 //! One connection of an endpoint.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fmt::Debug;
+use alloc::collections::{BTreeSet, VecDeque};
+use core::fmt::Debug;
 
 use super::Output;
 use super::memory::{Account, Room};
 use crate::crypto::PublicKey;
 use crate::id::{ConnectionId, DialId};
 use crate::owed::Waiting;
+use crate::prelude::*;
 use crate::session::{Action, Session};
 use crate::time::Instant;
 use crate::wire::StreamName;

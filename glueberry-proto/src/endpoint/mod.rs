@@ -111,8 +111,8 @@ mod pipes;
 mod poll;
 mod substreams;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 
 use self::connection::{Connection, Link};
 use self::greeter::Greeter;
@@ -127,6 +127,7 @@ use crate::error::{ConnectionLost, DialError};
 use crate::greeting::{Greeting, GreetingConfig};
 use crate::id::{ConnectionId, Counter, DialId, SessionId};
 use crate::node::{Admission, NewConnection, Node, Origin};
+use crate::prelude::*;
 use crate::seed::Seed;
 use crate::session::{Direction, Naming};
 use crate::time::Instant;
@@ -169,9 +170,9 @@ impl<T: sealed::Transport> Transport for T {}
 
 mod sealed {
     #[expect(unnameable_types, reason = "nobody else implements it")]
-    pub trait Transport: std::fmt::Debug {
+    pub trait Transport: core::fmt::Debug {
         /// What is asked of the driver.
-        type Output: std::fmt::Debug;
+        type Output: core::fmt::Debug;
         /// What there is of one connection.
         type Link: super::Link<Output = Self::Output>;
 

@@ -4,6 +4,7 @@ use super::connection::Link;
 use super::{Endpoint, Transport};
 use crate::id::ConnectionId;
 use crate::owed::{Owed, Waiting};
+use crate::prelude::*;
 
 impl<T: Transport> Endpoint<T> {
     /// Returns what the driver owes: what it was asked for and has not answered, the oldest first. An

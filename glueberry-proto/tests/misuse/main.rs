@@ -1,7 +1,7 @@
 //! What a driver can do wrong: what happens then, and what the driver is told. `cargo test -p
 //! glueberry-proto --test misuse -- --nocapture` prints the table.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod endpoint;
 mod node;
