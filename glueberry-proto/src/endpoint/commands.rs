@@ -151,6 +151,7 @@ impl<T: Transport> Endpoint<T> {
 
     /// Ends everything in order and admits nothing more, until [`is_idle`](Self::is_idle): [`Node::shutdown`](crate::Node::shutdown).
     pub fn shutdown(&mut self, now: Instant) {
+        self.give_up_unknown();
         self.command(now, |node, now| node.shutdown(now))
     }
 

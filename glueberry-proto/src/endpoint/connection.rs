@@ -18,6 +18,8 @@ use crate::wire::StreamName;
 pub(super) struct Connection<L> {
     /// The dial that is to be answered.
     pub(super) dial: Option<DialId>,
+    /// It came in, and its peer must be known by then.
+    pub(super) unknown_until: Option<Instant>,
     /// When it was asked for.
     pub(super) since: Instant,
     /// Until its end was reported.
@@ -42,6 +44,7 @@ impl<L> Connection<L> {
     pub(super) const fn new(dial: Option<DialId>, since: Instant) -> Self {
         Self {
             dial,
+            unknown_until: None,
             since,
             session: None,
             link: None,

@@ -29,6 +29,9 @@ impl<T: Transport> Endpoint<T> {
             if it.dial.is_some() {
                 owed.push(Owed { connection, waiting: Waiting::Dial, since: it.since });
             }
+            if it.unknown_until.is_some() {
+                owed.push(Owed { connection, waiting: Waiting::Peer, since: it.since });
+            }
             if let Some(link) = &it.link {
                 link.owed(&mut |waiting, since| owed.push(Owed { connection, waiting, since }));
             }
