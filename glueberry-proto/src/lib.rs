@@ -19,6 +19,12 @@
 //!                                         SubstreamBuffer per substream ── transport
 //! ```
 //!
+//! **The transport authenticates** (rule C0). Whoever hands in a connection vouches for the peer's key:
+//! the core cannot check it, and with a key that a peer merely claims both sides become Established with
+//! an attacker in between. Plain TCP, a serial line and a WebSocket prove nothing. Run TLS with
+//! certificates that carry the identity, as libp2p's do, or Noise, or sign with [`Identity::sign`] what
+//! ties the key to the transport's own handshake.
+//!
 //! | to do this | look at |
 //! |---|---|
 //! | drive the core from one thread | [`endpoint`]: one value, one rule |
@@ -28,6 +34,7 @@
 //! | store peers and bans | [`book`], [`WallTime`] |
 //! | exchange the document's Hello, PubKey and Complete in the handshake | [`greeting`], [`ProtocolVersion`] |
 //! | write a program that runs in the simulator and on real connections | [`handler`] |
+//! | find why nothing happens | [`Session::owed`], [`Node::owed`], [`endpoint::Endpoint::owed`]; `tests/misuse` prints what each mistake leads to |
 //! | write an adapter, or test against another implementation | [`wire`], [`crypto`] |
 //! | call the document's cryptographic operations | [`compat`] |
 //!
