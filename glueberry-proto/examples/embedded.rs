@@ -42,10 +42,8 @@ struct Driver {
 struct Pipe {
     tcp: TcpStream,
     tls: TlsConnection,
-    /// Known from the dial on, or once the peer has authenticated itself.
-    id: Option<ConnectionId>,
+    id: ConnectionId,
     is_authenticated: bool,
-    is_writing: bool,
 }
 
 impl Driver {
@@ -57,7 +55,8 @@ impl Driver {
     fn turn(&mut self) -> Result<Vec<Output<Write>>> {
         while let Ok((tcp, _)) = self.listener.accept() {
             let config = libp2p_tls::make_server_config(&self.keypair)?;
-            self.add(tcp, ServerConnection::new(config.into())?.into(), None)?;
+            let id = self.endpoint.handle_incoming(self.now());
+            self.add(tcp, ServerConnection::new(config.into())?.into(), id)?;
         }
         for mut pipe in std::mem::take(&mut self.pipes) {
             match self.pump(&mut pipe) {
@@ -70,17 +69,16 @@ impl Driver {
             match self.endpoint.poll_output(self.now()) {
                 Output::Dial { connection, peer, addresses } => {
                     if let Err(error) = self.dial(connection, peer, &addresses) {
-                        self.lost(Some(connection), &*error);
+                        self.lost(connection, &*error);
                     }
                 }
                 Output::Transport(Write { connection, bytes }) => {
-                    for pipe in self.pipes.iter_mut().filter(|it| it.id == Some(connection)) {
+                    for pipe in self.pipes.iter_mut().filter(|it| it.id == connection) {
                         pipe.tls.writer().write_all(&bytes)?;
-                        pipe.is_writing = true;
                     }
                 }
                 Output::Close { connection, .. } => {
-                    self.pipes.retain(|pipe| pipe.id != Some(connection));
+                    self.pipes.retain(|pipe| pipe.id != connection);
                 }
                 Output::Timeout(at) => {
                     // With mio, or a page's events, wait for those as long as `at` allows.
@@ -98,26 +96,19 @@ impl Driver {
         let config = libp2p_tls::make_client_config(&self.keypair, Some(peer.into()))?;
         let tls = ClientConnection::new(config.into(), address.ip().into())?;
         let tcp = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-        self.add(tcp, tls.into(), Some(id))
+        self.add(tcp, tls.into(), id)
     }
 
-    fn add(
-        &mut self,
-        tcp: TcpStream,
-        mut tls: TlsConnection,
-        id: Option<ConnectionId>,
-    ) -> Result<()> {
+    fn add(&mut self, tcp: TcpStream, mut tls: TlsConnection, id: ConnectionId) -> Result<()> {
         tcp.set_nonblocking(true)?;
         tls.set_buffer_limit(None);
-        self.pipes.push(Pipe { tcp, tls, id, is_authenticated: false, is_writing: false });
+        self.pipes.push(Pipe { tcp, tls, id, is_authenticated: false });
         Ok(())
     }
 
-    fn lost(&mut self, id: Option<ConnectionId>, error: &dyn Error) {
-        if let Some(id) = id {
-            let why = ConnectionLost::Transport(error.to_string());
-            self.endpoint.handle_lost(self.now(), id, why);
-        }
+    fn lost(&mut self, id: ConnectionId, error: &dyn Error) {
+        let why = ConnectionLost::Transport(error.to_string());
+        self.endpoint.handle_lost(self.now(), id, why);
     }
 
     fn pump(&mut self, pipe: &mut Pipe) -> Result<()> {
@@ -133,20 +124,13 @@ impl Driver {
                 // Rule C0: TLS has verified that the peer holds the key of this certificate.
                 let chain = pipe.tls.peer_certificates().ok_or("no certificate")?;
                 let peer = libp2p_tls::certificate::parse(&chain[0])?.peer_id();
-                let (now, peer) = (self.now(), PublicKey::try_from(&peer)?);
                 pipe.is_authenticated = true;
-                match pipe.id {
-                    Some(id) => self.endpoint.handle_connected(now, id, peer),
-                    None => pipe.id = Some(self.endpoint.handle_accepted(now, peer)),
-                }
+                self.endpoint.handle_connected(self.now(), pipe.id, PublicKey::try_from(&peer)?);
             }
-            if let Some(id) = pipe.id {
-                self.endpoint.handle_bytes(self.now(), id, &bytes);
-            }
+            self.endpoint.handle_bytes(self.now(), pipe.id, &bytes);
         }
-        if let Some(id) = pipe.id.filter(|_| pipe.is_writing && !pipe.tls.wants_write()) {
-            pipe.is_writing = false;
-            self.endpoint.handle_written(self.now(), id);
+        if !pipe.tls.wants_write() {
+            self.endpoint.handle_written(self.now(), pipe.id);
         }
         Ok(())
     }

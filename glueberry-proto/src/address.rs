@@ -1,6 +1,7 @@
 //! Addresses, which only the adapter understands.
 
-use std::fmt;
+use crate::prelude::*;
+use core::fmt;
 
 /// An address that the adapter understands; to the core it is a text that it stores and hands
 /// back.

@@ -1,6 +1,6 @@
 //! The read and the write buffer of one substream, so that adapters don't each write them again.
 
-use std::fmt;
+use core::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 

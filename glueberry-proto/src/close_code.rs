@@ -1,6 +1,6 @@
 //! The numbers with which connections are closed.
 
-use std::fmt;
+use core::fmt;
 
 /// What the peer says when it closes a connection. A hint that proves nothing: any host that answers at
 /// the transport may say anything, and another implementation other numbers.

@@ -1,7 +1,7 @@
 //! Errors and reasons: one variant per cause. Local misuse, misbehaviour of the peer, loss of the
 //! transport and internal errors are never the same variant.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use thiserror::Error;
 
@@ -9,6 +9,7 @@ use crate::book::ChangeError;
 use crate::close_code::CloseCode;
 use crate::config::ConfigError;
 use crate::crypto::{AgreementError, PublicKey};
+use crate::prelude::*;
 use crate::v2::Violation;
 use crate::wire::{FrameError, StreamName};
 

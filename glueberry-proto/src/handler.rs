@@ -39,8 +39,8 @@
 //! }
 //! ```
 
-use std::any::Any;
-use std::time::Duration;
+use core::any::Any;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -48,6 +48,7 @@ use crate::address::Address;
 use crate::crypto::PublicKey;
 use crate::error::SendError;
 use crate::node::{ConnectionState, StateReason};
+use crate::prelude::*;
 use crate::session::{Closed, Direction};
 use crate::time::Instant;
 use crate::wire::StreamName;

@@ -1,6 +1,6 @@
 //! Identifiers. Every one is allocated by a machine, none by an adapter (rule C12).
 
-use std::fmt;
+use core::fmt;
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {

@@ -19,6 +19,12 @@
 //!                                         SubstreamBuffer per substream ── transport
 //! ```
 //!
+//! **The transport authenticates** (rule C0). Whoever hands in a connection vouches for the peer's key:
+//! the core cannot check it, and with a key that a peer merely claims both sides become Established with
+//! an attacker in between. Plain TCP, a serial line and a WebSocket prove nothing. Run TLS with
+//! certificates that carry the identity, as libp2p's do, or Noise, or sign with [`Identity::sign`] what
+//! ties the key to the transport's own handshake.
+//!
 //! | to do this | look at |
 //! |---|---|
 //! | drive the core from one thread | [`endpoint`]: one value, one rule |
@@ -28,6 +34,7 @@
 //! | store peers and bans | [`book`], [`WallTime`] |
 //! | exchange the document's Hello, PubKey and Complete in the handshake | [`greeting`], [`ProtocolVersion`] |
 //! | write a program that runs in the simulator and on real connections | [`handler`] |
+//! | find why nothing happens | [`Session::owed`], [`Node::owed`], [`endpoint::Endpoint::owed`]; `tests/misuse` prints what each mistake leads to |
 //! | write an adapter, or test against another implementation | [`wire`], [`crypto`] |
 //! | call the document's cryptographic operations | [`compat`] |
 //!
@@ -97,6 +104,7 @@
 //!
 //! | feature | default | gives |
 //! |---|---|---|
+//! | `std` | yes | what the two below and `aws-lc-rs` need. Without it the core needs `core` and `alloc` |
 //! | `multiformats` | yes | conversions from and to libp2p's `PeerId` and `Multiaddr` |
 //! | `serde` | yes | the address book's file |
 //! | `os-seed` | no | [`Seed`]`::from_os` |
@@ -245,6 +253,10 @@
 //! assert_eq!(b.session.as_mut().unwrap().poll_message(&chat).unwrap(), "a message");
 //! ```
 
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
 mod address;
 pub mod book;
 mod buffer;
@@ -262,6 +274,7 @@ mod message;
 pub mod mux;
 mod node;
 mod owed;
+mod prelude;
 mod presence;
 mod seed;
 mod send_queue;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::CloseReason;
+use crate::prelude::*;
 use crate::presence::Presence;
 use crate::session::SessionInfo;
 use crate::wire::StreamName;

@@ -1,6 +1,6 @@
 //! What a driver has not answered: for people who look for the cause of a stall.
 
-use std::fmt;
+use core::fmt;
 
 use crate::id::{ConnectionId, SessionId, SubstreamId};
 use crate::time::Instant;
@@ -38,6 +38,8 @@ pub enum Waiting {
     },
     /// A dial was not answered: by `handle_connected`, `handle_connection` or `handle_dial_failed`.
     Dial,
+    /// The peer of a connection that came in was not reported: `handle_connected`.
+    Peer,
     /// Nothing was heard of a session since it was made: its messages are not carried to the node,
     /// its actions not taken, or the peer is silent.
     Unheard(SessionId),
@@ -68,6 +70,7 @@ impl fmt::Display for Owed {
             Waiting::Outputs { count } => write!(f, "{count} outputs were not taken")?,
             Waiting::Actions { count } => write!(f, "{count} actions were not taken")?,
             Waiting::Dial => f.write_str("a dial was not answered")?,
+            Waiting::Peer => f.write_str("a peer was not reported as authenticated")?,
             Waiting::Unheard(id) => write!(f, "nothing was heard of {id}")?,
             Waiting::Written { bytes } => write!(f, "{bytes} bytes were not reported as written")?,
             Waiting::Opened(id) => write!(f, "{id} was not reported as open")?,

@@ -1,7 +1,7 @@
 //! How a node learns that a session was dropped, or its last message.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// What a session holds until its end has reached the node. Whoever drops it leaves the node with a
 /// session of which nothing will be heard.

@@ -1,6 +1,6 @@
 //! Entropy as an argument: seeds, and the ChaCha20 generator that they feed.
 
-use std::fmt;
+use core::fmt;
 
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::on_wiped_stack;
+use crate::prelude::*;
 
 /// Thirty-two bytes of entropy, the source of all randomness of a machine.
 ///
@@ -149,7 +150,7 @@ mod tests {
             *seed.child(b"a", 0).bytes()
         };
         let all = [mixed(&[]), mixed(&[[1; 32]]), mixed(&[[2; 32]]), mixed(&[[1; 32], [1; 32]])];
-        let different = all.iter().collect::<std::collections::BTreeSet<_>>();
+        let different = all.iter().collect::<alloc::collections::BTreeSet<_>>();
         assert_eq!(different.len(), all.len());
         assert_eq!(mixed(&[[1; 32]]), all[1]);
     }

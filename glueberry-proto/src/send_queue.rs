@@ -1,7 +1,7 @@
 //! The queue in which messages of one stream wait until the transport can take them.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use alloc::collections::{BTreeMap, VecDeque};
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -153,7 +153,7 @@ impl SendQueue {
     pub fn drain(&mut self) -> impl Iterator<Item = Bytes> + use<> {
         self.bytes = 0;
         self.is_full = false;
-        std::mem::take(&mut self.messages).into_iter()
+        core::mem::take(&mut self.messages).into_iter()
     }
 
     /// Returns how many messages wait.

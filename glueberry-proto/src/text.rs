@@ -1,6 +1,7 @@
 //! Text in which a peer may have a say.
 
-use std::fmt::{Display, Write};
+use crate::prelude::*;
+use core::fmt::{Display, Write};
 
 /// Returns a text that is safe to log and to show: on one line, without control characters, and at
 /// most 512 characters long.
@@ -31,9 +32,9 @@ struct Printable {
 }
 
 impl Write for Printable {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
         for character in text.chars() {
-            self.left = self.left.checked_sub(1).ok_or(std::fmt::Error)?;
+            self.left = self.left.checked_sub(1).ok_or(core::fmt::Error)?;
             match character {
                 '\n' | '\r' | '\t' => self.text.push(' '),
                 character if is_unsafe(character) => self.text.extend(character.escape_unicode()),

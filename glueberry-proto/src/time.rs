@@ -1,7 +1,7 @@
 //! The crate's own clock value: microseconds since an epoch that the driver picks.
 
-use std::fmt;
-use std::time::Duration;
+use core::fmt;
+use core::time::Duration;
 
 /// A point in monotonic time, in whole microseconds since an epoch that the driver picks.
 ///
@@ -41,7 +41,7 @@ impl Instant {
 }
 
 /// Adds a duration, rounded up to whole microseconds; saturates at the end of time.
-impl std::ops::Add<Duration> for Instant {
+impl core::ops::Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {

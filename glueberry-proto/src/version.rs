@@ -1,7 +1,7 @@
 //! The version that nodes may announce to each other, and which versions are compatible.
 
-use std::fmt;
-use std::str::FromStr;
+use core::fmt;
+use core::str::FromStr;
 
 use thiserror::Error;
 

@@ -1,9 +1,10 @@
 //! Calendar time: used only for stored data, never to measure a duration.
 
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
+use core::fmt;
+use core::str::FromStr;
+use core::time::Duration;
 
+use crate::prelude::*;
 use thiserror::Error;
 
 /// A point in calendar time (UTC), to the nanosecond, from year 0 to year 9999.
@@ -76,7 +77,7 @@ impl WallTime {
 }
 
 /// Adds a duration; saturates at the end of year 9999.
-impl std::ops::Add<Duration> for WallTime {
+impl core::ops::Add<Duration> for WallTime {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {

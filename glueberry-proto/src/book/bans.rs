@@ -1,6 +1,6 @@
 //! The bans of peers of which the book knows nothing else, by when each was last seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::PublicKey;
 use crate::wall::WallTime;

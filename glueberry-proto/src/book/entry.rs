@@ -1,9 +1,10 @@
 //! The entry of one peer.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use crate::address::Address;
 use crate::crypto::PublicKey;
+use crate::prelude::*;
 use crate::wall::WallTime;
 
 /// The entry of one peer in a [`Book`](super::Book).

@@ -62,7 +62,7 @@
 //!   one is used, as Go does.
 //! - Version numbers are kept but not checked, as Go reads any.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use self::bans::BareBans;
 pub use self::entry::{Ban, Entry};
@@ -71,6 +71,7 @@ pub use self::json::{BookError, Reason, Rejected, is_multiaddr};
 pub use self::limits::{ChangeError, Limits};
 use crate::address::{Address, MAX_ADDRESS};
 use crate::crypto::PublicKey;
+use crate::prelude::*;
 use crate::wall::WallTime;
 
 mod bans;
@@ -230,7 +231,7 @@ impl Book {
             let mut bare = Entry::new(entry.created_at);
             bare.ban = entry.ban;
             bare.mark_changed(now);
-            std::mem::replace(entry, bare)
+            core::mem::replace(entry, bare)
         };
         self.note_bare(peer, now);
         self.make_room_for_bans(peer, now);

@@ -1,8 +1,8 @@
 //! A cache of derived keys.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::num::NonZeroUsize;
-use std::sync::Arc;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use core::num::NonZeroUsize;
 
 use crate::crypto::{AgreementError, Identity, PublicKey, SharedKey};
 

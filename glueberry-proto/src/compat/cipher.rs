@@ -1,9 +1,10 @@
 //! Records of version 1, for applications that seal and open them without a session.
 
-use std::fmt;
+use core::fmt;
 
 use crate::crypto::{AeadKey, KeyLengthError, NONCE_LEN, SharedKey, TAG_LEN, default_aead};
 use crate::error::RecordError;
+use crate::prelude::*;
 
 /// Seals and opens records: nonce (12) ‖ ciphertext ‖ tag (16).
 ///

@@ -2,8 +2,9 @@
 //!
 //! For `#[serde(with = "…")]` on a field of type [`Duration`].
 
-use std::time::Duration;
+use core::time::Duration;
 
+use crate::prelude::*;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serializer};
 

@@ -5,11 +5,12 @@ pub mod duration;
 mod error;
 mod reconnect;
 
-use std::time::Duration;
+use core::time::Duration;
 
 pub use self::error::{ConfigError, Problem};
 pub use self::reconnect::ReconnectPolicy;
 use crate::book;
+use crate::prelude::*;
 use crate::wire::{Profile, StreamName};
 
 /// The limits and timeouts of a [`Node`](crate::Node) and its sessions.

@@ -1,6 +1,6 @@
 //! When a lost peer is dialled again.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use super::error::{ConfigError, Problem};
 use crate::seed::Generator;

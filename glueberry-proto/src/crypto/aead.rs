@@ -1,7 +1,7 @@
 //! ChaCha20-Poly1305, behind a small trait so that a faster implementation can replace it.
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::sync::Arc;
+use core::fmt;
 
 use chacha20poly1305::aead::consts::{U12, U16};
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit};
@@ -9,6 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::shared_key::SharedKey;
 use super::wipe::on_wiped_stack;
+use crate::prelude::*;
 
 /// An implementation of ChaCha20-Poly1305 (RFC 8439).
 ///

@@ -1,6 +1,6 @@
 //! Ed25519 identities: the node's own, with its secret, and those of peers.
 
-use std::fmt;
+use core::fmt;
 
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use curve25519_dalek::scalar::clamp_integer;
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use super::hmac::hmac;
 use super::shared_key::SharedKey;
 use super::wipe::on_wiped_stack;
+use crate::prelude::*;
 
 /// The Ed25519 public key that identifies a node.
 ///

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::identity::{Identity, IdentityError, PublicKey, PublicKeyError};
 use super::wipe::on_wiped_stack;
+use crate::prelude::*;
 
 impl From<PublicKey> for PeerId {
     fn from(key: PublicKey) -> Self {

@@ -1,6 +1,6 @@
 //! A symmetric key.
 
-use std::fmt;
+use core::fmt;
 
 use hkdf::Hkdf;
 use sha2::Sha256;
@@ -8,6 +8,7 @@ use subtle::{Choice, ConstantTimeEq};
 use zeroize::Zeroizing;
 
 use super::wipe::on_wiped_stack;
+use crate::prelude::*;
 
 /// A 32-byte symmetric key.
 ///

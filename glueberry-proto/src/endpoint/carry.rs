@@ -18,6 +18,11 @@ impl<T: Transport> Endpoint<T> {
         }
         while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.pop_first();
+            let it = self.connections.get_mut(&id);
+            if it.is_some_and(|it| it.unknown_until.is_some_and(|at| at <= now)) {
+                self.give_up(id);
+                continue;
+            }
             if let Some(it) = self.connections.get_mut(&id) {
                 it.due = None;
                 if let Some(session) = &mut it.session {
@@ -34,10 +39,10 @@ impl<T: Transport> Endpoint<T> {
     /// Takes note that a connection may have something to be carried out.
     pub(super) fn touch(&mut self, id: ConnectionId) {
         if let Some(it) = self.connections.get_mut(&id) {
-            if !std::mem::replace(&mut it.is_touched, true) {
+            if !core::mem::replace(&mut it.is_touched, true) {
                 self.touched.push_back(id);
             }
-            if !std::mem::replace(&mut it.is_eventful, true) {
+            if !core::mem::replace(&mut it.is_eventful, true) {
                 self.eventful.push_back(id);
             }
         }
@@ -144,7 +149,10 @@ impl<T: Transport> Endpoint<T> {
             self.close(id, code);
         }
         let is_over = |it: &super::Connection<T::Link>| {
-            it.link.is_none() && it.session.is_none() && it.dial.is_none()
+            it.link.is_none()
+                && it.session.is_none()
+                && it.dial.is_none()
+                && it.unknown_until.is_none()
         };
         if self.connections.get(&id).is_some_and(is_over) {
             self.forget(id);
@@ -185,9 +193,10 @@ impl<T: Transport> Endpoint<T> {
             return;
         };
         let session = it.session.as_ref().and_then(|session| session.poll_timeout());
-        let due = earliest(session, it.link.as_ref().and_then(Link::poll_timeout));
+        let link = it.link.as_ref().and_then(Link::poll_timeout);
+        let due = earliest(earliest(session, link), it.unknown_until);
         if due != it.due {
-            let before = std::mem::replace(&mut it.due, due);
+            let before = core::mem::replace(&mut it.due, due);
             if let Some(at) = before {
                 self.timers.remove(&(at, id));
             }

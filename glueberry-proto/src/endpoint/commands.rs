@@ -1,6 +1,6 @@
 //! The commands of the application: those of the node, and those of a peer's session.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -10,6 +10,7 @@ use crate::book::{Book, Entry, Revision};
 use crate::config::ReconnectPolicy;
 use crate::crypto::PublicKey;
 use crate::error::{ConnectError, HandshakeError, PeerError, SendError};
+use crate::prelude::*;
 use crate::session::Session;
 use crate::time::Instant;
 use crate::wall::WallTime;
@@ -150,6 +151,7 @@ impl<T: Transport> Endpoint<T> {
 
     /// Ends everything in order and admits nothing more, until [`is_idle`](Self::is_idle): [`Node::shutdown`](crate::Node::shutdown).
     pub fn shutdown(&mut self, now: Instant) {
+        self.give_up_unknown();
         self.command(now, |node, now| node.shutdown(now))
     }
 

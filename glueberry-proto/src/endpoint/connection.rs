@@ -1,13 +1,14 @@
 //! One connection of an endpoint.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fmt::Debug;
+use alloc::collections::{BTreeSet, VecDeque};
+use core::fmt::Debug;
 
 use super::Output;
 use super::memory::{Account, Room};
 use crate::crypto::PublicKey;
 use crate::id::{ConnectionId, DialId};
 use crate::owed::Waiting;
+use crate::prelude::*;
 use crate::session::{Action, Session};
 use crate::time::Instant;
 use crate::wire::StreamName;
@@ -17,6 +18,8 @@ use crate::wire::StreamName;
 pub(super) struct Connection<L> {
     /// The dial that is to be answered.
     pub(super) dial: Option<DialId>,
+    /// It came in, and its peer must be known by then.
+    pub(super) unknown_until: Option<Instant>,
     /// When it was asked for.
     pub(super) since: Instant,
     /// Until its end was reported.
@@ -41,6 +44,7 @@ impl<L> Connection<L> {
     pub(super) const fn new(dial: Option<DialId>, since: Instant) -> Self {
         Self {
             dial,
+            unknown_until: None,
             since,
             session: None,
             link: None,

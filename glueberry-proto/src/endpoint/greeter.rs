@@ -1,12 +1,13 @@
 //! The document's handshake, held by the endpoint itself.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use super::{Endpoint, Transport};
 use crate::crypto::PublicKey;
 use crate::error::HandshakeError;
 use crate::greeting::{Greeting, GreetingConfig, Output};
 use crate::node::ConnectionState;
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::wire::StreamName;
 

@@ -1,7 +1,7 @@
 //! The account of what peers make an endpoint hold, and the time that a message may take.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
 
 use crate::buffer::{READ_CHUNK, SubstreamBuffer};
 use crate::config::Config;
@@ -74,7 +74,7 @@ impl Account {
 
     /// Removes and returns the connections that wait for room.
     pub(super) fn take_starved(&mut self) -> BTreeSet<ConnectionId> {
-        std::mem::take(&mut self.starved)
+        core::mem::take(&mut self.starved)
     }
 
     pub(super) const fn used(&self) -> usize {

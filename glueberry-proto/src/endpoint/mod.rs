@@ -26,6 +26,42 @@
 //! carry the identity (as libp2p's do), or Noise, or be sure of the wire.
 //! `examples/embedded.rs` shows it with TLS.
 //!
+//! # The order of an end
+//!
+//! 1. [`shutdown`](Endpoint::shutdown), or [`disconnect`](Endpoint::disconnect) for one peer: nothing
+//!    new is accepted, and what was accepted is sent.
+//! 2. Go on with the one rule. Messages that the peer has sent still come; then its halves of the
+//!    substreams end, or [`Config::drain_timeout`] is over.
+//! 3. [`Event::Closed`](crate::Event::Closed) says what is in doubt: nothing, if all went in order.
+//! 4. [`Output::Close`] comes last, when the peer's mux has confirmed that it has read everything, or
+//!    [`mux::Config::close_timeout`](crate::mux::Config::close_timeout) is over. Close the connection
+//!    then and not before: a pipe that is cut leaves the *peer* in doubt about what it has written.
+//!    Its code is the number of a [`CloseCode`].
+//! 5. [`is_idle`](Endpoint::is_idle): the program may end.
+//!
+//! A peer that falls silent without an end is found out by the mux: it is pinged after
+//! [`ping_after`](crate::mux::Config::ping_after) without a byte, and given up after
+//! [`ping_timeout`](crate::mux::Config::ping_timeout). TCP alone would notice only what it cannot send.
+//!
+//! # What it is to hold
+//!
+//! Kinds of calls in one turn of the loop with one message each way, counted in the driver that each
+//! project shows (`examples/embedded.rs`; quinn-proto 0.11's `tests/util.rs`; str0m 0.25's
+//! `examples/http-post.rs`), and how many rules a driver has to keep:
+//!
+//! | | calls | rules |
+//! |---|---|---|
+//! | [`Endpoint`] | 3: `poll_output`, `handle_bytes`, `handle_written` | 1, and C0 |
+//! | [`Node`] and [`Session`](crate::Session) by hand | 16 | C0 and C7 to C9, and those of [the loop](crate#the-loop) |
+//! | quinn-proto | 8: `handle`, `handle_event` of both, `handle_timeout`, `poll_transmit`, `poll_endpoint_events`, `poll_timeout`, `poll` | as its items say |
+//! | str0m | 2: `poll_output`, `handle_input` | 1 |
+//!
+//! The glue of `examples/embedded.rs` has 100 lines, without blank ones and comments, for connections
+//! both ways over TCP with TLS, their loss, and the timer.
+//!
+//! What happens when a driver breaks a rule, and what it is told then, is a table that a test prints:
+//! `cargo test -p glueberry-proto --test misuse -- --nocapture`.
+//!
 //! # Which form to take
 //!
 //! | your transport | take |
@@ -111,8 +147,8 @@ mod pipes;
 mod poll;
 mod substreams;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::sync::Arc;
 
 use self::connection::{Connection, Link};
 use self::greeter::Greeter;
@@ -127,6 +163,7 @@ use crate::error::{ConnectionLost, DialError};
 use crate::greeting::{Greeting, GreetingConfig};
 use crate::id::{ConnectionId, Counter, DialId, SessionId};
 use crate::node::{Admission, NewConnection, Node, Origin};
+use crate::prelude::*;
 use crate::seed::Seed;
 use crate::session::{Direction, Naming};
 use crate::time::Instant;
@@ -169,9 +206,9 @@ impl<T: sealed::Transport> Transport for T {}
 
 mod sealed {
     #[expect(unnameable_types, reason = "nobody else implements it")]
-    pub trait Transport: std::fmt::Debug {
+    pub trait Transport: core::fmt::Debug {
         /// What is asked of the driver.
-        type Output: std::fmt::Debug;
+        type Output: core::fmt::Debug;
         /// What there is of one connection.
         type Link: super::Link<Output = Self::Output>;
 
@@ -277,11 +314,16 @@ impl<T: Transport> Endpoint<T> {
         self.carry();
     }
 
-    /// Takes note that a connection of [`Output::Dial`] is there, with a peer that the transport
-    /// **has authenticated** (rule C0). If it is not the peer that was to be dialled, the connection
-    /// is closed and the dial has failed.
+    /// Takes note that a connection of [`Output::Dial`] or [`handle_incoming`](Self::handle_incoming)
+    /// is there, with a peer that the transport **has authenticated** (rule C0). If it is not the peer
+    /// that was to be dialled, the connection is closed and the dial has failed.
     pub fn handle_connected(&mut self, now: Instant, connection: ConnectionId, peer: PublicKey) {
         self.pass(now);
+        let it = self.connections.get_mut(&connection);
+        if let Some(it) = it.filter(|it| it.unknown_until.is_some()) {
+            it.unknown_until = None;
+            return self.admit(connection, peer, Origin::Accepted);
+        }
         let dial = self.connections.get_mut(&connection).and_then(|it| it.dial.take());
         let Some(dial) = dial else {
             // It was given up meanwhile, and may have been closed before it was there.
@@ -313,6 +355,31 @@ impl<T: Transport> Endpoint<T> {
         id
     }
 
+    /// Takes note that a connection came in whose peer is not known yet. Returns its name. Report by
+    /// [`handle_connected`](Self::handle_connected) whom the transport **has authenticated** (rule
+    /// C0); after [`Config::negotiation_timeout`] without that, [`Output::Close`] follows. Above
+    /// [`Config::max_pending_sessions`] of them the oldest is closed.
+    #[must_use = "the connection is known by this id from now on"]
+    pub fn handle_incoming(&mut self, now: Instant) -> ConnectionId {
+        self.pass(now);
+        let (timeout, limit) = {
+            let config = self.node.config();
+            (config.negotiation_timeout, config.max_pending_sessions)
+        };
+        let unknown = self.connections.iter().filter(|(_, it)| it.unknown_until.is_some());
+        if unknown.clone().count() >= limit
+            && let Some(oldest) = unknown.map(|(id, _)| *id).next()
+        {
+            self.give_up(oldest);
+        }
+        let id = self.add_connection(None);
+        if let Some(it) = self.connections.get_mut(&id) {
+            it.unknown_until = Some(self.now + timeout);
+            self.touch(id);
+        }
+        id
+    }
+
     /// Takes note that a connection is gone; [`ConnectionLost::Reset`] if there is nothing better to
     /// say. An orderly end comes by [`Output::Close`] instead.
     pub fn handle_lost(&mut self, now: Instant, connection: ConnectionId, why: ConnectionLost) {
@@ -320,7 +387,7 @@ impl<T: Transport> Endpoint<T> {
         let Some(it) = self.connections.get_mut(&connection) else {
             return;
         };
-        it.link = None;
+        (it.link, it.unknown_until) = (None, None);
         if let Some(dial) = it.dial.take() {
             self.dials.remove(&dial);
             self.node.handle_dial_failed(self.now, dial, DialError::Transport(why.to_string()));
@@ -351,6 +418,20 @@ impl<T: Transport> Endpoint<T> {
             self.close(id, CloseCode::Refused.as_u64());
         }
         self.carry();
+    }
+
+    /// Closes a connection whose peer did not become known.
+    fn give_up(&mut self, id: ConnectionId) {
+        self.forget(id);
+        self.close(id, CloseCode::HandshakeFailed.as_u64());
+    }
+
+    /// Closes every connection whose peer is not known.
+    fn give_up_unknown(&mut self) {
+        let unknown = self.connections.iter().filter(|(_, it)| it.unknown_until.is_some());
+        for id in unknown.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.give_up(id);
+        }
     }
 
     fn add_connection(&mut self, dial: Option<DialId>) -> ConnectionId {

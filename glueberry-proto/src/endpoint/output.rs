@@ -6,6 +6,7 @@ use crate::address::Address;
 use crate::crypto::PublicKey;
 use crate::id::ConnectionId;
 use crate::node::ConnectionEvent;
+use crate::prelude::*;
 use crate::session::Event;
 use crate::time::Instant;
 use crate::wire::StreamName;

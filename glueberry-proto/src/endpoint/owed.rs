@@ -4,6 +4,7 @@ use super::connection::Link;
 use super::{Endpoint, Transport};
 use crate::id::ConnectionId;
 use crate::owed::{Owed, Waiting};
+use crate::prelude::*;
 
 impl<T: Transport> Endpoint<T> {
     /// Returns what the driver owes: what it was asked for and has not answered, the oldest first. An
@@ -27,6 +28,9 @@ impl<T: Transport> Endpoint<T> {
         if let Some(it) = self.connections.get(&id) {
             if it.dial.is_some() {
                 owed.push(Owed { connection, waiting: Waiting::Dial, since: it.since });
+            }
+            if it.unknown_until.is_some() {
+                owed.push(Owed { connection, waiting: Waiting::Peer, since: it.since });
             }
             if let Some(link) = &it.link {
                 link.owed(&mut |waiting, since| owed.push(Owed { connection, waiting, since }));

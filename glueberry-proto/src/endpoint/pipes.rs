@@ -1,7 +1,7 @@
 //! Connections that are one pipe of bytes, with a mux inside.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use alloc::collections::{BTreeMap, VecDeque};
+use core::fmt;
 
 use bytes::{Bytes, BytesMut};
 
@@ -14,6 +14,7 @@ use crate::error::ConnectionLost;
 use crate::id::{ConnectionId, SubstreamId};
 use crate::mux::{self, Closed, Event, Mux};
 use crate::owed::Waiting;
+use crate::prelude::*;
 use crate::session::{Action, Direction, Naming, OpenError, ResetCode, Session, SubstreamEnd};
 use crate::time::{Instant, earliest};
 
@@ -109,7 +110,7 @@ pub struct Pipe {
     writing: Option<(usize, Instant)>,
     /// When the pipe is closed though bytes were not written.
     give_up: Option<Instant>,
-    grace: std::time::Duration,
+    grace: core::time::Duration,
     now: Instant,
 }
 
@@ -277,7 +278,7 @@ impl Pipe {
         while let Some(event) = self.mux.read(now, &mut bytes) {
             match event {
                 Event::Ready => {
-                    for substream in std::mem::take(&mut self.opening) {
+                    for substream in core::mem::take(&mut self.opening) {
                         self.open(session, substream, now);
                     }
                 }
@@ -349,7 +350,7 @@ impl Pipe {
         // While the session is paused, or the account full, the peer's window is all that may wait.
         let may_read = it.part.may_read(&it.buffer, now, room);
         if may_read || it.buffer.is_read_over() {
-            self.mux.release(id, std::mem::take(&mut it.held));
+            self.mux.release(id, core::mem::take(&mut it.held));
         }
         if it.has_ended && it.buffer.is_read_over() {
             self.mux.acknowledge(id);

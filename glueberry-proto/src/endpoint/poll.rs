@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::{Endpoint, Output, Transport};
 use crate::crypto::PublicKey;
 use crate::id::ConnectionId;
+use crate::prelude::*;
 use crate::session::{Event, Session};
 use crate::time::{Instant, earliest};
 use crate::wire::StreamName;

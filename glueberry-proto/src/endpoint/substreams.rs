@@ -1,6 +1,6 @@
 //! Connections whose transport has substreams of its own.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -10,6 +10,7 @@ use super::{Endpoint, sealed};
 use crate::buffer::SubstreamBuffer;
 use crate::id::{ConnectionId, SubstreamId};
 use crate::owed::Waiting;
+use crate::prelude::*;
 use crate::session::{Action, Direction, Naming, OpenError, ResetCode, Session, SubstreamEnd};
 use crate::time::Instant;
 use crate::wire::ProtocolId;

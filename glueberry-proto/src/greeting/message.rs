@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::crypto::PublicKey;
+use crate::prelude::*;
 use crate::version::ProtocolVersion;
 
 /// A message of the peer, with the part that has to be checked.

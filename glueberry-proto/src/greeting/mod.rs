@@ -94,8 +94,8 @@
 mod message;
 mod output;
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use bytes::Bytes;
 

@@ -1,6 +1,6 @@
 //! What a side of the mux permits its peer, and how long it waits.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::config::{ConfigError, Problem};
 

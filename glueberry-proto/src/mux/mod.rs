@@ -270,17 +270,17 @@ impl Mux {
     /// bytes of substreams.
     pub fn write_control(&mut self, out: &mut BytesMut) -> bool {
         let before = out.len();
-        if std::mem::take(&mut self.due.hello) {
+        if core::mem::take(&mut self.due.hello) {
             Hello::of(&self.config).emit(out);
         }
         if let Some(payload) = self.due.pong.take() {
             emit_ping(true, payload, out);
         }
-        if std::mem::take(&mut self.due.ping) {
+        if core::mem::take(&mut self.due.ping) {
             emit_ping(false, 0, out);
         }
         if self.closed().is_none() && self.windows.owes(self.config.connection_window) {
-            let credit = std::mem::take(&mut self.windows.credit);
+            let credit = core::mem::take(&mut self.windows.credit);
             self.windows.recv += credit;
             emit_u32(Kind::Window, 0, credit, out);
         }

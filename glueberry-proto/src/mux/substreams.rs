@@ -1,13 +1,14 @@
 //! The table of a mux's substreams: windows, halves, and which control frames are due.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use alloc::collections::{BTreeMap, VecDeque};
+use core::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::config::MAX_WINDOW;
 use super::error::Violation;
 use super::frame::{Header, Kind, emit_u32};
+use crate::prelude::*;
 
 /// A substream of one mux, counted by the side that has opened it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -223,7 +224,7 @@ impl Substreams {
         let wanted = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let count = u16::try_from(wanted.min(limit).min(it.send_window)).unwrap_or(u16::MAX);
         if count > 0 {
-            let kind = Kind::Data { is_open: std::mem::take(&mut it.must_open), is_fin: false };
+            let kind = Kind::Data { is_open: core::mem::take(&mut it.must_open), is_fin: false };
             Header { kind, len: count, substream: id.0 }.emit(out);
             out.extend_from_slice(&bytes[..usize::from(count)]);
             bytes.advance(usize::from(count));
@@ -249,7 +250,7 @@ impl Substreams {
             return 0;
         };
         it.reset = Some(code);
-        let held = std::mem::take(&mut it.held);
+        let held = core::mem::take(&mut it.held);
         self.queue_control(id);
         held
     }
@@ -275,7 +276,7 @@ impl Substreams {
             return 0;
         };
         it.recv = RecvHalf::Taken;
-        let held = std::mem::take(&mut it.held);
+        let held = core::mem::take(&mut it.held);
         self.queue_control(id);
         held
     }
@@ -314,7 +315,7 @@ impl Substreams {
             it.send = SendHalf::Finished;
         }
         if it.owes_window(window) {
-            let credit = std::mem::take(&mut it.credit);
+            let credit = core::mem::take(&mut it.credit);
             it.recv_window += credit;
             emit_u32(Kind::Window, id.0, credit, out);
         }
@@ -329,7 +330,7 @@ impl Substreams {
 
     fn queue_control(&mut self, id: Id) {
         if let Some(it) = self.table.get_mut(&id)
-            && !std::mem::replace(&mut it.in_control, true)
+            && !core::mem::replace(&mut it.in_control, true)
         {
             self.control.push_back(id);
         }
@@ -337,7 +338,7 @@ impl Substreams {
 
     fn queue_ready(&mut self, id: Id) {
         if let Some(it) = self.table.get_mut(&id)
-            && !std::mem::replace(&mut it.in_ready, true)
+            && !core::mem::replace(&mut it.in_ready, true)
         {
             self.ready.push_back(id);
         }

@@ -10,6 +10,7 @@ use super::store::Store;
 use super::timer::PeerTimer;
 use crate::crypto::PublicKey;
 use crate::error::{ConnectError, RefuseReason};
+use crate::prelude::*;
 use crate::session::{Direction, Session};
 
 /// What becomes of a connection.

@@ -1,6 +1,6 @@
 //! The commands of the application, and its view of the address book.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use super::Node;
 use super::dials::Urgency;
@@ -11,6 +11,7 @@ use crate::book::{Book, Entry, Revision};
 use crate::config::ReconnectPolicy;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectError, PeerError};
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::wall::WallTime;
 

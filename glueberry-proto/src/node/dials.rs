@@ -1,6 +1,6 @@
 //! Dials: how many are under way, which peers wait for one, and whom each is for.
 
-use std::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 
 use crate::crypto::PublicKey;
 use crate::id::{Counter, DialId};

@@ -1,7 +1,7 @@
 //! What every part of a node may read.
 
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::sync::Arc;
+use core::time::Duration;
 
 use crate::config::Config;
 use crate::crypto::PublicKey;

@@ -1,6 +1,6 @@
 //! What a node asks of its adapter and reports to the application.
 
-use std::fmt;
+use core::fmt;
 
 use thiserror::Error;
 
@@ -9,6 +9,7 @@ use crate::crypto::PublicKey;
 use crate::error::{CloseReason, DialError};
 use crate::id::{DialId, SessionId};
 use crate::message::ToSession;
+use crate::prelude::*;
 use crate::session::{Direction, SessionInfo};
 use crate::time::Instant;
 

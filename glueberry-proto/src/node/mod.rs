@@ -23,7 +23,7 @@ mod store;
 mod strangers;
 mod timer;
 
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 pub use self::admission::Admission;
 use self::admission::Gate;
@@ -48,6 +48,7 @@ use crate::error::{CloseReason, DialError, RefuseReason};
 use crate::id::{DialId, SessionId};
 use crate::message::{FromSession, ToNode};
 use crate::owed::Owed;
+use crate::prelude::*;
 use crate::seed::{Generator, Seed};
 use crate::session::{Direction, Session};
 use crate::time::Instant;

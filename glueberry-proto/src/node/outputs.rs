@@ -1,6 +1,6 @@
 //! The queues from which a node's actions and events are polled.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use super::event::{ConnectionEvent, NodeAction};
 use crate::error::CloseReason;

@@ -1,9 +1,10 @@
 //! The peers that a node holds a state for, and the earliest time at which one of them is due.
 
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
 
 use super::peer::Peer;
 use crate::crypto::PublicKey;
+use crate::prelude::*;
 use crate::time::Instant;
 
 /// Peers by key, with an index of when each is due.

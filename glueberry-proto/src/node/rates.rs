@@ -1,7 +1,7 @@
 //! How often a peer, or a network prefix, has connected lately.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
 
 use crate::time::Instant;
 

@@ -1,12 +1,13 @@
 //! The sessions of a node: which peer each belongs to, and how one is made.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 
 use super::connection::NewConnection;
 use super::env::Env;
 use crate::crypto::{Aead, Identity, PublicKey};
 use crate::id::{Counter, SessionId};
+use crate::prelude::*;
 use crate::presence::{Roll, Watch};
 use crate::seed::Seed;
 use crate::session::{Direction, Session, SessionParams};

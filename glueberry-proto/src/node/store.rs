@@ -4,6 +4,7 @@ use super::env::Env;
 use crate::address::Address;
 use crate::book::{Book, Entry, Limits, Revision, Unsaved};
 use crate::crypto::PublicKey;
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::wall::WallTime;
 
@@ -120,7 +121,7 @@ impl Store {
 
     pub(super) fn saved(&mut self, revision: Revision, env: &Env) {
         self.is_asked = false;
-        match std::mem::take(&mut self.is_outdated) {
+        match core::mem::take(&mut self.is_outdated) {
             true => self.book.mark_unsaved(),
             false => self.book.handle_saved(revision),
         }

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, RefuseReason};
 use crate::id::SessionId;
+use crate::prelude::*;
 use crate::session::Direction;
 use crate::time::Instant;
 

@@ -2,6 +2,7 @@
 
 use crate::id::SubstreamId;
 use crate::message::ToNode;
+use crate::prelude::*;
 use crate::wire::ProtocolId;
 
 /// Something that the adapter must do now, in order.

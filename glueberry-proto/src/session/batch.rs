@@ -1,6 +1,6 @@
 //! What the writing of a substream is lent: where it goes, and where its messages come from.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 

@@ -1,6 +1,6 @@
 //! How a session ends: at once, or after what was queued has been sent.
 
-use std::time::Duration;
+use core::time::Duration;
 
 use super::Session;
 use super::action::Action;
@@ -10,6 +10,7 @@ use crate::close_code::CloseCode;
 use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
 use crate::id::SubstreamId;
 use crate::message::FromSession;
+use crate::prelude::*;
 use crate::session::streams::Left;
 use crate::wire::Profile;
 

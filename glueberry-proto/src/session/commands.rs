@@ -8,6 +8,7 @@ use super::streams::Streams;
 use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectionLost, HandshakeError, SendError};
 use crate::message::{Carry, FromSession};
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::v2::gate::Gate;
 use crate::wire::StreamName;

@@ -1,9 +1,10 @@
 //! What a session reports to the application.
 
-use std::fmt;
+use core::fmt;
 
 use crate::error::{CloseReason, RecordError};
 use crate::owed::Owed;
+use crate::prelude::*;
 use crate::v2::Suite;
 use crate::wire::{Profile, StreamName};
 

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::error::{CloseReason, PeerMisbehaved, SendError};
 use crate::id::SubstreamId;
 use crate::message::FromSession;
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::v2::gate::Gate;
 use crate::wire::{FrameHeader, Parsed, Profile};
@@ -52,7 +53,7 @@ impl Handshake {
 
     /// Returns the profiles that the session may still have.
     pub(super) fn profiles<'a>(&'a self, config: &'a Config) -> &'a [Profile] {
-        self.profile.as_ref().map_or(&config.profiles, std::slice::from_ref)
+        self.profile.as_ref().map_or(&config.profiles, core::slice::from_ref)
     }
 
     /// Returns when the session ends, because no handshake substream is left.

@@ -1,11 +1,12 @@
 //! Handshake messages on their way to the peer.
 
-use std::collections::VecDeque;
-use std::fmt;
+use alloc::collections::VecDeque;
+use core::fmt;
 
 use bytes::{Bytes, BytesMut};
 
 use crate::error::SendError;
+use crate::prelude::*;
 use crate::wire::Framing;
 
 /// The handshake messages that the peer has not answered: what is not written yet, and what was
@@ -100,7 +101,7 @@ impl HandshakeQueue {
     /// Takes over the messages that another session was given to send. Its own come back if
     /// nothing has come of handing them on: the first of them were written here already.
     pub(super) fn take_over(&mut self, messages: Vec<Bytes>) {
-        let written = std::mem::take(&mut self.handed_on);
+        let written = core::mem::take(&mut self.handed_on);
         self.bytes += messages.iter().map(Bytes::len).sum::<usize>();
         let mut messages = messages.into_iter();
         self.unanswered.extend(messages.by_ref().take(written));

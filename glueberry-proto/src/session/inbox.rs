@@ -1,7 +1,7 @@
 //! Messages that wait for the application.
 
-use std::collections::VecDeque;
-use std::fmt;
+use alloc::collections::VecDeque;
+use core::fmt;
 
 use bytes::Bytes;
 

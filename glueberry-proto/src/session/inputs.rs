@@ -8,6 +8,7 @@ use super::substreams::{Opener, Purpose, Stage};
 use super::{Session, receive};
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::wire::{Profile, ProtocolId, StreamName};
 

@@ -1,6 +1,6 @@
 //! What a session lends to its parts.
 
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 use super::action::{Direction, Naming};
 use super::outputs::Outputs;
@@ -9,6 +9,7 @@ use super::substreams::{Purpose, Substreams};
 use crate::config::Config;
 use crate::crypto::{Aead, Identity, PublicKey};
 use crate::id::{SessionId, SubstreamId};
+use crate::prelude::*;
 use crate::presence::Presence;
 use crate::seed::Seed;
 use crate::time::Instant;

@@ -49,6 +49,7 @@ use crate::crypto::PublicKey;
 use crate::error::{CloseReason, ConnectionLost};
 use crate::id::{SessionId, SubstreamId};
 use crate::message::{FromNode, ToSession};
+use crate::prelude::*;
 use crate::send_queue::MessageSource;
 use crate::time::Instant;
 use crate::wire::{Profile, ProtocolId, StreamName};

@@ -6,6 +6,7 @@ use super::action::{Action, Ingest, Naming, ResetCode};
 use super::outputs::Outputs;
 use super::substreams::{Opener, Purpose, Stage, Substreams};
 use crate::id::SubstreamId;
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::wire::{Answer, Proposal, ProtocolId};
 use crate::wire::{emit_acceptance, emit_proposal, emit_refusal, parse_answer, parse_proposal};

@@ -1,5 +1,6 @@
 //! A window over the nonces that lately went by.
 
+use crate::prelude::*;
 /// Remembers the last [`WINDOW`] nonces exactly, and answers quickly for one it has not seen.
 ///
 /// Two of them per session, for what was sealed and what was opened, refuse a record that is

@@ -1,6 +1,6 @@
 //! The queues from which a session's actions and events are polled.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use super::action::Action;
 use super::event::Event;

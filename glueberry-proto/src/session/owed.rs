@@ -6,6 +6,7 @@ use super::asked::Asked;
 use super::substreams::{Stage, Substream, Substreams, WriteHalf};
 use crate::id::SubstreamId;
 use crate::owed::{Owed, Waiting};
+use crate::prelude::*;
 use crate::time::Instant;
 
 impl Session {

@@ -13,12 +13,12 @@ impl Probe {
     /// The node asks. Returns whether a substream is to be proposed for it, which every peer with a
     /// session refuses: that, like anything else that arrives from now on, proves that it lives.
     pub(super) const fn start(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_pending, true)
+        !core::mem::replace(&mut self.is_pending, true)
     }
 
     /// Something arrived from the peer. Returns whether that answers the node.
     pub(super) const fn answered(&mut self) -> bool {
-        std::mem::replace(&mut self.is_pending, false)
+        core::mem::replace(&mut self.is_pending, false)
     }
 
     /// True if a substream is the probe: there it is the answer that counts, not that bytes of it

@@ -8,6 +8,7 @@ use super::records::V1Records;
 use super::state::{Keys, V1Keys};
 use super::v1_go::{RepeatFilter, Retention};
 use crate::crypto::{AgreementError, PublicKey};
+use crate::prelude::*;
 use crate::wire::{Profile, ProtocolId, StreamName};
 
 impl Profile {

@@ -1,7 +1,7 @@
 //! The receive half of a named stream: frames gathered, records opened where they lie, a queue that
 //! pauses its substream when it is full.
 
-use std::ops::Range;
+use core::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -15,6 +15,7 @@ use super::v1_go::RepeatFilter;
 use crate::config::Config;
 use crate::error::{PeerMisbehaved, RecordError};
 use crate::id::SubstreamId;
+use crate::prelude::*;
 use crate::wire::{FrameError, FrameHeader, Parsed, Profile, StreamName};
 
 /// One direction of a stream: from the peer to this side.

@@ -1,13 +1,14 @@
 //! Sealing and opening in v1 and v1-go: one message, one record.
 
-use std::fmt;
-use std::ops::Range;
+use core::fmt;
+use core::ops::Range;
 
 use bytes::BytesMut;
 
 use super::nonces::RecentNonces;
 use crate::crypto::{Aead, AeadKey, SharedKey};
 use crate::error::RecordError;
+use crate::prelude::*;
 use crate::seed::Generator;
 
 /// The records of v1 and v1-go: nonce ‖ ciphertext ‖ tag, one key for the pair, no associated

@@ -1,8 +1,8 @@
 //! The send half of a named stream: a queue with watermarks, sealed when the transport can take
 //! bytes.
 
-use std::collections::VecDeque;
-use std::fmt;
+use alloc::collections::VecDeque;
+use core::fmt;
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,6 +15,7 @@ use super::v2::outgoing::{Broken, Outgoing};
 use crate::config::Config;
 use crate::error::SendError;
 use crate::id::SubstreamId;
+use crate::prelude::*;
 use crate::seed::Generator;
 use crate::send_queue::{MESSAGE_OVERHEAD, SendLimits, SendQueue};
 use crate::time::Instant;
@@ -118,7 +119,7 @@ impl Sender {
     }
 
     pub(super) fn take_unsent(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.unsent)
+        core::mem::take(&mut self.unsent)
     }
 
     // ---- the substream that carries them ------------------------------------------------------
@@ -216,7 +217,7 @@ impl Sender {
     /// An instance broke. Returns what is not sent again of it, and its number if that is used up.
     pub(super) fn break_instance(&mut self) -> Broken {
         self.failures = self.failures.saturating_add(1);
-        let writer = match std::mem::replace(&mut self.target, Target::None) {
+        let writer = match core::mem::replace(&mut self.target, Target::None) {
             Target::Bound { carrier: Carrier::V2(writer), .. } => writer,
             _ => None,
         };
@@ -238,7 +239,7 @@ impl Sender {
 
     /// The substream broke: returns how many of the messages that were written are in doubt.
     pub(super) fn break_off(&mut self) -> u64 {
-        let written = match std::mem::replace(&mut self.target, Target::None) {
+        let written = match core::mem::replace(&mut self.target, Target::None) {
             Target::Bound { carrier: Carrier::V1 { written, .. }, .. } => written,
             Target::Bound { carrier: Carrier::V2(writer), .. } => {
                 self.outgoing.as_ref().map_or(0, |outgoing| outgoing.in_doubt(writer.as_deref()))

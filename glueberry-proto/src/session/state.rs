@@ -1,9 +1,10 @@
 //! How far a session is. Only the `move_to_*` methods change it.
 
-use std::fmt;
+use core::fmt;
 
 use super::records::V1Records;
 use crate::error::{CloseReason, HandshakeError, SendError};
+use crate::prelude::*;
 use crate::time::{Instant, earliest};
 use crate::wire::Profile;
 
@@ -315,7 +316,7 @@ impl State {
     }
 
     fn change(&mut self, next: impl FnOnce(Phase) -> Phase) {
-        let phase = std::mem::replace(&mut self.0, Phase::Closed);
+        let phase = core::mem::replace(&mut self.0, Phase::Closed);
         self.0 = next(phase);
     }
 }

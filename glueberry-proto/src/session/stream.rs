@@ -1,6 +1,6 @@
 //! One named stream: which substream carries which direction.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
@@ -16,6 +16,7 @@ use super::v2::outgoing::Broken;
 use crate::config::Config;
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
+use crate::prelude::*;
 use crate::seed::Generator;
 use crate::send_queue::SendLimits;
 use crate::wire::{Profile, StreamName};

@@ -1,6 +1,6 @@
 //! The named streams of a session.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
 
@@ -16,6 +16,7 @@ use super::v2::outgoing::Outgoing;
 use crate::config::Config;
 use crate::error::{PeerMisbehaved, SendError};
 use crate::id::SubstreamId;
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::v2::Violation;
 use crate::v2::control::{Abandon, Close, CloseEntry, Received};

@@ -1,6 +1,6 @@
 //! The table of a session's substreams.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use bytes::BytesMut;
 
@@ -9,6 +9,7 @@ use super::asked::Asked;
 use super::outputs::Outputs;
 use super::timers::Due;
 use crate::id::{Counter, SubstreamId};
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::wire::{ProtocolId, StreamName};
 

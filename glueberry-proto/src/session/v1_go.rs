@@ -6,8 +6,8 @@
 //! out again on another substream. A peer of our own kind may have read some of it: it knows a
 //! record again by its nonce, because a repeated message is not sealed anew.
 
-use std::collections::VecDeque;
-use std::fmt;
+use alloc::collections::VecDeque;
+use core::fmt;
 
 use bytes::Bytes;
 
@@ -96,11 +96,11 @@ impl Retention {
     /// The substream broke: has what was written on it go out again, ahead of what was to follow.
     /// With `until`, it waits so long for a substream of the peer.
     pub(super) fn repeat(&mut self, until: Option<Instant>, queue: &mut SendQueue) {
-        let (written, bytes) = (std::mem::take(&mut self.retained), self.retained_bytes);
+        let (written, bytes) = (core::mem::take(&mut self.retained), self.retained_bytes);
         self.forget();
         self.repeats_until = until;
         queue.hold(written.len(), bytes);
-        let rest = std::mem::replace(&mut self.repeats, written);
+        let rest = core::mem::replace(&mut self.repeats, written);
         self.repeats.extend(rest);
     }
 
@@ -117,7 +117,7 @@ impl Retention {
     /// Forgets what was to go out again; returns how many messages that was.
     pub(super) fn give_up(&mut self, queue: &mut SendQueue) -> u64 {
         self.stop_waiting();
-        let given_up = std::mem::take(&mut self.repeats);
+        let given_up = core::mem::take(&mut self.repeats);
         queue.release(given_up.len(), given_up.iter().map(|written| written.len).sum());
         count(&given_up)
     }

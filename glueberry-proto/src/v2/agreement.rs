@@ -1,6 +1,6 @@
 //! Ephemeral keys, the transcript and the four agreements (WIRE.md §6.4, §7.1, §7.2).
 
-use std::fmt;
+use core::fmt;
 
 use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey as X25519Public, StaticSecret};

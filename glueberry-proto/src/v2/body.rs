@@ -1,6 +1,6 @@
 //! A message that is gathered from several records (WIRE.md §8.4).
 
-use std::fmt;
+use core::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 

@@ -1,5 +1,6 @@
 //! Frames of the control channel, and how many a peer may send (WIRE.md §6.2, §8.7, §9.1).
 
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::wire::StreamName;
 
@@ -95,7 +96,7 @@ impl Abandon {
 
 /// Returns the name, unless it breaks v2's rules.
 fn parse_name(name: &[u8]) -> Result<StreamName, Violation> {
-    let name = std::str::from_utf8(name).map_err(|_| Violation::BadFrame)?;
+    let name = core::str::from_utf8(name).map_err(|_| Violation::BadFrame)?;
     StreamName::new(name).map_err(|_| Violation::BadFrame)
 }
 
@@ -147,7 +148,7 @@ impl Bucket {
     pub(crate) fn ready_at(&self) -> Instant {
         let missing = TOKEN.saturating_sub(self.tokens);
         let micros = missing.div_ceil(PER_SECOND);
-        self.filled_at + std::time::Duration::from_micros(micros)
+        self.filled_at + core::time::Duration::from_micros(micros)
     }
 }
 
@@ -157,7 +158,7 @@ const TOKEN: u64 = 1_000_000;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use core::time::Duration;
 
     use proptest::prelude::*;
 

@@ -125,7 +125,7 @@ impl InstanceWriter {
 
     /// Begins to write at the end of `out`: what an instance begins with, if that wasn't written.
     pub(crate) fn write<'a>(&'a mut self, out: &'a mut BytesMut, now: Instant) -> Writer<'a> {
-        let begins = !std::mem::replace(&mut self.has_begun, true);
+        let begins = !core::mem::replace(&mut self.has_begun, true);
         if begins {
             self.preamble.emit(out);
         }

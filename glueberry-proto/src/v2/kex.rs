@@ -3,6 +3,7 @@
 use super::Role;
 use super::suite::Suite;
 use super::violation::Violation;
+use crate::prelude::*;
 
 /// What a side offers in the key exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]

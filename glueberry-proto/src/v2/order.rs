@@ -1,7 +1,7 @@
 //! In which order the instances of one direction of a stream are read (WIRE.md §8.7).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use alloc::collections::{BTreeMap, BTreeSet};
+use core::time::Duration;
 
 use super::violation::Violation;
 use crate::id::SubstreamId;

@@ -1,7 +1,7 @@
 //! Reads one instance of a stream: records opened where they lie, messages gathered from them
 //! (WIRE.md §8.3 to §8.6).
 
-use std::fmt;
+use core::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -12,6 +12,7 @@ use super::instance::Open;
 use super::record::{Cipher, Kind, Opener};
 use super::violation::Violation;
 use crate::crypto::SharedKey;
+use crate::prelude::*;
 
 /// Where the messages of an instance go.
 pub(crate) trait Sink {
@@ -216,7 +217,7 @@ impl Reader {
                 }
             } else {
                 let mut body = Body::new(len, is_repeated);
-                body.fill(&std::mem::take(&mut self.plain), self.longest);
+                body.fill(&core::mem::take(&mut self.plain), self.longest);
                 self.body = Some(body);
             }
         }

@@ -1,10 +1,10 @@
 //! Records: slices of a byte stream, sealed under keys that follow from each other (WIRE.md §8.1,
 //! §8.2).
 
-use std::fmt;
-use std::ops::Range;
-use std::sync::Arc;
-use std::time::Duration;
+use alloc::sync::Arc;
+use core::fmt;
+use core::ops::Range;
+use core::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use zeroize::Zeroizing;
@@ -13,6 +13,7 @@ use super::schedule::{derive, expand};
 use super::suite::Suite;
 use super::violation::Violation;
 use crate::crypto::{Aead, AeadKey, NONCE_LEN, SharedKey, TAG_LEN};
+use crate::prelude::*;
 use crate::time::Instant;
 
 /// What makes keys: the cipher of a session.

@@ -6,6 +6,7 @@ use sha2::Sha256;
 
 use super::Role;
 use crate::crypto::{SharedKey, hmac, on_wiped_stack};
+use crate::prelude::*;
 use crate::wire::StreamName;
 
 /// `L(key, label, context, n)`, where n is the length of `out` and the context is the parts, one

@@ -1,8 +1,9 @@
 //! Cipher suites and their ranking (WIRE.md §6.3).
 
-use std::fmt;
+use core::fmt;
 
 use crate::crypto::{Aead, AeadError, AeadKey, NONCE_LEN, SharedKey, TAG_LEN};
+use crate::prelude::*;
 
 /// A cipher suite of v2: what seals records, and whether the key exchange is hybrid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

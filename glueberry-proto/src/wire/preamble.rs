@@ -3,11 +3,12 @@
 //! The opener writes one byte of length and the protocol id. The accepter answers with the same
 //! bytes if it accepts, or with a single zero byte and the end of its half if it does not.
 
-use std::str;
+use core::str;
 
 use bytes::{BufMut, BytesMut};
 
 use super::protocol::ProtocolId;
+use crate::prelude::*;
 
 /// Appends what the opener of a substream writes first.
 pub fn emit_proposal(id: &ProtocolId, out: &mut BytesMut) {

@@ -1,9 +1,9 @@
 //! Profiles, stream names and the protocol ids made of them.
 
-use std::borrow::Borrow;
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
+use alloc::borrow::Borrow;
+use alloc::sync::Arc;
+use core::fmt;
+use core::str::FromStr;
 
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 

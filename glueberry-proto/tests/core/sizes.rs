@@ -12,10 +12,10 @@ use glueberry_proto::{Action, ConnectionEvent, Event, NodeAction, ToNode, ToSess
 fn events_and_actions_stay_small() {
     let sizes = [
         ("Event", size_of::<Event>(), 80),
-        ("Action", size_of::<Action>(), 48),
+        ("Action", size_of::<Action>(), 64),
         ("ConnectionEvent", size_of::<ConnectionEvent>(), 96),
         ("NodeAction", size_of::<NodeAction>(), 80),
-        ("ToNode", size_of::<ToNode>(), 48),
+        ("ToNode", size_of::<ToNode>(), 64),
         ("ToSession", size_of::<ToSession>(), 64),
     ];
     let too_large: Vec<_> = sizes.into_iter().filter(|(_, size, limit)| size > limit).collect();

@@ -191,6 +191,35 @@ fn misuses_are_named_or_harmless() {
 }
 
 #[test]
+fn a_connection_whose_peer_stays_unknown_is_closed() {
+    let mut net = Net::established(&mux::Config::default());
+    let limit = config().max_pending_sessions;
+    let ids: Vec<_> = (0..=limit).map(|_| net.ends[B].handle_incoming(net.now)).collect();
+    // One more than may wait: the oldest gives way.
+    let oldest = net.ends[B].poll_output(net.now);
+    assert_eq!(oldest, Output::Close { connection: ids[0], code: 2 });
+    assert_eq!(net.ends[B].owed().last().unwrap().waiting, Waiting::Peer);
+    // One becomes known in time, and is a connection as any other.
+    net.ends[B].handle_connected(net.now, ids[1], key(A));
+    assert_eq!(
+        net.ends[B].owed().iter().filter(|it| it.waiting == Waiting::Peer).count(),
+        limit - 1
+    );
+    net.now = net.now + config().negotiation_timeout;
+    let mut closed = Vec::new();
+    loop {
+        match net.ends[B].poll_output(net.now) {
+            Output::Close { connection, .. } => closed.push(connection),
+            Output::Timeout(_) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(closed[..limit - 1], ids[2..]);
+    net.ends[B].handle_connected(net.now, ids[2], key(A));
+    assert_eq!(net.ends[B].poll_output(net.now), Output::Close { connection: ids[2], code: 0 });
+}
+
+#[test]
 fn another_peer_than_was_dialled_is_closed() {
     let mut net = Net::new(&mux::Config::default());
     net.is_unreachable = true;

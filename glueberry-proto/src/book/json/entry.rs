@@ -1,7 +1,7 @@
 //! Parsing one entry.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use alloc::collections::BTreeMap;
+use core::fmt;
 
 use data_encoding::BASE64;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -12,6 +12,7 @@ use super::{Reason, write};
 use crate::address::{Address, MAX_ADDRESS};
 use crate::book::{Ban, Entry, Limits, fits, metadata_len};
 use crate::crypto::PublicKey;
+use crate::prelude::*;
 use crate::wall::WallTime;
 
 /// An entry, as far as it can be parsed.

@@ -1,7 +1,7 @@
 //! Parsing the file, and which of its entries are used.
 
-use std::borrow::Cow;
-use std::fmt;
+use alloc::borrow::Cow;
+use core::fmt;
 
 use libp2p_identity::PeerId;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use super::{BookError, MAX_REJECTED, Reason, Rejected, entry, write};
 use crate::book::{Ban, Book, Entry, Limits};
 use crate::crypto::PublicKey;
+use crate::prelude::*;
 use crate::wall::WallTime;
 
 pub(super) fn parse(
@@ -21,7 +22,7 @@ pub(super) fn parse(
         let len = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         return Err(BookError::TooLarge { len, limit: limits.max_file });
     }
-    let text = std::str::from_utf8(bytes)
+    let text = core::str::from_utf8(bytes)
         .map_err(|error| BookError::NotUtf8 { offset: error.valid_up_to() })?;
     // Some editors put a byte-order mark in front. RFC 8259, section 8.1, lets a parser ignore it,
     // and the bans in the file must not be lost for it.

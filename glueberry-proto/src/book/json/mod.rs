@@ -1,12 +1,13 @@
 //! The book's file: the JSON that Go nodes write.
 
-use std::fmt;
+use core::fmt;
 
 use multiaddr::Multiaddr;
 use thiserror::Error;
 
 use super::{Book, Limits};
 use crate::crypto::{PublicKey, PublicKeyError};
+use crate::prelude::*;
 
 mod entry;
 mod file;

@@ -1,6 +1,6 @@
 //! Writing the file, byte for byte as Go's `encoding/json` does.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
 
 use data_encoding::BASE64;
 use libp2p_identity::PeerId;
@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::book::{Ban, Book, Entry};
 use crate::crypto::PublicKey;
+use crate::prelude::*;
 use crate::wall::WallTime;
 
 pub(super) fn file(book: &Book) -> String {

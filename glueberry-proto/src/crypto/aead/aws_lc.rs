@@ -4,6 +4,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, U
 
 use super::{Aead, AeadError, AeadKey, NONCE_LEN, RustCrypto, TAG_LEN, unsealed};
 use crate::crypto::{SharedKey, on_wiped_stack};
+use crate::prelude::*;
 
 /// The implementation of AWS-LC: several times faster for small messages, twice for large ones.
 ///

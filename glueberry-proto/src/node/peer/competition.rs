@@ -35,6 +35,7 @@ use crate::id::SessionId;
 use crate::message::{Carry, FromNode};
 use crate::node::context::Context;
 use crate::node::env::Env;
+use crate::prelude::*;
 use crate::session::Direction;
 
 /// An agreed session, and what keeps it from becoming current.

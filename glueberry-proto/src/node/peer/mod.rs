@@ -9,7 +9,7 @@ mod sessions;
 mod state;
 mod transitions;
 
-use std::time::Duration;
+use core::time::Duration;
 
 use self::sessions::{OtherSessions, SessionRecord, Stage};
 pub(super) use self::state::Current;

@@ -8,6 +8,7 @@ use crate::id::SessionId;
 use crate::message::{Carry, FromNode, FromSession};
 use crate::node::context::Context;
 use crate::node::event::StateReason;
+use crate::prelude::*;
 use crate::session::{Direction, SessionInfo};
 
 impl Peer {

@@ -1,6 +1,7 @@
 //! The sessions of a peer besides the current one.
 
 use crate::id::SessionId;
+use crate::prelude::*;
 use crate::session::Direction;
 use crate::time::{Instant, earliest};
 

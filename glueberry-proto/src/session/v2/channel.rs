@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
 use crate::message::FromSession;
+use crate::prelude::*;
 use crate::session::action::ResetCode;
 use crate::session::handshake::Handshake;
 use crate::session::handshake_queue::HandshakeQueue;

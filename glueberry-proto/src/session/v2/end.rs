@@ -1,7 +1,7 @@
 //! How a session of v2 ends: each side says the last thing, with what it has sent and received
 //! (WIRE.md §9).
 
-use std::time::Duration;
+use core::time::Duration;
 
 use crate::error::CloseReason;
 use crate::session::Session;

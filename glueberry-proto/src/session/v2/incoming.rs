@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::config::Config;
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
+use crate::prelude::*;
 use crate::session::action::{Ingest, ResetCode};
 use crate::session::event::Event;
 use crate::session::inbox::Inbox;

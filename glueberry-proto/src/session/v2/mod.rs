@@ -20,6 +20,7 @@ use super::substreams::{Opener, Stage, WriteHalf};
 use crate::crypto::SharedKey;
 use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
 use crate::id::SubstreamId;
+use crate::prelude::*;
 use crate::v2::Violation;
 use crate::v2::agreement::Binding;
 use crate::v2::gate::{Gate, Step};

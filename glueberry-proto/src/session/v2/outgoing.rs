@@ -1,9 +1,9 @@
 //! What v2 knows of one direction of a stream, from this side to the peer: numbers, instances, and
 //! what may have to be sent again (WIRE.md §8.5 to §8.7).
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::time::Duration;
+use alloc::collections::VecDeque;
+use core::fmt;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -131,7 +131,7 @@ impl Outgoing {
     ) -> Broken {
         self.last = Last::Broken;
         let (messages, bytes) = (self.kept.len(), self.kept_bytes);
-        let kept = std::mem::take(&mut self.kept);
+        let kept = core::mem::take(&mut self.kept);
         self.forget();
         for kept in kept.into_iter().rev() {
             self.repeats.push_front(kept.message);

@@ -4,8 +4,8 @@
 mod read;
 mod write;
 
-use std::fmt;
-use std::sync::Arc;
+use alloc::sync::Arc;
+use core::fmt;
 
 use bytes::BytesMut;
 use sha2::{Digest, Sha256};
@@ -20,6 +20,7 @@ use super::record::{Cipher, Opener, Sealer};
 use super::schedule::Master;
 use super::suite::Suite;
 use crate::crypto::{Aead, Identity, PublicKey, SharedKey};
+use crate::prelude::*;
 use crate::time::Instant;
 
 /// What a gate is made with.

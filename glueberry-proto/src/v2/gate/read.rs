@@ -6,6 +6,7 @@ use subtle::ConstantTimeEq;
 
 use super::{Agreed, Exchange, Gate, Reading, Terms};
 use crate::crypto::hmac;
+use crate::prelude::*;
 use crate::time::Instant;
 use crate::v2::agreement::Transcript;
 use crate::v2::control::{Abandon, Close};
@@ -142,7 +143,7 @@ impl Gate {
             return Err(Violation::UnexpectedFrame);
         };
         let key = agreed.peers_confirm.as_ref().ok_or(Violation::UnexpectedFrame)?;
-        let read: [u8; 32] = std::mem::take(&mut self.read).finalize().into();
+        let read: [u8; 32] = core::mem::take(&mut self.read).finalize().into();
         let expected = hmac(key.as_bytes(), &[&agreed.th, &read]);
         if !bool::from(expected.as_bytes().as_slice().ct_eq(mac)) {
             return Err(Violation::BadConfirm);

@@ -94,7 +94,7 @@ impl Gate {
         if let Exchange::Agreed(agreed) = &mut self.exchange
             && let Some(key) = agreed.own_confirm.take()
         {
-            let written: [u8; 32] = std::mem::take(&mut self.written).finalize().into();
+            let written: [u8; 32] = core::mem::take(&mut self.written).finalize().into();
             let mac = hmac(key.as_bytes(), &[&agreed.th, &written]);
             frame::emit(FrameType::Confirm, mac.as_bytes(), out);
             self.writing = Writing::Sealed;
