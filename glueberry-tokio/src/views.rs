@@ -5,7 +5,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
 use glueberry_proto::book::Ban;
-use glueberry_proto::{ConnectionState, Direction, Instant, Node, PublicKey, StateReason};
+use glueberry_proto::{
+    CloseCode, CloseReason, ConnectionLost, ConnectionState, DialError, Direction, Instant, Node,
+    PublicKey, StateReason,
+};
 use libp2p_identity::PeerId;
 use tracing::Span;
 
@@ -253,10 +256,15 @@ impl PeerView {
 
     /// Takes note of whether a handshake begins or fails with a change of state.
     fn note_handshake(&mut self, next: &StateChanged) {
-        use ConnectionState::{Connected, Cooldown, Disconnected};
+        use ConnectionState::{Connected, Connecting, Cooldown, Disconnected};
+        let reason = next.reason.as_ref();
         match (self.entered.changed.state, next.state) {
             (_, Connected) => self.handshake_failure = None,
-            (Connected, Disconnected | Cooldown) => self.handshake_failure = next.reason.clone(),
+            (Connected, Disconnected | Cooldown) => self.handshake_failure = reason.cloned(),
+            // The peer was Connected first, and has rejected this node before that was known here.
+            (Connecting, Disconnected) if reason.is_some_and(is_rejection) => {
+                self.handshake_failure = reason.cloned();
+            }
             _ => {}
         }
     }
@@ -269,4 +277,13 @@ impl PeerView {
             || self.refused_until.is_some()
             || self.ban.is_some()
     }
+}
+
+/// Returns whether a dial failed because the peer's application does not want this node.
+fn is_rejection(reason: &StateReason) -> bool {
+    let StateReason::DialFailed(DialError::Session(CloseReason::ConnectionLost(lost))) = reason
+    else {
+        return false;
+    };
+    matches!(lost, ConnectionLost::ClosedByPeer { code } if CloseCode::from(*code) == CloseCode::Rejected)
 }

@@ -44,6 +44,7 @@ async fn pair(asks: RequestLimits, answers: RequestLimits) -> Pair {
     let (_asks, incoming) = bob.requests("rpc", answers).unwrap();
     alice.dial(bob.dial_addrs().remove(0)).await.unwrap();
     soon(alice.wait_established(bob.peer_id())).await.unwrap();
+    soon(bob.wait_established(alice.peer_id())).await.unwrap();
     Pair { alice, bob, requester, incoming, _asks }
 }
 
@@ -92,8 +93,11 @@ fn many_at_once_get_each_its_own_response() {
 fn large_ones_and_both_directions() {
     run(async {
         let (alice, bob) = (node(1).await, node(2).await);
-        let (ask_bob, at_alice) = alice.requests("rpc", RequestLimits::default()).unwrap();
-        let (ask_alice, at_bob) = bob.requests("rpc", RequestLimits::default()).unwrap();
+        // All may wait for the application at one time.
+        let mut limits = RequestLimits::default();
+        limits.max_waiting_bytes = 32 * 1024 * 1024;
+        let (ask_bob, at_alice) = alice.requests("rpc", limits).unwrap();
+        let (ask_alice, at_bob) = bob.requests("rpc", limits).unwrap();
         alice.dial(bob.dial_addrs().remove(0)).await.unwrap();
         soon(alice.wait_established(bob.peer_id())).await.unwrap();
         soon(bob.wait_established(alice.peer_id())).await.unwrap();
