@@ -44,7 +44,8 @@ pub enum CloseReason {
     /// The peer has ended the session, which is certain (v2).
     #[error("ended by the peer with code {code}")]
     EndedByPeer {
-        /// Why, as WIRE.md §10.1 numbers it; 0 is an orderly end.
+        /// Why, as WIRE.md §10.1 numbers it. 0 is an orderly end, of a handshake too: nothing went
+        /// wrong there, and it does not say why it ended.
         code: u16,
     },
     /// The transport connection was lost.

@@ -12,7 +12,7 @@ use crate::time::Instant;
 use crate::v2::agreement::{Binding, Hedge};
 use crate::v2::control::{Abandon, Close};
 use crate::v2::frame::Header;
-use crate::v2::gate::{Application, Gate, Setup, Step};
+use crate::v2::gate::{Application, Gate, Messages, Setup, Step};
 use crate::v2::instance::{Open, Preamble};
 use crate::v2::kex::Kex;
 use crate::v2::{Role, Suite};
@@ -147,7 +147,7 @@ impl End {
     fn read(&mut self, now: Instant) {
         while !self.is_over {
             let before = self.inbox.len();
-            match self.gate.read(&mut self.inbox, false, now) {
+            match self.gate.read(&mut self.inbox, Messages::Taken, now) {
                 Ok(Step::More { missing }) => {
                     assert!(missing > 0, "it waits for nothing");
                     return;

@@ -13,6 +13,7 @@ class Code(IntEnum):
     NO_COMMON_PROTOCOL = 4
     MISBEHAVED = 5
     INTERNAL = 6
+    BUSY = 7
     BAD_FRAME = 16
     UNEXPECTED_FRAME = 17
     BAD_KEY = 18

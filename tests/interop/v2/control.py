@@ -70,6 +70,7 @@ class Control:
         self.connected = self.finalized = self.peer_finished = False
         self.inbox, self.inbox_bytes, self.dropped = [], 0, 0
         self.waiting = []  # frames that have to wait for CONFIRM
+        self.clear_sent = self.clear_bytes = 0  # APP frames in the clear
         self.abandoned = []  # (instance, name) of the peer, for the session
         self.trace = []
         self._write_kex()
@@ -116,7 +117,22 @@ class Control:
             raise Misuse("send_handshake")
         if len(message) > 65_536:
             raise Misuse("handshake message above 65,536 bytes")
-        self.write(frames.frame(frames.APP, message))
+        frame = frames.frame(frames.APP, message)
+        if self._clear_is_full():
+            self.waiting.append(frame)
+            return
+        if not self.confirm_written:
+            self.clear_sent += 1
+            self.clear_bytes += len(message)
+        self.write(frame)
+
+    def _clear_is_full(self):
+        """Whether APP has to wait for CONFIRM (§6.6)."""
+        return (
+            self.peer_id is not None
+            and not self.confirm_written
+            and (self.clear_bytes >= INBOX_BYTES or self.clear_sent >= INBOX_MESSAGES)
+        )
 
     def prepare(self, key):
         """`check_key` comes first. What was held is read now, so this may raise SessionError."""
@@ -159,12 +175,18 @@ class Control:
 
     def wants(self):
         """Whether the substream should be read."""
-        if self.gate == "over" or self._inbox_is_full():
+        if self.gate == "over" or self._waits_for_room():
             return False
         return self.gate != "held" or len(self.clear_in) < HELD
 
     def _inbox_is_full(self):
         return self.inbox_bytes >= INBOX_BYTES or len(self.inbox) >= INBOX_MESSAGES
+
+    def _waits_for_room(self):
+        """Frames other than APP need none: CONFIRM is read whatever is held."""
+        if not self._inbox_is_full():
+            return False
+        return self.gate not in ("first", "clear") or frames.is_next(self.clear_in, frames.APP)
 
     def receive(self, data, now=0):
         """Takes bytes of the peer. Raises SessionError or Over."""
@@ -172,7 +194,7 @@ class Control:
         self.advance(now)
 
     def advance(self, now=0):
-        while self.gate in ("first", "clear") and not self._inbox_is_full():
+        while self.gate in ("first", "clear") and not self._waits_for_room():
             got = frames.read_frame(self.clear_in, self._expect)
             if got is None:
                 return

@@ -18,6 +18,12 @@ def frame(kind, body=b""):
     return varint(1 + len(body)) + u8(kind) + body
 
 
+def is_next(data, kind):
+    """Whether the frame in front of `data` is known to be of this type."""
+    head = read_varint(data, 3, Code.BAD_FRAME)
+    return head is not None and len(data) > head[1] and data[head[1]] == kind
+
+
 def read_frame(data, expect):
     """`(type, body, length)` of the frame in front of `data`, None if bytes are missing.
 

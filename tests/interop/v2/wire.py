@@ -114,8 +114,6 @@ def read_proposal(data):
 def read_answer(data, proposal):
     """`(accepted, length)` of the answer to `proposal`, None if bytes are missing."""
     if data[:1] == b"\0":
-        if len(data) > 1:
-            raise SessionError(Code.MISBEHAVED, "bytes behind a refusal")
         return False, 1
     if bytes(data[: len(proposal)]) != proposal[: len(data)]:
         raise SessionError(Code.MISBEHAVED, "answer is not the proposal")

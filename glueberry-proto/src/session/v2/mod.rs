@@ -23,7 +23,7 @@ use crate::id::SubstreamId;
 use crate::prelude::*;
 use crate::v2::Violation;
 use crate::v2::agreement::Binding;
-use crate::v2::gate::{Gate, Step};
+use crate::v2::gate::{Gate, Messages, Step};
 use crate::wire::{Profile, StreamName};
 
 impl Session {
@@ -75,17 +75,20 @@ impl Session {
         let of_channel = |violation| PeerMisbehaved::V2 { stream: None, violation };
         loop {
             let has_finalized = self.state.has_finalized();
-            if !has_finalized && !self.handshake.has_room(&self.params.config) {
-                return Ok(Ingest::Paused);
-            }
+            let messages = match self.handshake.has_room(&self.params.config) {
+                _ if has_finalized => Messages::Dropped,
+                true => Messages::Taken,
+                false => Messages::Wait,
+            };
             let now = self.now;
             let Some(gate) = self.handshake.gate_of(id) else {
                 // The other one counts.
                 buf.clear();
                 return Ok(Ingest::Discard);
             };
-            match gate.read(buf, has_finalized, now).map_err(of_channel)? {
+            match gate.read(buf, messages, now).map_err(of_channel)? {
                 Step::More { missing } => return Ok(Ingest::More { missing }),
+                Step::Full => return Ok(Ingest::Paused),
                 Step::Over => return Ok(Ingest::Discard),
                 Step::Read => {}
                 Step::Agreed => self.substreams.want_write(id, &mut self.out),

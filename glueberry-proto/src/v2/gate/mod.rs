@@ -10,7 +10,7 @@ use core::fmt;
 use bytes::BytesMut;
 use sha2::{Digest, Sha256};
 
-pub(crate) use self::read::Step;
+pub(crate) use self::read::{Messages, Step};
 pub(crate) use self::write::Application;
 use super::Role;
 use super::agreement::{Binding, Ephemeral};
@@ -69,6 +69,8 @@ pub(crate) struct Gate {
     waits_until: Option<Instant>,
     /// Bytes of handshake messages that came when the handshake was over here.
     dropped: usize,
+    /// Handshake messages that were written in the clear, and their bytes.
+    clear: (usize, usize),
 }
 
 /// How far the key exchange is.
@@ -152,6 +154,7 @@ impl Gate {
             to_peer: Bucket::of_this_side(now),
             waits_until: None,
             dropped: 0,
+            clear: (0, 0),
         }
     }
 

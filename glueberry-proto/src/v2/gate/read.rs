@@ -35,22 +35,33 @@ pub(crate) enum Step {
     Closed(Close),
     /// The peer ends the session with this code, or somebody says so.
     Aborted(u16),
+    /// The next frame is a message of the application, for which there is no room.
+    Full,
     /// Nothing more is read.
     Over,
 }
 
+/// What becomes of the next message of the peer's application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Messages {
+    Taken,
+    /// There is no room for it, but for frames that are ahead of it.
+    Wait,
+    /// The handshake is over here.
+    Dropped,
+}
+
 impl Gate {
-    /// Reads the next frame from the front of `buf`. With `is_finished`, this side's application has
-    /// no more use for messages.
+    /// Reads the next frame from the front of `buf`.
     pub(crate) fn read(
         &mut self,
         buf: &mut BytesMut,
-        is_finished: bool,
+        messages: Messages,
         now: Instant,
     ) -> Result<Step, Violation> {
         match self.reading {
-            Reading::First | Reading::Clear => self.read_clear(buf, is_finished),
-            Reading::Sealed | Reading::Finished => self.read_sealed(buf, is_finished, now),
+            Reading::First | Reading::Clear => self.read_clear(buf, messages),
+            Reading::Sealed | Reading::Finished => self.read_sealed(buf, messages, now),
             Reading::Over => {
                 buf.clear();
                 Ok(Step::Over)
@@ -58,7 +69,7 @@ impl Gate {
         }
     }
 
-    fn read_clear(&mut self, buf: &mut BytesMut, is_finished: bool) -> Result<Step, Violation> {
+    fn read_clear(&mut self, buf: &mut BytesMut, messages: Messages) -> Result<Step, Violation> {
         let Some(header) = Header::parse(buf)? else {
             return Ok(Step::More { missing: 1 });
         };
@@ -70,6 +81,9 @@ impl Gate {
         };
         if !is_allowed {
             return Err(Violation::UnexpectedFrame);
+        }
+        if header.kind == FrameType::App && messages == Messages::Wait {
+            return Ok(Step::Full);
         }
         let missing = header.total().saturating_sub(buf.len());
         if missing > 0 {
@@ -91,7 +105,7 @@ impl Gate {
                 let code = body.first_chunk().copied().unwrap_or_default();
                 return Ok(Step::Aborted(known_code(u16::from_be_bytes(code))));
             }
-            _ => return self.message(Bytes::copy_from_slice(body), is_finished),
+            _ => return self.message(Bytes::copy_from_slice(body), messages),
         }
         Ok(Step::Agreed)
     }
@@ -156,19 +170,22 @@ impl Gate {
     fn read_sealed(
         &mut self,
         buf: &mut BytesMut,
-        is_finished: bool,
+        messages: Messages,
         now: Instant,
     ) -> Result<Step, Violation> {
         loop {
             if let Some(header) = Header::parse(&self.plain)? {
                 self.check_sealed(header.kind)?;
+                if header.kind == FrameType::App && messages == Messages::Wait {
+                    return Ok(Step::Full);
+                }
                 if header.total() <= self.plain.len() {
                     let frame = self.plain.split_to(header.total());
                     if self.plain.is_empty() {
                         // Most of the time nothing is on its way.
                         self.plain = BytesMut::new();
                     }
-                    return self.frame(&header, &frame[header.prefix + 1..], is_finished, now);
+                    return self.frame(&header, &frame[header.prefix + 1..], messages, now);
                 }
             }
             let Exchange::Agreed(agreed) = &mut self.exchange else {
@@ -206,11 +223,11 @@ impl Gate {
         &mut self,
         header: &Header,
         body: &[u8],
-        is_finished: bool,
+        messages: Messages,
         now: Instant,
     ) -> Result<Step, Violation> {
         match header.kind {
-            FrameType::App => self.message(Bytes::copy_from_slice(body), is_finished),
+            FrameType::App => self.message(Bytes::copy_from_slice(body), messages),
             FrameType::Finished => {
                 self.reading = Reading::Finished;
                 Ok(Step::Read)
@@ -230,8 +247,8 @@ impl Gate {
     }
 
     /// A message of the application has arrived. Once the handshake is over here it is dropped.
-    fn message(&mut self, message: Bytes, is_finished: bool) -> Result<Step, Violation> {
-        if !is_finished {
+    fn message(&mut self, message: Bytes, messages: Messages) -> Result<Step, Violation> {
+        if messages != Messages::Dropped {
             return Ok(Step::Message(message));
         }
         self.dropped = self.dropped.saturating_add(message.len());

@@ -8,7 +8,7 @@ use super::{Exchange, Gate, Writing};
 use crate::crypto::hmac;
 use crate::time::Instant;
 use crate::v2::control::{Abandon, Close};
-use crate::v2::frame::{self, FrameType};
+use crate::v2::frame::{self, FrameType, MAX_APP};
 
 /// What this side's application has done, and what it has to send.
 pub(crate) trait Application {
@@ -68,9 +68,12 @@ impl Gate {
         match (self.writing, &mut self.exchange) {
             (Writing::Clear, _) => {
                 while out.len() < full
+                    && self.clear.0 < MAX_CLEAR
+                    && self.clear.1 < MAX_APP
                     && let Some(message) = application.next_message()
                 {
                     let start = out.len();
+                    self.clear = (self.clear.0 + 1, self.clear.1 + message.len());
                     frame::emit(FrameType::App, &message, out);
                     self.written.update(&out[start..]);
                 }
@@ -144,3 +147,6 @@ impl Gate {
 
 /// Abandoned instances that wait to be told to the peer.
 const MAX_ABANDONED: usize = 64;
+/// Messages that are written in the clear. With [`MAX_APP`] for their bytes it is what the peer holds
+/// without its application, so that it reads on to the confirmation.
+const MAX_CLEAR: usize = 256;

@@ -8,7 +8,7 @@ use crate::time::Instant;
 use crate::v2::agreement::{Binding, Hedge, Transcript};
 use crate::v2::control::{Abandon, Close, CloseEntry, Received};
 use crate::v2::frame::{self, FrameType};
-use crate::v2::gate::Step;
+use crate::v2::gate::{Messages, Step};
 use crate::v2::instance::{InstanceWriter, Last, Open};
 use crate::v2::kex::Kex;
 use crate::v2::reader::{Progress, Reader};
@@ -203,7 +203,7 @@ fn the_responders_gate_writes_and_reads_the_example() {
     buf.extend_from_slice(&blocks["v2-confirm-i"]);
     buf.extend_from_slice(&blocks["v2-control-record-i-0"]);
     buf.extend_from_slice(&blocks["v2-control-record-i-1"]);
-    let mut read = || gate.read(&mut buf, false, Instant::ZERO).unwrap();
+    let mut read = || gate.read(&mut buf, Messages::Taken, Instant::ZERO).unwrap();
     let pub_key = &blocks["v2-control-plain-i-0"][2..];
     assert_eq!(read(), Step::Agreed);
     assert_eq!(read(), Step::Message("\x01".into()));

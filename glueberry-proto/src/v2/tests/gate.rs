@@ -8,7 +8,7 @@ use crate::time::Instant;
 use crate::v2::agreement::Binding;
 use crate::v2::control::{Abandon, Close};
 use crate::v2::frame::{self, FrameType, MAX_APP};
-use crate::v2::gate::{Gate, Step};
+use crate::v2::gate::{Gate, Messages, Step};
 use crate::v2::record::Sealer;
 use crate::v2::{Role, Suite, Violation};
 use crate::wire::StreamName;
@@ -26,7 +26,7 @@ struct Hostile {
     peer: Gate,
     sealer: Option<Sealer>,
     now: Instant,
-    is_finished: bool,
+    messages: Messages,
 }
 
 /// The states of WIRE.md §11.1 that a transport which authenticates has.
@@ -45,13 +45,14 @@ impl Hostile {
         let make = |role| gate(role, CHACHA, Binding::None);
         let (mut gate, peer) = (make(role), make(role.other()));
         let mut own = BytesMut::from(&written(&mut gate, &mut App::default())[..]);
-        let mut hostile = Self { gate, peer, sealer: None, now: Instant::ZERO, is_finished: false };
+        let mut hostile =
+            Self { gate, peer, sealer: None, now: Instant::ZERO, messages: Messages::Taken };
         if state == State::First {
             return hostile;
         }
         let kex = written(&mut hostile.peer, &mut App::default());
         assert_eq!(hostile.feed(&kex), Ok(Step::Agreed));
-        assert_eq!(hostile.peer.read(&mut own, false, Instant::ZERO), Ok(Step::Agreed));
+        assert_eq!(hostile.peer.read(&mut own, Messages::Taken, Instant::ZERO), Ok(Step::Agreed));
         if state == State::Clear {
             return hostile;
         }
@@ -72,7 +73,7 @@ impl Hostile {
     }
 
     fn feed(&mut self, bytes: &[u8]) -> Result<Step, Violation> {
-        self.gate.read(&mut BytesMut::from(bytes), self.is_finished, self.now)
+        self.gate.read(&mut BytesMut::from(bytes), self.messages, self.now)
     }
 
     /// Sends a frame, in the clear or sealed as the state demands.
@@ -152,7 +153,7 @@ fn dropped_messages_are_limited() {
     for state in [State::Clear, State::Sealed] {
         let mut hostile = Hostile::at(Role::Initiator, state);
         assert_eq!(hostile.frame(FrameType::App, b"x"), Ok(Step::Message("x".into())));
-        hostile.is_finished = true;
+        hostile.messages = Messages::Dropped;
         let mut dropped = 0;
         let result = loop {
             match hostile.frame(FrameType::App, &[7; 4096]) {
@@ -208,11 +209,55 @@ fn another_connection_is_not_confirmed() {
         let mut gates = [make(Role::Initiator, values[0]), make(Role::Responder, values[1])];
         let mut kex =
             gates.each_mut().map(|it| BytesMut::from(&written(it, &mut App::default())[..]));
-        assert_eq!(gates[0].read(&mut kex[1], false, Instant::ZERO), Ok(Step::Agreed));
+        assert_eq!(gates[0].read(&mut kex[1], Messages::Taken, Instant::ZERO), Ok(Step::Agreed));
         let mut confirm = BytesMut::from(&written(&mut gates[0], &mut App::default())[..]);
         kex[0].unsplit(confirm.split());
-        assert_eq!(gates[1].read(&mut kex[0], false, Instant::ZERO), Ok(Step::Agreed));
-        assert_eq!(gates[1].read(&mut kex[0], false, Instant::ZERO), expected);
+        assert_eq!(gates[1].read(&mut kex[0], Messages::Taken, Instant::ZERO), Ok(Step::Agreed));
+        assert_eq!(gates[1].read(&mut kex[0], Messages::Taken, Instant::ZERO), expected);
+    }
+}
+
+/// What a side writes in the clear is never more than the other holds without its application, and a
+/// full queue hides no confirmation.
+#[test]
+fn the_confirmation_is_read_whatever_the_application_does() {
+    let (most, half) = (vec![1; MAX_APP], vec![2; MAX_APP / 2 + 1]);
+    let small = vec![&b"x"[..]; 300];
+    for (sends, in_the_clear) in
+        [(vec![&most[..], b"last"], 1), (vec![&half, &half, b"last"], 2), (small, 256)]
+    {
+        let (mut initiator, mut responder) = pair();
+        let mut app = App::sends(&sends);
+        let mut to_responder = BytesMut::from(&written(&mut initiator, &mut app)[..]);
+        assert_eq!(app.messages.len(), sends.len() - in_the_clear);
+        let mut kex = BytesMut::from(&written(&mut responder, &mut App::default())[..]);
+        let taken = initiator.read(&mut kex, Messages::Taken, Instant::ZERO);
+        assert_eq!(taken, Ok(Step::Agreed));
+        to_responder.extend_from_slice(&written(&mut initiator, &mut app));
+        assert!(app.messages.is_empty(), "what had to wait is sealed");
+        let mut read = |messages| responder.read(&mut to_responder, messages, Instant::ZERO);
+        assert_eq!(read(Messages::Wait), Ok(Step::Agreed));
+        for message in &sends[..in_the_clear] {
+            assert_eq!(read(Messages::Wait), Ok(Step::Full));
+            assert_eq!(read(Messages::Taken), Ok(Step::Message(message.to_vec().into())));
+        }
+        assert_eq!(read(Messages::Wait), Ok(Step::Confirmed));
+        for message in &sends[in_the_clear..] {
+            assert_eq!(read(Messages::Wait), Ok(Step::Full));
+            assert_eq!(read(Messages::Taken), Ok(Step::Message(message.to_vec().into())));
+        }
+        assert!(matches!(read(Messages::Wait), Ok(Step::More { .. })));
+    }
+}
+
+#[test]
+fn codes_that_are_not_known_are_misbehaviour() {
+    for (code, expected) in [(0, 0), (7, 7), (8, 5), (15, 5), (16, 16), (31, 31), (32, 5)] {
+        let mut hostile = Hostile::at(Role::Responder, State::Sealed);
+        let mut close = Close { code, entries: Vec::new() };
+        let body = close.emit();
+        close.code = expected;
+        assert_eq!(hostile.frame(FrameType::Close, &body), Ok(Step::Closed(close)));
     }
 }
 
@@ -228,7 +273,7 @@ fn this_side_ends_in_the_clear_until_its_confirmation_is_written() {
     let mut confirm = BytesMut::from(&written(&mut hostile.gate, &mut App::default())[..]);
     hostile.gate.end(close.clone());
     confirm.extend_from_slice(&written(&mut hostile.gate, &mut App::sends(&[b"x"])));
-    let mut read = || hostile.peer.read(&mut confirm, false, Instant::ZERO);
+    let mut read = || hostile.peer.read(&mut confirm, Messages::Taken, Instant::ZERO);
     assert_eq!(read(), Ok(Step::Confirmed));
     assert_eq!(read(), Ok(Step::Closed(close)));
 }
@@ -273,7 +318,7 @@ impl Side {
         let piece = self.wire.split_to(len.min(self.wire.len()));
         self.arrived.unsplit(piece);
         loop {
-            match self.gate.read(&mut self.arrived, false, Instant::ZERO)? {
+            match self.gate.read(&mut self.arrived, Messages::Taken, Instant::ZERO)? {
                 Step::More { .. } | Step::Over => return Ok(()),
                 Step::Message(message) => self.messages.push(message),
                 _ => {}
@@ -337,11 +382,11 @@ proptest! {
         let at = at.index(from_initiator.len());
         from_initiator[at] ^= 1 << bit;
         let mut buf = BytesMut::from(&written(&mut responder, &mut app())[..]);
-        while !matches!(initiator.read(&mut buf, false, Instant::ZERO), Ok(Step::More { .. })) {}
+        while !matches!(initiator.read(&mut buf, Messages::Taken, Instant::ZERO), Ok(Step::More { .. })) {}
         from_initiator.extend_from_slice(&written(&mut initiator, &mut App::default()));
         let mut buf = BytesMut::from(&from_initiator[..]);
         loop {
-            match responder.read(&mut buf, false, Instant::ZERO) {
+            match responder.read(&mut buf, Messages::Taken, Instant::ZERO) {
                 Ok(Step::More { .. } | Step::Over | Step::Aborted(_)) | Err(_) => break,
                 Ok(_) => {}
             }
@@ -354,7 +399,7 @@ proptest! {
         let state = if sealed { State::Sealed } else { State::Clear };
         let mut hostile = Hostile::at(Role::Initiator, state);
         let mut buf = BytesMut::from(&bytes[..]);
-        while let Ok(step) = hostile.gate.read(&mut buf, false, Instant::ZERO) {
+        while let Ok(step) = hostile.gate.read(&mut buf, Messages::Taken, Instant::ZERO) {
             if matches!(step, Step::More { .. } | Step::Over | Step::Aborted(_)) {
                 break;
             }

@@ -111,6 +111,22 @@ fn a_loss_leaves_in_doubt_what_was_not_acknowledged() {
     assert_eq!(world.app.received(B, "chat").len(), 7);
 }
 
+/// An end before Established is as orderly as one after it, and says no more.
+#[test]
+fn an_end_of_the_handshake_is_orderly() {
+    for naming in BOTH {
+        let mut world = new_world(naming, configs());
+        world.connect(A);
+        world.run();
+        world.command(A, |session, now| session.close(now));
+        world.run();
+        let [a, b] = [A, B].map(|side| world.app.closed(side));
+        assert_eq!(a.reason, CloseReason::Disconnected);
+        assert_eq!(b.reason, CloseReason::EndedByPeer { code: 0 });
+        assert_eq!((a.in_doubt, b.in_doubt), (0, 0));
+    }
+}
+
 #[test]
 fn a_rejection_reaches_the_peer() {
     for naming in BOTH {

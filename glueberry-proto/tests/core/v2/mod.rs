@@ -3,6 +3,7 @@
 mod broken;
 mod end;
 mod orders;
+mod replay;
 
 use std::time::Duration;
 

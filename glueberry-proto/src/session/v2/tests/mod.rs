@@ -14,6 +14,7 @@ macro_rules! vectors {
 
 mod streams;
 mod tested;
+mod values;
 
 use bytes::BytesMut;
 use serde_json::Value;
