@@ -308,7 +308,7 @@ fields! {
         peer, streams, total_connect_time,
     },
     glueberry_tokio::ReconnectPolicy { initial_backoff, max_attempts, max_backoff },
-    glueberry_tokio::StateChanged { at, direction, peer, reason, session, state },
+    glueberry_tokio::StateChanged { at, direction, peer, reason, state },
     glueberry_tokio::StreamStats {
         bytes_received, bytes_sent, last_received_at, last_sent_at, messages_received,
         messages_sent,
