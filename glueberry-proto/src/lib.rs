@@ -279,6 +279,7 @@ mod presence;
 mod seed;
 mod send_queue;
 mod session;
+mod session_info;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
@@ -311,9 +312,10 @@ pub use owed::{Owed, Waiting};
 pub use seed::Seed;
 pub use send_queue::{MessageSource, SendLimits, SendQueue};
 pub use session::{
-    Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SessionInfo,
-    SubstreamEnd, Timer,
+    Action, Closed, Direction, Event, Ingest, Naming, OpenError, ResetCode, Session, SubstreamEnd,
+    Timer,
 };
+pub use session_info::SessionInfo;
 pub use text::printable;
 pub use time::Instant;
 pub use v2::{Suite, Violation};

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::error::CloseReason;
 use crate::prelude::*;
 use crate::presence::Presence;
-use crate::session::SessionInfo;
+use crate::session_info::SessionInfo;
 use crate::wire::StreamName;
 
 /// A message from a session to its node. Hand it to

@@ -10,7 +10,8 @@ use crate::error::{CloseReason, DialError};
 use crate::id::{DialId, SessionId};
 use crate::message::ToSession;
 use crate::prelude::*;
-use crate::session::{Direction, SessionInfo};
+use crate::session::Direction;
+use crate::session_info::SessionInfo;
 use crate::time::Instant;
 
 /// Something that the adapter must do now, in order.

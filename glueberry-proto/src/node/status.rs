@@ -1,7 +1,8 @@
 //! What a node reports of a peer, for people who look for a cause.
 
 use super::event::ConnectionState;
-use crate::session::{Direction, SessionInfo};
+use crate::session::Direction;
+use crate::session_info::SessionInfo;
 use crate::time::Instant;
 
 /// The state of a peer and what is to come.

@@ -101,37 +101,8 @@ impl Session {
             if found.paused {
                 return Ingest::Paused;
             }
-            let step = match found.stage.clone() {
-                // Nothing can have arrived on the one, and the other waits for `prepare_streams`.
-                Stage::Opening { .. } | Stage::Parked(_) => Ok(Some(Ingest::Paused)),
-                Stage::Proposing { purpose, proposals } => {
-                    self.ingest_answer(substream, purpose, proposals, buf)
-                }
-                Stage::Answering => self.ingest_proposal(substream, buf),
-                Stage::Bound(Purpose::Handshake)
-                    if self.profile().is_some_and(Profile::has_channel) =>
-                {
-                    self.ingest_channel(substream, buf).map(Some)
-                }
-                // The last is said, and what still comes counts no more.
-                Stage::Bound(_) if self.state.is_closing() => {
-                    buf.clear();
-                    Ok(Some(Ingest::Discard))
-                }
-                Stage::Bound(Purpose::Handshake) => {
-                    let (handshake, _, mut lent) = self.parts();
-                    handshake.ingest(substream, buf, &mut lent).map(Some)
-                }
-                Stage::Bound(Purpose::Stream(name)) => {
-                    self.ingest_stream(substream, &name, buf).map(Some)
-                }
-                Stage::Bound(Purpose::Probe) => Ok(Some(Ingest::Discard)),
-                Stage::Discarding { .. } => {
-                    let limit = self.params.config.max_handshake_size;
-                    Ok(Some(self.substreams.discard(substream, buf, limit, &mut self.out)))
-                }
-            };
-            match step {
+            let stage = found.stage.clone();
+            match self.ingest(substream, stage, buf) {
                 Ok(None) => {}
                 Ok(Some(ingest)) => {
                     if ingest == Ingest::Paused
@@ -352,6 +323,45 @@ impl Session {
     }
 
     // ---- bytes --------------------------------------------------------------------------------
+
+    /// Hands bytes to what a substream is for. Returns nothing if what follows is for another stage.
+    fn ingest(
+        &mut self,
+        substream: SubstreamId,
+        stage: Stage,
+        buf: &mut BytesMut,
+    ) -> Result<Option<Ingest>, PeerMisbehaved> {
+        match stage {
+            // Nothing can have arrived on the one, and the other waits for `prepare_streams`.
+            Stage::Opening { .. } | Stage::Parked(_) => Ok(Some(Ingest::Paused)),
+            Stage::Proposing { purpose, proposals } => {
+                self.ingest_answer(substream, purpose, proposals, buf)
+            }
+            Stage::Answering => self.ingest_proposal(substream, buf),
+            Stage::Bound(Purpose::Handshake)
+                if self.profile().is_some_and(Profile::has_channel) =>
+            {
+                self.ingest_channel(substream, buf).map(Some)
+            }
+            // The last is said, and what still comes counts no more.
+            Stage::Bound(_) if self.state.is_closing() => {
+                buf.clear();
+                Ok(Some(Ingest::Discard))
+            }
+            Stage::Bound(Purpose::Handshake) => {
+                let (handshake, _, mut lent) = self.parts();
+                handshake.ingest(substream, buf, &mut lent).map(Some)
+            }
+            Stage::Bound(Purpose::Stream(name)) => {
+                self.ingest_stream(substream, &name, buf).map(Some)
+            }
+            Stage::Bound(Purpose::Probe) => Ok(Some(Ingest::Discard)),
+            Stage::Discarding { .. } => {
+                let limit = self.params.config.max_handshake_size;
+                Ok(Some(self.substreams.discard(substream, buf, limit, &mut self.out)))
+            }
+        }
+    }
 
     fn ingest_answer(
         &mut self,

@@ -34,7 +34,7 @@ use bytes::{Bytes, BytesMut};
 pub use self::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode, SubstreamEnd};
 use self::asked::Debts;
 use self::batch::WriteTo;
-pub use self::event::{Closed, Event, SessionInfo};
+pub use self::event::{Closed, Event};
 use self::handshake::Handshake;
 pub(crate) use self::handshake_queue::MAX_HELD_MESSAGES;
 pub(crate) use self::lent::SessionParams;

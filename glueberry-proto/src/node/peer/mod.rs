@@ -24,7 +24,8 @@ use crate::crypto::PublicKey;
 use crate::error::CloseReason;
 use crate::id::SessionId;
 use crate::owed::{Owed, Waiting};
-use crate::session::{Direction, SessionInfo};
+use crate::session::Direction;
+use crate::session_info::SessionInfo;
 use crate::time::{Instant, earliest};
 
 /// What a node knows of one peer.

@@ -9,7 +9,8 @@ use crate::message::{Carry, FromNode, FromSession};
 use crate::node::context::Context;
 use crate::node::event::StateReason;
 use crate::prelude::*;
-use crate::session::{Direction, SessionInfo};
+use crate::session::Direction;
+use crate::session_info::SessionInfo;
 
 impl Peer {
     pub(in crate::node) fn session_message(

@@ -4,7 +4,8 @@ use super::sessions::SessionRecord;
 use crate::id::SessionId;
 use crate::node::dials::Dial;
 use crate::node::event::ConnectionState;
-use crate::session::{Direction, SessionInfo};
+use crate::session::Direction;
+use crate::session_info::SessionInfo;
 use crate::time::Instant;
 
 /// How far a peer is from exchanging messages; see [`ConnectionState`].

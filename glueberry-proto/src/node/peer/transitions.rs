@@ -6,7 +6,8 @@ use super::state::{Current, Retry, State};
 use crate::node::context::Context;
 use crate::node::dials::Dial;
 use crate::node::event::{ConnectionEvent, StateReason};
-use crate::session::{Direction, SessionInfo};
+use crate::session::Direction;
+use crate::session_info::SessionInfo;
 use crate::time::Instant;
 
 impl Peer {

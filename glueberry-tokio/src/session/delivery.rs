@@ -1,0 +1,205 @@
+//! What a session brings to the application: events and messages.
+
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::time::SystemTime;
+
+use glueberry_proto::{Closed, Event as SessionEvent, StreamName};
+use tracing::{Span, debug, trace, warn};
+
+use super::streams::{Inbound, Stream};
+use super::{SessionDriver, Stage};
+use crate::command::NodeCommand;
+use crate::config::Delivery;
+use crate::error::{Error, ErrorCode};
+use crate::event::Event;
+use crate::message::{HANDSHAKE, Source};
+
+impl SessionDriver {
+    /// Publishes events, and delivers messages for as long as their readers have room.
+    pub fn deliver(&mut self, cx: &Context<'_>) {
+        if !self.handle.has_info()
+            && let Some(info) = self.session.info()
+        {
+            self.handle.set_info(info);
+        }
+        while let Some(event) = self.session.poll_event() {
+            self.event(event);
+        }
+        self.deliver_handshake(cx);
+        self.deliver_messages(cx);
+        if self.stage == Stage::Ended && !self.is_counted && !self.is_done() {
+            self.keep_remains();
+        }
+    }
+
+    /// Keeps what an ended session has left until it is read, unless too many others have left
+    /// something: then it is dropped, which is reported.
+    fn keep_remains(&mut self) {
+        self.is_counted = true;
+        let others = self.shared.remains.fetch_add(1, Ordering::Relaxed);
+        if others < self.shared.config.core.max_sessions {
+            return;
+        }
+        let session = &mut self.session;
+        let count = std::iter::from_fn(|| session.poll_handshake_message()).map(|_| 1).sum();
+        self.handshake.is_readable = false;
+        self.dropped(None, count);
+        for at in 0..self.streams.len() {
+            let name = self.streams[at].name.clone();
+            self.streams[at].inbound.is_readable = false;
+            let session = &mut self.session;
+            let count = std::iter::from_fn(|| session.poll_message(&name)).map(|_| 1).sum();
+            self.dropped(Some(name), count);
+        }
+    }
+
+    fn dropped(&self, stream: Option<StreamName>, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let (peer, telemetry) = (self.handle.peer, self.telemetry());
+        let name = stream.as_ref().map_or(HANDSHAKE, StreamName::as_str);
+        (0..count).for_each(|_| telemetry.metrics.message_dropped(name));
+        warn!(%peer, stream = %name, count, "messages of an ended session dropped");
+        telemetry.events.publish(&Event::MessagesDropped { peer, stream, count });
+    }
+
+    fn deliver_handshake(&mut self, cx: &Context<'_>) {
+        if !self.handshake.is_readable {
+            return;
+        }
+        let source =
+            Source { peer: self.handle.peer, stream: None, received_at: SystemTime::now() };
+        let (session, telemetry) = (&mut self.session, &self.shared.telemetry);
+        let Inbound { writer, is_readable, tally } = &mut self.handshake;
+        let memory = &self.handle.memory;
+        // Handshake messages are never dropped: they are few, and needed.
+        writer.fill(cx, Delivery::Lossless, source, memory, || {
+            match session.poll_handshake_message() {
+                Some(data) => {
+                    tally.received(data.len());
+                    telemetry.metrics.message_received(HANDSHAKE, data.len());
+                    Some(data)
+                }
+                None => {
+                    *is_readable = false;
+                    None
+                }
+            }
+        });
+    }
+
+    fn deliver_messages(&mut self, cx: &Context<'_>) {
+        if !self.streams.iter().any(|stream| stream.inbound.is_readable) {
+            return;
+        }
+        self.refresh_readers();
+        let (peer, session) = (self.handle.peer, &mut self.session);
+        let received_at = SystemTime::now();
+        let (telemetry, memory) = (&self.shared.telemetry, &self.handle.memory);
+        for stream in self.streams.iter_mut().filter(|stream| stream.inbound.is_readable) {
+            let Stream { name, inbound: Inbound { writer, is_readable, tally }, span } = stream;
+            let next = || match session.poll_message(name) {
+                Some(data) => {
+                    tally.received(data.len());
+                    trace!(parent: &*span, bytes = data.len(), "message received");
+                    telemetry.metrics.message_received(name.as_str(), data.len());
+                    Some(data)
+                }
+                None => {
+                    *is_readable = false;
+                    None
+                }
+            };
+            let source = Source { peer, stream: Some(name.clone()), received_at };
+            let count = writer.fill(cx, self.shared.delivery, source, memory, next);
+            if count > 0 {
+                (0..count).for_each(|_| telemetry.metrics.message_dropped(name.as_str()));
+                warn!(%peer, stream = %name, count, "messages dropped");
+                let stream = Some(name.clone());
+                telemetry.events.publish(&Event::MessagesDropped { peer, stream, count });
+            }
+        }
+    }
+
+    fn refresh_readers(&mut self) {
+        let version = self.shared.readers.version();
+        if version != self.readers_version {
+            self.readers_version = version;
+            for stream in &mut self.streams {
+                let inbox = self.shared.readers.inbox(self.handle.peer, &stream.name);
+                stream.inbound.writer.write_to(inbox);
+            }
+        }
+    }
+
+    fn event(&mut self, event: SessionEvent) {
+        let peer = self.handle.peer;
+        let event = match event {
+            SessionEvent::HandshakeReadable => {
+                self.handshake.is_readable = true;
+                return;
+            }
+            SessionEvent::Readable { stream } => {
+                for it in &mut self.streams {
+                    it.inbound.is_readable |= it.name == stream;
+                }
+                return;
+            }
+            SessionEvent::Established(_) => return self.established(),
+            SessionEvent::RecordRejected { stream, error } => {
+                warn!(%peer, %stream, %error, "record rejected");
+                self.telemetry().metrics.decryption_error();
+                Event::RecordRejected { peer, stream, error }
+            }
+            SessionEvent::StreamInterrupted { stream, in_doubt } => {
+                debug!(%peer, %stream, in_doubt, "stream interrupted");
+                Event::StreamInterrupted { peer, stream, in_doubt }
+            }
+            SessionEvent::StreamTruncated { stream } => {
+                debug!(%peer, %stream, "stream truncated");
+                Event::StreamTruncated { peer, stream }
+            }
+            SessionEvent::MessagesLost { stream, messages } => {
+                warn!(%peer, %stream, messages, "messages lost");
+                Event::MessagesLost { peer, stream, messages }
+            }
+            SessionEvent::StreamRefused { stream, unsent } => {
+                let unsent = unsent + self.handle.give_up(&stream);
+                warn!(%peer, %stream, unsent, "stream refused");
+                Event::StreamRefused { peer, stream, unsent }
+            }
+            SessionEvent::StreamNotPrepared { stream } => {
+                debug!(%peer, %stream, "stream not prepared");
+                Event::StreamNotPrepared { peer, stream }
+            }
+            SessionEvent::Closed(closed) => return self.closed(closed),
+            other => {
+                trace!(%peer, ?other, "session event");
+                return;
+            }
+        };
+        self.telemetry().events.publish(&event);
+    }
+
+    fn closed(&mut self, mut closed: Closed) {
+        if std::mem::replace(&mut self.stage, Stage::Ended) == Stage::Established {
+            for stream in &mut self.streams {
+                self.shared.telemetry.metrics.stream_closed(stream.name.as_str());
+                debug!(parent: &stream.span, "stream closed");
+                stream.span = Span::none();
+            }
+        }
+        let (commands, left) = self.handle.close();
+        closed.unsent += left;
+        let peer = self.handle.peer;
+        debug!(%peer, reason = %closed.reason, closed.unsent, closed.in_doubt, "session closed");
+        self.to_node.push(NodeCommand::SessionClosed(self.session.id(), closed));
+        self.return_all(commands);
+        if let Some(request) = self.finalizing.take() {
+            let error = Error::new(ErrorCode::NotConnected);
+            self.to_node.push(self.returned(request, true, error));
+        }
+    }
+}
