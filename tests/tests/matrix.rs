@@ -90,7 +90,7 @@ fn print(scenarios: &[Scenario], cells: &Cells) -> usize {
     columns.push("simulator".to_owned());
     print!("\n{:<32}", "scenario");
     for column in &columns {
-        print!("{column:>19}");
+        print!("{column:>22}");
     }
     println!();
     let (mut failed, mut reasons) = (0, BTreeMap::new());
@@ -109,7 +109,7 @@ fn print(scenarios: &[Scenario], cells: &Cells) -> usize {
                     "FAILED".to_owned()
                 }
             };
-            print!("{text:>19}");
+            print!("{text:>22}");
         }
         println!();
     }

@@ -9,6 +9,7 @@ use glueberry_tokio::proto::{ConnectionLost, ReconnectPolicy};
 use glueberry_tokio::{CloseReason, Config, ConnectionState, Event, Multiaddr, Node};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::support::{Party, STREAMS, any_port, keypair, quick, run, socket};
 
@@ -59,7 +60,7 @@ struct Stalled {
     _client: quinn::Endpoint,
     _connecting: quinn::Connecting,
     /// Says when the server has answered otherwise, and so has accepted the handshake.
-    accepted: tokio::sync::mpsc::UnboundedReceiver<()>,
+    accepted: tokio::sync::mpsc::Receiver<()>,
 }
 
 impl Stalled {
@@ -71,7 +72,7 @@ impl Stalled {
         );
         let between = front.local_addr().unwrap();
         let (from, server) = (client.local_addr().unwrap(), socket(&to.addrs()[0]));
-        let (sender, accepted) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, accepted) = tokio::sync::mpsc::channel(64);
         tokio::spawn(async move {
             let (mut out, mut home) = (vec![0; 2048], vec![0; 2048]);
             loop {
@@ -83,7 +84,7 @@ impl Stalled {
                         // A long header of the type Retry (RFC 9000, section 17.2.5).
                         if home[0] & 0xf0 == 0xf0 {
                             drop(front.send_to(&home[..len], from).await);
-                        } else if sender.send(()).is_err() {
+                        } else if matches!(sender.try_send(()), Err(TrySendError::Closed(()))) {
                             return;
                         }
                     }
