@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::drop_guard::DropGuard;
 use crate::error::CloseReason;
 use crate::prelude::*;
-use crate::presence::Presence;
 use crate::session_info::SessionInfo;
 use crate::wire::StreamName;
 
@@ -39,7 +39,7 @@ pub(crate) enum FromSession {
     /// The session has ended. With what it held until then, unless it was dropped.
     Closed(
         CloseReason,
-        #[expect(dead_code, reason = "held until it has arrived")] Option<Presence>,
+        #[expect(dead_code, reason = "held until it has arrived")] Option<DropGuard>,
     ),
 }
 

@@ -6,9 +6,9 @@ use alloc::sync::Arc;
 use super::connection::NewConnection;
 use super::env::Env;
 use crate::crypto::{Aead, Identity, PublicKey};
+use crate::drop_guard::{DropFlag, DropWatch};
 use crate::id::{Counter, SessionId};
 use crate::prelude::*;
-use crate::presence::{Roll, Watch};
 use crate::seed::Seed;
 use crate::session::{Direction, Session, SessionParams};
 use crate::v2::agreement::Binding;
@@ -17,8 +17,8 @@ use crate::wall::WallTime;
 /// The sessions that have not ended, by id. What is known of each is with its peer.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    owners: BTreeMap<SessionId, (PublicKey, Watch)>,
-    roll: Roll,
+    owners: BTreeMap<SessionId, (PublicKey, DropWatch)>,
+    dropped: DropFlag,
     ids: Counter,
     aead: Arc<dyn Aead>,
     identity: Arc<Identity>,
@@ -27,8 +27,8 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub(super) fn new(aead: Arc<dyn Aead>, identity: Arc<Identity>, seed: Seed) -> Self {
-        let (owners, ids, roll) = (BTreeMap::new(), Counter::default(), Roll::default());
-        Self { owners, roll, ids, aead, identity, seed }
+        let (owners, ids, dropped) = (BTreeMap::new(), Counter::default(), DropFlag::default());
+        Self { owners, dropped, ids, aead, identity, seed }
     }
 
     /// Has the sessions that follow depend on this entropy as well.
@@ -46,7 +46,7 @@ impl Sessions {
     ) -> Session {
         let NewConnection { peer, naming, .. } = connection;
         let id = SessionId::new(self.ids.next());
-        let (presence, watch) = self.roll.call();
+        let (guard, watch) = self.dropped.guard();
         self.owners.insert(id, (peer, watch));
         let params = SessionParams {
             config: env.config.clone(),
@@ -58,7 +58,7 @@ impl Sessions {
             naming,
             seed: self.seed.child(b"session", id.as_u64()),
             wall_ms: wall.unix_millis(),
-            presence: Some(presence),
+            guard: Some(guard),
             binding: Binding::None,
         };
         Session::new(env.now, params)
@@ -75,7 +75,7 @@ impl Sessions {
 
     /// Returns the sessions that were dropped since the last time, of which no end was reported.
     pub(super) fn take_dropped(&self) -> Vec<SessionId> {
-        if !self.roll.take_missed() {
+        if !self.dropped.take() {
             return Vec::new();
         }
         let gone = self.owners.iter().filter(|(_, (_, watch))| watch.is_gone());

@@ -114,7 +114,7 @@ impl Session {
         let code = close_code(&reason).as_u64();
         let closed = Closed { reason: reason.clone(), unsent, in_doubt, not_received, owed };
         self.out.emit(Event::Closed(closed));
-        self.out.forward(FromSession::Closed(reason, self.params.presence.take()));
+        self.out.forward(FromSession::Closed(reason, self.params.guard.take()));
         self.out.push_action(Action::CloseConnection { code });
     }
 }

@@ -8,9 +8,9 @@ use super::state::{Keys, State};
 use super::substreams::{Purpose, Substreams};
 use crate::config::Config;
 use crate::crypto::{Aead, Identity, PublicKey};
+use crate::drop_guard::DropGuard;
 use crate::id::{SessionId, SubstreamId};
 use crate::prelude::*;
-use crate::presence::Presence;
 use crate::seed::Seed;
 use crate::time::Instant;
 use crate::v2::agreement::Binding;
@@ -30,7 +30,7 @@ pub(crate) struct SessionParams {
     /// When the session began, in milliseconds since 1970-01-01 UTC, as far as that is known.
     pub(crate) wall_ms: u64,
     /// Until the end has been forwarded.
-    pub(crate) presence: Option<Presence>,
+    pub(crate) guard: Option<DropGuard>,
     /// What ties the session to its connection, if the transport has that.
     pub(crate) binding: Binding,
 }

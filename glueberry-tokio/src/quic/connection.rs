@@ -15,7 +15,7 @@ use multiaddr::Multiaddr;
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tracing::trace;
 
-use super::farewell::Farewell;
+use super::closing::Closing;
 use super::substream::QuicSubstream;
 use super::window::Window;
 use super::{NegotiateError, Negotiated, QuicAddr, propose, respond};
@@ -39,7 +39,7 @@ pub(super) struct QuicConnection {
 /// A connection that is open, as far as this side is concerned.
 struct Open {
     connection: quinn::Connection,
-    farewell: Farewell,
+    closing: Closing,
     window: Arc<Window>,
     path: Arc<QuicPath>,
 }
@@ -71,7 +71,7 @@ enum Outcome {
 impl QuicConnection {
     pub(super) fn new(
         connection: quinn::Connection,
-        farewell: Farewell,
+        closing: Closing,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
@@ -80,7 +80,7 @@ impl QuicConnection {
                 window: Window::new(connection.clone(), shared.config.stream_window),
                 path: Arc::new(QuicPath(connection.clone())),
                 connection,
-                farewell,
+                closing,
             }),
             answering: 0,
             shared,
@@ -231,11 +231,11 @@ impl Connection for QuicConnection {
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>, code: u64) -> Poll<()> {
-        let Some(Open { connection, farewell, .. }) = &mut self.connection else {
+        let Some(Open { connection, closing, .. }) = &mut self.connection else {
             return Poll::Ready(());
         };
         let code = VarInt::from_u64(code).unwrap_or(VarInt::MAX);
-        ready!(farewell.poll(cx, &*self.shared.runtime, connection, code));
+        ready!(closing.poll(cx, &*self.shared.runtime, connection, code));
         // The session may still be read. The socket is not to be held for that.
         self.connection = None;
         self.negotiations.clear();

@@ -27,7 +27,7 @@ pub(crate) use error::{AcceptError, DialError, EndpointError};
 
 use super::{
     QuicAddr,
-    farewell::Farewells,
+    closing::AllClosing,
     interfaces, nowhere,
     tls::{Refusal, Tls, peer_id},
 };
@@ -43,7 +43,7 @@ pub(crate) struct Endpoint {
     runtime: Arc<dyn quinn::Runtime>,
     listeners: Vec<Listener>,
     diallers: Mutex<Diallers>,
-    farewells: Arc<Farewells>,
+    closing: Arc<AllClosing>,
 }
 
 impl Endpoint {
@@ -73,13 +73,13 @@ impl Endpoint {
             .iter()
             .map(|address| Listener::bind(address, identity, &server, &runtime))
             .collect::<Result<_, _>>()?;
-        let (diallers, farewells) = (Mutex::default(), Arc::default());
-        Ok(Self { tls, transport, runtime, listeners, diallers, farewells })
+        let (diallers, closing) = (Mutex::default(), Arc::default());
+        Ok(Self { tls, transport, runtime, listeners, diallers, closing })
     }
 
     /// Returns who counts the connections that are to be closed in order.
-    pub(crate) const fn farewells(&self) -> &Arc<Farewells> {
-        &self.farewells
+    pub(crate) const fn closing(&self) -> &Arc<AllClosing> {
+        &self.closing
     }
 
     /// Where this node can be dialled, with the ports that it really got. An unspecified IP address
@@ -148,7 +148,7 @@ impl Endpoint {
     /// three timeouts (RFC 9000, section 10.2), which are 3 s before the first answer.
     pub(crate) async fn shut_down(&self, runtime: &dyn Runtime) {
         self.lock_diallers().closed = true;
-        let round_trip = self.farewells.all_said(runtime).await;
+        let round_trip = self.closing.all_sent(runtime).await;
         self.close(VarInt::from_u32(0), b"");
         let endpoints = self.endpoints();
         let all_idle = async {

@@ -7,7 +7,7 @@
 //! | `tls` | TLS 1.3 with those certificates, in both directions |
 //! | `endpoint` | sockets, dialling, accepting, flow control |
 //! | `interfaces` | which addresses of the machine a socket is reached at |
-//! | `farewell`, `nowhere` | shutting down: telling peers, and freeing the sockets |
+//! | `closing`, `nowhere` | shutting down: closing connections, and freeing the sockets |
 //! | `negotiate` | multistream-select on one substream |
 //! | `accept` | incoming handshakes: how many, how long, from where |
 //! | `dial` | a race of a peer's addresses |
@@ -18,10 +18,10 @@
 mod accept;
 mod address;
 mod certificate;
+mod closing;
 mod connection;
 mod dial;
 mod endpoint;
-mod farewell;
 mod interfaces;
 mod name;
 mod negotiate;

@@ -137,8 +137,8 @@ pub(super) fn offer(
     };
     let offered = NewConnection { peer: key, origin, naming: Naming::Negotiated };
     // A node that has stopped closes its connections with the endpoint.
-    let farewell = endpoint.farewells().begin();
-    shared.offer_connection(offered, QuicConnection::new(connection, farewell, shared.clone()));
+    let closing = endpoint.closing().begin();
+    shared.offer_connection(offered, QuicConnection::new(connection, closing, shared.clone()));
 }
 
 /// The code of a connection from somebody whom Glueberry can't talk to.

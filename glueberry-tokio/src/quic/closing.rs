@@ -1,4 +1,4 @@
-//! Telling peers that their connections are closed, before the sockets are.
+//! Closing connections so that peers learn of it before the sockets are closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,18 +9,18 @@ use quinn::VarInt;
 
 use crate::runtime::{Runtime, Timer};
 
-/// The connections whose peers are to be told of the end.
+/// The connections that have to be closed before the sockets.
 #[derive(Debug, Default)]
-pub(crate) struct Farewells {
+pub(crate) struct AllClosing {
     open: AtomicUsize,
-    /// The longest round trip of those that were told, in microseconds.
+    /// The longest round trip of those that were closed, in microseconds.
     round_trip: AtomicU64,
 }
 
-/// The end of one connection. Dropping it means that there is nothing to tell.
+/// The end of one connection. Dropping it means that there is nothing left to send.
 #[derive(Debug)]
-pub(crate) struct Farewell {
-    all: Arc<Farewells>,
+pub(crate) struct Closing {
+    all: Arc<AllClosing>,
     /// Set once the connection is closed.
     closed: Option<Closed>,
 }
@@ -36,16 +36,16 @@ struct Closed {
     looks: u32,
 }
 
-impl Farewells {
-    /// A connection begins, whose end is to be told.
-    pub(crate) fn begin(self: &Arc<Self>) -> Farewell {
+impl AllClosing {
+    /// A connection begins, which has to be closed in the end.
+    pub(crate) fn begin(self: &Arc<Self>) -> Closing {
         self.open.fetch_add(1, Ordering::AcqRel);
-        Farewell { all: self.clone(), closed: None }
+        Closing { all: self.clone(), closed: None }
     }
 
-    /// Waits until all are told. Returns how long an answer may take: a connection that has lost
-    /// what it was told asks by its next packet.
-    pub(crate) async fn all_said(&self, runtime: &dyn Runtime) -> Duration {
+    /// Waits until the closes of all are sent. Returns how long an answer may take: a peer that has
+    /// lost the close asks by its next packet.
+    pub(crate) async fn all_sent(&self, runtime: &dyn Runtime) -> Duration {
         let deadline = runtime.now() + PATIENCE;
         while self.open.load(Ordering::Acquire) > 0 && runtime.now() < deadline {
             runtime.sleep_until(runtime.now() + TICK).await;
@@ -55,9 +55,9 @@ impl Farewells {
     }
 }
 
-impl Farewell {
-    /// Closes the connection; ready once that is on its way to the peer. quinn does not tell when
-    /// it is, but how many datagrams it has sent.
+impl Closing {
+    /// Closes the connection; ready once that is on its way to the peer. quinn does not report
+    /// when it is, but how many datagrams it has sent.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -95,7 +95,7 @@ fn datagrams(connection: &quinn::Connection) -> u64 {
     connection.stats().udp_tx.datagrams
 }
 
-impl Drop for Farewell {
+impl Drop for Closing {
     fn drop(&mut self) {
         self.all.open.fetch_sub(1, Ordering::AcqRel);
     }
@@ -107,5 +107,5 @@ const TICK: Duration = Duration::from_millis(1);
 const LOOKS: u32 = 5;
 /// Time for all connections to be closed: it is a matter of the scheduler.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A peer that is farther away learns by silence, if what it was told is lost.
+/// A peer that is farther away learns by silence, if the close is lost.
 const LONGEST_ANSWER: Duration = Duration::from_millis(250);
