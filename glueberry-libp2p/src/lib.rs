@@ -16,7 +16,7 @@
 //! - No acknowledgements. Over TCP and relays, which keep the order of everything, a probe that was
 //!   answered proves what was sent before it. Over libp2p's QUIC all of a substream is known to have
 //!   arrived only if the peer has ended its half in answer to the end of this side's, and then says that
-//!   it stays in the session (`/glueberry/stays/1.0.0`): else its end may be a goodbye that has crossed
+//!   it stays in the session (`/glueberry/stays/1.0.0`): else its end may be an orderly end that has crossed
 //!   ours. So when this side leaves, nothing is in doubt, if the peer is a node of this project. When the
 //!   peer leaves, or both do, or the peer is a Go node, all that was sent since the substream was opened
 //!   is in doubt there. Raw QUIC knows better.

@@ -215,7 +215,7 @@ impl Question {
         true
     }
 
-    /// Whoever wants a later answer asks again.
+    /// A caller that wants a later answer asks again.
     fn answered(&mut self, stays: bool) {
         if let Some(asked) = self.asked.take() {
             self.answer = Some((asked, stays));

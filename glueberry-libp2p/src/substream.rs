@@ -164,7 +164,7 @@ impl Substream for SwarmSubstream {
     /// Where all bytes keep their order, an answered probe proves what was sent before it.
     ///
     /// Where substreams overtake each other, the end of the peer's half is the only sign that it has
-    /// read all of ours, and only if it is an answer and not a goodbye: see [`ProtocolId::Stays`]. What
+    /// read all of ours, and only if it is an answer and not an end of its own: see [`ProtocolId::Stays`]. What
     /// the peer has no end left to answer with can't be known. Then its session is about to be over,
     /// and it closes the connection when it has what it can get.
     fn poll_acknowledged(&mut self, _: &mut Context<'_>) -> Poll<Result<(), WriteError>> {

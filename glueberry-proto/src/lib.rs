@@ -19,7 +19,7 @@
 //!                                         SubstreamBuffer per substream ── transport
 //! ```
 //!
-//! **The transport authenticates** (rule C0). Whoever hands in a connection vouches for the peer's key:
+//! **The transport authenticates** (rule C0). The caller that hands in a connection vouches for the peer's key:
 //! the core cannot check it, and with a key that a peer merely claims both sides become Established with
 //! an attacker in between. Plain TCP, a serial line and a WebSocket prove nothing. Run TLS with
 //! certificates that carry the identity, as libp2p's do, or Noise, or sign with [`Identity::sign`] what

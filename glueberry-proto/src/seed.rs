@@ -19,7 +19,7 @@ use crate::prelude::*;
 /// **never be used twice with one identity**: a repeated seed repeats nonces, and then the XOR of two
 /// ciphertexts is that of their plaintexts. No machine can notice that: it has no memory of an earlier
 /// run. There is no default on purpose, and the seed of zeros is refused, since it is what a buffer
-/// holds that nobody has filled.
+/// holds that was never filled.
 ///
 /// The bytes are zeroized on drop and never printed.
 ///

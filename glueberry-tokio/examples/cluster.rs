@@ -31,7 +31,7 @@ struct Cli {
     /// The file that holds this node's identity; created if it is missing.
     #[arg(long, default_value = "cluster.key")]
     identity: PathBuf,
-    /// Ends once so many peers are there.
+    /// Ends once that many peers are there.
     #[arg(long)]
     until: Option<usize>,
 }

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Runs an application until it is told to stop.
+/// Runs an application until it is to stop.
 #[derive(Parser)]
 struct Cli {
     /// The folder of the identity, the address book and `config.json`, which may be missing.
@@ -89,7 +89,7 @@ async fn work(node: &Node, peers: Vec<Multiaddr>) -> Result<()> {
         });
     }
     while let Some(message) = messages.recv().await {
-        // A peer that does not read its echoes loses some, and holds nobody up.
+        // A peer that does not read its echoes loses some, and holds no other peer up.
         if let Err(error) = node.try_send(message.peer, "echo", message.data) {
             say(&format!("not echoed: {error:#}"));
         }

@@ -346,12 +346,12 @@ fn once() -> Config {
     config
 }
 
-/// Returns how many descriptors this process has open; 0 where nobody says.
+/// Returns how many descriptors this process has open; 0 where the system does not say.
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
-/// Returns how many bytes of this process are in memory; 0 where nobody says.
+/// Returns how many bytes of this process are in memory; 0 where the system does not say.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with("VmRSS:"));

@@ -208,7 +208,7 @@ impl Identity {
     /// Signs bytes as Ed25519 does (RFC 8032), for instance a certificate or the transcript of a
     /// transport's handshake, so that the transport can vouch for the key (rule C0).
     ///
-    /// Begin what you sign with a text that nobody else signs with, and never sign what a peer has
+    /// Begin what you sign with a text that no other protocol signs with, and never sign what a peer has
     /// chosen as a whole: libp2p signs with the same key, such as `libp2p-tls-handshake:` and a key.
     ///
     /// ```

@@ -59,7 +59,7 @@
 //! The glue of `examples/embedded.rs` has 100 lines, without blank ones and comments, for connections
 //! both ways over TCP with TLS, their loss, and the timer.
 //!
-//! What happens when a driver breaks a rule, and what it is told then, is a table that a test prints:
+//! What happens when a driver breaks a rule, and what is reported then, is a table that a test prints:
 //! `cargo test -p glueberry-proto --test misuse -- --nocapture`.
 //!
 //! # Which form to take

@@ -97,7 +97,7 @@ pub struct Node {
 
 impl Node {
     /// Makes a node. `seed` must be fresh from the operating system, unless the run is to be
-    /// replayed: see [`Seed`]. Whoever signs with the identity, too, shares it as an `Arc`.
+    /// replayed: see [`Seed`]. A caller that signs with the identity, too, shares it as an `Arc`.
     ///
     /// # Errors
     ///

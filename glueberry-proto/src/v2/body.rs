@@ -89,7 +89,7 @@ impl Body {
         Ok(opened.kind)
     }
 
-    /// Makes room for so many bytes, and at first for the one ahead. Memory grows only with bytes
+    /// Makes room for that many bytes, and at first for the one ahead. Memory grows only with bytes
     /// received: to twice what there is, or at once to the size of a message that the peer has sent
     /// before.
     fn make_room(&mut self, needed: usize, longest: usize) {

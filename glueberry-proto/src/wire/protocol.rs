@@ -254,10 +254,10 @@ pub enum ProtocolId {
     Probe,
     /// Accepted by a node whose session on the connection is Established and which is not about to end
     /// it by itself; it carries no data. An end of a substream that came before the acceptance was no
-    /// goodbye of the peer, so it was an answer to this side's end.
+    /// end of the peer, so it was an answer to this side's end.
     ///
     /// For transports without acknowledgements on which substreams overtake each other: there nothing
-    /// else tells an answer from a goodbye that has crossed this side's.
+    /// else tells an answer from an end that has crossed this side's.
     Stays,
 }
 

@@ -1,4 +1,4 @@
-//! What a driver can do wrong: what happens then, and what the driver is told. `cargo test -p
+//! What a driver can do wrong: what happens then, and what the driver learns. `cargo test -p
 //! glueberry-proto --test misuse -- --nocapture` prints the table.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -22,7 +22,7 @@ struct Row {
 fn every_misuse_is_named_or_harmless() {
     let rows = setup::ROWS.iter().chain(node::ROWS).chain(session::ROWS).chain(endpoint::ROWS);
     let (mut count, mut wrong) = (0, Vec::new());
-    println!("| # | misuse | what happens | what the driver is told |\n|---|---|---|---|");
+    println!("| # | misuse | what happens | what the driver learns |\n|---|---|---|---|");
     for row in rows {
         count += 1;
         println!("| {count} | {} | {} | {} |", row.misuse, row.happens, row.told);

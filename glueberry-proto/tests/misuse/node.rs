@@ -43,7 +43,7 @@ fn oldest(node: &Node) -> String {
 pub(crate) const ROWS: &[Row] = &[
     Row {
         misuse: "actions of the node are not taken",
-        happens: "nobody is dialled",
+        happens: "no peer is dialled",
         told: "1 actions were not taken since 0.000000s",
         run: || oldest(&dialling()),
     },
@@ -103,7 +103,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         misuse: "a key is handed in that the peer only claims",
-        happens: "anybody can be anybody (C0): nothing can notice it",
+        happens: "an attacker can be any peer (C0): nothing can notice it",
         told: "nothing",
         run: || {
             let mut node = node(config());

@@ -149,7 +149,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         misuse: "`ResumeRead` is ignored",
-        happens: "the stream stands; others go on",
+        happens: "the stream stops; others go on",
         told: "nothing was read on",
         run: || {
             let mut pair = pair();

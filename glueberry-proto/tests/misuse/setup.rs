@@ -97,7 +97,7 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
     Row {
-        misuse: "the clock stands",
+        misuse: "the clock stops",
         happens: "nothing times out: `poll_timeout` stays ahead, which is all there is to see",
         told: "30.000000s",
         run: || {

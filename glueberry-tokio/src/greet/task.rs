@@ -64,7 +64,7 @@ enum Next {
 }
 
 impl Greeter {
-    /// It hears of all changes that are published from now on.
+    /// It gets all changes that are published from now on.
     pub(crate) fn new(
         shared: Arc<Shared>,
         greetings: Arc<Greetings>,

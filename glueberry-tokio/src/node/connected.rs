@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// Sends a message to every peer that is Established; returns the peers that it was not queued
-    /// for, each with the reason. Waits for nobody: a peer whose queue is full is among those, with
+    /// for, each with the reason. Waits for no peer: one whose queue is full is among those, with
     /// [`Backpressure`](crate::ErrorCode::Backpressure).
     ///
     /// ```

@@ -124,7 +124,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A request whose response is waited for. If it is dropped before, the peer is told.
+/// A request whose response is waited for. If it is dropped before, the peer learns of it.
 struct InFlight<'a> {
     core: &'a Core,
     id: u64,

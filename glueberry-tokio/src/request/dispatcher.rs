@@ -89,7 +89,7 @@ impl Dispatcher {
             Content::Unanswered => table.answered(peer, id, Err(RequestError::Unanswered)),
             Content::Cancel => _ = table.finish(peer, id),
             Content::Request { patience, body } => {
-                // Without a session nobody waits for the answer.
+                // Without a session the answer is not awaited.
                 let Ok(session) = self.core.shared.session(peer) else { return };
                 match table.admit((peer, id), session.id, body.len()) {
                     Ok(unwanted) => {

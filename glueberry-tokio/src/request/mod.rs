@@ -6,7 +6,7 @@
 //!    └──────── dispatcher ◄═══════ send queue ◄──────── max_waiting) ◄─ respond
 //! ```
 //!
-//! One task per stream, the dispatcher, receives all frames of all peers. It waits for nobody: a
+//! One task per stream, the dispatcher, receives all frames of all peers. It waits for no reader: a
 //! request for which there is no room is answered as [`Busy`](RequestError::Busy), so responses
 //! never wait behind requests.
 

@@ -78,7 +78,7 @@ pub struct Request {
     pub(super) session: Arc<SessionHandle>,
     /// Until when the peer waits; `None` if for ever.
     pub(super) deadline: Option<Instant>,
-    /// Closed when nobody waits any more.
+    /// Closed when the response is no longer awaited.
     pub(super) unwanted: oneshot::Receiver<()>,
 }
 
@@ -117,7 +117,7 @@ impl Request {
         !self.core.table.is_served(self.peer, self.id) || self.deadline.is_some_and(|at| at <= now)
     }
 
-    /// Waits until the peer no longer waits, so that work which nobody wants can stop.
+    /// Waits until the peer no longer waits, so that work which is not wanted can stop.
     pub async fn cancelled(&mut self) {
         let runtime = &self.core.shared.runtime;
         let deadline = self.deadline;

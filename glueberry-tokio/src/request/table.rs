@@ -155,7 +155,7 @@ impl Table {
         }
         drop(state);
         if let Some(sent) = sent {
-            // Whoever waited may have stopped.
+            // The caller may have stopped waiting.
             sent.answer.send(result).ok();
         }
     }
@@ -219,7 +219,7 @@ impl Table {
         lock(&self.state).served.contains_key(&(peer, id))
     }
 
-    /// A request of a peer is answered, or nobody wants its answer any more. Returns whether its
+    /// A request of a peer is answered, or its answer is not wanted any more. Returns whether its
     /// peer still waits.
     pub(super) fn finish(&self, peer: PeerId, id: u64) -> bool {
         let served = lock(&self.state).served.remove(&(peer, id));

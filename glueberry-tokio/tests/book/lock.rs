@@ -63,7 +63,7 @@ fn a_lock_file_that_is_a_link_is_not_followed() {
     assert!(!elsewhere.exists());
 }
 
-/// Opening a pipe waits for its other end, which nobody needs to be.
+/// Opening a pipe waits for its other end, which need not be there.
 #[cfg(unix)]
 #[test]
 fn a_lock_file_that_is_a_pipe_is_not_waited_for() {

@@ -50,7 +50,7 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Returns whether the script with this number, of so many, is chosen.
+    /// Returns whether the script with this number, of all, is chosen.
     fn has(&self, name: &str, number: usize, all: usize) -> bool {
         match self {
             Self::Words(words) => {

@@ -131,7 +131,7 @@ async fn dial_any(
     Err(last)
 }
 
-/// Whoever hands in a connection vouches for the peer's key: TLS has proven it.
+/// The caller that hands in a connection vouches for the peer's key: TLS has proven it.
 fn offer(shared: &Arc<Shared>, pipe: Secured, origin: Origin, mux: mux::Config) {
     let Ok(peer) = PublicKey::try_from(&pipe.peer) else {
         return;

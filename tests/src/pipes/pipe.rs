@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) outgoing: Bytes,
     pub(super) has_finished: bool,
     pub(super) is_acknowledged: bool,
-    /// Nobody reads it any more.
+    /// It is not read any more.
     pub(super) is_discarded: bool,
 }
 
@@ -167,7 +167,7 @@ impl Pipe {
         self.forget_if_over(substream);
     }
 
-    /// Forgets what nobody holds any more.
+    /// Forgets what is not held any more.
     pub(super) fn forget_if_over(&mut self, substream: Id) {
         let is_over = |it: &State| match it.end {
             Some(End::Reset) => it.is_discarded,

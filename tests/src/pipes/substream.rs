@@ -143,7 +143,7 @@ impl Drop for PipeSubstream {
 }
 
 impl Pipe {
-    /// Nobody reads a substream any more; what is written on it still goes out.
+    /// A substream is not read any more; what is written on it still goes out.
     fn discard(&mut self, id: Id) {
         let Some(it) = self.substreams.get_mut(&id) else {
             return;

@@ -21,7 +21,7 @@ use crate::v2::violation::Violation;
 pub(crate) enum Step {
     /// So many bytes are missing.
     More { missing: usize },
-    /// A frame was read, of which nobody needs to know.
+    /// A frame was read that needs no action.
     Read,
     /// The keys are known; there is something to write.
     Agreed,
@@ -33,7 +33,7 @@ pub(crate) enum Step {
     Abandoned(Abandon),
     /// The peer ends the session, which is certain.
     Closed(Close),
-    /// The peer ends the session with this code, or somebody says so.
+    /// The peer ends the session with this code, or an attacker says so.
     Aborted(u16),
     /// The next frame is a message of the application, for which there is no room.
     Full,

@@ -145,7 +145,7 @@ impl Gate {
     }
 }
 
-/// Abandoned instances that wait to be told to the peer.
+/// Abandoned instances that wait to be reported to the peer.
 const MAX_ABANDONED: usize = 64;
 /// Messages that are written in the clear. With [`MAX_APP`] for their bytes it is what the peer holds
 /// without its application, so that it reads on to the confirmation.
