@@ -1,5 +1,5 @@
 //! A third transport: one TCP connection with TLS by rustls, cut into substreams by the core's
-//! [`mux`](glueberry_proto::mux).
+//! [multiplexer](glueberry_proto::mux).
 //!
 //! The certificates are libp2p's, which the identities sign (rule C0).
 
