@@ -15,7 +15,7 @@ use crate::prelude::*;
 /// Thirty-two bytes of entropy, the source of all randomness of a machine.
 ///
 /// The same seed with the same inputs gives the same outputs (rule C11), so a seed must be fresh
-/// from the operating system in production ([`Seed::from_os`], behind the feature `os-seed`), and
+/// from the operating system in production (`Seed::from_os`, behind the feature `os-seed`), and
 /// **never be used twice with one identity**: a repeated seed repeats nonces, and then the XOR of two
 /// ciphertexts is that of their plaintexts. No machine can notice that: it has no memory of an earlier
 /// run. There is no default on purpose, and the seed of zeros is refused, since it is what a buffer

@@ -103,8 +103,8 @@ pub struct DebugPeer {
     pub queues: Vec<DebugQueue>,
 }
 
-/// What an Established session gives, in a [`DebugState`]: see
-/// [`SessionInfo`](glueberry_proto::SessionInfo).
+/// What an Established session gives, in a [`DebugState`]: a [`SessionInfo`]
+/// as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DebugSession {
