@@ -113,9 +113,8 @@ impl Node {
         is_patient: bool,
     ) -> Result<(), Error> {
         use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established};
-        let mut reason: Option<StateReason> = None;
-        let mut has_changed = false;
-        let mut state = self.connection_state(peer);
+        let state = self.connection_state(peer);
+        let mut seen = Seen { peer, state, reason: None, has_changed: false };
         loop {
             let now = self.connection_state(peer);
             // A dial that follows would only lead to the same.
@@ -133,35 +132,60 @@ impl Node {
                     self.core(|_, _| ()).await.map_err(|error| error.of_peer(peer))?;
                     let is_over = self.connection_state(peer) == Disconnected;
                     // Before the first change, only the side that has dialled knows that it is over.
-                    let is_known = has_changed || self.is_outbound(peer) == Some(true);
+                    let is_known = seen.has_changed || self.is_outbound(peer) == Some(true);
                     if is_over && is_known {
-                        return Err(failed(peer, reason, ErrorCode::NotConnected));
+                        return Err(seen.failed(ErrorCode::NotConnected));
                     }
                     if !is_over {
                         continue;
                     }
                 }
-                Cooldown => return Err(failed(peer, reason, ErrorCode::InCooldown)),
+                Cooldown => return Err(seen.failed(ErrorCode::InCooldown)),
                 _ if is_patient => {}
-                _ => return Err(failed(peer, reason, ErrorCode::NotConnected)),
+                _ => return Err(seen.failed(ErrorCode::NotConnected)),
             }
             match events.recv().await {
-                Some(Event::State(changed)) => {
-                    has_changed = true;
-                    reason = changed.reason.or(reason);
-                    let before = std::mem::replace(&mut state, changed.state);
-                    if before == Connected && matches!(state, Disconnected | Cooldown) {
-                        return Err(failed(peer, reason, ErrorCode::HandshakeFailed));
-                    }
-                }
-                Some(Event::Lagged { .. }) => has_changed = true,
-                Some(_) => {}
+                Some(event) => seen.note(event)?,
                 None => return Err(Error::new(ErrorCode::NodeStopped).of_peer(peer)),
             }
         }
     }
 }
 
-fn failed(peer: PeerId, reason: Option<StateReason>, otherwise: ErrorCode) -> Error {
-    reason.map_or_else(|| Error::new(otherwise), Error::from).of_peer(peer)
+/// What the events of a peer have shown.
+struct Seen {
+    peer: PeerId,
+    state: ConnectionState,
+    /// That of the last change that had one.
+    reason: Option<StateReason>,
+    has_changed: bool,
+}
+
+impl Seen {
+    /// Takes note of an event. An error if the handshake has failed by it.
+    fn note(&mut self, event: Event) -> Result<(), Error> {
+        use ConnectionState::{Connected, Cooldown, Disconnected};
+        let changed = match event {
+            Event::State(changed) => changed,
+            Event::Lagged { .. } => {
+                self.has_changed = true;
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        self.has_changed = true;
+        if changed.reason.is_some() {
+            self.reason = changed.reason;
+        }
+        let before = std::mem::replace(&mut self.state, changed.state);
+        match before == Connected && matches!(changed.state, Disconnected | Cooldown) {
+            true => Err(self.failed(ErrorCode::HandshakeFailed)),
+            false => Ok(()),
+        }
+    }
+
+    fn failed(&self, otherwise: ErrorCode) -> Error {
+        let reason = self.reason.clone();
+        reason.map_or_else(|| Error::new(otherwise), Error::from).of_peer(self.peer)
+    }
 }
