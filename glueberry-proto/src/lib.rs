@@ -122,8 +122,8 @@
 //! | v2, 64 B | 315 | 250 | 315 |
 //! | v2, 1 KiB | 2900 | 1900 | 2950 |
 //!
-//! The last column is what `poly1305` costs where it finds AVX2 at run time only: it prepares each
-//! message's key in a function that is not compiled for AVX2, so none of its instructions are inlined.
+//! The last column is in large part what `poly1305` costs where it finds AVX2 at run time only: it
+//! prepares each key in a function that is not compiled for AVX2, so none of its instructions are inlined.
 //! Texts of at most 4 KiB go another way here. To repeat it:
 //! `cargo bench -p glueberry-proto --bench pump`, the same with `--features aws-lc-rs`, and
 //! `--bench crypto` for sealing and opening alone.
