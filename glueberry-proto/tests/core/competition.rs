@@ -183,6 +183,9 @@ fn a_connection_that_a_go_node_does_not_need_is_ended_before_it_is_used() {
             assert_eq!(contest.current(), Some(own), "side {side}");
             assert!(!contest.sessions[&theirs].is_closed(), "side {side}");
             contest.answer(own);
+            // A node of our kind may have agreed on it, and begun to use it.
+            assert!(!contest.sessions[&theirs].is_closed(), "side {side}");
+            contest.establish(own);
             assert_eq!(contest.closed(theirs), CloseReason::Superseded, "side {side}");
             assert_eq!(contest.current(), Some(own), "side {side}");
             assert_eq!(contest.node.internal_errors(), 0);
@@ -252,6 +255,7 @@ fn a_session_with_a_go_node_waits_no_longer_than_for_an_answer() {
     contest.answer(own);
     assert_eq!(contest.current(), Some(own));
     contest.answer(own);
+    contest.establish(own);
     assert_eq!(contest.closed(theirs), CloseReason::Superseded);
 }
 

@@ -26,9 +26,9 @@
 //! | any | any current, streams not prepared | waits; the current one is probed | the answer comes behind the end of the handshake substream that the peer does not keep |
 //!
 //! The current one is probed as well as soon as there is any other session, and then its answer ends
-//! all others that are not agreed or whose handshake substream has ended, and the rest end once
-//! streams are prepared: a Go node has to have one connection before it sends on another. Two that crossed and both live are those of a node of our kind, and are decided by the
-//! preferred direction. An answer is the refusal of the probe: whatever else comes may have been
+//! all others whose handshake substream has ended, and the rest end once streams are prepared: a Go
+//! node has to have one connection before it sends on another. Two that crossed and both live are
+//! those of a node of our kind, and are decided by the preferred direction. An answer is the refusal of the probe: whatever else comes may have been
 //! sent before.
 //!
 //! The smaller key never sees an outbound session with a rival: while its own session is negotiating
@@ -268,10 +268,10 @@ impl Peer {
                 return self.replace(crossed, cx);
             }
         }
-        // One that lives may yet be the one that the peer has kept.
+        // One that lives may yet be the one that the peer has kept, and one that is not agreed here may be
+        // agreed there, and current: a node of our kind loses what it has said on it.
         let is_prepared = self.is_prepared();
-        let may_be_kept =
-            |other: &&SessionRecord| !is_prepared && other.is_agreed() && !other.is_handshake_lost;
+        let may_be_kept = |other: &&SessionRecord| !is_prepared && !other.is_handshake_lost;
         let losers = self.others.live().filter(|other| !may_be_kept(other));
         let losers: Vec<SessionId> = losers.map(|other| other.id).collect();
         for loser in losers {
