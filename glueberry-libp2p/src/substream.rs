@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_util::io::{AsyncRead, AsyncWrite};
+use glueberry_proto::wire::StreamVersion;
 use glueberry_proto::{Instant, ProtocolId, ResetCode};
 use glueberry_tokio::adapter::{ReadBuffer, ReadError, Substream, WriteError};
 use libp2p::swarm::Stream;
@@ -22,6 +23,8 @@ pub(crate) struct SwarmSubstream {
     liveness: Liveness,
     /// It carries the handshake, whose end a peer does not have to answer.
     is_handshake: bool,
+    /// The peer's end on it acknowledges all of this side's half (v2).
+    is_instance: bool,
     writing: Writing,
     reading_is_over: bool,
     /// The peer's half is over; whether it also refuses ours shows only by writing.
@@ -60,10 +63,30 @@ impl SwarmSubstream {
             order,
             liveness,
             is_handshake: matches!(negotiated.protocol, Some(ProtocolId::Handshake(_))),
+            is_instance: matches!(
+                negotiated.protocol,
+                Some(ProtocolId::Stream { version: StreamVersion::V2, .. })
+            ),
             writing: Writing::Open,
             reading_is_over: false,
             may_be_refused: false,
         }
+    }
+
+    /// An end that acknowledges counts only if the peer stays in the session: else it may have dropped
+    /// its half, which looks alike where substreams overtake each other.
+    fn poll_end_of_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadError>> {
+        if self.is_instance && self.order == Order::PerSubstream {
+            if matches!(self.writing, Writing::Closed { .. }) {
+                self.writing = Writing::Answered { at: self.liveness.now() };
+            }
+            if let Writing::Answered { at } = self.writing
+                && !ready!(self.liveness.poll_stays(at))
+            {
+                return Poll::Ready(self.was_reset());
+            }
+        }
+        Poll::Ready(self.end_of_read(cx))
     }
 
     /// Tells a clean end from a reset, which yamux reports alike: after a reset it refuses to
@@ -113,7 +136,7 @@ impl Substream for SwarmSubstream {
         Poll::Ready(match read {
             Ok(count) => {
                 self.liveness.received();
-                if count == 0 { self.end_of_read(cx) } else { Ok(()) }
+                if count == 0 { ready!(self.poll_end_of_read(cx)) } else { Ok(()) }
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
                 self.liveness.received();

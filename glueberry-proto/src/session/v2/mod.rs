@@ -15,7 +15,7 @@ use self::incoming::Incoming;
 use self::outgoing::Outgoing;
 use super::Session;
 use super::action::{Ingest, ResetCode};
-use super::substreams::{Opener, Stage};
+use super::substreams::{Opener, Stage, WriteHalf};
 use crate::crypto::SharedKey;
 use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
 use crate::id::SubstreamId;
@@ -197,10 +197,13 @@ impl Session {
             return false; // the peer has ended a half that carries something
         };
         substream.end_read();
-        // That it is finished does not yet say that the peer has read all: on some transports, a half
-        // that was dropped looks alike. The adapter knows, and reports that it was acknowledged.
         if !is_finished {
             self.break_own(id, name, ResetCode::Refused);
+        } else if substream.write == WriteHalf::Finished && substream.acknowledge() {
+            // The peer ends its half when it has read all of the instance. Where a half that was dropped
+            // looks like one that was ended, the adapter finds out which it is.
+            let (_, streams, mut lent) = self.parts();
+            streams.delivered(id, name, &mut lent);
         }
         true
     }
