@@ -103,7 +103,7 @@ impl Handshake {
         }
         let is_first = self.fix_profile(profile)?;
         self.own = Some(id);
-        self.agreed(profile, is_first, lent);
+        self.agreed(is_first, lent);
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl Handshake {
         let is_first = self.fix_profile(profile)?;
         lent.substreams.move_to(id, Stage::Bound(Purpose::Handshake));
         self.peers = Some(id);
-        self.agreed(profile, is_first, lent);
+        self.agreed(is_first, lent);
         Ok(true)
     }
 
@@ -154,12 +154,10 @@ impl Handshake {
     }
 
     /// The peer has ended its half of a substream. A Go node ends it when the handshake is over, and
-    /// reads no more of it; before this side has prepared streams that means that it has given up, or
-    /// has kept the one that it has on another session.
+    /// reads no more of it; before this side has prepared streams that means that it has given up.
     pub(super) fn read_finished(&mut self, id: SubstreamId, lent: &mut Lent<'_>) {
         let may_follow = self.profile.is_some_and(|profile| !profile.opens_one_handshake());
-        let is_early = lent.state.is_waiting() || lent.state.is_connected();
-        if may_follow && self.target == Some(id) && is_early {
+        if may_follow && self.target == Some(id) && lent.state.is_connected() {
             lent.substreams.finish(id, lent.out);
             self.write_broken(id, lent);
         }
@@ -234,10 +232,10 @@ impl Handshake {
     }
 
     /// There is one more handshake substream. Only the first is news to the node.
-    fn agreed(&mut self, profile: Profile, is_first: bool, lent: &mut Lent<'_>) {
+    fn agreed(&mut self, is_first: bool, lent: &mut Lent<'_>) {
         self.choose_target(lent);
         if is_first {
-            lent.out.forward(FromSession::Agreed(profile));
+            lent.out.forward(FromSession::Agreed);
         }
     }
 

@@ -8,7 +8,6 @@ use super::substreams::{Opener, Purpose, Stage};
 use super::{Session, receive};
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
-use crate::message::FromSession;
 use crate::prelude::*;
 use crate::time::Instant;
 use crate::wire::{Profile, ProtocolId, StreamName};
@@ -217,10 +216,7 @@ impl Session {
                 }
             }
             // That the peer refuses is the answer that a probe is for.
-            Some(Purpose::Probe) if error == OpenError::Refused => {
-                self.peer_answered();
-                self.out.forward(FromSession::ProbeAnswered);
-            }
+            Some(Purpose::Probe) if error == OpenError::Refused => self.peer_answered(),
             // The adapter reports it twice, or after it was given up.
             Some(Purpose::Probe) | None => {}
         }

@@ -1,6 +1,7 @@
 //! Ending what there is with a peer: on request, and when time is up.
 
 use super::Peer;
+use super::sessions::{SessionRecord, Stage};
 use super::state::State;
 use crate::error::{CloseReason, ConnectionLost};
 use crate::id::SessionId;
@@ -26,8 +27,8 @@ impl Peer {
         self.cancel_dial(cx);
         if let Some(current) = self.current() {
             // It is no longer current, but not over before it has said so.
-            let record = current.yielded();
-            self.others.insert(record);
+            let (id, direction) = (current.id, current.direction);
+            self.others.insert(SessionRecord { id, direction, stage: Stage::Yielded });
         }
         self.end_sessions(reason, drain, cx);
         self.attempts = 0;
