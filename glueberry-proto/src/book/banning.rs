@@ -20,7 +20,7 @@ impl Book {
     /// Bans a peer, known or not. Replaces an earlier ban.
     ///
     /// Entries that hold nothing but a ban have a limit of their own,
-    /// [`max_bans`](Limits::max_bans). If there are as many, the ban is lifted of the peer that was
+    /// [`max_bans`](crate::book::Limits::max_bans). If there are as many, the ban is lifted of the peer that was
     /// banned, or [has tried](Self::banned_seen), the longest time ago; it is returned.
     pub fn blacklist(
         &mut self,
