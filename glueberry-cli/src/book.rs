@@ -29,7 +29,7 @@ pub(crate) fn summary(path: &Path) -> Result<String, String> {
     let (book, rejected) = read(path).map_err(|failure| failure.text())?;
     match rejected.first() {
         None => Ok(format!("{} peers", book.len())),
-        Some(first) => Err(format!("{} entries are of no use: {first}", rejected.len())),
+        Some(first) => Err(format!("{} entries cannot be read: {first}", rejected.len())),
     }
 }
 
@@ -54,7 +54,10 @@ fn show(path: &Path, output: Output) -> Result<(), Failure> {
         output.say(text_of(peer, entry, is_banned), &value_of(peer, entry, is_banned));
     }
     for rejected in &rejected {
-        output.say(format!("of no use: {rejected}"), &json!({ "rejected": rejected.to_string() }));
+        output.say(
+            format!("cannot be read: {rejected}"),
+            &json!({ "rejected": rejected.to_string() }),
+        );
     }
     Ok(())
 }
@@ -86,13 +89,19 @@ fn value_of(peer: PeerId, entry: &Entry, is_banned: bool) -> Value {
 fn check(path: &Path, output: Output) -> Result<(), Failure> {
     let (book, rejected) = read(path)?;
     for rejected in &rejected {
-        output.say(format!("of no use: {rejected}"), &json!({ "rejected": rejected.to_string() }));
+        output.say(
+            format!("cannot be read: {rejected}"),
+            &json!({ "rejected": rejected.to_string() }),
+        );
     }
     let value = json!({ "peers": book.len(), "rejected": rejected.len() });
-    output.say(format!("{} peers, {} entries of no use", book.len(), rejected.len()), &value);
+    output.say(
+        format!("{} peers, {} entries that cannot be read", book.len(), rejected.len()),
+        &value,
+    );
     match rejected.len() {
         0 => Ok(()),
-        _ => Err(Failure::new("the book has entries of no use: `glueberry book repair`")),
+        _ => Err(Failure::new("the book has entries that cannot be read: `glueberry book repair`")),
     }
 }
 

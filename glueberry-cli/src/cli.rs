@@ -176,7 +176,7 @@ pub(crate) enum Book {
         /// The file.
         path: PathBuf,
     },
-    /// Writes the book anew without the entries that are of no use. The file as it was is kept beside
+    /// Writes the book anew without the entries that cannot be read. The file as it was is kept beside
     /// it, with `.before-repair` behind its name.
     Repair {
         /// The file.

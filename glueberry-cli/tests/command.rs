@@ -183,7 +183,7 @@ fn a_book_is_shown_checked_repaired_and_changed() {
     assert!(text(&folder.0, &["book", "show", "book.json"]).contains("BANNED"));
     assert_eq!(json(&folder.0, &["book", "check", "book.json"])[0]["rejected"], 0);
 
-    // An entry that is of no use.
+    // An entry that cannot be read.
     let path = folder.0.join("book.json");
     let mut book: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     book["peers"]["somebody"] = serde_json::json!({ "multiaddrs": [] });

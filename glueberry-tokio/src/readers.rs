@@ -53,27 +53,24 @@ impl Readers {
 
     /// Has a stream read from `inbox`; returns false if it has a reader already.
     pub(crate) fn claim(&self, peer: PeerId, stream: StreamName, inbox: Arc<Inbox>) -> bool {
-        let mut table = self.write();
-        let Entry::Vacant(entry) = table.inboxes.entry((peer, stream)) else {
-            return false;
-        };
-        entry.insert(inbox.clone());
-        let is_closed = table.is_closed;
-        drop(table);
-        self.version.fetch_add(1, Ordering::Release);
-        if is_closed {
-            inbox.close();
-        }
-        true
+        self.claim_in(|table| table.inboxes.entry((peer, stream)), inbox)
     }
 
     /// Has a stream of all peers read from `inbox`; returns false if it has a reader already.
     pub(crate) fn claim_all(&self, stream: StreamName, inbox: Arc<Inbox>) -> bool {
+        self.claim_in(|table| table.of_all.entry(stream), inbox)
+    }
+
+    fn claim_in<K>(
+        &self,
+        entry: impl FnOnce(&mut Table) -> Entry<'_, K, Arc<Inbox>>,
+        inbox: Arc<Inbox>,
+    ) -> bool {
         let mut table = self.write();
-        let Entry::Vacant(entry) = table.of_all.entry(stream) else {
+        let Entry::Vacant(vacant) = entry(&mut table) else {
             return false;
         };
-        entry.insert(inbox.clone());
+        vacant.insert(inbox.clone());
         let is_closed = table.is_closed;
         drop(table);
         self.version.fetch_add(1, Ordering::Release);

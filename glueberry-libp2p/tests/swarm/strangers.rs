@@ -121,7 +121,7 @@ fn a_connection_that_is_not_used_is_closed_in_time() {
     });
 }
 
-/// Over the address of an interface, since the loopback is in nobody's hand.
+/// Over the address of an interface, since the loopback has no interface to act on.
 #[test]
 fn strangers_of_one_network_come_only_so_often() {
     run_test(async {

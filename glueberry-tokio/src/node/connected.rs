@@ -85,7 +85,7 @@ impl Node {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let (alice, bob) = pair().await?;
     /// assert!(alice.broadcast("chat", "hello, all").is_empty());
-    /// let failed = alice.broadcast("news", "nobody has this stream");
+    /// let failed = alice.broadcast("news", "a peer without this stream");
     /// assert_eq!(failed[0].0, bob.peer_id());
     /// # Ok(())
     /// # }

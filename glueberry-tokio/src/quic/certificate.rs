@@ -39,7 +39,7 @@ pub(super) static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
 /// Makes a certificate for `identity`, with a fresh key from the system's randomness. It expires
 /// [`LIFETIME`] after `now`.
 ///
-/// Peers must refuse what has expired (libp2p's TLS specification, "Peer Authentication"), so whoever
+/// Peers must refuse what has expired (libp2p's TLS specification, "Peer Authentication"), so a thief that
 /// gets hold of the throw-away key has the identity's place for that long. It is valid from long ago,
 /// for peers whose clocks are behind.
 pub(super) fn generate(identity: &Keypair, now: UnixTime) -> Result<CertifiedKey, GenerateError> {

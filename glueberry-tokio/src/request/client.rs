@@ -32,7 +32,7 @@ impl Requester {
     ///
     /// Waits while [`max_in_flight`](super::RequestLimits::max_in_flight) requests to the peer are
     /// under way, and while the stream's send queue is full. If the future is dropped, the peer is
-    /// told that nobody waits for the response.
+    /// informed that the response is not awaited.
     ///
     /// # Errors
     ///

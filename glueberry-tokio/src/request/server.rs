@@ -31,7 +31,7 @@ impl IncomingRequests {
         Self(owner)
     }
 
-    /// Waits for the next request; `None` when the node has shut down. Those that nobody waits for
+    /// Waits for the next request; `None` when the node has shut down. Those that are not awaited
     /// any more are left out.
     ///
     /// Cancel-safe.

@@ -30,8 +30,8 @@ struct State {
     sent: BTreeMap<u64, Sent>,
     next_id: u64,
     places: HashMap<PeerId, Places>,
-    /// Requests of peers that are not answered yet. Dropping an entry tells its request that nobody
-    /// waits for the answer.
+    /// Requests of peers that are not answered yet. Dropping an entry signals its request that its answer
+    /// is not awaited any more.
     served: BTreeMap<(PeerId, u64), Served>,
     waiting: VecDeque<Request>,
     waiting_bytes: usize,

@@ -265,7 +265,7 @@ fn a_hub_knows_who_is_there_and_tells_all() {
             let mut messages = peer.messages().unwrap();
             assert_eq!(soon(messages.recv()).await.unwrap().data, "hello, all");
         }
-        let failed = hub.broadcast("news", "nobody has this stream");
+        let failed = hub.broadcast("news", "a peer without this stream");
         assert_eq!(failed.len(), 4);
         assert!(failed.iter().all(|(peer, error)| {
             ids.contains(peer) && error.code() == ErrorCode::StreamNotFound

@@ -19,7 +19,7 @@ use crate::v2::violation::Violation;
 /// What came of reading.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// So many bytes are missing.
+    /// Bytes are missing, at least that many.
     More { missing: usize },
     /// A frame was read that needs no action.
     Read,
