@@ -162,15 +162,18 @@ impl Substreams {
 
     /// The peer has taken everything that was written, and the end. Returns whether that is news.
     pub(super) fn acknowledged(&mut self, id: Id) -> Result<bool, Violation> {
-        let Some(it) = self.table.get_mut(&id).filter(|it| it.reset.is_none()) else {
+        let Some(it) = self.table.get_mut(&id) else {
             return Ok(false);
         };
         if it.send != SendHalf::Finished {
             return Err(Violation::EarlyAck { substream: id.0 });
         }
         it.send = SendHalf::Over;
+        let is_news = it.reset.is_none();
+        // Even if its reset is still to be written: for the peer it may be over, which then opens
+        // another in its place.
         self.forget_if_over(id);
-        Ok(true)
+        Ok(is_news)
     }
 
     /// The peer has reset a substream. Returns how many bytes of it were held, if that is news.

@@ -177,3 +177,22 @@ fn what_a_peer_resets_leaves_nothing_behind() {
     let many = Violation::TooManySubstreams { limit: 2 };
     assert_eq!(mux.closed(), Some(Closed::Misbehaved(many)));
 }
+
+#[test]
+fn a_substream_that_is_over_for_the_peer_makes_room_though_its_reset_waits() {
+    let mut mux = open(Direction::Inbound);
+    for number in 0..10_u32 {
+        let id = Id::new(2 * number + 1);
+        let header = hex::encode(id.as_u32().to_be_bytes());
+        read(&mut mux, at(0), &format!("02030001{header}aa"));
+        mux.release(id, 1);
+        mux.acknowledge(id);
+        mux.finish(id);
+        control(&mut mux);
+        // The peer's acknowledgement is on its way.
+        mux.reset(id, 2);
+        assert!(read(&mut mux, at(0), &format!("04000000{header}")).is_empty());
+        assert_eq!(mux.closed(), None);
+    }
+    assert_eq!(control(&mut mux), "", "nothing is left to reset");
+}
