@@ -221,6 +221,30 @@ impl Connections {
             None if !is_relayed => self.went_direct(peer, &link),
             None => {}
         }
+        self.offer_others(peer);
+    }
+
+    /// Offers the connections with a peer that are not used, if there is one in use: those that the peer
+    /// has made, and those whose dial was cancelled too late. The node decides which it keeps. A Go node,
+    /// which has one session for all of them, could use any of them for its messages.
+    fn offer_others(&self, peer: PeerId) {
+        if self.settings.ownership == Ownership::Shared {
+            return;
+        }
+        let open = || {
+            let of_peer = self.connections.values().filter(|one| one.peer == peer);
+            of_peer.filter(|one| one.is_established && !one.is_closing)
+        };
+        let Ok(key) = PublicKey::try_from(&peer) else {
+            return;
+        };
+        // A direct one beside a relayed one is to take its place.
+        let is_direct = open().any(|one| one.link.is_claimed() && !one.is_relayed);
+        let is_used = open().any(|one| one.link.is_claimed());
+        let is_spare = |one: &&Connection| is_used && (one.is_inbound || is_direct);
+        for other in open().filter(is_spare).filter(|one| one.link.claim()) {
+            PendingLink::offer_accepted(&other.link, &self.shared, key);
+        }
     }
 
     /// A direct connection takes the place of the relayed one that waits for it.

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use glueberry_proto::{
-    ConnectionLost, Naming, NewConnection, OpenError, Origin, ProtocolId, PublicKey, RefuseReason,
-};
+use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, PublicKey, RefuseReason};
 use glueberry_tokio::adapter::{SessionDriver, Shared};
 use glueberry_tokio::runtime::Timer;
 use libp2p::swarm::handler::{
@@ -137,9 +135,7 @@ impl Handler {
     }
 
     fn offer(&self, peer: PublicKey) {
-        let pending = PendingLink::new(self.link.clone(), self.shared.clone());
-        let offered = NewConnection { peer, origin: Origin::Accepted, naming: Naming::Negotiated };
-        self.shared.offer(offered, Box::new(pending));
+        PendingLink::offer_accepted(&self.link, &self.shared, peer);
     }
 
     /// On a connection that outlives its sessions, the peer begins another: the one that it had

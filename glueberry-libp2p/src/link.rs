@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use glueberry_proto::{ConnectionLost, RefuseReason};
+use glueberry_proto::{ConnectionLost, Naming, NewConnection, Origin, PublicKey, RefuseReason};
 use glueberry_tokio::adapter::{Mailbox, PendingConnection, SessionDriver, Shared};
 use tracing::debug;
 
@@ -70,6 +70,12 @@ pub(crate) struct PendingLink {
 impl PendingLink {
     pub(crate) fn new(link: Arc<Link>, shared: Arc<Shared>) -> Self {
         Self { link, shared, is_answered: false }
+    }
+
+    /// Offers a connection that is claimed to the node, as one of the peer's.
+    pub(crate) fn offer_accepted(link: &Arc<Link>, shared: &Arc<Shared>, peer: PublicKey) {
+        let offered = NewConnection { peer, origin: Origin::Accepted, naming: Naming::Negotiated };
+        shared.offer(offered, Box::new(Self::new(link.clone(), shared.clone())));
     }
 }
 

@@ -6,7 +6,7 @@ use crate::drop_guard::DropGuard;
 use crate::error::CloseReason;
 use crate::prelude::*;
 use crate::session_info::SessionInfo;
-use crate::wire::StreamName;
+use crate::wire::{Profile, StreamName};
 
 /// A message from a session to its node. Hand it to
 /// [`Node::handle_session_message`](crate::Node::handle_session_message).
@@ -22,18 +22,21 @@ pub struct ToSession(pub(crate) FromNode);
 
 #[derive(Debug)]
 pub(crate) enum FromSession {
-    /// A handshake substream was agreed on; the session may become Connected.
-    Agreed,
+    /// A handshake substream was agreed on, by this profile; the session may become Connected.
+    Agreed(Profile),
     /// The application has prepared streams. Once this arrives, the node does not begin to replace
     /// the session: the peer may already have received our consent on it. If it has begun, the
     /// session still yields to the request that is on its way, and hands on what was prepared.
     Prepared,
     /// The session is Established.
     Established(SessionInfo),
-    /// No handshake substream is left before the handshake is over, or there is one again.
+    /// No handshake substream is left before the handshake is over, or there is one again. Also of a
+    /// session that the node has not chosen.
     HandshakeLost(bool),
-    /// The peer has answered a probe.
+    /// Something has come from the peer since a probe was asked for, so that it lives.
     Alive,
+    /// The peer has answered a probe itself: what it sent before has had the time to arrive.
+    ProbeAnswered,
     /// The state that the session hands over to the one that replaces it.
     Yielded(Carry),
     /// The session has ended. With what it held until then, unless it was dropped.

@@ -339,7 +339,8 @@ impl Node {
         }
         let wall = self.store.wall_at(self.env.now);
         let session = self.sessions.create(&self.env, connection, direction, wall);
-        self.peers.get_or_insert(peer).add_session(session.id(), direction, &self.env);
+        self.peers.get_or_insert(peer);
+        self.with_known_peer(peer, |peer, cx| peer.add_session(session.id(), direction, cx));
         Ok(session)
     }
 

@@ -103,7 +103,7 @@ impl Handshake {
         }
         let is_first = self.fix_profile(profile)?;
         self.own = Some(id);
-        self.agreed(is_first, lent);
+        self.agreed(profile, is_first, lent);
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl Handshake {
         let is_first = self.fix_profile(profile)?;
         lent.substreams.move_to(id, Stage::Bound(Purpose::Handshake));
         self.peers = Some(id);
-        self.agreed(is_first, lent);
+        self.agreed(profile, is_first, lent);
         Ok(true)
     }
 
@@ -154,10 +154,12 @@ impl Handshake {
     }
 
     /// The peer has ended its half of a substream. A Go node ends it when the handshake is over, and
-    /// reads no more of it; before this side has prepared streams that means that it has given up.
+    /// reads no more of it; before this side has prepared streams that means that it has given up, or
+    /// has kept the one that it has on another session.
     pub(super) fn read_finished(&mut self, id: SubstreamId, lent: &mut Lent<'_>) {
         let may_follow = self.profile.is_some_and(|profile| !profile.opens_one_handshake());
-        if may_follow && self.target == Some(id) && lent.state.is_connected() {
+        let is_early = lent.state.is_waiting() || lent.state.is_connected();
+        if may_follow && self.target == Some(id) && is_early {
             lent.substreams.finish(id, lent.out);
             self.write_broken(id, lent);
         }
@@ -183,7 +185,11 @@ impl Handshake {
         } else if self.target.is_none() {
             // The peer may open another: Go does when its application sends the next message.
             self.lost_at = Some(lent.negotiation_deadline());
-            lent.out.forward(FromSession::HandshakeLost(true));
+            // Where the peer has spoken and ended its half, its side of the handshake is over, and
+            // the session in use there: no other may take its place.
+            if !(self.is_over_there && self.has_received) {
+                lent.out.forward(FromSession::HandshakeLost(true));
+            }
         }
     }
 
@@ -232,10 +238,10 @@ impl Handshake {
     }
 
     /// There is one more handshake substream. Only the first is news to the node.
-    fn agreed(&mut self, is_first: bool, lent: &mut Lent<'_>) {
+    fn agreed(&mut self, profile: Profile, is_first: bool, lent: &mut Lent<'_>) {
         self.choose_target(lent);
         if is_first {
-            lent.out.forward(FromSession::Agreed);
+            lent.out.forward(FromSession::Agreed(profile));
         }
     }
 

@@ -8,6 +8,7 @@ use super::substreams::{Opener, Purpose, Stage};
 use super::{Session, receive};
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
+use crate::message::FromSession;
 use crate::prelude::*;
 use crate::time::Instant;
 use crate::wire::{Profile, ProtocolId, StreamName};
@@ -216,7 +217,10 @@ impl Session {
                 }
             }
             // That the peer refuses is the answer that a probe is for.
-            Some(Purpose::Probe) if error == OpenError::Refused => self.peer_answered(),
+            Some(Purpose::Probe) if error == OpenError::Refused => {
+                self.peer_answered();
+                self.out.forward(FromSession::ProbeAnswered);
+            }
             // The adapter reports it twice, or after it was given up.
             Some(Purpose::Probe) | None => {}
         }

@@ -84,6 +84,12 @@ impl Profile {
         self.has_instances()
     }
 
+    /// True if a peer keeps one handshake substream of all its sessions, on whichever, and gives up the
+    /// others. Another node of our kind keeps them all.
+    pub(crate) const fn keeps_one_handshake(self) -> bool {
+        matches!(self, Self::V1Go)
+    }
+
     /// True if a peer opens no more than one handshake substream in a session, and resets none.
     pub(super) const fn opens_one_handshake(self) -> bool {
         match self {

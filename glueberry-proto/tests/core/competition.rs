@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use glueberry_proto::{
-    Address, CloseReason, Config, ConnectionState, Direction, Event, Instant, Node, Origin,
-    Profile, PublicKey, ReconnectPolicy, Session, SessionId, SubstreamEnd, SubstreamId,
+    Address, CloseReason, Config, ConnectionState, Direction, Event, Instant, Node, OpenError,
+    Origin, Profile, ProtocolId, PublicKey, ReconnectPolicy, Session, SessionId, SubstreamEnd,
+    SubstreamId,
 };
 
 use Direction::{Inbound, Outbound};
@@ -163,12 +165,149 @@ fn a_handshake_substream_that_is_there_again_keeps_its_session() {
     assert_eq!(contest.current(), Some(own));
 }
 
+/// A Go node has one session for all its connections, and may use any of them for its messages. It
+/// is to have one before there are messages.
+#[test]
+fn a_connection_that_a_go_node_does_not_need_is_ended_before_it_is_used() {
+    for side in [A, B] {
+        for is_theirs_first in [true, false] {
+            let mut contest = Contest::go(side);
+            let own = contest.dial();
+            let mut theirs = is_theirs_first.then(|| contest.accept());
+            contest.agree_as(own, Profile::V1Go);
+            if contest.current().is_none() {
+                // A peer of our kind would open one by then on the session that it has dialled.
+                contest.answer(own);
+            }
+            let theirs = *theirs.get_or_insert_with(|| contest.accept());
+            contest.open_another(own);
+            assert_eq!(contest.current(), Some(own), "side {side}");
+            assert!(!contest.sessions[&theirs].is_closed(), "side {side}");
+            contest.answer(own);
+            // A node of our kind may have agreed on it, and begun to use it.
+            assert!(!contest.sessions[&theirs].is_closed(), "side {side}");
+            contest.establish(own);
+            assert_eq!(contest.closed(theirs), CloseReason::Superseded, "side {side}");
+            assert_eq!(contest.current(), Some(own), "side {side}");
+            assert_eq!(contest.node.internal_errors(), 0);
+        }
+    }
+}
+
+/// Nor before its handshake is over: it may be Established with the answer that it waits for.
+#[test]
+fn a_connection_that_comes_after_established_is_ended_before_it_is_used() {
+    let mut contest = Contest::go(B);
+    let own = contest.dial();
+    contest.agree_as(own, Profile::V1Go);
+    contest.establish(own);
+    let theirs = contest.accept();
+    contest.answer(own);
+    assert_eq!(contest.closed(theirs), CloseReason::Superseded);
+}
+
+/// A peer that has lost the current session is one that was restarted: what it dials is all it has.
+#[test]
+fn a_connection_of_a_go_node_that_was_restarted_takes_over() {
+    let mut contest = Contest::go(B);
+    let own = contest.dial();
+    contest.agree_as(own, Profile::V1Go);
+    contest.establish(own);
+    let theirs = contest.accept();
+    contest.agree_as(theirs, Profile::V1Go);
+    contest.advance(contest.node.config().probe_timeout);
+    assert_eq!(contest.current(), Some(theirs));
+}
+
+/// A Go node that has taken our handshake substream while it opened its own ends its own unused.
+#[test]
+fn the_session_whose_handshake_substream_a_go_node_has_kept_is_not_ended() {
+    let mut contest = Contest::go(B);
+    let (own, theirs) = (contest.dial(), contest.accept());
+    let substream = contest.agree_as(theirs, Profile::V1Go);
+    assert_eq!(contest.current(), Some(theirs));
+    contest.agree_as(own, Profile::V1Go);
+    // The answer may be ahead of the end.
+    contest.answer(theirs);
+    assert!(!contest.sessions[&own].is_closed());
+    contest.end(theirs, substream, SubstreamEnd::Finished);
+    assert_eq!(contest.current(), Some(own));
+    contest.answer(own);
+    assert_eq!(contest.closed(theirs), CloseReason::Superseded);
+
+    // The other way round, it is not current yet when it is ended.
+    let mut contest = Contest::go(B);
+    let (own, theirs) = (contest.dial(), contest.accept());
+    contest.agree_as(own, Profile::V1Go);
+    contest.answer(own);
+    let substream = contest.agree_as(theirs, Profile::V1Go);
+    contest.end(theirs, substream, SubstreamEnd::Finished);
+    contest.answer(own);
+    assert_eq!(contest.current(), Some(own));
+    assert_eq!(contest.closed(theirs), CloseReason::Superseded);
+}
+
+#[test]
+fn a_session_with_a_go_node_waits_no_longer_than_for_an_answer() {
+    let mut contest = Contest::go(B);
+    let (own, theirs) = (contest.dial(), contest.accept());
+    contest.agree_as(own, Profile::V1Go);
+    assert_eq!(contest.current(), None);
+    contest.answer(own);
+    assert_eq!(contest.current(), Some(own));
+    contest.answer(own);
+    contest.establish(own);
+    assert_eq!(contest.closed(theirs), CloseReason::Superseded);
+}
+
+/// Another node of our kind has both handshake substreams still when it has answered, and decides as
+/// this side does.
+#[test]
+fn two_sessions_by_gos_profile_that_both_live_are_decided_by_their_directions() {
+    for side in [A, B] {
+        let mut contest = Contest::go(side);
+        let (own, theirs) = (contest.dial(), contest.accept());
+        contest.agree_as(own, Profile::V1Go);
+        if contest.current().is_none() {
+            contest.answer(own);
+        }
+        contest.agree_as(theirs, Profile::V1Go);
+        contest.answer(own);
+        let kept = if side == A { own } else { theirs };
+        assert_eq!(contest.current(), Some(kept), "side {side}");
+        contest.establish(kept);
+        let other = if side == A { theirs } else { own };
+        assert_eq!(contest.closed(other), CloseReason::Superseded, "side {side}");
+    }
+}
+
+/// A peer that has spoken on a session and ended its half of the handshake substream uses that session:
+/// another would be of no use to it, and what it sends on this one would be lost.
+#[test]
+fn a_session_on_which_the_peers_handshake_is_over_is_not_replaced() {
+    for side in [A, B] {
+        let mut contest = Contest::go(side);
+        let theirs = contest.accept();
+        let substream = contest.agree_as(theirs, Profile::V1Go);
+        contest.deliver(theirs, substream, b"\x02\x01x");
+        let other = contest.accept();
+        contest.agree_as(other, Profile::V1Go);
+        contest.end(theirs, substream, SubstreamEnd::Finished);
+        assert_eq!(contest.current(), Some(theirs), "side {side}");
+        contest.establish(theirs);
+        assert_eq!(contest.closed(other), CloseReason::Superseded, "side {side}");
+        assert_eq!(contest.node.internal_errors(), 0);
+    }
+}
+
 /// One node and the sessions of one peer, which the test agrees on as it likes.
 struct Contest {
     node: Node,
     peer: PublicKey,
     now: Instant,
     sessions: BTreeMap<SessionId, Session>,
+    /// What the peer has not answered.
+    probes: Vec<(SessionId, SubstreamId)>,
 }
 
 impl Contest {
@@ -176,10 +315,15 @@ impl Contest {
         Self::with(side, |_| {})
     }
 
+    /// Of which the peer may be a Go node.
+    fn go(side: Side) -> Self {
+        Self::with(side, |config| config.profiles = vec![Profile::V1Go])
+    }
+
     fn with(side: Side, change: impl FnOnce(&mut Config)) -> Self {
         let (mut node, peer, now) = (node(side, change), key(1 - side), Instant::ZERO);
         node.add_peer(now, peer, &[Address::new("memory")]).unwrap();
-        Self { node, peer, now, sessions: BTreeMap::new() }
+        Self { node, peer, now, sessions: BTreeMap::new(), probes: Vec::new() }
     }
 
     fn check(mut self, agreed: Direction, rival: Rival, outcome: Outcome) {
@@ -306,9 +450,45 @@ impl Contest {
 
     /// The peer resets a substream.
     fn reset(&mut self, id: SessionId, substream: SubstreamId) {
+        self.end(id, substream, SubstreamEnd::Aborted);
+    }
+
+    fn end(&mut self, id: SessionId, substream: SubstreamId, end: SubstreamEnd) {
         let session = self.sessions.get_mut(&id).unwrap();
-        session.handle_substream_end(self.now, substream, SubstreamEnd::Aborted, &[]);
+        session.handle_substream_end(self.now, substream, end, &[]);
         self.run();
+    }
+
+    /// Bytes of the peer arrive.
+    fn deliver(&mut self, id: SessionId, substream: SubstreamId, bytes: &[u8]) {
+        let session = self.sessions.get_mut(&id).unwrap();
+        let _ = session.handle_data(self.now, substream, &mut BytesMut::from(bytes));
+        self.run();
+    }
+
+    /// The peer refuses the probe of a session, which must have one.
+    fn answer(&mut self, id: SessionId) {
+        let of = |probe: &(SessionId, SubstreamId)| probe.0 == id;
+        let at = self.probes.iter().position(of).expect("the peer is asked for an answer");
+        let (_, probe) = self.probes.remove(at);
+        let session = self.sessions.get_mut(&id).unwrap();
+        session.handle_open_failed(self.now, probe, OpenError::Refused);
+        self.run();
+    }
+
+    /// The peer opens a substream that this side has no use for, as a Go node does for identify.
+    fn open_another(&mut self, id: SessionId) {
+        let session = self.sessions.get_mut(&id).unwrap();
+        let _ = session.handle_accepted(self.now, Some(ProtocolId::Probe));
+        self.run();
+    }
+
+    fn establish(&mut self, id: SessionId) {
+        let session = self.sessions.get_mut(&id).unwrap();
+        session.prepare_streams(self.now, self.peer, &names(&["chat"])).unwrap();
+        session.finalize_handshake(self.now).unwrap();
+        self.run();
+        assert_eq!(self.node.state(self.peer), ConnectionState::Established);
     }
 
     fn current(&self) -> Option<SessionId> {
@@ -335,6 +515,9 @@ impl Contest {
 
     fn run(&mut self) {
         let mut sessions: Vec<&mut Session> = self.sessions.values_mut().collect();
-        exchange(&mut self.node, self.now, &mut sessions);
+        let openings = exchange(&mut self.node, self.now, &mut sessions);
+        let probes =
+            openings.into_iter().filter(|(.., protocols)| protocols == &[ProtocolId::Probe]);
+        self.probes.extend(probes.map(|(id, substream, _)| (id, substream)));
     }
 }

@@ -16,6 +16,24 @@
 //! | `Outbound` | any other current | is ended | of two connections each is closed by the side that dialled it |
 //! | `Inbound` | any other current | waits; the current one is probed | the peer may have been restarted, and no longer have the current one |
 //!
+//! A session that is agreed by Go's profile may be with a Go node. That has one session for all its
+//! connections, keeps the first handshake substream that it has, on whichever, gives up the others at
+//! once, and may use any of its connections for its messages. A node of our kind keeps both. So:
+//!
+//! | agreed session | rival | what happens | why |
+//! |---|---|---|---|
+//! | not preferred, preferred is `Inbound` | preferred one is being negotiated | waits until its peer has answered a probe | a node of our kind has opened its handshake substream by then |
+//! | any | any current, streams not prepared | waits; the current one is probed | the answer comes behind the end of the handshake substream that the peer does not keep |
+//!
+//! The current one is probed as well as soon as there is any other session, and then its answer ends
+//! all others whose handshake substream has ended, and the rest end once streams are prepared: a Go
+//! node has to have one connection before it sends on another. Two that crossed and both live are
+//! those of a node of our kind, and are decided by the preferred direction. An answer is the refusal
+//! of the probe: whatever else comes may have been sent before.
+//!
+//! A handshake substream that the peer has ended is lost, unless the peer has spoken on the session:
+//! then its side of the handshake is over, and it uses this session.
+//!
 //! The smaller key never sees an outbound session with a rival: while its own session is negotiating
 //! no other becomes current, and once another is current its dial is cancelled.
 //!
@@ -37,6 +55,7 @@ use crate::node::context::Context;
 use crate::node::env::Env;
 use crate::prelude::*;
 use crate::session::Direction;
+use crate::wire::Profile;
 
 /// An agreed session, and what keeps it from becoming current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +64,8 @@ struct Case {
     preferred: Direction,
     /// The direction of the agreed session.
     agreed: Direction,
+    /// The peer may be a Go node, in both sessions.
+    keeps_one_handshake: bool,
     rival: Rival,
 }
 
@@ -72,6 +93,8 @@ enum Verdict {
     Wait,
     /// It waits for the rival, but not longer than the peer has to answer a probe.
     Hold,
+    /// It waits until its peer has answered a probe, in place of that.
+    Ask,
     /// It becomes current once the current one has yielded.
     Replace,
     /// It ends.
@@ -88,9 +111,11 @@ impl Case {
             Rival::Negotiating if is_preferred => Verdict::Activate,
             Rival::Negotiating => match self.preferred {
                 Direction::Outbound => Verdict::Wait,
+                Direction::Inbound if self.keeps_one_handshake => Verdict::Ask,
                 Direction::Inbound => Verdict::Hold,
             },
             Rival::Lost => Verdict::Replace,
+            Rival::Current { is_prepared: false, .. } if self.keeps_one_handshake => Verdict::Probe,
             Rival::Current { direction, is_prepared: false }
                 if is_preferred && direction != self.preferred =>
             {
@@ -106,7 +131,7 @@ impl Case {
 
 impl Peer {
     /// A handshake substream is agreed on a session.
-    pub(super) fn session_agreed(&mut self, id: SessionId, cx: &mut Context<'_>) {
+    pub(super) fn session_agreed(&mut self, id: SessionId, profile: Profile, cx: &mut Context<'_>) {
         let Some(record) = self.others.get_mut(id) else {
             return cx.out.internal_error("a session that is agreed is not its peer's");
         };
@@ -114,6 +139,7 @@ impl Peer {
             Stage::Negotiating { .. } => {
                 let deadline = cx.env.now + cx.env.config.handshake_timeout;
                 record.stage = Stage::Agreed { deadline };
+                record.profile = Some(profile);
             }
             // The node has asked it to end meanwhile.
             Stage::Ending => return,
@@ -121,17 +147,20 @@ impl Peer {
                 return cx.out.internal_error("a session was agreed twice");
             }
         }
-        let agreed = record.direction;
+        let agreed = *record;
         match self.current().copied() {
             None => self.promote(cx),
-            Some(current) => self.compete(id, agreed, current, cx),
+            Some(current) => self.compete(&agreed, current, cx),
         }
     }
 
     /// Makes the best agreed session current, of a peer that has no current one.
     pub(super) fn promote(&mut self, cx: &mut Context<'_>) {
         let preferred = preferred_direction(cx.env, self.key);
-        let best = self.others.agreed().min_by_key(|session| session.direction != preferred);
+        let best = self
+            .others
+            .agreed()
+            .min_by_key(|session| (session.is_handshake_lost, session.direction != preferred));
         let Some(best) = best.copied() else {
             return;
         };
@@ -144,9 +173,17 @@ impl Peer {
             .live()
             .any(|session| session.direction == preferred && !session.is_agreed());
         let rival = if is_negotiating { Rival::Negotiating } else { Rival::None };
-        match (Case { preferred, agreed: best.direction, rival }).decide() {
+        let keeps_one_handshake = best.keeps_one_handshake();
+        let case = Case { preferred, agreed: best.direction, keeps_one_handshake, rival };
+        let is_asked = self.others.hold.is_some();
+        match case.decide() {
             Verdict::Wait => {}
             Verdict::Hold if !self.hold_is_over(cx.env) => {}
+            Verdict::Ask if !self.hold_is_over(cx.env) => {
+                if !is_asked {
+                    cx.out.forward(best.id, FromNode::Probe);
+                }
+            }
             _ => self.activate(&best, cx),
         }
     }
@@ -154,8 +191,7 @@ impl Peer {
     /// Decides what becomes of a session that is agreed while another is current.
     pub(super) fn compete(
         &mut self,
-        id: SessionId,
-        agreed: Direction,
+        agreed: &SessionRecord,
         current: Current,
         cx: &mut Context<'_>,
     ) {
@@ -165,9 +201,11 @@ impl Peer {
             true => Rival::Lost,
             false => Rival::Current { direction, is_prepared },
         };
-        match (Case { preferred, agreed, rival }).decide() {
-            Verdict::Replace => self.replace(id, cx),
-            Verdict::End => self.end_other(id, CloseReason::Superseded, cx),
+        let keeps_one_handshake = agreed.keeps_one_handshake() && current.keeps_one_handshake();
+        let case = Case { preferred, agreed: agreed.direction, keeps_one_handshake, rival };
+        match case.decide() {
+            Verdict::Replace => self.replace(agreed.id, cx),
+            Verdict::End => self.end_other(agreed.id, CloseReason::Superseded, cx),
             _ => self.probe(cx),
         }
     }
@@ -181,14 +219,78 @@ impl Peer {
         let event = self.move_to_connected(session, cx);
         cx.out.publish(event);
         cx.out.forward(id, FromNode::Grant(Carry::default()));
-        // The peer ends those that it has dialled.
+        // The peer ends those that it has dialled. What a Go node has kept is not known yet.
+        let may_be_kept =
+            |other: &SessionRecord| session.keeps_one_handshake() && other.keeps_one_handshake();
         let outbound = self.others.agreed().filter(|other| other.direction == Direction::Outbound);
-        let losers: Vec<SessionId> = outbound.map(|other| other.id).collect();
+        let losers: Vec<SessionId> =
+            outbound.filter(|other| !may_be_kept(other)).map(|other| other.id).collect();
         for loser in losers {
             self.end_other(loser, CloseReason::Superseded, cx);
         }
         cx.store.peer_connected(self.key, cx.env);
         cx.has_activated = true;
+        self.settle_soon(cx);
+    }
+
+    /// Asks a current session whose peer may be a Go node for an answer, if there are others: it
+    /// shows which handshake substream the peer has kept, and the peer is to have one connection
+    /// before it uses another for its messages.
+    pub(super) fn settle_soon(&mut self, cx: &mut Context<'_>) {
+        let is_alone = self.others.live().next().is_none();
+        if !is_alone && self.current().is_some_and(Current::keeps_one_handshake) {
+            self.probe(cx);
+        }
+    }
+
+    /// The peer of the current session has answered a probe there, which was asked for after the
+    /// handshake substream was agreed. A Go node has given up by now what it does not keep.
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>) {
+        let Some(current) = self.current().copied().filter(Current::keeps_one_handshake) else {
+            return;
+        };
+        if let State::Connected { successor: Some(_), .. } = self.state {
+            return;
+        }
+        if !self.is_prepared() {
+            if current.is_handshake_lost {
+                // It may have kept another's that is not agreed yet.
+                return;
+            }
+            // A Go node keeps no two: it is another of our kind, which decides the same.
+            let preferred = preferred_direction(cx.env, self.key);
+            let crossed = self.others.agreed().find(|other| {
+                other.direction == preferred
+                    && other.keeps_one_handshake()
+                    && other.stage != Stage::Yielded
+            });
+            let crossed = crossed.filter(|other| !other.is_handshake_lost).map(|other| other.id);
+            if let Some(crossed) = crossed
+                && current.direction != preferred
+            {
+                return self.replace(crossed, cx);
+            }
+        }
+        // One that lives may yet be the one that the peer has kept, and one that is not agreed here
+        // may be agreed there, and current: a node of our kind loses what it has said on it.
+        let is_prepared = self.is_prepared();
+        let may_be_kept = |other: &&SessionRecord| !is_prepared && !other.is_handshake_lost;
+        let losers = self.others.live().filter(|other| !may_be_kept(other));
+        let losers: Vec<SessionId> = losers.map(|other| other.id).collect();
+        for loser in losers {
+            self.end_other(loser, CloseReason::Superseded, cx);
+        }
+    }
+
+    /// A session that waits to become current has had its answer: the peer has had the time to open
+    /// a handshake substream on the one that is preferred.
+    pub(super) fn other_answered(&mut self, id: SessionId, cx: &mut Context<'_>) {
+        let is_held = self.current().is_none() && self.others.hold.is_some();
+        let is_it = |other: &SessionRecord| other.id == id && other.keeps_one_handshake();
+        if is_held && self.others.agreed().any(is_it) {
+            self.others.hold = Some(cx.env.now);
+            self.promote(cx);
+        }
     }
 
     /// Asks the current session to hand over to another.
@@ -277,8 +379,15 @@ mod tests {
                 let (.., verdicts) = rows.next().unwrap();
                 assert_eq!(rows.count(), 0, "{agreed:?} {rival:?}");
                 for (preferred, expected) in [Outbound, Inbound].into_iter().zip(verdicts) {
-                    let case = Case { preferred, agreed, rival };
+                    let case = Case { preferred, agreed, keeps_one_handshake: false, rival };
                     assert_eq!(case.decide(), *expected, "{case:?}");
+                    let case = Case { keeps_one_handshake: true, ..case };
+                    let expected = match rival {
+                        Rival::Current { is_prepared: false, .. } => Verdict::Probe,
+                        _ if *expected == Verdict::Hold => Verdict::Ask,
+                        _ => *expected,
+                    };
+                    assert_eq!(case.decide(), expected, "{case:?}");
                 }
             }
         }
@@ -292,7 +401,8 @@ mod tests {
         for first in [Outbound, Inbound] {
             let second = if first == Outbound { Inbound } else { Outbound };
             for preferred in [Outbound, Inbound] {
-                let case = Case { preferred, agreed: second, rival: current(first, false) };
+                let rival = current(first, false);
+                let case = Case { preferred, agreed: second, keeps_one_handshake: false, rival };
                 let keeps_first = case.decide() != Verdict::Replace;
                 assert_eq!(keeps_first, first == preferred, "{case:?}");
             }

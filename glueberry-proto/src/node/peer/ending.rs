@@ -1,7 +1,6 @@
 //! Ending what there is with a peer: on request, and when time is up.
 
 use super::Peer;
-use super::sessions::{SessionRecord, Stage};
 use super::state::State;
 use crate::error::{CloseReason, ConnectionLost};
 use crate::id::SessionId;
@@ -27,8 +26,8 @@ impl Peer {
         self.cancel_dial(cx);
         if let Some(current) = self.current() {
             // It is no longer current, but not over before it has said so.
-            let (id, direction) = (current.id, current.direction);
-            self.others.insert(SessionRecord { id, direction, stage: Stage::Yielded });
+            let record = current.yielded();
+            self.others.insert(record);
         }
         self.end_sessions(reason, drain, cx);
         self.attempts = 0;

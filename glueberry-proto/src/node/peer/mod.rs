@@ -16,7 +16,6 @@ pub(super) use self::state::Current;
 use self::state::{Retry, State};
 use super::context::Context;
 use super::dials::Dial;
-use super::env::Env;
 use super::event::ConnectionState;
 use super::timer::PeerTimer;
 use crate::config::{Config, ReconnectPolicy};
@@ -209,10 +208,17 @@ impl Peer {
     // ---- sessions -----------------------------------------------------------------------------
 
     /// Adds a session that was made for a connection with this peer.
-    pub(super) fn add_session(&mut self, id: SessionId, direction: Direction, env: &Env) {
-        let patience = Self::patience(direction, &env.config);
-        let stage = Stage::Negotiating { deadline: env.now + patience };
-        self.others.insert(SessionRecord { id, direction, stage });
+    pub(super) fn add_session(
+        &mut self,
+        id: SessionId,
+        direction: Direction,
+        cx: &mut Context<'_>,
+    ) {
+        let patience = Self::patience(direction, &cx.env.config);
+        let stage = Stage::Negotiating { deadline: cx.env.now + patience };
+        let (profile, is_handshake_lost) = (None, false);
+        self.others.insert(SessionRecord { id, direction, stage, profile, is_handshake_lost });
+        self.settle_soon(cx);
     }
 
     /// Returns how long a session may take to agree on a handshake substream.

@@ -1,7 +1,6 @@
 //! What the sessions of a peer report.
 
 use super::Peer;
-use super::sessions::{SessionRecord, Stage};
 use super::state::{Current, State};
 use crate::error::{CloseReason, DialError};
 use crate::id::SessionId;
@@ -21,14 +20,21 @@ impl Peer {
     ) {
         let is_current = self.current().is_some_and(|current| current.id == id);
         match message {
-            FromSession::Agreed => self.session_agreed(id, cx),
+            FromSession::Agreed(profile) => self.session_agreed(id, profile, cx),
             FromSession::Closed(reason, _) => self.session_closed(id, reason, cx),
+            FromSession::HandshakeLost(is_lost) if !is_current => {
+                if let Some(record) = self.others.get_mut(id) {
+                    record.is_handshake_lost = is_lost;
+                }
+            }
+            FromSession::ProbeAnswered if !is_current => self.other_answered(id, cx),
             // The node has ended the session or replaced it while the message was on its way.
             _ if !is_current => {}
             FromSession::Prepared => self.current_prepared(cx),
             FromSession::Established(info) => self.current_established(info, cx),
             FromSession::HandshakeLost(is_lost) => self.current_handshake_lost(is_lost, cx),
             FromSession::Alive => self.current_alive(cx),
+            FromSession::ProbeAnswered => self.settle(cx),
             FromSession::Yielded(carry) => self.current_yielded(carry, cx),
         }
     }
@@ -36,7 +42,10 @@ impl Peer {
     /// The application has prepared streams: no replacement of the session begins from now on.
     fn current_prepared(&mut self, cx: &mut Context<'_>) {
         match &mut self.state {
-            State::Connected { is_prepared, .. } => *is_prepared = true,
+            State::Connected { is_prepared, .. } => {
+                *is_prepared = true;
+                self.settle(cx);
+            }
             _ => cx.out.internal_error("streams were prepared on an Established session"),
         }
     }
@@ -63,9 +72,9 @@ impl Peer {
         if let Some(current) = self.state.current_mut() {
             current.is_handshake_lost = is_lost;
         }
-        let other = self.others.agreed().next().map(|other| (other.id, other.direction));
-        if let (true, Some((id, direction)), Some(current)) = (is_lost, other, self.current()) {
-            self.compete(id, direction, *current, cx);
+        let other = self.others.agreed().find(|other| !other.is_handshake_lost).copied();
+        if let (true, Some(other), Some(current)) = (is_lost, other, self.current()) {
+            self.compete(&other, *current, cx);
         }
     }
 
@@ -88,13 +97,14 @@ impl Peer {
         *is_prepared = false;
         self.others.remove(record.id);
         let Current { id, direction, .. } = yielded;
-        self.others.insert(SessionRecord { id, direction, stage: Stage::Yielded });
+        self.others.insert(yielded.yielded());
         cx.out.forward(record.id, FromNode::Grant(carry));
         // Each connection is closed by the side that dialled it: the other may not know yet that
         // its session is replaced.
         if direction == Direction::Outbound {
             self.end_other(id, CloseReason::Superseded, cx);
         }
+        self.settle_soon(cx);
     }
 
     /// The peer has answered the probe of its session, so it has not lost it: the connections that
@@ -106,6 +116,10 @@ impl Peer {
         };
         // An answer that comes when the probe has timed out decides nothing.
         if self.state.current_mut().and_then(|current| current.probe.take()).is_none() {
+            return;
+        }
+        if self.current().is_some_and(Current::keeps_one_handshake) {
+            // Which are not needed is known when it has answered the probe itself.
             return;
         }
         let inbound = self.others.agreed().filter(|other| other.direction == Direction::Inbound);

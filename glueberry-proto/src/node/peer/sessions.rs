@@ -4,6 +4,7 @@ use crate::id::SessionId;
 use crate::prelude::*;
 use crate::session::Direction;
 use crate::time::{Instant, earliest};
+use crate::wire::Profile;
 
 /// A session that may become the current one, or is ending.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +12,10 @@ pub(super) struct SessionRecord {
     pub(super) id: SessionId,
     pub(super) direction: Direction,
     pub(super) stage: Stage,
+    /// Of the handshake substream that is agreed.
+    pub(super) profile: Option<Profile>,
+    /// It has no handshake substream any more.
+    pub(super) is_handshake_lost: bool,
 }
 
 /// How far a session is that is not the current one.
@@ -29,6 +34,11 @@ pub(super) enum Stage {
 }
 
 impl SessionRecord {
+    /// True if the peer may be a Go node, which has one handshake substream for all its sessions.
+    pub(super) fn keeps_one_handshake(&self) -> bool {
+        self.profile.is_some_and(Profile::keeps_one_handshake)
+    }
+
     pub(super) const fn is_agreed(&self) -> bool {
         matches!(self.stage, Stage::Agreed { .. } | Stage::Yielded)
     }

@@ -1,12 +1,13 @@
 //! The state of a peer, with what each state needs.
 
-use super::sessions::SessionRecord;
+use super::sessions::{SessionRecord, Stage};
 use crate::id::SessionId;
 use crate::node::dials::Dial;
 use crate::node::event::ConnectionState;
 use crate::session::Direction;
 use crate::session_info::SessionInfo;
 use crate::time::Instant;
+use crate::wire::Profile;
 
 /// How far a peer is from exchanging messages; see [`ConnectionState`].
 #[derive(Debug)]
@@ -52,6 +53,8 @@ pub(in crate::node) struct Current {
     pub(super) probe: Option<Instant>,
     /// It has no handshake substream, though its handshake is not over.
     pub(super) is_handshake_lost: bool,
+    /// The profile of its handshake.
+    pub(super) profile: Option<Profile>,
 }
 
 /// How far an attempt to reconnect is.
@@ -121,7 +124,18 @@ impl State {
 
 impl Current {
     pub(super) const fn new(session: &SessionRecord) -> Self {
-        let SessionRecord { id, direction, .. } = *session;
-        Self { id, direction, probe: None, is_handshake_lost: false }
+        let SessionRecord { id, direction, profile, is_handshake_lost, .. } = *session;
+        Self { id, direction, probe: None, is_handshake_lost, profile }
+    }
+
+    /// Returns what remains of it when another takes its place.
+    pub(super) const fn yielded(self) -> SessionRecord {
+        let Self { id, direction, profile, is_handshake_lost, .. } = self;
+        SessionRecord { id, direction, stage: Stage::Yielded, profile, is_handshake_lost }
+    }
+
+    /// True if the peer may be a Go node, which has one handshake substream for all its sessions.
+    pub(super) fn keeps_one_handshake(&self) -> bool {
+        self.profile.is_some_and(Profile::keeps_one_handshake)
     }
 }

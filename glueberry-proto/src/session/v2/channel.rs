@@ -59,7 +59,7 @@ impl Handshake {
         }
         self.own = Some(id);
         self.begin_channel(id, Role::Initiator, lent);
-        lent.out.forward(FromSession::Agreed);
+        lent.out.forward(FromSession::Agreed(Profile::V2));
         Ok(())
     }
 
@@ -91,7 +91,7 @@ impl Handshake {
         self.peers = Some(id);
         self.begin_channel(id, Role::Responder, lent);
         if is_first {
-            lent.out.forward(FromSession::Agreed);
+            lent.out.forward(FromSession::Agreed(Profile::V2));
         }
         Ok(true)
     }

@@ -2,7 +2,7 @@
 
 use glueberry_proto::{
     Action, Address, Admission, Config, DialId, Identity, Instant, Naming, NewConnection, Node,
-    NodeAction, Origin, PublicKey, Seed, Session,
+    NodeAction, Origin, ProtocolId, PublicKey, Seed, Session, SessionId, SubstreamId,
 };
 
 use super::{Side, config, identity};
@@ -51,16 +51,30 @@ pub(crate) fn accepted(admission: Admission) -> Session {
     }
 }
 
-/// Passes messages between a node and its sessions until there are none. All other actions are
-/// dropped: the peer answers nothing.
-pub(crate) fn exchange(node: &mut Node, now: Instant, sessions: &mut [&mut Session]) {
+/// A substream that a session wants, and what it is proposed for.
+pub(crate) type Opening = (SessionId, SubstreamId, Vec<ProtocolId>);
+
+/// Passes messages between a node and its sessions until there are none. Returns the substreams that
+/// the sessions want; all other actions are dropped: the peer answers nothing.
+pub(crate) fn exchange(
+    node: &mut Node,
+    now: Instant,
+    sessions: &mut [&mut Session],
+) -> Vec<Opening> {
+    let mut openings = Vec::new();
     let mut moved = true;
     while std::mem::take(&mut moved) {
         for session in &mut *sessions {
             while let Some(action) = session.poll_action() {
                 moved = true;
-                if let Action::Forward(message) = action {
-                    node.handle_session_message(now, session.id(), message);
+                match action {
+                    Action::Forward(message) => {
+                        node.handle_session_message(now, session.id(), message);
+                    }
+                    Action::OpenSubstream { substream, protocols } => {
+                        openings.push((session.id(), substream, protocols));
+                    }
+                    _ => {}
                 }
             }
         }
@@ -73,4 +87,5 @@ pub(crate) fn exchange(node: &mut Node, now: Instant, sessions: &mut [&mut Sessi
             }
         }
     }
+    openings
 }
