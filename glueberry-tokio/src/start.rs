@@ -1,5 +1,6 @@
 //! How a node starts: what it shares, its book, and its task.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
@@ -26,7 +27,7 @@ use crate::readers::Readers;
 use crate::runtime::Runtime;
 use crate::shared::Shared;
 use crate::stats::Statistics;
-use crate::store::{FileStore, wall_time};
+use crate::store::{FileStore, Loaded, wall_time};
 use crate::store_thread::{StoreThread, findings};
 use crate::telemetry::Telemetry;
 use crate::transport::Transport;
@@ -43,11 +44,7 @@ pub(crate) fn start<T: Transport + Unpin>(
     let key = identity.public_key();
     let core = parts.config.core();
     let limits = core.book_limits();
-    let opened = parts
-        .book
-        .map(|path| FileStore::open(path, limits))
-        .transpose()
-        .map_err(|error| Error::because(ErrorCode::AddressBookFailed, error))?;
+    let opened = parts.book.map(|path| open_book(path, limits)).transpose()?;
     let inbox = Inbox::new(parts.config.message_buffer);
     let node = libp2p_identity::PeerId::from(key);
     // It is on whatever level the subscriber lets through.
@@ -75,9 +72,7 @@ pub(crate) fn start<T: Transport + Unpin>(
         thread = Some(StoreThread::start(store, limits, shared.clone())?);
         troubles = found;
     }
-    for trouble in &troubles {
-        warn!(%trouble, "address book trouble");
-    }
+    troubles.iter().for_each(|trouble| warn!(%trouble, "address book trouble"));
     if let Some((handshake, greetings)) = handshake {
         shared.spawn(Greeter::new(shared.clone(), greetings, handshake, key).run());
     }
@@ -85,6 +80,14 @@ pub(crate) fn start<T: Transport + Unpin>(
     shared.spawn(task);
     info!(%node, "node started");
     Ok(Node::new(shared, key, troubles, inbox))
+}
+
+fn open_book(
+    path: PathBuf,
+    limits: glueberry_proto::book::Limits,
+) -> Result<(FileStore, Loaded), Error> {
+    FileStore::open(path, limits)
+        .map_err(|error| Error::because(ErrorCode::AddressBookFailed, error))
 }
 
 /// What [`Shared`] is made of.

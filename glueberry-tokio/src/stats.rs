@@ -226,21 +226,25 @@ impl PeerStats {
         self.bytes_sent = self.bytes_sent.saturating_add(tally.sent.1);
         self.messages_received += tally.received.0;
         self.bytes_received = self.bytes_received.saturating_add(tally.received.1);
-        if !self.streams.contains_key(stream) {
-            self.streams.insert(stream.to_owned(), StreamStats::default());
+        // The name is copied for the first message only.
+        match self.streams.get_mut(stream) {
+            Some(stream) => stream.count(tally, at),
+            None => self.streams.entry(stream.to_owned()).or_default().count(tally, at),
         }
-        let Some(stream) = self.streams.get_mut(stream) else {
-            return;
-        };
-        stream.messages_sent += tally.sent.0;
-        stream.bytes_sent = stream.bytes_sent.saturating_add(tally.sent.1);
-        stream.messages_received += tally.received.0;
-        stream.bytes_received = stream.bytes_received.saturating_add(tally.received.1);
+    }
+}
+
+impl StreamStats {
+    const fn count(&mut self, tally: Tally, at: SystemTime) {
+        self.messages_sent += tally.sent.0;
+        self.bytes_sent = self.bytes_sent.saturating_add(tally.sent.1);
+        self.messages_received += tally.received.0;
+        self.bytes_received = self.bytes_received.saturating_add(tally.received.1);
         if tally.sent.0 > 0 {
-            stream.last_sent_at = Some(at);
+            self.last_sent_at = Some(at);
         }
         if tally.received.0 > 0 {
-            stream.last_received_at = Some(at);
+            self.last_received_at = Some(at);
         }
     }
 }
