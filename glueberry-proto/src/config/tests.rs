@@ -32,11 +32,13 @@ fn a_file_names_what_differs_from_the_defaults() {
 #[test]
 fn each_bad_field_is_named() {
     type Break = fn(&mut Config);
-    let cases: [(&str, Break); 44] = [
+    let cases: [(&str, Break); 46] = [
         ("sessions_low", |c| c.sessions_low = c.sessions_high),
         ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
         ("max_streams", |c| c.max_substreams = c.max_streams),
         ("profiles", |c| c.profiles.clear()),
+        ("profiles", |c| c.min_profile = Profile::V2),
+        ("profiles", |c| (c.profiles, c.min_profile) = (vec![Profile::V1Go], Profile::V1)),
         ("max_message_size", |c| c.max_message_size = 0),
         ("max_message_size", |c| c.max_message_size = 64 * MIB),
         ("low_watermark", |c| c.low_watermark = c.high_watermark),
@@ -110,6 +112,26 @@ fn defaults_are_those_of_the_design() {
     let ReconnectPolicy { initial_backoff, max_backoff, max_attempts } = config.reconnect;
     assert_eq!((initial_backoff, max_backoff, max_attempts), (seconds(1), seconds(300), Some(10)));
     assert!(!config.autoconnect);
+    assert_eq!((config.min_profile, config.pin_time), (Profile::V1Go, seconds(90 * 86_400)));
+}
+
+#[test]
+fn profiles_below_the_floor_are_not_allowed() {
+    let mut config = Config { profiles: Profile::ALL.to_vec(), ..Config::default() };
+    for (floor, allowed) in [
+        (Profile::V1Go, &Profile::ALL[..]),
+        (Profile::V1, &[Profile::V2, Profile::V1]),
+        (Profile::V2, &[Profile::V2]),
+    ] {
+        config.min_profile = floor;
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.allowed_profiles().collect::<Vec<_>>(), allowed);
+    }
+    config.profiles = vec![Profile::V1, Profile::V1Go];
+    let error = config.check().unwrap_err();
+    assert_eq!(error.problem, Problem::NoneReaches("min_profile"));
+    let text = "configuration field `profiles` has no entry that reaches `min_profile`";
+    assert_eq!(error.to_string(), text);
 }
 
 /// README and the crate docs name the figure.
@@ -134,6 +156,7 @@ fn what_may_be_nothing_is_accepted() {
     config.stable_after = Duration::ZERO;
     (config.low_watermark, config.low_watermark_bytes) = (0, 0);
     config.max_metadata_size = 0;
+    config.pin_time = Duration::ZERO;
     config.reconnect = ReconnectPolicy::never();
     assert_eq!(config.check(), Ok(()));
 }

@@ -337,8 +337,7 @@ impl Node {
             self.with_peer(peer, |peer, cx| peer.connecting_failed(error, cx));
             return Err(reason);
         }
-        let wall = self.store.wall_at(self.env.now);
-        let session = self.sessions.create(&self.env, connection, direction, wall);
+        let session = self.sessions.create(&self.env, connection, direction, &self.store);
         self.peers.get_or_insert(peer);
         self.with_known_peer(peer, |peer, cx| peer.add_session(session.id(), direction, cx));
         Ok(session)
@@ -392,9 +391,15 @@ impl Node {
             true => self.sessions.remove(session),
             false => self.sessions.owner(session),
         };
+        let is_established = matches!(message, FromSession::Established(_));
         // The adapter may report a session as gone whose messages are on their way.
         if let Some(peer) = owner {
-            self.with_known_peer(peer, |peer, cx| peer.session_message(session, message, cx));
+            self.with_known_peer(peer, |peer, cx| {
+                peer.session_message(session, message, cx);
+                if is_established {
+                    peer.pin(cx);
+                }
+            });
         }
     }
 
