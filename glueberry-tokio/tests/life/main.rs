@@ -7,6 +7,7 @@ mod bans;
 mod book;
 mod cancel;
 mod dialling;
+mod downgrade;
 mod errors;
 mod faults;
 mod greet;
