@@ -5,6 +5,7 @@ mod downgrade;
 mod end;
 mod orders;
 mod replay;
+mod stolen;
 
 use std::time::Duration;
 
