@@ -11,6 +11,7 @@ pub use self::error::{ConfigError, Problem};
 pub use self::reconnect::ReconnectPolicy;
 use crate::book;
 use crate::prelude::*;
+use crate::v2::Suite;
 use crate::wire::{Profile, StreamName};
 
 /// The limits and timeouts of a [`Node`](crate::Node) and its sessions.
@@ -51,6 +52,9 @@ pub struct Config {
     /// may offer AES-256-GCM. False: only an adapter can know, and glueberry-tokio sets it. What seals must have it too, see
     /// [`Aead::aes_256_gcm`](crate::crypto::Aead::aes_256_gcm).
     pub hardware_aes: bool,
+    /// Cipher suites that v2 may use; the best that both sides have is chosen, whatever the order. All. A
+    /// node of which none is available, for want of instructions or of features, is not made.
+    pub suites: Vec<Suite>,
     /// The name of the network that the node belongs to, at most 1024 bytes. Empty. In v2, nodes with
     /// different names have no session with each other.
     pub network: String,
@@ -207,6 +211,7 @@ impl Default for Config {
             min_profile: Profile::V1Go,
             pin_time: Duration::from_secs(90 * 24 * 60 * 60),
             hardware_aes: false,
+            suites: Suite::RANKED.to_vec(),
             network: String::new(),
             streams: Vec::new(),
             max_message_size: 10 * MIB,
@@ -287,6 +292,9 @@ impl Config {
         }
         if self.profiles.is_empty() {
             return Err(ConfigError { field: "profiles", problem: Problem::Empty });
+        }
+        if self.suites.is_empty() {
+            return Err(ConfigError { field: "suites", problem: Problem::Empty });
         }
         if self.allowed_profiles().next().is_none() {
             let problem = Problem::NoneReaches("min_profile");

@@ -11,12 +11,17 @@ fn defaults_are_valid() {
 fn a_file_names_what_differs_from_the_defaults() {
     let text = r#"{
         "profiles": ["v1"],
+        "min_profile": "v1",
+        "suites": ["aes-256-gcm", "chacha20-poly1305"],
+        "pin_time": "30days",
         "streams": ["chat"],
         "handshake_timeout": "1m 30s",
         "reconnect": { "initial_backoff": "250ms", "max_attempts": null }
     }"#;
     let config: Config = serde_json::from_str(text).unwrap();
     assert_eq!(config.handshake_timeout, Duration::from_secs(90));
+    assert_eq!(config.suites, [Suite::Aes256Gcm, Suite::ChaCha20Poly1305]);
+    assert_eq!(config.pin_time, Duration::from_secs(30 * 86_400));
     assert_eq!(config.reconnect.initial_backoff, Duration::from_millis(250));
     assert_eq!(config.reconnect.max_backoff, Duration::from_secs(300));
     assert_eq!(config.reconnect.max_attempts, None);
@@ -32,12 +37,13 @@ fn a_file_names_what_differs_from_the_defaults() {
 #[test]
 fn each_bad_field_is_named() {
     type Break = fn(&mut Config);
-    let cases: [(&str, Break); 46] = [
+    let cases: [(&str, Break); 47] = [
         ("sessions_low", |c| c.sessions_low = c.sessions_high),
         ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
         ("max_streams", |c| c.max_substreams = c.max_streams),
         ("profiles", |c| c.profiles.clear()),
         ("profiles", |c| c.min_profile = Profile::V2),
+        ("suites", |c| c.suites.clear()),
         ("profiles", |c| (c.profiles, c.min_profile) = (vec![Profile::V1Go], Profile::V1)),
         ("max_message_size", |c| c.max_message_size = 0),
         ("max_message_size", |c| c.max_message_size = 64 * MIB),

@@ -52,6 +52,8 @@ use crate::prelude::*;
 use crate::seed::{Generator, Seed};
 use crate::session::{Direction, Session};
 use crate::time::Instant;
+use crate::v2::suite::offered;
+use crate::wire::Profile;
 
 /// One running Glueberry identity: who its peers are, which of them are dialled, and which
 /// session of each is the current one. It sees peers and time, never payload.
@@ -126,6 +128,11 @@ impl Node {
         config.check()?;
         if seed.is_zero() {
             return Err(ConfigError::new("seed", Problem::Zero));
+        }
+        let has_v2 = config.allowed_profiles().any(|profile| profile == Profile::V2);
+        if has_v2 && offered(&*aead, config.hardware_aes, &config.suites).is_empty() {
+            let problem = Problem::Unusable("none of them is available here");
+            return Err(ConfigError::new("suites", problem));
         }
         let identity = identity.into();
         let own_key = identity.public_key();

@@ -25,4 +25,5 @@ mod request;
 mod shares;
 mod sockets;
 mod strangers;
+mod suites;
 mod support;
