@@ -39,7 +39,7 @@ impl Settings {
     pub(crate) fn new(config: &Config, ownership: Ownership, hole_punch_wait: Duration) -> Self {
         let core = &config.core;
         let handshakes: Vec<ProtocolId> =
-            core.profiles.iter().map(|profile| profile.handshake_id()).collect();
+            core.allowed_profiles().map(Profile::handshake_id).collect();
         // A Go node may open a named stream first, with no handshake.
         let streams = core.streams.iter().map(|name| Profile::V1.stream_id(name.clone()));
         let first: Vec<ProtocolId> = handshakes.iter().cloned().chain(streams).collect();

@@ -31,6 +31,8 @@ pub enum CloseCode {
     Internal,
     /// It takes no connection of this node: a ban, a disconnect lately, or a limit.
     Refused,
+    /// This node has spoken v2 with it before, and now comes with an earlier profile.
+    Downgrade,
     /// A number without a meaning here.
     Other(u64),
 }
@@ -46,6 +48,7 @@ impl From<u64> for CloseCode {
             5 => Self::Misbehaved,
             6 => Self::Internal,
             7 => Self::Refused,
+            31 => Self::Downgrade,
             code => Self::Other(code),
         }
     }
@@ -69,6 +72,7 @@ impl CloseCode {
             Self::Misbehaved => 5,
             Self::Internal => 6,
             Self::Refused => 7,
+            Self::Downgrade => 31,
             Self::Other(code) => code,
         }
     }
@@ -85,6 +89,7 @@ impl fmt::Display for CloseCode {
             Self::Misbehaved => "it says that this node breaks the protocol",
             Self::Internal => "it has an internal error",
             Self::Refused => "it takes no connection from here now",
+            Self::Downgrade => "it holds this node to v2, which it has spoken before",
             Self::Other(code) => return write!(f, "its code is {code}"),
         })
     }
@@ -96,7 +101,7 @@ mod tests {
 
     #[test]
     fn numbers_and_codes_belong_together() {
-        for number in [0, 1, 2, 3, 4, 5, 6, 7, 8, u64::MAX] {
+        for number in [0, 1, 2, 3, 4, 5, 6, 7, 8, 30, 31, 32, u64::MAX] {
             assert_eq!(u64::from(CloseCode::from(number)), number);
         }
     }

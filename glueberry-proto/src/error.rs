@@ -11,7 +11,7 @@ use crate::config::ConfigError;
 use crate::crypto::{AgreementError, PublicKey};
 use crate::prelude::*;
 use crate::v2::Violation;
-use crate::wire::{FrameError, StreamName};
+use crate::wire::{FrameError, Profile, StreamName};
 
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -32,6 +32,14 @@ pub enum CloseReason {
     /// The peer supports none of the profiles that this node offers.
     #[error("the peer supports none of the offered protocols")]
     NoCommonProtocol,
+    /// The peer has spoken v2 before, and would have had a session of an earlier profile now. It may
+    /// have gone back to an earlier version, or somebody makes it look so.
+    #[error("the peer has spoken v2 before, and now {}", offer(*.offered))]
+    Downgrade {
+        /// The profile of the session that there would have been, or was; `None` if the peer has refused
+        /// v2 when it was dialled.
+        offered: Option<Profile>,
+    },
     /// The peer was banned locally.
     #[error("peer is blacklisted")]
     Blacklisted,
@@ -60,6 +68,11 @@ pub enum CloseReason {
     /// A bug in this library; please report it.
     #[error("internal error: {0}")]
     Internal(&'static str),
+}
+
+/// Returns what a peer that was pinned to v2 has said in its place.
+fn offer(profile: Option<Profile>) -> String {
+    profile.map_or_else(|| "refuses it".to_owned(), |profile| format!("comes with {profile}"))
 }
 
 /// How a transport connection was lost.

@@ -54,6 +54,8 @@ pub(crate) enum FromNode {
     Yield,
     /// Find out whether the peer still answers.
     Probe,
+    /// The peer has spoken v2: have no session of an earlier profile with it.
+    Pin,
     /// End. With `drain`, first send the queued messages.
     Close { reason: CloseReason, drain: bool },
 }

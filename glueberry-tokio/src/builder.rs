@@ -201,7 +201,7 @@ impl Builder {
         config.core.hardware_aes = has_aes_instructions();
         for name in &self.streams {
             let name = stream_name(name)?;
-            if !config.core.profiles.iter().any(|profile| profile.allows(&name)) {
+            if !config.core.allowed_profiles().any(|profile| profile.allows(&name)) {
                 // It is none that these profiles allow, so there is an error.
                 glueberry_proto::StreamName::new(name.as_str())
                     .map_err(|error| Error::because(ErrorCode::InvalidStreamName, error))?;

@@ -412,9 +412,9 @@ impl From<StateReason> for Error {
             StateReason::DialFailed(DialError::Session(reason))
             | StateReason::SessionEnded(reason) => match reason {
                 CloseReason::HandshakeTimeout => ErrorCode::HandshakeTimeout,
-                CloseReason::Rejected(_) | CloseReason::NoCommonProtocol => {
-                    ErrorCode::HandshakeFailed
-                }
+                CloseReason::Rejected(_)
+                | CloseReason::NoCommonProtocol
+                | CloseReason::Downgrade { .. } => ErrorCode::HandshakeFailed,
                 CloseReason::Internal(_) => ErrorCode::Internal,
                 _ => ErrorCode::ConnectionFailed,
             },

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use glueberry_proto::{
-    Closed, ConnectionState, Direction, RecordError, SessionInfo, StateReason, StreamName,
+    Closed, ConnectionState, Direction, Profile, RecordError, SessionInfo, StateReason, StreamName,
 };
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
@@ -91,6 +91,17 @@ pub enum Event {
         /// Why, and what was not delivered for certain.
         closed: Closed,
     },
+    /// A peer that has spoken v2 would have had a session of an earlier profile: the session was
+    /// refused, or ended. [`SessionClosed`](Self::SessionClosed) follows.
+    ///
+    /// Either the peer has gone back to an earlier version, or somebody makes it look so. Once the peer
+    /// has confirmed the former, [`Node::clear_profile_pin`](crate::Node::clear_profile_pin) lets it in.
+    DowngradeRefused {
+        /// The peer.
+        peer: PeerId,
+        /// The profile that it has come with; `None` if it has refused v2 when it was dialled.
+        offered: Option<Profile>,
+    },
     /// A stream's queue came above its high watermark: senders wait, and
     /// [`try_send`](crate::Node::try_send) says
     /// [`Backpressure`](crate::ErrorCode::Backpressure). Told at most once a second per stream.
@@ -177,6 +188,7 @@ impl Event {
             | Self::StreamRefused { peer, .. }
             | Self::StreamNotPrepared { peer, .. }
             | Self::SessionClosed { peer, .. }
+            | Self::DowngradeRefused { peer, .. }
             | Self::Backpressure { peer, .. }
             | Self::MessagesDropped { peer, .. } => Some(*peer),
             Self::AddressBook(_)

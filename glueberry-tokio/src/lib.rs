@@ -18,6 +18,10 @@
 //! against a part of this process that sees the transport's plaintext; it is no reason to run over
 //! a transport that does not authenticate.
 //!
+//! The profile v2 ([`Builder::profiles`]) has both, and confirms its keys. It is off by default, because it
+//! has had no outside review. A peer in the address book that has spoken it is held to it: see
+//! [`Event::DowngradeRefused`].
+//!
 //! # Delivery
 //!
 //! Messages of one stream arrive in order, whole, and at most once. Sending waits above a high

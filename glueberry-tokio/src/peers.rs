@@ -41,6 +41,9 @@ pub struct PeerEntry {
     pub is_blacklisted: bool,
     /// When the ban ends; `None` if there is none or it does not end.
     pub banned_until: Option<SystemTime>,
+    /// Until when it is held to v2, which it has spoken; `None` if it never has, or if that was
+    /// [cleared](crate::Node::clear_profile_pin). It may be over.
+    pub v2_until: Option<SystemTime>,
     /// When it was last connected.
     pub last_seen: Option<SystemTime>,
     /// When it was first added or banned.
@@ -59,6 +62,7 @@ impl PeerEntry {
             public_key: entry.public_key(),
             is_blacklisted: entry.is_blacklisted(now),
             banned_until: entry.ban().and_then(Ban::end).and_then(system_time),
+            v2_until: entry.v2_until().and_then(system_time),
             last_seen: entry.last_seen().and_then(system_time),
             created_at: system_time(entry.created_at()),
             updated_at: system_time(entry.updated_at()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use glueberry_tokio::identity::{Keypair, PeerId};
 use glueberry_tokio::{
     Config, ConnectionState, Error, Event, Events, HANDSHAKE, Message, Messages, Multiaddr, Node,
-    StateReason,
+    Profile, StateReason,
 };
 use tokio::runtime::Runtime;
 
@@ -174,6 +174,18 @@ pub struct Grave {
 }
 
 impl Grave {
+    /// Returns who it was.
+    pub fn id(&self) -> PeerId {
+        self.identity.public().to_peer_id()
+    }
+
+    /// Has it come back with these profiles only.
+    #[must_use]
+    pub fn with_profiles(mut self, profiles: &[Profile]) -> Self {
+        self.config.core.profiles = profiles.to_vec();
+        self
+    }
+
     /// Brings it back, with the same identity and at the same address.
     pub async fn rise(self) -> Party {
         // The system may hold the port for a moment, and another test have it meanwhile.

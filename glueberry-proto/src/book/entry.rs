@@ -30,6 +30,7 @@ pub struct Entry {
     pub(super) public_key: Option<PublicKey>,
     pub(super) last_seen: Option<WallTime>,
     pub(super) ban: Option<Ban>,
+    pub(super) v2_until: Option<WallTime>,
     pub(super) created_at: WallTime,
     pub(super) updated_at: WallTime,
     pub(super) kept: Kept,
@@ -44,6 +45,7 @@ impl Entry {
             public_key: None,
             last_seen: None,
             ban: None,
+            v2_until: None,
             created_at: now,
             updated_at: now,
             kept: Kept { text: None, addresses: String::new(), fields: String::new() },
@@ -91,6 +93,17 @@ impl Entry {
         self.ban.is_some_and(|ban| ban.holds_at(now))
     }
 
+    /// Returns until when the peer is held to v2, which it has spoken; `None` if it never has, or if
+    /// that was [cleared](super::Book::clear_v2). It may be over.
+    pub const fn v2_until(&self) -> Option<WallTime> {
+        self.v2_until
+    }
+
+    /// True if the peer is held to v2 at the given time.
+    pub fn is_held_to_v2(&self, now: WallTime) -> bool {
+        self.v2_until.is_some_and(|until| now < until)
+    }
+
     /// Returns when the peer was first added or banned.
     pub const fn created_at(&self) -> WallTime {
         self.created_at
@@ -116,6 +129,7 @@ impl Entry {
             && self.metadata.is_empty()
             && self.public_key.is_none()
             && self.last_seen.is_none()
+            && self.v2_until.is_none()
             && self.kept.is_empty()
     }
 

@@ -45,7 +45,8 @@
 //!       "created_at": "2026-11-22T19:18:08.5Z",
 //!       "updated_at": "2026-11-22T19:18:08.5Z",
 //!       "multiaddrs": [ "/ip4/192.0.2.1/udp/9000/quic-v1" ],
-//!       "ban_until": "2027-01-01T00:00:00Z"        only for a ban that ends
+//!       "ban_until": "2027-01-01T00:00:00Z",       only for a ban that ends
+//!       "v2_until": "2027-02-20T19:18:08Z"         only for a peer that has spoken v2
 //!     }
 //!   }
 //! }
@@ -53,6 +54,8 @@
 //!
 //! - `ban_until` is this library's addition. A Go node drops it, so a temporary ban becomes a
 //!   permanent one.
+//! - `v2_until`, too: until then no session of an earlier profile begins with the peer. A Go node drops
+//!   it; earlier versions of this library keep it as it is.
 //! - An unchanged entry is written exactly as it was read. A changed one is written as Go would write
 //!   it, with times in UTC. Unknown fields of the file and of entries are kept.
 //! - Damage affects as little as possible. An entry that cannot be parsed is [`Rejected`] and kept in
@@ -291,6 +294,35 @@ impl Book {
             self.mark_critical();
         }
         true
+    }
+
+    /// Records that a peer has spoken v2, and is held to it until then. Returns false if it is not in the
+    /// book, or with nothing but a ban.
+    pub fn set_v2_until(&mut self, peer: PublicKey, until: WallTime, now: WallTime) -> bool {
+        let Some(entry) = self.entries.get_mut(&peer).filter(|entry| entry.is_of_peer()) else {
+            return false;
+        };
+        let is_new = !entry.is_held_to_v2(now);
+        entry.v2_until = Some(until);
+        entry.mark_changed(now);
+        if is_new {
+            self.mark_critical();
+        } else {
+            // If this is lost, the peer is still held to v2, for a little less long.
+            self.mark_lazy();
+        }
+        true
+    }
+
+    /// No longer holds a peer to v2. Returns true if it was held at that time.
+    pub fn clear_v2(&mut self, peer: PublicKey, now: WallTime) -> bool {
+        let Some(entry) = self.entries.get_mut(&peer) else { return false };
+        let was_held = entry.is_held_to_v2(now);
+        if entry.v2_until.take().is_some() {
+            entry.mark_changed(now);
+            self.mark_critical();
+        }
+        was_held
     }
 
     // ---- storing ------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ pub enum Problem {
     /// Must not exceed the named field.
     #[error("must not exceed `{0}`")]
     Above(&'static str),
+    /// No entry reaches the named field.
+    #[error("has no entry that reaches `{0}`")]
+    NoneReaches(&'static str),
     /// Larger than a frame can carry.
     #[error("is more than the wire can carry (64 MiB with room for a record's overhead)")]
     AboveWire,

@@ -11,6 +11,7 @@ pub use self::error::{ConfigError, Problem};
 pub use self::reconnect::ReconnectPolicy;
 use crate::book;
 use crate::prelude::*;
+use crate::v2::Suite;
 use crate::wire::{Profile, StreamName};
 
 /// The limits and timeouts of a [`Node`](crate::Node) and its sessions.
@@ -37,10 +38,23 @@ use crate::wire::{Profile, StreamName};
 pub struct Config {
     /// Wire profiles that this node supports, in the order in which a dialler offers them.
     pub profiles: Vec<Profile>,
+    /// The lowest profile of a session; v1-go is below v1, and v1 below v2. v1-go. Those of
+    /// [`profiles`](Self::profiles) that are below it are neither offered nor accepted.
+    pub min_profile: Profile,
+    /// Time for which a peer in the address book that has spoken v2 is held to it, renewed by each
+    /// session of v2. 90 days. Until it is over no session of an earlier profile begins with the peer:
+    /// such an attempt ends with [`CloseReason::Downgrade`](crate::CloseReason::Downgrade).
+    /// [`Node::clear_pin`](crate::Node::clear_pin) ends it for a peer. Zero: no peer is held to v2, not
+    /// even one of which the book says so. It has no effect unless [`profiles`](Self::profiles) has v2.
+    #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
+    pub pin_time: Duration,
     /// Whether the processor has instructions for AES and for carry-less multiplication, so that v2
     /// may offer AES-256-GCM. False: only an adapter can know, and glueberry-tokio sets it. What seals must have it too, see
     /// [`Aead::aes_256_gcm`](crate::crypto::Aead::aes_256_gcm).
     pub hardware_aes: bool,
+    /// Cipher suites that v2 may use; the best that both sides have is chosen, whatever the order. All. A
+    /// node of which none is available, for want of instructions or of features, is not made.
+    pub suites: Vec<Suite>,
     /// The name of the network that the node belongs to, at most 1024 bytes. Empty. In v2, nodes with
     /// different names have no session with each other.
     pub network: String,
@@ -194,7 +208,10 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             profiles: vec![Profile::V1, Profile::V1Go],
+            min_profile: Profile::V1Go,
+            pin_time: Duration::from_secs(90 * 24 * 60 * 60),
             hardware_aes: false,
+            suites: Suite::RANKED.to_vec(),
             network: String::new(),
             streams: Vec::new(),
             max_message_size: 10 * MIB,
@@ -276,6 +293,13 @@ impl Config {
         if self.profiles.is_empty() {
             return Err(ConfigError { field: "profiles", problem: Problem::Empty });
         }
+        if self.suites.is_empty() {
+            return Err(ConfigError { field: "suites", problem: Problem::Empty });
+        }
+        if self.allowed_profiles().next().is_none() {
+            let problem = Problem::NoneReaches("min_profile");
+            return Err(ConfigError { field: "profiles", problem });
+        }
         if self.max_message_size > MAX_MESSAGE {
             return Err(ConfigError { field: "max_message_size", problem: Problem::AboveWire });
         }
@@ -283,6 +307,17 @@ impl Config {
             return Err(ConfigError { field: "streams", problem: Problem::Above("max_streams") });
         }
         Ok(())
+    }
+
+    /// Returns those of [`profiles`](Self::profiles) that reach [`min_profile`](Self::min_profile), in
+    /// their order: the ones that are offered and accepted.
+    pub fn allowed_profiles(&self) -> impl Iterator<Item = Profile> {
+        self.profiles.iter().copied().filter(|profile| profile.reaches(self.min_profile))
+    }
+
+    /// True if peers that have spoken v2 are held to it.
+    pub(crate) fn pins(&self) -> bool {
+        !self.pin_time.is_zero() && self.profiles.contains(&Profile::V2)
     }
 
     /// Returns the limits of the address book.

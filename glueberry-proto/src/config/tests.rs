@@ -11,12 +11,17 @@ fn defaults_are_valid() {
 fn a_file_names_what_differs_from_the_defaults() {
     let text = r#"{
         "profiles": ["v1"],
+        "min_profile": "v1",
+        "suites": ["aes-256-gcm", "chacha20-poly1305"],
+        "pin_time": "30days",
         "streams": ["chat"],
         "handshake_timeout": "1m 30s",
         "reconnect": { "initial_backoff": "250ms", "max_attempts": null }
     }"#;
     let config: Config = serde_json::from_str(text).unwrap();
     assert_eq!(config.handshake_timeout, Duration::from_secs(90));
+    assert_eq!(config.suites, [Suite::Aes256Gcm, Suite::ChaCha20Poly1305]);
+    assert_eq!(config.pin_time, Duration::from_secs(30 * 86_400));
     assert_eq!(config.reconnect.initial_backoff, Duration::from_millis(250));
     assert_eq!(config.reconnect.max_backoff, Duration::from_secs(300));
     assert_eq!(config.reconnect.max_attempts, None);
@@ -32,11 +37,14 @@ fn a_file_names_what_differs_from_the_defaults() {
 #[test]
 fn each_bad_field_is_named() {
     type Break = fn(&mut Config);
-    let cases: [(&str, Break); 44] = [
+    let cases: [(&str, Break); 47] = [
         ("sessions_low", |c| c.sessions_low = c.sessions_high),
         ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
         ("max_streams", |c| c.max_substreams = c.max_streams),
         ("profiles", |c| c.profiles.clear()),
+        ("profiles", |c| c.min_profile = Profile::V2),
+        ("suites", |c| c.suites.clear()),
+        ("profiles", |c| (c.profiles, c.min_profile) = (vec![Profile::V1Go], Profile::V1)),
         ("max_message_size", |c| c.max_message_size = 0),
         ("max_message_size", |c| c.max_message_size = 64 * MIB),
         ("low_watermark", |c| c.low_watermark = c.high_watermark),
@@ -110,6 +118,26 @@ fn defaults_are_those_of_the_design() {
     let ReconnectPolicy { initial_backoff, max_backoff, max_attempts } = config.reconnect;
     assert_eq!((initial_backoff, max_backoff, max_attempts), (seconds(1), seconds(300), Some(10)));
     assert!(!config.autoconnect);
+    assert_eq!((config.min_profile, config.pin_time), (Profile::V1Go, seconds(90 * 86_400)));
+}
+
+#[test]
+fn profiles_below_the_floor_are_not_allowed() {
+    let mut config = Config { profiles: Profile::ALL.to_vec(), ..Config::default() };
+    for (floor, allowed) in [
+        (Profile::V1Go, &Profile::ALL[..]),
+        (Profile::V1, &[Profile::V2, Profile::V1]),
+        (Profile::V2, &[Profile::V2]),
+    ] {
+        config.min_profile = floor;
+        assert_eq!(config.check(), Ok(()));
+        assert_eq!(config.allowed_profiles().collect::<Vec<_>>(), allowed);
+    }
+    config.profiles = vec![Profile::V1, Profile::V1Go];
+    let error = config.check().unwrap_err();
+    assert_eq!(error.problem, Problem::NoneReaches("min_profile"));
+    let text = "configuration field `profiles` has no entry that reaches `min_profile`";
+    assert_eq!(error.to_string(), text);
 }
 
 /// README and the crate docs name the figure.
@@ -134,6 +162,7 @@ fn what_may_be_nothing_is_accepted() {
     config.stable_after = Duration::ZERO;
     (config.low_watermark, config.low_watermark_bytes) = (0, 0);
     config.max_metadata_size = 0;
+    config.pin_time = Duration::ZERO;
     config.reconnect = ReconnectPolicy::never();
     assert_eq!(config.check(), Ok(()));
 }

@@ -233,6 +233,12 @@ impl<T: Transport> Endpoint<T> {
         self.command(now, |node, now| node.unblacklist(now, peer))
     }
 
+    /// No longer holds a peer to v2, which it has spoken, and returns whether it was held:
+    /// [`Node::clear_pin`](crate::Node::clear_pin).
+    pub fn clear_pin(&mut self, now: Instant, peer: PublicKey) -> bool {
+        self.command(now, |node, now| node.clear_pin(now, peer))
+    }
+
     /// Has the book stored now, if there is anything to store: [`Node::flush_book`](crate::Node::flush_book).
     pub fn flush_book(&mut self, now: Instant) {
         self.command(now, |node, now| node.flush_book(now))

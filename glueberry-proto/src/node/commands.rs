@@ -144,6 +144,7 @@ impl Node {
         self.step(now, |node| {
             node.store.replace(book, &node.env);
             node.end_banned();
+            node.hold_pinned_to_v2();
         });
     }
 
@@ -252,6 +253,19 @@ impl Node {
         self.store.is_blacklisted(peer, self.env.now)
     }
 
+    /// No longer holds a peer to v2, which it has spoken: sessions that begin from now on may have
+    /// an earlier profile. Returns whether it was held. It is again as soon as it speaks v2.
+    pub fn clear_pin(&mut self, now: Instant, peer: PublicKey) -> bool {
+        self.step(now, |node| node.change_book(|book, wall| book.clear_v2(peer, wall)))
+    }
+
+    /// Returns until when a peer is held to v2, which it has spoken; `None` if it is not now, or if the
+    /// [configuration](crate::Config::pin_time) holds no peer to it.
+    pub fn pinned_until(&self, peer: PublicKey) -> Option<WallTime> {
+        let entry = self.store.book.entry(peer)?;
+        entry.v2_until().filter(|_| self.store.is_held_to_v2(peer, &self.env))
+    }
+
     /// Has the book stored now, if there is anything to store: [`NodeAction::SaveBook`](crate::NodeAction::SaveBook)
     /// follows.
     pub fn flush_book(&mut self, now: Instant) {
@@ -288,6 +302,15 @@ impl Node {
         let banned: Vec<PublicKey> = self.peers.keys().filter(is_to_end).collect();
         for peer in banned {
             self.end_everything(peer, &CloseReason::Blacklisted, false);
+        }
+    }
+
+    /// Ends sessions of earlier profiles with peers that are held to v2 by what the book says now.
+    fn hold_pinned_to_v2(&mut self) {
+        let is_held = |peer: &PublicKey| self.store.is_held_to_v2(*peer, &self.env);
+        let held: Vec<PublicKey> = self.peers.keys().filter(is_held).collect();
+        for peer in held {
+            self.with_peer(peer, |peer, cx| peer.hold_to_v2(cx));
         }
     }
 

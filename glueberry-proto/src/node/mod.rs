@@ -52,6 +52,8 @@ use crate::prelude::*;
 use crate::seed::{Generator, Seed};
 use crate::session::{Direction, Session};
 use crate::time::Instant;
+use crate::v2::suite::offered;
+use crate::wire::Profile;
 
 /// One running Glueberry identity: who its peers are, which of them are dialled, and which
 /// session of each is the current one. It sees peers and time, never payload.
@@ -126,6 +128,11 @@ impl Node {
         config.check()?;
         if seed.is_zero() {
             return Err(ConfigError::new("seed", Problem::Zero));
+        }
+        let has_v2 = config.allowed_profiles().any(|profile| profile == Profile::V2);
+        if has_v2 && offered(&*aead, config.hardware_aes, &config.suites).is_empty() {
+            let problem = Problem::Unusable("none of them is available here");
+            return Err(ConfigError::new("suites", problem));
         }
         let identity = identity.into();
         let own_key = identity.public_key();
@@ -337,8 +344,7 @@ impl Node {
             self.with_peer(peer, |peer, cx| peer.connecting_failed(error, cx));
             return Err(reason);
         }
-        let wall = self.store.wall_at(self.env.now);
-        let session = self.sessions.create(&self.env, connection, direction, wall);
+        let session = self.sessions.create(&self.env, connection, direction, &self.store);
         self.peers.get_or_insert(peer);
         self.with_known_peer(peer, |peer, cx| peer.add_session(session.id(), direction, cx));
         Ok(session)
@@ -392,9 +398,15 @@ impl Node {
             true => self.sessions.remove(session),
             false => self.sessions.owner(session),
         };
+        let is_established = matches!(message, FromSession::Established(_));
         // The adapter may report a session as gone whose messages are on their way.
         if let Some(peer) = owner {
-            self.with_known_peer(peer, |peer, cx| peer.session_message(session, message, cx));
+            self.with_known_peer(peer, |peer, cx| {
+                peer.session_message(session, message, cx);
+                if is_established {
+                    peer.pin(cx);
+                }
+            });
         }
     }
 

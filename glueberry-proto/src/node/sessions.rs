@@ -5,14 +5,14 @@ use alloc::sync::Arc;
 
 use super::connection::NewConnection;
 use super::env::Env;
+use super::store::Store;
 use crate::crypto::{Aead, Identity, PublicKey};
 use crate::drop_guard::{DropFlag, DropWatch};
 use crate::id::{Counter, SessionId};
 use crate::prelude::*;
 use crate::seed::Seed;
-use crate::session::{Direction, Session, SessionParams};
+use crate::session::{Direction, Offer, Session, SessionParams};
 use crate::v2::agreement::Binding;
-use crate::wall::WallTime;
 
 /// The sessions that have not ended, by id. What is known of each is with its peer.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Sessions {
         env: &Env,
         connection: NewConnection,
         direction: Direction,
-        wall: WallTime,
+        store: &Store,
     ) -> Session {
         let NewConnection { peer, naming, .. } = connection;
         let id = SessionId::new(self.ids.next());
@@ -56,8 +56,9 @@ impl Sessions {
             id,
             direction,
             naming,
+            offer: Offer::new(&env.config, store.is_held_to_v2(peer, env)),
             seed: self.seed.child(b"session", id.as_u64()),
-            wall_ms: wall.unix_millis(),
+            wall_ms: store.wall_at(env.now).unix_millis(),
             guard: Some(guard),
             binding: Binding::None,
         };

@@ -87,6 +87,22 @@ impl Store {
         self.schedule(env);
     }
 
+    /// True if no session of an earlier profile than v2 may begin with the peer.
+    pub(super) fn is_held_to_v2(&self, peer: PublicKey, env: &Env) -> bool {
+        let is_held = |entry: &Entry| entry.is_held_to_v2(self.wall_at(env.now));
+        env.config.pins() && self.book.entry(peer).is_some_and(is_held)
+    }
+
+    /// Records that the peer has spoken v2. Returns whether it is held to it from now on, as peers in
+    /// the book are.
+    pub(super) fn hold_to_v2(&mut self, peer: PublicKey, env: &Env) -> bool {
+        let now = self.wall_at(env.now);
+        let is_held =
+            env.config.pins() && self.book.set_v2_until(peer, now + env.config.pin_time, now);
+        self.schedule(env);
+        is_held
+    }
+
     /// Has the book stored, at once or later, if it has changed.
     pub(super) fn schedule(&mut self, env: &Env) {
         match self.book.unsaved() {

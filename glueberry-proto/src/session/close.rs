@@ -136,6 +136,7 @@ pub(super) const fn close_code(reason: &CloseReason) -> CloseCode {
         CloseReason::HandshakeTimeout | CloseReason::HandshakeLost => CloseCode::HandshakeFailed,
         CloseReason::Superseded => CloseCode::Superseded,
         CloseReason::NoCommonProtocol => CloseCode::NoCommonProtocol,
+        CloseReason::Downgrade { .. } => CloseCode::Downgrade,
         CloseReason::Misbehaved(PeerMisbehaved::V2 { violation, .. }) => {
             CloseCode::Other(violation.close_code())
         }

@@ -173,6 +173,14 @@ impl Session {
         handshake.start(&mut lent);
     }
 
+    /// The peer is held to v2 from now on.
+    pub(super) fn hold_to_v2(&mut self) {
+        self.params.offer.pin();
+        if let Some(profile) = self.profile().filter(|it| self.params.offer.is_withheld(*it)) {
+            self.finish_close(CloseReason::Downgrade { offered: Some(profile) });
+        }
+    }
+
     /// The node keeps another session of the peer: hands on what it was given to send.
     pub(super) fn yield_to_another(&mut self) {
         // It has yielded before, or its handshake was over before the node knew.

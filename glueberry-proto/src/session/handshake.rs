@@ -8,6 +8,7 @@ use super::event::Event;
 use super::handshake_queue::{HandshakeQueue, MAX_HELD_MESSAGES};
 use super::inbox::Inbox;
 use super::lent::Lent;
+use super::offer::Offer;
 use super::receive;
 use super::state::State;
 use super::substreams::{Purpose, Stage};
@@ -52,8 +53,8 @@ impl Handshake {
     }
 
     /// Returns the profiles that the session may still have.
-    pub(super) fn profiles<'a>(&'a self, config: &'a Config) -> &'a [Profile] {
-        self.profile.as_ref().map_or(&config.profiles, core::slice::from_ref)
+    pub(super) fn profiles<'a>(&'a self, offer: &'a Offer) -> &'a [Profile] {
+        self.profile.as_ref().map_or_else(|| offer.allowed(), core::slice::from_ref)
     }
 
     /// Returns when the session ends, because no handshake substream is left.
@@ -109,9 +110,12 @@ impl Handshake {
 
     /// Our handshake substream could not be opened. Returns why the session ends, unless the peer
     /// has opened one.
-    pub(super) const fn not_opened(&self, error: OpenError) -> Option<CloseReason> {
+    pub(super) fn not_opened(&self, error: OpenError, offer: &Offer) -> Option<CloseReason> {
         match (self.profile, error) {
             (Some(_), _) => None,
+            (None, OpenError::Refused) if !offer.withheld().is_empty() => {
+                Some(CloseReason::Downgrade { offered: None })
+            }
             (None, OpenError::Refused) => Some(CloseReason::NoCommonProtocol),
             (None, OpenError::Failed) => Some(CloseReason::HandshakeLost),
         }
@@ -125,7 +129,7 @@ impl Handshake {
         lent: &mut Lent<'_>,
     ) -> Result<bool, PeerMisbehaved> {
         let is_live = |id| lent.substreams.get(id).is_some_and(|substream| !substream.read_ended);
-        let wanted = lent.config().profiles.contains(&profile)
+        let wanted = lent.params.offer.allowed().contains(&profile)
             && !lent.state.handshake_is_over()
             && !self.peers.is_some_and(is_live);
         if !wanted {

@@ -6,7 +6,7 @@ use super::action::{Action, Direction, Ingest, Naming, OpenError, ResetCode, Sub
 use super::negotiation::{self, Progress, Proposed};
 use super::substreams::{Opener, Purpose, Stage};
 use super::{Session, receive};
-use crate::error::PeerMisbehaved;
+use crate::error::{CloseReason, PeerMisbehaved};
 use crate::id::SubstreamId;
 use crate::message::FromSession;
 use crate::prelude::*;
@@ -191,7 +191,7 @@ impl Session {
 
     /// Opens the handshake substream, proposing every profile that is configured.
     pub(super) fn open_handshake(&mut self) {
-        let profiles = self.handshake.profiles(&self.params.config).to_vec();
+        let profiles = self.handshake.profiles(&self.params.offer).to_vec();
         let proposals = profiles.into_iter().map(Profile::handshake_id).collect();
         let (_, _, mut lent) = self.parts();
         lent.open(Purpose::Handshake, proposals);
@@ -212,7 +212,7 @@ impl Session {
                 self.finish_if_drained();
             }
             Some(Purpose::Handshake) => {
-                if let Some(reason) = handshake.not_opened(error) {
+                if let Some(reason) = handshake.not_opened(error, &lent.params.offer) {
                     self.finish_close(reason);
                 }
             }
@@ -227,6 +227,9 @@ impl Session {
     }
 
     fn bind_opened(&mut self, id: SubstreamId, purpose: Purpose, protocol: &ProtocolId) {
+        if self.ends_downgrade(protocol) {
+            return; // it was proposed before the peer was held to v2
+        }
         self.substreams.move_to(id, Stage::Bound(purpose.clone()));
         let (handshake, streams, mut lent) = self.parts();
         match (purpose, protocol) {
@@ -255,6 +258,9 @@ impl Session {
 
     /// Puts a substream of the peer to its purpose. Returns whether it has one.
     fn bind_accepted(&mut self, id: SubstreamId, protocol: &ProtocolId) -> bool {
+        if self.ends_downgrade(protocol) {
+            return false;
+        }
         match protocol {
             ProtocolId::Handshake(profile) => {
                 let (handshake, _, mut lent) = self.parts();
@@ -264,7 +270,7 @@ impl Session {
                 })
             }
             ProtocolId::Stream { name, .. } => {
-                let profiles = self.handshake.profiles(&self.params.config);
+                let profiles = self.handshake.profiles(&self.params.offer);
                 let is_spoken = Profile::stream_ids(profiles, name).contains(protocol);
                 let is_instance = self.profile().is_some_and(Profile::has_instances);
                 let is_wanted = is_spoken
@@ -281,6 +287,18 @@ impl Session {
             // A probe, or a protocol of a later version: a refusal answers both.
             _ => false,
         }
+    }
+
+    /// Ends the session if it would get a profile that the peer is above. Returns whether it did.
+    fn ends_downgrade(&mut self, protocol: &ProtocolId) -> bool {
+        let ProtocolId::Handshake(profile) = *protocol else {
+            return false;
+        };
+        let is_downgrade = self.profile().is_none() && self.params.offer.is_withheld(profile);
+        if is_downgrade {
+            self.finish_close(CloseReason::Downgrade { offered: Some(profile) });
+        }
+        is_downgrade
     }
 
     /// True if a substream of the peer may carry this stream, now or once it is prepared.

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 
 use super::action::{Direction, Naming};
+use super::offer::Offer;
 use super::outputs::Outputs;
 use super::state::{Keys, State};
 use super::substreams::{Purpose, Substreams};
@@ -23,6 +24,7 @@ pub(crate) struct SessionParams {
     pub(crate) aead: Arc<dyn Aead>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) peer: PublicKey,
+    pub(crate) offer: Offer,
     pub(crate) id: SessionId,
     pub(crate) direction: Direction,
     pub(crate) naming: Naming,

@@ -13,6 +13,7 @@ mod inputs;
 mod lent;
 mod negotiation;
 mod nonces;
+mod offer;
 mod outputs;
 mod owed;
 mod probe;
@@ -39,6 +40,7 @@ use self::handshake::Handshake;
 pub(crate) use self::handshake_queue::MAX_HELD_MESSAGES;
 pub(crate) use self::lent::SessionParams;
 use self::lent::{Lent, LentKeys};
+pub(crate) use self::offer::Offer;
 use self::outputs::Outputs;
 use self::probe::Probe;
 use self::state::State;
@@ -189,9 +191,14 @@ impl Session {
         if self.state.is_ending() {
             return protocols;
         }
-        let profiles = self.handshake.profiles(&self.params.config);
+        let profiles = self.handshake.profiles(&self.params.offer);
         if !self.state.handshake_is_over() {
             protocols.extend(profiles.iter().map(|profile| profile.handshake_id()));
+        }
+        if self.profile().is_none() {
+            // They are agreed to only so that the session learns of it, and ends.
+            let withheld = self.params.offer.withheld().iter();
+            protocols.extend(withheld.map(|profile| profile.handshake_id()));
         }
         // One more would wait, too: it is proposed again.
         let has_room = self.has_room_to_park();
@@ -225,6 +232,7 @@ impl Session {
         match message.0 {
             FromNode::Grant(carry) => self.grant(carry),
             FromNode::Yield => self.yield_to_another(),
+            FromNode::Pin => self.hold_to_v2(),
             FromNode::Probe if !self.state.is_ending() && self.probe.start() => {
                 let (_, _, mut lent) = self.parts();
                 lent.open(Purpose::Probe, vec![ProtocolId::Probe]);

@@ -26,4 +26,4 @@ pub use self::node::fuzz_node;
 pub use self::preamble::fuzz_preamble;
 pub use self::records::fuzz_open_record;
 pub use self::session::fuzz_handshake_input;
-pub use self::v2::{fuzz_v2_frames, fuzz_v2_gate};
+pub use self::v2::{Confirmation, fuzz_v2_frames, fuzz_v2_gate};

@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::script::Script;
-use crate::crypto::{Identity, RustCrypto};
+use crate::crypto::{Identity, RustCrypto, SharedKey};
 use crate::time::Instant;
 use crate::v2::agreement::{Binding, Hedge};
 use crate::v2::control::{Abandon, Close};
 use crate::v2::frame::Header;
-use crate::v2::gate::{Application, Gate, Messages, Setup, Step};
+use crate::v2::gate::{self, Application, Gate, Messages, Setup, Step};
 use crate::v2::instance::{Open, Preamble};
 use crate::v2::kex::Kex;
 use crate::v2::{Role, Suite};
@@ -95,6 +95,32 @@ fn check(side: &End, peer: &End) {
     }
     let terms = side.gate.terms();
     assert!(terms.is_some() && terms == peer.gate.terms(), "other terms than the peer's");
+}
+
+/// The check of a CONFIRM, to be measured.
+#[derive(Debug)]
+pub struct Confirmation {
+    key: SharedKey,
+    th: [u8; 32],
+    hs: [u8; 32],
+}
+
+impl Confirmation {
+    /// Takes the key, the hash of the transcript, and that of what was written before.
+    pub fn new(key: &[u8; 32], th: &[u8; 32], hs: &[u8; 32]) -> Self {
+        let key = SharedKey::from_bytes(key).expect("32 bytes");
+        Self { key, th: *th, hs: *hs }
+    }
+
+    /// Returns the right MAC.
+    pub fn mac(&self) -> [u8; 32] {
+        *gate::confirmation(&self.key, &self.th, &self.hs).as_bytes()
+    }
+
+    /// Returns whether a MAC is the right one, as a session finds it out.
+    pub fn verifies(&self, mac: &[u8]) -> bool {
+        gate::is_confirmation(&self.key, &self.th, &self.hs, mac)
+    }
 }
 
 /// One end of the handshake substream.

@@ -42,7 +42,7 @@ impl Hedge<'_> {
         }
     }
 
-    pub(super) fn prk(&self, counter: u64) -> SharedKey {
+    pub(crate) fn prk(&self, counter: u64) -> SharedKey {
         let hedge_key = self.identity.hedge_key();
         let (wall, counter) = (self.wall_ms.to_be_bytes(), counter.to_be_bytes());
         let len = prefix(self.binding.len());

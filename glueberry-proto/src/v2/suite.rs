@@ -7,15 +7,20 @@ use crate::prelude::*;
 
 /// A cipher suite of v2: what seals records, and whether the key exchange is hybrid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum Suite {
     /// ChaCha20-Poly1305 (RFC 8439). Every implementation has it.
+    #[cfg_attr(feature = "serde", serde(rename = "chacha20-poly1305"))]
     ChaCha20Poly1305,
     /// AES-256-GCM (NIST SP 800-38D). Only for processors with instructions for it.
+    #[cfg_attr(feature = "serde", serde(rename = "aes-256-gcm"))]
     Aes256Gcm,
     /// ChaCha20-Poly1305, with ML-KEM-768 in the key exchange.
+    #[cfg_attr(feature = "serde", serde(rename = "ml-kem-768-chacha20-poly1305"))]
     MlKem768ChaCha20Poly1305,
     /// AES-256-GCM, with ML-KEM-768 in the key exchange.
+    #[cfg_attr(feature = "serde", serde(rename = "ml-kem-768-aes-256-gcm"))]
     MlKem768Aes256Gcm,
 }
 
@@ -78,9 +83,13 @@ impl fmt::Display for Suite {
     }
 }
 
-/// Returns the suites that this side offers, the best first. AES only where the processor has
-/// instructions for it: in software it leaks by its timing, or is slow.
-pub(crate) fn offered(aead: &dyn Aead, has_aes_instructions: bool) -> Vec<Suite> {
+/// Returns those of the `allowed` suites that this side offers, the best first. AES only where the
+/// processor has instructions for it: in software it leaks by its timing, or is slow.
+pub(crate) fn offered(
+    aead: &dyn Aead,
+    has_aes_instructions: bool,
+    allowed: &[Suite],
+) -> Vec<Suite> {
     let probe = SharedKey::filled(|_| {});
     let has_aes = has_aes_instructions && aead.aes_256_gcm(&probe).is_some();
     let is_offered = |suite: &Suite| match suite {
@@ -88,7 +97,8 @@ pub(crate) fn offered(aead: &dyn Aead, has_aes_instructions: bool) -> Vec<Suite>
         Suite::Aes256Gcm => has_aes,
         Suite::MlKem768ChaCha20Poly1305 | Suite::MlKem768Aes256Gcm => false,
     };
-    Suite::RANKED.into_iter().filter(is_offered).collect()
+    let is_allowed = |suite: &Suite| allowed.contains(suite);
+    Suite::RANKED.into_iter().filter(is_allowed).filter(is_offered).collect()
 }
 
 /// Stands for a key that could not be made.
@@ -129,10 +139,19 @@ mod tests {
 
     #[test]
     fn chacha_is_always_offered_and_aes_only_with_hardware() {
-        assert_eq!(offered(&RustCrypto, false), [Suite::ChaCha20Poly1305]);
-        let with_hardware = offered(&RustCrypto, true);
+        let all = Suite::RANKED;
+        assert_eq!(offered(&RustCrypto, false, &all), [Suite::ChaCha20Poly1305]);
+        let with_hardware = offered(&RustCrypto, true, &all);
         assert_eq!(with_hardware.contains(&Suite::Aes256Gcm), cfg!(feature = "aes-gcm"));
         assert!(with_hardware.contains(&Suite::ChaCha20Poly1305));
+        // Each alone.
+        for suite in all {
+            let alone = offered(&RustCrypto, true, &[suite]);
+            assert_eq!(
+                alone,
+                if with_hardware.contains(&suite) { vec![suite] } else { Vec::new() }
+            );
+        }
     }
 
     proptest! {

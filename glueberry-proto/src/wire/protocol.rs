@@ -35,6 +35,28 @@ impl Profile {
     /// Every profile there is, in the order in which a dialler offers them.
     pub const ALL: [Self; 3] = [Self::V2, Self::V1, Self::V1Go];
 
+    /// True if a session of this profile protects as much as one of the other, or more: v1-go is below
+    /// v1, and v1 below v2.
+    ///
+    /// ```
+    /// use glueberry_proto::Profile;
+    ///
+    /// assert!(Profile::V2.reaches(Profile::V1) && Profile::V1.reaches(Profile::V1));
+    /// assert!(!Profile::V1Go.reaches(Profile::V1));
+    /// ```
+    #[must_use]
+    pub const fn reaches(self, floor: Self) -> bool {
+        self.rank() >= floor.rank()
+    }
+
+    const fn rank(self) -> u8 {
+        match self {
+            Self::V1Go => 0,
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+
     /// Returns how substreams of this profile are framed, the handshake's and the named ones alike. In
     /// v2 the frames of named substreams are inside of records.
     #[must_use]

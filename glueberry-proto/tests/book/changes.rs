@@ -273,3 +273,48 @@ fn saved() -> Book {
     assert_eq!(book.unsaved(), Unsaved::Nothing);
     book
 }
+
+#[test]
+fn a_peer_that_has_spoken_v2_is_held_to_it_until_the_time_or_the_command() {
+    let mut book = book();
+    assert!(!book.set_v2_until(peer(1), at(100), at(0)), "it is not in the book");
+    assert!(book.is_empty());
+    book.blacklist(peer(2), None, at(0));
+    assert!(!book.set_v2_until(peer(2), at(100), at(0)), "nothing is known of it but a ban");
+
+    book.add(peer(1), Vec::new(), None, at(0)).unwrap();
+    book.handle_saved(book.revision());
+    assert!(book.set_v2_until(peer(1), at(100), at(1)));
+    assert_eq!(book.unsaved(), Unsaved::Critical, "it must not be forgotten");
+    book.handle_saved(book.revision());
+    assert!(book.set_v2_until(peer(1), at(200), at(50)));
+    assert_eq!(book.unsaved(), Unsaved::Lazy, "only for less long");
+
+    let entry = book.entry(peer(1)).unwrap();
+    assert_eq!(entry.v2_until(), Some(at(200)));
+    assert!(entry.is_held_to_v2(at(199)) && !entry.is_held_to_v2(at(200)));
+    book.handle_saved(book.revision());
+    assert!(book.set_v2_until(peer(1), at(400), at(300)));
+    assert_eq!(book.unsaved(), Unsaved::Critical, "it was over");
+
+    assert!(book.clear_v2(peer(1), at(301)));
+    assert_eq!(book.entry(peer(1)).unwrap().v2_until(), None);
+    assert!(!book.clear_v2(peer(1), at(302)));
+    assert!(!book.clear_v2(peer(3), at(302)));
+}
+
+#[test]
+fn what_a_peer_has_spoken_outlives_all_but_its_removal() {
+    let mut book = book();
+    book.add(peer(1), Vec::new(), None, at(0)).unwrap();
+    book.set_v2_until(peer(1), at(100), at(0));
+    book.add(peer(1), addresses(&["/ip4/192.0.2.1/tcp/1"]), Some(metadata(&[("a", "1")])), at(1))
+        .unwrap();
+    book.blacklist(peer(1), Some(at(5)), at(2));
+    book.end_bans(at(5));
+    book.touch(peer(1), at(6));
+    assert_eq!(book.entry(peer(1)).unwrap().v2_until(), Some(at(100)));
+    book.remove(peer(1), at(7)).unwrap();
+    book.add(peer(1), Vec::new(), None, at(8)).unwrap();
+    assert_eq!(book.entry(peer(1)).unwrap().v2_until(), None);
+}

@@ -138,6 +138,7 @@ fn bad_entries_are_skipped_told_and_kept() {
         (&bad, entry(2, r#", "updated_at": "2026-02-30T00:00:00Z""#), field("updated_at")),
         (&bad, entry(2, r#", "multiaddrs": {}"#), field("multiaddrs")),
         (&bad, entry(2, r#", "ban_until": true"#), field("ban_until")),
+        (&bad, entry(2, r#", "v2_until": "soon""#), field("v2_until")),
         (
             &bad,
             entry(2, r#", "blacklisted": false, "Blacklisted": false"#),
@@ -338,4 +339,22 @@ fn bans_that_end_are_stored() {
     // Without a ban there is nothing to end.
     let lifted = entry(1, r#", "blacklisted": false, "ban_until": "2027-01-15T08:00:10Z""#);
     assert_eq!(read(&file(&[(&id(1), &lifted)])).0.next_ban_end(), None);
+}
+
+#[test]
+fn what_a_peer_has_spoken_is_in_the_file_where_earlier_versions_keep_it() {
+    let stored = entry(1, r#", "v2_until": "2027-01-15T08:00:10Z""#);
+    let (mut book, rejected) = read(&file(&[(&id(1), &stored)]));
+    assert!(rejected.is_empty());
+    assert_eq!(book.entry(peer(1)).unwrap().v2_until(), Some(at(10)));
+    book.touch(peer(1), at(0));
+    let text = written(&book);
+    assert!(text.contains(",\n      \"v2_until\": \"2027-01-15T08:00:10Z\"\n"), "{text}");
+    assert_eq!(read(&text).0, book);
+    // An earlier version knows no such field, as this one knows no other: it stays.
+    let later = text.replace("v2_until", "v9_until");
+    let (mut earlier, rejected) = read(&later);
+    assert!(rejected.is_empty());
+    earlier.touch(peer(1), at(0));
+    assert_eq!(written(&earlier), later);
 }

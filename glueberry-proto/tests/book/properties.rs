@@ -21,6 +21,8 @@ enum Change {
     EndBans,
     Touch(u8),
     PublicKey(u8),
+    SpokeV2(u8, i64),
+    ClearV2(u8),
     Reload,
 }
 
@@ -43,6 +45,8 @@ fn change() -> impl Strategy<Value = Change> {
         1 => Just(Change::EndBans),
         2 => peer().prop_map(Change::Touch),
         1 => peer().prop_map(Change::PublicKey),
+        2 => (peer(), 0_i64..40).prop_map(|(peer, until)| Change::SpokeV2(peer, until)),
+        1 => peer().prop_map(Change::ClearV2),
         1 => Just(Change::Reload),
     ]
 }
@@ -66,6 +70,10 @@ fn apply(book: &mut Book, change: Change, now: WallTime) -> bool {
         Change::EndBans => drop(book.end_bans(now)),
         Change::Touch(number) => drop(book.touch(peer(number), now)),
         Change::PublicKey(number) => drop(book.set_public_key(peer(number), now)),
+        Change::SpokeV2(number, until) => {
+            book.set_v2_until(peer(number), at(until), now);
+        }
+        Change::ClearV2(number) => drop(book.clear_v2(peer(number), now)),
         Change::Reload => *book = reloaded(book),
     }
     false

@@ -134,6 +134,9 @@ fn of_close(reason: &CloseReason) -> Option<Advice> {
     match reason {
         CloseReason::NoCommonProtocol => in_vain("let both sides support a common profile"),
         CloseReason::Rejected(_) => in_vain("the application on this side wants it so"),
+        CloseReason::Downgrade { .. } => in_vain(
+            "was v2 switched off at the peer? Then clear its pin; if not, somebody is in between",
+        ),
         CloseReason::ConnectionLost(ConnectionLost::ClosedByPeer { code }) => {
             of_code(CloseCode::from(*code))
         }
@@ -145,6 +148,7 @@ fn of_code(code: CloseCode) -> Option<Advice> {
     match code {
         CloseCode::Rejected => in_vain("the peer's application does not want this node"),
         CloseCode::NoCommonProtocol => in_vain("let both sides support a common profile"),
+        CloseCode::Downgrade => in_vain("switch v2 on again, or have the peer clear its pin"),
         CloseCode::Refused => advice(
             "the peer takes no connection of this node now: does it ban it, was it disconnected \
              there, is it full?",

@@ -180,6 +180,21 @@ impl Node {
         self.core(move |core, _| core.is_blacklisted(key)).await
     }
 
+    /// No longer holds a peer to v2, which it has spoken: sessions that begin from now on may have an
+    /// earlier profile. Returns whether it was held; it is again as soon as it speaks v2.
+    ///
+    /// The way back for a peer whose [`DowngradeRefused`](crate::Event::DowngradeRefused) has an innocent
+    /// cause. [`pin_time`](glueberry_proto::Config::pin_time) switches it off for all peers.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey) if the id is not that of an Ed25519 key of
+    /// another node, [`NodeStopped`](ErrorCode::NodeStopped).
+    pub async fn clear_profile_pin(&self, peer: PeerId) -> Result<bool, Error> {
+        let key = key_of(peer)?;
+        self.core(move |core, now| core.clear_pin(now, key)).await
+    }
+
     /// Stores the address book now, and waits until the disk has confirmed it. Ready at once if
     /// there is nothing to store, or no file.
     ///

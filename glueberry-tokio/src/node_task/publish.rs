@@ -2,9 +2,9 @@
 
 use std::time::SystemTime;
 
-use glueberry_proto::{ConnectionEvent, ConnectionState, PublicKey, StateReason};
+use glueberry_proto::{CloseReason, ConnectionEvent, ConnectionState, PublicKey, StateReason};
 use libp2p_identity::PeerId;
-use tracing::{Span, info, info_span};
+use tracing::{Span, info, info_span, warn};
 
 use super::NodeTask;
 use crate::error::{Error, ErrorCode};
@@ -35,6 +35,10 @@ impl<T: Transport> NodeTask<T> {
             self.publish_change(event);
         }
         for (peer, closed) in self.turn.ended.drain(..) {
+            if let CloseReason::Downgrade { offered } = closed.reason {
+                warn!(%peer, ?offered, "downgrade refused");
+                self.shared.telemetry.events.publish(&Event::DowngradeRefused { peer, offered });
+            }
             self.shared.telemetry.events.publish(&Event::SessionClosed { peer, closed });
         }
         has_events

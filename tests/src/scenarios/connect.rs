@@ -5,7 +5,7 @@ use std::time::Duration;
 use glueberry_tokio::identity::Keypair;
 use glueberry_tokio::{Config, ConnectionState, ErrorCode, Event, HANDSHAKE, Profile};
 
-use super::Stage;
+use super::{Stage, Verdict};
 use crate::fabric::Fabric;
 use crate::party::{Party, STREAM, establish, greet};
 
@@ -128,6 +128,44 @@ pub(super) async fn session_says_what_it_gives(stage: Stage) {
     assert_eq!(shown.profile, info.profile.to_string());
     assert_eq!(shown.suite, info.suite.map(|suite| suite.to_string()));
     assert_eq!(shown.is_bound, info.is_bound);
+}
+
+/// A peer that has spoken v2 comes back with v1 only: dialled or dialling, it gets no session.
+pub(super) async fn downgrade_is_refused(stage: Stage) -> Verdict {
+    if !(stage.a.has_v2 && stage.b.has_v2) {
+        return Verdict::NotApplicable("it is about nodes of v2");
+    }
+    let mut config = Config::default();
+    config.core.reconnect = glueberry_tokio::proto::ReconnectPolicy::never();
+    let (mut a, b) = stage.established(config).await;
+    a.until(ConnectionState::Established).await;
+    let grave = b.kill().with_profiles(&[Profile::V1]);
+    a.node.disconnect(grave.id()).await.expect("disconnected");
+    a.until(ConnectionState::Disconnected).await;
+    let b = grave.rise().await;
+    a.meet(&b).await;
+    let error = a.node.connect(b.id()).await.expect_err("it is pinned");
+    assert_eq!(error.code(), ErrorCode::HandshakeFailed, "{error}");
+    assert_eq!(refused_offer(&mut a).await, None);
+    b.meet(&a).await;
+    // It may have seen its profile agreed before the end; or taken the last connection, which was ending.
+    loop {
+        drop(b.node.connect(a.id()).await);
+        let offered = tokio::time::timeout(Duration::from_secs(1), refused_offer(&mut a));
+        if let Ok(offered) = offered.await {
+            break assert_eq!(offered, Some(Profile::V1));
+        }
+    }
+    assert_ne!(a.node.connection_state(b.id()), ConnectionState::Established);
+    Verdict::Passed
+}
+
+async fn refused_offer(party: &mut Party) -> Option<Profile> {
+    let offered = party.event(|event| match event {
+        Event::DowngradeRefused { offered, .. } => Some(offered),
+        _ => None,
+    });
+    offered.await
 }
 
 pub(super) async fn disconnect_and_connect_again(stage: Stage) {

@@ -79,6 +79,7 @@ macro_rules! scenarios {
 scenarios! {
     connect: handshake_and_first_message, both_dial, nobody_is_there, somebody_else_answers,
         no_common_profile, v1_go_profile, session_says_what_it_gives,
+        downgrade_is_refused,
         disconnect_and_connect_again, many_peers_at_once;
     handshake: wrong_key, rejected, handshake_timeout, nothing_said_after_established,
         named_stream_before_prepare, stream_that_is_not_prepared;

@@ -59,6 +59,7 @@ impl<'a> Fields<'a> {
         entry.last_seen = self.time(LAST_SEEN)?.filter(|&time| time != WallTime::NEVER);
         entry.public_key = self.public_key(peer)?;
         entry.metadata = self.metadata(limits)?;
+        entry.v2_until = self.time(V2_UNTIL)?;
         let ban_until = self.time(BAN_UNTIL)?;
         if self.value::<bool>(BLACKLISTED)?.unwrap_or(false) {
             entry.ban = Some(ban_until.map_or(Ban::Forever, Ban::Until));
@@ -190,9 +191,10 @@ const BLACKLISTED: &str = "blacklisted";
 const CREATED_AT: &str = "created_at";
 const UPDATED_AT: &str = "updated_at";
 const MULTIADDRS: &str = "multiaddrs";
-/// The one that Go nodes don't know.
+/// Go nodes don't know these two.
 const BAN_UNTIL: &str = "ban_until";
-const FIELDS: [&str; 9] = [
+const V2_UNTIL: &str = "v2_until";
+const FIELDS: [&str; 10] = [
     PEER_ID,
     PUBLIC_KEY,
     METADATA,
@@ -202,4 +204,5 @@ const FIELDS: [&str; 9] = [
     UPDATED_AT,
     MULTIADDRS,
     BAN_UNTIL,
+    V2_UNTIL,
 ];

@@ -114,6 +114,9 @@ fn write_entry(out: &mut String, name: &str, peer: PublicKey, entry: &Entry) {
     if let Some(end) = entry.ban.and_then(Ban::end) {
         time(out, "ban_until", end);
     }
+    if let Some(until) = entry.v2_until {
+        time(out, "v2_until", until);
+    }
     out.push_str(&entry.kept.fields);
     out.push_str("\n    }");
 }

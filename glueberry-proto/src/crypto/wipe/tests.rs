@@ -3,6 +3,8 @@
 //! A computation runs in a process of its own, which then searches its whole memory. The secrets that
 //! it looks for come from its parent, with every bit inverted, so that they are not in memory by that.
 
+mod v2;
+
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::process::Command;

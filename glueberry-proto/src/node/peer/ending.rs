@@ -7,6 +7,7 @@ use crate::id::SessionId;
 use crate::message::FromNode;
 use crate::node::context::Context;
 use crate::node::event::StateReason;
+use crate::wire::Profile;
 
 impl Peer {
     /// Ends everything with the peer, sends what was queued, and refuses its own connections for a
@@ -40,6 +41,30 @@ impl Peer {
         if !matches!(self.state, State::Disconnected { .. }) {
             let event = self.move_to_disconnected(reason, cx);
             cx.out.publish(event);
+        }
+    }
+
+    /// Holds the peer to v2 if the current session, which is Established, speaks it: others that were
+    /// begun before with an earlier profile end.
+    pub(in crate::node) fn pin(&self, cx: &mut Context<'_>) {
+        let speaks_v2 = self.session_info().is_some_and(|info| info.profile == Profile::V2);
+        if speaks_v2 && cx.store.hold_to_v2(self.key, cx.env) {
+            self.hold_others_to_v2(cx);
+        }
+    }
+
+    /// Has all sessions end that have an earlier profile than v2, or get one.
+    pub(in crate::node) fn hold_to_v2(&self, cx: &mut Context<'_>) {
+        if let Some(current) = self.current() {
+            cx.out.forward(current.id, FromNode::Pin);
+        }
+        self.hold_others_to_v2(cx);
+    }
+
+    /// Has the sessions end that have an earlier profile than v2, or get one, besides the current one.
+    fn hold_others_to_v2(&self, cx: &mut Context<'_>) {
+        for other in self.others.live() {
+            cx.out.forward(other.id, FromNode::Pin);
         }
     }
 

@@ -113,7 +113,7 @@ impl Handshake {
             identity: params.identity.clone(),
             peer: params.peer,
             aead: params.aead.clone(),
-            suites: offered(&*params.aead, params.config.hardware_aes),
+            suites: offered(&*params.aead, params.config.hardware_aes, &params.config.suites),
             ephemeral: hedge.ephemeral(),
             binding: params.binding,
             application: params.config.network.clone().into_bytes(),

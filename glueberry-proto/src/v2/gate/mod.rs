@@ -9,6 +9,7 @@ use core::fmt;
 
 use bytes::BytesMut;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 pub(crate) use self::read::{Messages, Step};
 pub(crate) use self::write::Application;
@@ -19,7 +20,7 @@ use super::kex::Kex;
 use super::record::{Cipher, Opener, Sealer};
 use super::schedule::Master;
 use super::suite::Suite;
-use crate::crypto::{Aead, Identity, PublicKey, SharedKey};
+use crate::crypto::{Aead, Identity, PublicKey, SharedKey, hmac};
 use crate::prelude::*;
 use crate::time::Instant;
 
@@ -218,6 +219,16 @@ impl Gate {
             Exchange::Agreed(agreed) => agreed.master.take(),
         }
     }
+}
+
+/// Returns what proves to the peer that this side has derived the same (WIRE.md §6.6).
+pub(crate) fn confirmation(key: &SharedKey, th: &[u8; 32], written: &[u8; 32]) -> SharedKey {
+    hmac(key.as_bytes(), &[th, written])
+}
+
+/// True if the peer has proven it. How much of a wrong proof is right does not show in the time.
+pub(crate) fn is_confirmation(key: &SharedKey, th: &[u8; 32], read: &[u8; 32], mac: &[u8]) -> bool {
+    confirmation(key, th, read).as_bytes().as_slice().ct_eq(mac).into()
 }
 
 impl fmt::Debug for Gate {

@@ -2,10 +2,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use sha2::Digest;
-use subtle::ConstantTimeEq;
 
-use super::{Agreed, Exchange, Gate, Reading, Terms};
-use crate::crypto::hmac;
+use super::{Agreed, Exchange, Gate, Reading, Terms, is_confirmation};
 use crate::prelude::*;
 use crate::time::Instant;
 use crate::v2::agreement::Transcript;
@@ -158,8 +156,7 @@ impl Gate {
         };
         let key = agreed.peers_confirm.as_ref().ok_or(Violation::UnexpectedFrame)?;
         let read: [u8; 32] = core::mem::take(&mut self.read).finalize().into();
-        let expected = hmac(key.as_bytes(), &[&agreed.th, &read]);
-        if !bool::from(expected.as_bytes().as_slice().ct_eq(mac)) {
+        if !is_confirmation(key, &agreed.th, &read, mac) {
             return Err(Violation::BadConfirm);
         }
         agreed.peers_confirm = None;

@@ -4,8 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use sha2::Digest;
 
-use super::{Exchange, Gate, Writing};
-use crate::crypto::hmac;
+use super::{Exchange, Gate, Writing, confirmation};
 use crate::time::Instant;
 use crate::v2::control::{Abandon, Close};
 use crate::v2::frame::{self, FrameType, MAX_APP};
@@ -98,7 +97,7 @@ impl Gate {
             && let Some(key) = agreed.own_confirm.take()
         {
             let written: [u8; 32] = core::mem::take(&mut self.written).finalize().into();
-            let mac = hmac(key.as_bytes(), &[&agreed.th, &written]);
+            let mac = confirmation(&key, &agreed.th, &written);
             frame::emit(FrameType::Confirm, mac.as_bytes(), out);
             self.writing = Writing::Sealed;
         }

@@ -15,6 +15,8 @@ pub(crate) struct Log {
     pub(crate) lines: Vec<String>,
     /// All bytes that were ever written, whoever wrote them.
     pub(crate) written: Vec<u8>,
+    /// The same by pipe and side.
+    pub(crate) wire: BTreeMap<(usize, Side), Vec<u8>>,
     pub(crate) substreams: BTreeMap<(Side, SessionId), Vec<SubstreamId>>,
     pub(crate) connections: [Vec<SessionId>; 2],
     pub(crate) dials: [Vec<DialId>; 2],
@@ -48,6 +50,7 @@ impl Log {
         self.note(|| format!("{side} wrote {} {:016x} on {pipe}", bytes.len(), hash(bytes)));
         if self.is_on {
             self.written.extend_from_slice(bytes);
+            self.wire.entry((pipe, side)).or_default().extend_from_slice(bytes);
         }
     }
 }

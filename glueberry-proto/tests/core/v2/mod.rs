@@ -1,19 +1,21 @@
 //! Sessions of v2: two nodes with each other, over every order and every cut.
 
 mod broken;
+mod downgrade;
 mod end;
 mod orders;
 mod replay;
+mod stolen;
 
 use std::time::Duration;
 
 use glueberry_proto::testing::pair::{A, B, Side};
 use glueberry_proto::{
-    CloseReason, Closed, Config, Event, Naming, PeerMisbehaved, Profile, SessionInfo, Suite,
-    Violation,
+    CloseReason, Closed, Config, Event, Instant, Naming, Node, PeerMisbehaved, Problem, Profile,
+    Seed, SessionInfo, Suite, Violation,
 };
 
-use crate::support::{BOTH, Move, World, config, established_world, name, new_world};
+use crate::support::{BOTH, Move, World, config, established_world, identity, name, new_world};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -201,6 +203,57 @@ fn aes_is_chosen_where_both_have_it() {
         assert_eq!(world.app.received(B, "chat"), ["sealed"]);
         assert_eq!(world.session(A).info().unwrap().suite, Some(suite));
     }
+}
+
+/// Each suite alone by configuration; what is not available makes no node.
+#[test]
+fn a_suite_can_be_the_only_one() {
+    for suite in Suite::RANKED {
+        let mut alone = v2(&["chat"]);
+        (alone.suites, alone.hardware_aes) = (vec![suite], true);
+        let node = Node::new(Instant::ZERO, identity(A), alone.clone(), Seed::from_bytes([7; 32]));
+        let is_available = match suite {
+            Suite::ChaCha20Poly1305 => true,
+            Suite::Aes256Gcm => cfg!(any(feature = "aes-gcm", feature = "aws-lc-rs")),
+            _ => false,
+        };
+        if !is_available {
+            let error = node.unwrap_err();
+            assert_eq!((error.field, error.problem), ("suites", UNAVAILABLE));
+            continue;
+        }
+        // With a peer that has all of them, and with one that has no other.
+        let mut all = v2(&["chat"]);
+        all.hardware_aes = true;
+        for peer in [all, alone.clone()] {
+            let mut world = established_world(Naming::Negotiated, [alone.clone(), peer], &["chat"]);
+            assert_eq!(infos(&world, B)[0].suite, Some(suite));
+            world.send(A, "chat", b"sealed");
+            world.run();
+            assert_eq!(world.app.received(B, "chat"), ["sealed"]);
+        }
+    }
+    // Without v2 no suite is used.
+    let mut v1 = config(&["chat"]);
+    v1.suites = vec![Suite::MlKem768Aes256Gcm];
+    assert!(Node::new(Instant::ZERO, identity(A), v1, Seed::from_bytes([7; 32])).is_ok());
+}
+
+const UNAVAILABLE: Problem = Problem::Unusable("none of them is available here");
+
+#[cfg(any(feature = "aes-gcm", feature = "aws-lc-rs"))]
+#[test]
+fn without_a_common_suite_there_is_no_session() {
+    let mut both = configs();
+    both.iter_mut().for_each(|config| config.hardware_aes = true);
+    both[A].suites = vec![Suite::ChaCha20Poly1305];
+    both[B].suites = vec![Suite::Aes256Gcm];
+    let mut world = new_world(Naming::Negotiated, both);
+    world.connect(A);
+    world.run();
+    world.advance(2 * SECOND);
+    let violations = [A, B].map(|side| violation(&world.app.closed(side)));
+    assert!(violations.contains(&Some(Violation::NoCommonSuite)), "{violations:?}");
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Records that are played again: into the same session and the next, on each stream, in each
 //! direction. Nothing of them is delivered.
 
-use glueberry_proto::testing::pair::{A, B, Side};
-use glueberry_proto::{Event, Naming, Profile, Violation};
+use glueberry_proto::testing::pair::{A, B, Move, Side};
+use glueberry_proto::{Event, Naming, Origin, Profile, Violation};
 
-use super::{configs, established, events, stall, violation};
-use crate::support::{World, name, new_world};
+use super::{SECOND, configs, established, events, stall, violation};
+use crate::support::{Pipe, World, name, new_world, seeded_world};
 
 const STREAMS: [&str; 2] = ["chat", "sync"];
 const PREAMBLE: usize = 12;
@@ -58,14 +58,29 @@ fn each(mut test: impl FnMut(Side, &str)) {
     }
 }
 
+/// Returns the records of what a side has sent, without the preamble.
+fn records(flights: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let all = flights.concat();
+    let mut rest = &all[PREAMBLE..];
+    let mut records = Vec::new();
+    while let Some((len, _)) = rest.split_first_chunk() {
+        let (record, behind) = rest.split_at(2 + usize::from(u16::from_be_bytes(*len)));
+        records.push(record.to_vec());
+        rest = behind;
+    }
+    records
+}
+
 #[test]
 fn a_record_on_the_same_substream_is_refused() {
     each(|from, stream| {
-        for at in 0..3 {
+        // OPEN, and one for each message.
+        for at in 0..4 {
             let mut world = established(Naming::Negotiated);
             let Recorded { pipe, flights } = record(&mut world, from, stream);
-            let records = &flights[at][if at == 0 { PREAMBLE } else { 0 }..];
-            inject(&mut world, 0, pipe, 1 - from, records);
+            let records = records(&flights);
+            assert_eq!(records.len(), 4);
+            inject(&mut world, 0, pipe, 1 - from, &records[at]);
             assert_only(&world, 1 - from, stream, 3);
             let refused = violation(&world.app.closed(1 - from));
             assert_eq!(refused, Some(Violation::RecordAuthentication));
@@ -124,15 +139,28 @@ fn the_next_session_takes_nothing_of_the_last() {
         for side in [A, B] {
             assert!(world.session(side).is_established(), "late substreams are no violation");
         }
-        // Behind the preamble of the new session they open nothing either.
-        world.send(from, stream, b"new");
-        world.run();
-        let pipe =
-            world.links[link].pipes.iter().rposition(|it| it.buffers.iter().all(Option::is_some));
-        inject(&mut world, link, pipe.unwrap(), 1 - from, &flights[1]);
-        assert_only(&world, 1 - from, stream, 4);
-        let refused = violation(&world.app.closed(1 - from));
-        assert_eq!(refused, Some(Violation::RecordAuthentication));
+    });
+}
+
+#[test]
+fn behind_the_preamble_of_the_next_session_no_record_of_the_last_opens() {
+    each(|from, stream| {
+        for at in 0..4 {
+            let mut world = established(Naming::Negotiated);
+            let Recorded { flights, .. } = record(&mut world, from, stream);
+            world.cut(0);
+            world.run();
+            world.establish(&STREAMS);
+            let link = world.links.len() - 1;
+            world.send(from, stream, b"new");
+            world.run();
+            let is_whole = |it: &Pipe| it.buffers.iter().all(Option::is_some);
+            let pipe = world.links[link].pipes.iter().rposition(is_whole).unwrap();
+            inject(&mut world, link, pipe, 1 - from, &records(&flights)[at]);
+            assert_only(&world, 1 - from, stream, 4);
+            let refused = violation(&world.app.closed(1 - from));
+            assert_eq!(refused, Some(Violation::RecordAuthentication));
+        }
     });
 }
 
@@ -151,5 +179,83 @@ fn a_sealed_handshake_message_is_refused_the_second_time() {
         let refused = violation(&world.app.closed(1 - from));
         assert_eq!(refused, Some(Violation::RecordAuthentication));
         assert!(!events(&world, from).iter().any(|it| matches!(it, Event::Established(_))));
+    }
+}
+
+/// All that a side has written on the handshake substream of an Established session, up to its end.
+fn channel(from: Side) -> Vec<u8> {
+    let mut world = new_world(Naming::Negotiated, configs());
+    world.app.log.is_on = true;
+    world.establish(&STREAMS);
+    world.disconnect(from);
+    world.run();
+    world.app.log.wire.remove(&(0, from)).unwrap()
+}
+
+/// The same identities, with other seeds: the machines have no other source of randomness.
+fn later_world() -> World {
+    seeded_world(Naming::Negotiated, configs(), [[11; 32], [21; 32]])
+}
+
+/// Returns where on a recorded handshake substream the records begin: behind CONFIRM.
+fn sealed(recorded: &[u8]) -> usize {
+    let mut at = 0;
+    while recorded[at + 1] != 3 {
+        at += 1 + usize::from(recorded[at]);
+    }
+    at + 1 + usize::from(recorded[at])
+}
+
+#[test]
+fn a_recorded_handshake_confirms_nothing_in_the_next_session() {
+    for from in [A, B] {
+        let recorded = channel(from);
+        let mut world = later_world();
+        // A later session, in which an attacker speaks in the side's place.
+        world.link_up(from, Origin::Accepted);
+        assert!(world.perform(Move::Arrive(0, 1 - from)));
+        world.intrude(0, 1 - from, Some(Profile::V2.handshake_id()));
+        inject(&mut world, 0, 0, 1 - from, &recorded);
+        world.advance(2 * SECOND);
+        let refused = violation(&world.app.closed(1 - from));
+        // One side's ephemeral is not the one that was confirmed then.
+        assert_eq!(refused, Some(Violation::BadConfirm));
+    }
+}
+
+/// FINISHED and CLOSE, in the next session.
+#[test]
+fn no_record_of_the_control_channel_opens_in_the_next_session() {
+    for from in [A, B] {
+        let recorded = channel(from);
+        let mut rest = &recorded[sealed(&recorded)..];
+        let mut count = 0;
+        while let Some((len, _)) = rest.split_first_chunk() {
+            let (record, behind) = rest.split_at(2 + usize::from(u16::from_be_bytes(*len)));
+            let mut world = later_world();
+            world.establish(&STREAMS);
+            let victim = 1 - from;
+            inject(&mut world, 0, 0, victim, record);
+            let refused = violation(&world.app.closed(victim));
+            assert_eq!(refused, Some(Violation::RecordAuthentication));
+            rest = behind;
+            count += 1;
+        }
+        assert_eq!(count, 2);
+    }
+}
+
+/// What a side has said itself on the control channel.
+#[test]
+fn a_reflected_handshake_is_refused() {
+    for from in [A, B] {
+        let recorded = channel(from);
+        let mut world = later_world();
+        world.link_up(from, Origin::Accepted);
+        assert!(world.perform(Move::Arrive(0, from)));
+        world.intrude(0, from, Some(Profile::V2.handshake_id()));
+        inject(&mut world, 0, 0, from, &recorded);
+        world.advance(2 * SECOND);
+        assert_eq!(violation(&world.app.closed(from)), Some(Violation::BadConfirm));
     }
 }
