@@ -104,7 +104,8 @@ impl Aead for RustCrypto {
     #[cfg(feature = "aes-gcm")]
     fn aes_256_gcm(&self, key: &SharedKey) -> Option<Box<dyn AeadKey>> {
         on_wiped_stack(|| {
-            Some(Box::new(RustCryptoKey(aes_gcm::Aes256Gcm::new(key.as_bytes().into()))) as Box<_>)
+            let cipher = aes_gcm::Aes256Gcm::new(key.as_bytes().into());
+            Some::<Box<dyn AeadKey>>(Box::new(RustCryptoKey(cipher)))
         })
     }
 }
