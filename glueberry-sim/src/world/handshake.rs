@@ -1,13 +1,16 @@
 //! How the scripted application holds the handshake: in its style.
 
 use bytes::Bytes;
+use glueberry_proto::StreamName;
 
 use super::app::Application;
+use super::lane_checks::owner;
 use crate::check::Invariant;
+use crate::cipher::NOBODY;
 use crate::link::EndState;
 use crate::plan::HandshakeStyle;
 use crate::rng::u64_of;
-use crate::situation::way;
+use crate::situation::{LONG_HANDSHAKE, way};
 use crate::trace::Kind;
 use crate::wake::{Side, Wake};
 
@@ -19,6 +22,18 @@ impl Application<'_> {
     /// The message that the session is granted may still be on its way: then this comes again.
     pub(super) fn send_hello(&mut self, link: usize, side: Side) {
         if !self.send_handshake(link, side, HELLO) {
+            let end = &self.net.links[link].ends[side];
+            let (host, passed) = (end.host, end.current_since.map(|at| self.run.now - at));
+            let longest = 2 * self.run.plan.net.message_delay + 2;
+            let is_over = end.progress.is_closed || end.session.is_none();
+            let is_late = passed.is_some_and(|passed| passed > longest) && !is_over;
+            let is_late = is_late && self.hosts[host].paused_until + longest < self.run.now;
+            self.run.checks.hold(Invariant::Granted, (self.run.now, host), !is_late, || {
+                (
+                    format!("connection {link} speaks for its peer"),
+                    format!("its session does not know it after {passed:?} µs"),
+                )
+            });
             let soon = self.run.now + self.run.plan.net.message_delay + 1;
             return self.run.push(soon, Wake::Greet(link, side));
         }
@@ -105,12 +120,17 @@ impl Application<'_> {
 
     fn prepare(&mut self, link: usize, side: Side) {
         let peer = self.hosts[self.net.links[link].ends[1 - side].host].key;
-        let names = self.run.streams.clone();
+        let host = self.net.links[link].ends[side].host;
+        let names: Vec<StreamName> = (0..self.run.streams.len())
+            .filter(|stream| !self.run.skips(host, *stream))
+            .map(|stream| self.run.streams[stream].clone())
+            .collect();
+        self.run.witness.look(|seen| seen.owner = owner(link, side));
         let prepared =
             self.sessions().with_session((link, side), Kind::Command, (1, 0), |session, now| {
                 session.prepare_streams(now, peer, &names)
             });
-        let host = self.net.links[link].ends[side].host;
+        self.run.witness.look(|seen| seen.owner = NOBODY);
         if let Some(Err(error)) = &prepared {
             // Another session may have been chosen meanwhile.
             let is_moved = matches!(
@@ -143,6 +163,7 @@ impl Application<'_> {
     pub(super) fn established(&mut self, link: usize, side: Side) {
         let end = &mut self.net.links[link].ends[side];
         end.progress.is_established = true;
+        let lasted = self.run.now - end.admitted_at;
         let (host, is_finalized) = (end.host, end.progress.is_finalized);
         self.run.checks.hold(Invariant::Gate, (self.run.now, host), is_finalized, || {
             ("the session is Established".into(), "its handshake was not finalized".into())
@@ -150,6 +171,8 @@ impl Application<'_> {
         let profile =
             self.net.links[link].ends[side].session.as_ref().and_then(|one| one.profile());
         let naming = self.net.links[link].naming;
+        let is_long = lasted > self.run.plan.limits.negotiation_timeout;
+        self.run.reach(is_long.then_some(LONG_HANDSHAKE));
         self.run.reach(profile.and_then(|profile| way(naming, profile)));
         self.resume_flows(link, side);
     }

@@ -181,7 +181,8 @@ impl Network {
     /// Returns the host that does something then.
     pub(super) fn host_of(&self, wake: Wake) -> Option<usize> {
         match wake {
-            Wake::Step(_) | Wake::Heal(_) | Wake::Again(..) | Wake::Restart(_) => None,
+            Wake::Step(_) | Wake::Heal(_) | Wake::Again(..) => None,
+            Wake::Restart(_) | Wake::Scan => None,
             Wake::Idle(..) | Wake::AttackAgain(..) => None,
             Wake::Node(host, _)
             | Wake::Mail(host, _)
@@ -287,6 +288,7 @@ impl Network {
     /// From now on messages may be lost on a connection.
     pub(super) fn touch_link(&mut self, link: usize) {
         self.links[link].is_touched = true;
+        self.links[link].drain = None;
     }
 
     /// Two hosts get a connection; the first has dialled it.
@@ -314,8 +316,11 @@ impl Network {
         self.links.push(Link::new(ends, naming, rng));
         self.live.push(link);
         let is_slow = self.faults.slowness(run.now, a, b) > 1;
+        let is_stalled = [(a, b), (b, a)]
+            .into_iter()
+            .any(|(from, to)| self.faults.stalled_until(from, to).is_some_and(|at| at > run.now));
         let has_adversary = run.is_adversary(a) || run.is_adversary(b);
-        self.links[link].is_touched = is_slow || has_adversary;
+        self.links[link].is_touched = is_slow || is_stalled || has_adversary;
         let there = self.delay(run, link);
         let back = self.delay(run, link);
         run.push(run.now + there, Wake::Arrive(link, 1));
