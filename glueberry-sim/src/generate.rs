@@ -162,6 +162,10 @@ fn vary(plan: &mut Plan, rng: &mut Rng) {
     let more = &mut plan.limits.more;
     more.low_share = rng.pick(&[0, 100, 500, 500, 900]);
     more.retry_delay = rng.pick(&[10_000, more.retry_delay, more.retry_delay, 700_000]);
+    // Two of the longer ones are more than may be unanswered.
+    let word = rng.pick(&[more.word, more.word, more.max_handshake_size * 3 / 5]);
+    // A long one takes too many round trips where windows are small.
+    more.word = word.min(LONG_WORD);
     more.max_parked = rng.pick(&[1, more.max_parked, more.max_parked]);
     more.disk_delay = rng.pick(&[more.disk_delay, more.disk_delay, 2 * SECOND, 9 * SECOND]);
     if plan.profile == Mix::Calm {
@@ -396,6 +400,8 @@ impl Plan {
 const KINDS: u64 = 19;
 const MAX_MESSAGE: usize = 20_000;
 
+/// Three fifths of the smaller of the sizes that are drawn, in bytes.
+const LONG_WORD: usize = 1228;
 const PLAN: u64 = 1;
 const MORE: u64 = 4;
 const VARY: u64 = 5;

@@ -96,8 +96,12 @@ pub(crate) enum EndState {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) is_connected: bool,
+    /// The session was granted.
+    pub(crate) was_granted: bool,
     pub(crate) got_hello: bool,
     pub(crate) got_ready: bool,
+    /// When the application has prepared streams.
+    pub(crate) prepared_at: Option<u64>,
     pub(crate) is_prepared: bool,
     /// `finalize_handshake` was accepted.
     pub(crate) is_finalized: bool,
@@ -105,6 +109,10 @@ pub(crate) struct Progress {
     pub(crate) is_established: bool,
     /// Its end was reported.
     pub(crate) is_closed: bool,
+    /// When it said the first handshake message of its session.
+    pub(crate) said_at: Option<u64>,
+    /// When the peer's latest came.
+    pub(crate) heard_at: Option<u64>,
     /// Handshake messages that the application said.
     pub(crate) handshakes_sent: usize,
     /// Streams on which messages wait to be taken.
@@ -115,7 +123,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Returns whether the session has ever spoken for its peer.
     pub(crate) const fn has_begun(&self) -> bool {
-        self.is_connected || self.got_hello || self.handshakes_sent > 0
+        self.is_connected || self.was_granted
     }
 }
 
@@ -134,7 +142,7 @@ pub(crate) struct Pipe {
     pub(crate) halves: [Half; 2],
 }
 
-/// What one side has written to a substream of a stream.
+/// Messages that one side has written to a substream of a stream, and bytes of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Carried {
     pub(crate) messages: u64,

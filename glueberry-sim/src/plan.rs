@@ -168,9 +168,8 @@ pub(crate) struct MoreLimits {
     /// Hosts that all others protect from being pruned, as bits.
     pub(crate) protected: u64,
     pub(crate) max_parked: usize,
-    /// Handshake messages that each application says before it prepares, of a third of what may
-    /// be unanswered.
-    pub(crate) talk: usize,
+    /// Bytes of each message of a handshake.
+    pub(crate) word: usize,
     pub(crate) max_handshake_size: usize,
     pub(crate) max_substreams: usize,
     pub(crate) stream_attempts: u32,
@@ -193,7 +192,7 @@ impl Default for MoreLimits {
             sessions_high: 400,
             protected: 0,
             max_parked: 4,
-            talk: 0,
+            word: 24,
             max_handshake_size: 64 << 10,
             max_substreams: 64,
             stream_attempts: 10,

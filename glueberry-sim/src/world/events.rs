@@ -1,7 +1,7 @@
 //! What sessions report to their applications.
 
 use glueberry_proto::handler::Notice;
-use glueberry_proto::{Closed, Event, PublicKey, StreamName};
+use glueberry_proto::{Closed, Event, Profile, PublicKey, StreamName};
 
 use super::app::Application;
 use super::session::event_number;
@@ -54,10 +54,11 @@ impl Application<'_> {
             }
             Event::StreamRefused { stream, unsent } => {
                 self.run.reach(Some(STREAM_REFUSED));
+                let may_be_refused = self.may_be_refused(link, side, &stream);
                 if let Some(at) = self.stream_at(&stream) {
                     self.sessions().check_given_up((link, side), at);
                 }
-                if !self.may_be_refused(link, side, &stream) {
+                if !may_be_refused {
                     self.sessions().check_untouched(link, side, &|| {
                         format!("stream {stream} was refused with {unsent} messages unsent")
                     });
@@ -87,9 +88,20 @@ impl Application<'_> {
     /// Returns whether the peer has a reason to refuse a stream: its application has not prepared
     /// it yet, or never does.
     fn may_be_refused(&self, link: usize, side: Side, stream: &StreamName) -> bool {
-        let other = &self.net.links[link].ends[1 - side];
-        let skips = self.stream_at(stream).is_some_and(|at| self.run.skips(other.host, at));
-        skips || !other.progress.is_prepared
+        let [end, other] = [side, 1 - side].map(|side| &self.net.links[link].ends[side]);
+        let least = self.run.plan.limits.more.stream_attempts;
+        let is_excused = |at: usize| {
+            let lane = &end.lanes[at];
+            // All attempts may have come before.
+            self.run.skips(other.host, at) || (!lane.was_agreed && lane.attempts >= least)
+        };
+        // In Go's profile the end of the peer's half does not tell whether it has prepared, and a
+        // refusal behind it is final.
+        let is_go = end.session.as_ref().and_then(|one| one.profile()) == Some(Profile::V1Go);
+        let crossing = if is_go { 2 * self.run.plan.longest_delay() } else { 0 };
+        let was_prepared =
+            other.progress.prepared_at.is_some_and(|at| at + crossing <= self.run.now);
+        self.stream_at(stream).is_some_and(is_excused) || !was_prepared
     }
 
     /// Reports to the program of a host something about one of its sessions.

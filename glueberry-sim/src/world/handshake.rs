@@ -1,13 +1,13 @@
 //! How the scripted application holds the handshake: in its style.
 
 use bytes::Bytes;
-use glueberry_proto::StreamName;
+use glueberry_proto::{ProtocolId, SendError, StreamName};
 
 use super::app::Application;
 use super::lane_checks::owner;
 use crate::check::Invariant;
 use crate::cipher::NOBODY;
-use crate::link::EndState;
+use crate::link::{EndState, Pipe};
 use crate::plan::HandshakeStyle;
 use crate::rng::u64_of;
 use crate::situation::{LONG_HANDSHAKE, way};
@@ -77,6 +77,7 @@ impl Application<'_> {
             let header = profile.map_or(0, |one| one.framing().header_len(message.len()));
             end.held = end.held.saturating_sub(u64_of(message.len() + header));
             let word = message.first().copied().unwrap_or(0);
+            end.progress.heard_at = Some(self.run.now);
             match word {
                 HELLO => end.progress.got_hello = true,
                 READY => {
@@ -108,14 +109,43 @@ impl Application<'_> {
     }
 
     fn send_handshake(&mut self, link: usize, side: Side, word: u8) -> bool {
-        let message = Bytes::from(vec![word; 24]);
-        let handshakes_sent =
-            self.sessions().with_session((link, side), Kind::Command, (0, u64::from(word)), {
-                |session, now| session.send_handshake(now, message).is_ok()
-            });
-        let is_said = handshakes_sent.unwrap_or(false);
-        self.net.links[link].ends[side].progress.handshakes_sent += usize::from(is_said);
+        let mut said = self.say(link, side, vec![word; self.run.plan.limits.more.word]);
+        self.check_said(link, side, said.as_ref());
+        if said == Some(Err(SendError::Backpressure)) {
+            said = self.say(link, side, vec![word; SHORT]);
+        }
+        let is_said = said == Some(Ok(()));
+        let progress = &mut self.net.links[link].ends[side].progress;
+        progress.handshakes_sent += usize::from(is_said);
+        if is_said {
+            progress.said_at.get_or_insert(self.run.now);
+        }
         is_said
+    }
+
+    fn say(&mut self, link: usize, side: Side, text: Vec<u8>) -> Option<Result<(), SendError>> {
+        let word = u64::from(text.first().copied().unwrap_or(0));
+        self.sessions().with_session((link, side), Kind::Command, (0, word), |session, now| {
+            session.send_handshake(now, Bytes::from(text))
+        })
+    }
+
+    /// What the peer has answered makes room for more.
+    fn check_said(&mut self, link: usize, side: Side, said: Option<&Result<(), SendError>>) {
+        let state = &self.net.links[link];
+        let (host, progress) = (state.ends[side].host, state.ends[side].progress);
+        let is_handshake =
+            |pipe: &&Pipe| matches!(pipe.proposals.first(), Some(ProtocolId::Handshake(_)));
+        // On a second substream an answer would not show which of the two it is about.
+        let is_only = state.pipes.iter().filter(is_handshake).count() == 1;
+        let was_answered = is_only
+            && !state.is_touched
+            && progress.handshakes_sent == 1
+            && progress.said_at.is_some_and(|said| progress.heard_at.is_some_and(|at| at > said));
+        let holds = !was_answered || said != Some(&Err(SendError::Backpressure));
+        self.run.checks.hold(Invariant::Answer, (self.run.now, host), holds, || {
+            ("the only handshake message before was answered".into(), format!("{said:?}"))
+        });
     }
 
     fn prepare(&mut self, link: usize, side: Side) {
@@ -144,7 +174,8 @@ impl Application<'_> {
             return;
         }
         if prepared.is_some() {
-            self.net.links[link].ends[side].progress.is_prepared = true;
+            let progress = &mut self.net.links[link].ends[side].progress;
+            (progress.is_prepared, progress.prepared_at) = (true, Some(self.run.now));
             self.send_handshake(link, side, READY);
         }
     }
@@ -178,6 +209,8 @@ impl Application<'_> {
     }
 }
 
+/// Bytes of a message for which there is always room.
+const SHORT: usize = 24;
 /// The first message of a handshake.
 pub(super) const HELLO: u8 = b'h';
 /// The message of who has prepared.

@@ -220,6 +220,9 @@ impl Sessions<'_> {
             if given.is_none() {
                 return;
             }
+            let end = &mut self.net.links[link].ends[side];
+            let is_granted = end.session.as_ref().is_some_and(|one| one.is_granted());
+            end.progress.was_granted |= is_granted && !end.progress.is_closed;
         }
     }
 

@@ -70,7 +70,10 @@ impl Application<'_> {
         for (host, script) in self.scripts.iter().enumerate() {
             for (at, flow) in script.flows.iter().enumerate() {
                 let end = self.hosts.current_end(host, flow.to);
-                let (true, Some((link, side))) = (flow.is_parked && flow.count > 0, end) else {
+                // What the peer never prepares is given up slowly, again and again.
+                let is_wanted = !self.run.skips(flow.to, flow.stream);
+                let is_waiting = flow.is_parked && flow.count > 0 && is_wanted;
+                let (true, Some((link, side))) = (is_waiting, end) else {
                     continue;
                 };
                 let ends = &self.net.links[link].ends;

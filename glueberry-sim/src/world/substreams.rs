@@ -115,14 +115,15 @@ impl Sessions<'_> {
             };
             let id = buffer.substream().as_u64();
             let stream = pipe.stream.map(|stream| &self.run.streams[stream]);
-            let queued = |session: &Session| stream.map_or(0, |name| session.queued(name).0);
+            let queued = |session: &Session| stream.map_or((0, 0), |name| session.queued(name));
             let before = queued(session);
             match buffer.chunk(session) {
                 Some(chunk) => {
                     let bytes = chunk.split_to(chunk.len().min(room));
                     let carried = &mut pipe.carried[side];
-                    carried.messages += u64_of(before.saturating_sub(queued(session)));
-                    carried.bytes += u64_of(bytes.len());
+                    let after = queued(session);
+                    carried.messages += u64_of(before.0.saturating_sub(after.0));
+                    carried.bytes += u64_of(before.1.saturating_sub(after.1));
                     carried.since.get_or_insert(self.run.now);
                     self.run.note(host, link, Kind::Write, (id, digest(&bytes)));
                     if self.net.break_off(self.run, link, at, side, &bytes) {
@@ -302,7 +303,9 @@ impl Sessions<'_> {
         // In Go's profile what was acknowledged here may have gone out elsewhere as well.
         let session = self.net.links[link].ends[writer].session.as_ref();
         let is_once = session.and_then(|one| one.profile()) == Some(Profile::V1);
-        if let Some(stream) = pipe.stream.filter(|_| is_once) {
+        // What broke before was in doubt before.
+        let is_whole = is_once && pipe.halves[1 - writer].stopped.is_none();
+        if let Some(stream) = pipe.stream.filter(|_| is_whole) {
             let count = pipe.carried[writer].messages;
             self.net.links[link].ends[writer].lanes[stream].acknowledged += count;
         }
