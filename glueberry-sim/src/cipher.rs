@@ -1,6 +1,6 @@
 //! A fast cipher that fails exactly where the real one does, and a witness of what is sealed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -93,6 +93,10 @@ pub(crate) struct Seen {
     pub(crate) repeated: u64,
     /// Seals with a key of zeros.
     pub(crate) zero_keys: u64,
+    /// For whom keys are made.
+    pub(crate) owner: u64,
+    /// Keys that there are, by owner.
+    keys: BTreeMap<u64, u64>,
     /// Records that were not opened.
     pub(crate) refused: u64,
 }
@@ -108,6 +112,13 @@ impl Witness {
     }
 }
 
+impl Seen {
+    /// Returns how many keys of an owner there are.
+    pub(crate) fn alive(&self, owner: u64) -> u64 {
+        self.keys.get(&owner).copied().unwrap_or(0)
+    }
+}
+
 impl fmt::Debug for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Witness").field("inner", &self.inner).finish_non_exhaustive()
@@ -116,7 +127,12 @@ impl fmt::Debug for Witness {
 
 impl Aead for Witness {
     fn key(&self, key: &SharedKey) -> Box<dyn AeadKey> {
+        let owner = self.look(|seen| {
+            *seen.keys.entry(seen.owner).or_default() += 1;
+            seen.owner
+        });
         Box::new(WitnessKey {
+            owner,
             inner: self.inner.key(key),
             name: digest(key.as_bytes()),
             is_zero: key.as_bytes() == &[0; 32],
@@ -125,12 +141,29 @@ impl Aead for Witness {
     }
 }
 
+/// Who owns keys that nobody asks for.
+pub(crate) const NOBODY: u64 = 0;
+
 struct WitnessKey {
+    owner: u64,
     inner: Box<dyn AeadKey>,
     /// Stands for the key.
     name: u64,
     is_zero: bool,
     witness: Witness,
+}
+
+impl Drop for WitnessKey {
+    fn drop(&mut self) {
+        self.witness.look(|seen| {
+            if let Some(count) = seen.keys.get_mut(&self.owner) {
+                *count -= 1;
+                if *count == 0 {
+                    seen.keys.remove(&self.owner);
+                }
+            }
+        });
+    }
 }
 
 impl AeadKey for WitnessKey {

@@ -44,6 +44,7 @@ pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
         // A name that waits behind a long backlog times out, and each time is an attempt.
         plan.limits.more.stream_attempts = MoreLimits::default().stream_attempts;
     }
+    vary(&mut plan, &mut Rng::derive(seed, VARY, 0));
     wishes(&mut plan, &mut rng);
     traffic(&mut plan, &mut rng);
     faults(&mut plan, &mut rng);
@@ -77,6 +78,7 @@ fn hosts(rng: &mut Rng, count: usize, mix: Mix) -> Vec<HostPlan> {
             },
             handshake_style: rng.pick(&handshake_style),
             is_adversary: false,
+            skips: 0,
         })
         .collect();
     let adversaries = match mix {
@@ -150,6 +152,52 @@ fn more_limits(rng: &mut Rng) -> MoreLimits {
         settle_time: rng.pick(&[50_000, default.settle_time, 4 * SECOND]),
         probe_timeout: rng.pick(&[SECOND, default.probe_timeout, 8 * SECOND]),
         stable_after: rng.pick(&[5 * SECOND, default.stable_after]),
+        ..default
+    }
+}
+
+/// What most seeds leave as it is by default, each of it by itself.
+fn vary(plan: &mut Plan, rng: &mut Rng) {
+    let count = plan.hosts.len();
+    let more = &mut plan.limits.more;
+    more.low_share = rng.pick(&[0, 100, 500, 500, 900]);
+    more.retry_delay = rng.pick(&[10_000, more.retry_delay, more.retry_delay, 700_000]);
+    // Two of the longer ones are more than may be unanswered.
+    let word = rng.pick(&[more.word, more.word, more.max_handshake_size * 3 / 5]);
+    // A long one takes too many round trips where windows are small.
+    more.word = word.min(LONG_WORD);
+    more.max_parked = rng.pick(&[1, more.max_parked, more.max_parked]);
+    more.disk_delay = rng.pick(&[more.disk_delay, more.disk_delay, 2 * SECOND, 9 * SECOND]);
+    if plan.profile == Mix::Calm {
+        return;
+    }
+    // Who is pruned comes back at once, which fills an hour.
+    let is_long = plan.profile == Mix::Lifecycle;
+    if rng.chance(if is_long { 60 } else { 250 }) {
+        more.sessions_high = rng.index(5) + 2;
+        more.sessions_low = rng.index(more.sessions_high - 1) + 1;
+        let some = (0..count).filter(|_| rng.chance(250));
+        more.protected = some.fold(0, |set, host| set | 1 << host);
+    }
+    if rng.chance(250) {
+        for host in &mut plan.hosts {
+            host.skips = if rng.chance(300) { 1 << rng.index(STREAMS.len()) } else { 0 };
+        }
+    }
+    let limits = &mut plan.limits;
+    if rng.chance(150) {
+        // The handshake outlives the time for a substream to be negotiated.
+        let after = limits.negotiation_timeout * 6 / 5;
+        limits.handshake_timeout = limits.handshake_timeout.max(5 * after + 20 * SECOND);
+        for host in &mut plan.hosts {
+            // In Go's profile who finalizes at once gives the peer no more time than for a
+            // negotiation.
+            if host.handshake_style == HandshakeStyle::Prompt {
+                host.handshake_style = HandshakeStyle::Polite;
+            }
+        }
+        let host = rng.index(count);
+        plan.hosts[host].handshake_style = HandshakeStyle::Slow(after);
     }
 }
 
@@ -302,6 +350,13 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
     };
     let at = rng.below(end);
     plan.step(at, what);
+    if let What::Ban { by, of, by_clock, lasts } = what
+        && rng.chance(300)
+    {
+        // Another ban of the same peer, by the other measure, before the first is over.
+        let lasts = rng.range(lasts / 2, 2 * lasts);
+        plan.step(at + lasts / 4, What::Ban { by, of, by_clock: !by_clock, lasts });
+    }
     if let What::Ban { by, by_clock: true, lasts, .. } = what
         && rng.chance(500)
     {
@@ -345,8 +400,11 @@ impl Plan {
 const KINDS: u64 = 19;
 const MAX_MESSAGE: usize = 20_000;
 
+/// Three fifths of the smaller of the sizes that are drawn, in bytes.
+const LONG_WORD: usize = 1228;
 const PLAN: u64 = 1;
 const MORE: u64 = 4;
+const VARY: u64 = 5;
 pub(crate) const SECOND: u64 = 1_000_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use glueberry_proto::{
-    ConnectionLost, Naming, Origin, ProtocolId, READ_CHUNK, Session, SessionId, SubstreamBuffer,
-    SubstreamId, ToSession,
+    ConnectionLost, Direction, Naming, Origin, ProtocolId, READ_CHUNK, Session, SessionId,
+    SubstreamBuffer, SubstreamId, ToSession,
 };
 
 use crate::model::Lane;
@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) is_touched: bool,
     /// Since when nothing passes in one of the directions.
     pub(crate) blocked_since: Option<u64>,
+    /// The only thing that has happened to it: which side drains its session, and since when.
+    pub(crate) drain: Option<(Side, u64)>,
     /// Who has no session at his end.
     pub(crate) script: Option<Script>,
     /// It has no state any more, and nothing comes of it.
@@ -44,6 +46,13 @@ pub(crate) struct End {
     pub(crate) origin: Option<Origin>,
     pub(crate) session: Option<Box<Session>>,
     pub(crate) id: Option<SessionId>,
+    pub(crate) direction: Direction,
+    /// When it got its session.
+    pub(crate) admitted_at: u64,
+    /// Since when its session speaks for the peer, if the application heard of it at once.
+    pub(crate) current_since: Option<u64>,
+    /// When its half of a substream broke last, and which.
+    pub(crate) broke: Option<(u64, usize)>,
     /// Messages of the node to the session that are on their way.
     pub(crate) inbox: VecDeque<ToSession>,
     pub(crate) inbox_is_due: bool,
@@ -87,8 +96,12 @@ pub(crate) enum EndState {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) is_connected: bool,
+    /// The session was granted.
+    pub(crate) was_granted: bool,
     pub(crate) got_hello: bool,
     pub(crate) got_ready: bool,
+    /// When the application has prepared streams.
+    pub(crate) prepared_at: Option<u64>,
     pub(crate) is_prepared: bool,
     /// `finalize_handshake` was accepted.
     pub(crate) is_finalized: bool,
@@ -96,11 +109,22 @@ pub(crate) struct Progress {
     pub(crate) is_established: bool,
     /// Its end was reported.
     pub(crate) is_closed: bool,
+    /// When it said the first handshake message of its session.
+    pub(crate) said_at: Option<u64>,
+    /// When the peer's latest came.
+    pub(crate) heard_at: Option<u64>,
     /// Handshake messages that the application said.
     pub(crate) handshakes_sent: usize,
     /// Streams on which messages wait to be taken.
     pub(crate) readable: [bool; MAX_STREAMS],
     pub(crate) read_is_due: bool,
+}
+
+impl Progress {
+    /// Returns whether the session has ever spoken for its peer.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.is_connected || self.was_granted
+    }
 }
 
 /// A substream.
@@ -110,9 +134,23 @@ pub(crate) struct Pipe {
     pub(crate) stage: Stage,
     pub(crate) proposals: Vec<ProtocolId>,
     pub(crate) agreed: Option<ProtocolId>,
+    /// The stream that it is for.
+    pub(crate) stream: Option<usize>,
+    pub(crate) carried: [Carried; 2],
     pub(crate) buffers: [Option<SubstreamBuffer>; 2],
     /// What is on its way to each side.
     pub(crate) halves: [Half; 2],
+}
+
+/// Messages that one side has written to a substream of a stream, and bytes of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Carried {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    /// When it has written first.
+    pub(crate) since: Option<u64>,
+    /// It has read something on it.
+    pub(crate) has_read: bool,
 }
 
 /// How far a substream is opened.
@@ -161,6 +199,7 @@ impl Link {
             busy_until: [0; 2],
             is_touched: false,
             blocked_since: None,
+            drain: None,
             script: None,
             is_over: false,
         }
@@ -184,9 +223,17 @@ impl Link {
 
 impl End {
     pub(crate) fn new(host: usize, life: u64, origin: Origin) -> Self {
+        let direction = match origin {
+            Origin::Dialled(_) => Direction::Outbound,
+            _ => Direction::Inbound,
+        };
         Self {
             host,
             life,
+            direction,
+            admitted_at: 0,
+            current_since: None,
+            broke: None,
             state: EndState::Arriving,
             origin: Some(origin),
             session: None,
@@ -229,6 +276,8 @@ impl Pipe {
             stage: Stage::Offered,
             proposals,
             agreed: None,
+            stream: None,
+            carried: <[Carried; 2]>::default(),
             buffers,
             halves: [Half::default(), Half::default()],
         }

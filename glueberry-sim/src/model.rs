@@ -44,6 +44,16 @@ pub(crate) struct Lane {
     pub(crate) next: u64,
     /// Given back to this end.
     pub(crate) unsent: u64,
+    /// Reported to this end as in doubt, when substreams broke.
+    pub(crate) in_doubt: u64,
+    /// Of what this end has written, on substreams that the peer has acknowledged.
+    pub(crate) acknowledged: u64,
+    /// `send` has refused a message, and no event has told since that it accepts again.
+    pub(crate) is_full: bool,
+    /// Substreams that were proposed since one was agreed, or the stream was given up.
+    pub(crate) attempts: u32,
+    /// A substream of this end was agreed.
+    pub(crate) was_agreed: bool,
 }
 
 impl Model {

@@ -51,6 +51,9 @@ pub(crate) struct HostPlan {
     pub(crate) handshake_style: HandshakeStyle,
     /// It runs no node, but scripts that break the protocol.
     pub(crate) is_adversary: bool,
+    /// Streams that its application never prepares, as bits.
+    #[serde(default)]
+    pub(crate) skips: u8,
 }
 
 /// Which wire profiles a host speaks.
@@ -154,8 +157,19 @@ pub(crate) struct Limits {
 
 /// Limits of every node that were not varied at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct MoreLimits {
     pub(crate) high_watermark_bytes: usize,
+    /// Low watermarks of queues, in thousandths of the high ones.
+    pub(crate) low_share: usize,
+    /// Current sessions down to which, and above which, sessions are pruned.
+    pub(crate) sessions_low: usize,
+    pub(crate) sessions_high: usize,
+    /// Hosts that all others protect from being pruned, as bits.
+    pub(crate) protected: u64,
+    pub(crate) max_parked: usize,
+    /// Bytes of each message of a handshake.
+    pub(crate) word: usize,
     pub(crate) max_handshake_size: usize,
     pub(crate) max_substreams: usize,
     pub(crate) stream_attempts: u32,
@@ -164,18 +178,29 @@ pub(crate) struct MoreLimits {
     pub(crate) probe_timeout: u64,
     /// A session that has lasted so long makes the count of attempts begin anew.
     pub(crate) stable_after: u64,
+    pub(crate) retry_delay: u64,
+    /// Most that it takes to store a book.
+    pub(crate) disk_delay: u64,
 }
 
 impl Default for MoreLimits {
     fn default() -> Self {
         Self {
             high_watermark_bytes: 8 << 20,
+            low_share: 500,
+            sessions_low: 100,
+            sessions_high: 400,
+            protected: 0,
+            max_parked: 4,
+            word: 24,
             max_handshake_size: 64 << 10,
             max_substreams: 64,
             stream_attempts: 10,
             settle_time: 1_000_000,
             probe_timeout: 3_000_000,
             stable_after: 60_000_000,
+            retry_delay: 100_000,
+            disk_delay: 50_000,
         }
     }
 }
@@ -285,6 +310,14 @@ impl What {
     }
 }
 
+impl Limits {
+    /// Returns the messages and the bytes at which a full queue accepts again.
+    pub(crate) const fn low_watermarks(&self) -> (usize, usize) {
+        let share = self.more.low_share;
+        (self.high_watermark * share / 1000, self.more.high_watermark_bytes * share / 1000)
+    }
+}
+
 impl Plan {
     /// Reads a plan that was stored, and makes sure that it can be run.
     ///
@@ -332,7 +365,6 @@ impl Plan {
         };
         config.streams = stream_names();
         config.high_watermark = limits.high_watermark;
-        config.low_watermark = limits.high_watermark / 2;
         config.receive_queue = limits.receive_queue;
         config.receive_queue_bytes = limits.receive_queue_bytes;
         config.max_message_size = limits.max_message_size;
@@ -350,7 +382,10 @@ impl Plan {
         config.autoconnect = limits.autoconnect;
         let more = &limits.more;
         config.high_watermark_bytes = more.high_watermark_bytes;
-        config.low_watermark_bytes = more.high_watermark_bytes / 2;
+        (config.low_watermark, config.low_watermark_bytes) = limits.low_watermarks();
+        (config.sessions_low, config.sessions_high) = (more.sessions_low, more.sessions_high);
+        config.max_parked = more.max_parked;
+        config.retry_delay = Duration::from_micros(more.retry_delay);
         config.max_handshake_size = more.max_handshake_size;
         config.max_substreams = more.max_substreams;
         config.max_streams = config.max_streams.min(more.max_substreams / 2);
@@ -391,6 +426,7 @@ impl Plan {
             + limits.cooldown.max(limits.refusal)
             + net.idle
             + 8 * self.longest_delay()
+            + 3 * limits.more.disk_delay
             + 1_000_000
     }
 

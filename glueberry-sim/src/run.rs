@@ -82,6 +82,11 @@ impl Run {
         self.plan.hosts[host].is_adversary
     }
 
+    /// Returns whether the application of a host never prepares a stream.
+    pub(crate) fn skips(&self, host: usize, stream: usize) -> bool {
+        self.plan.hosts[host].skips >> stream & 1 == 1
+    }
+
     // ---- what is due --------------------------------------------------------------------------
 
     /// Has something happen at a time.

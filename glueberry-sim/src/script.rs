@@ -1,5 +1,7 @@
 //! What a script that breaks the protocol knows of its connection.
 
+use std::collections::BTreeSet;
+
 use glueberry_proto::Profile;
 
 use crate::attack::Attack;
@@ -12,7 +14,7 @@ pub(crate) struct Script {
     /// Of each substream that it has opened: what for.
     pub(crate) opened: Vec<(usize, Purpose)>,
     /// Substreams whose name is settled.
-    pub(crate) named: Vec<usize>,
+    pub(crate) named: BTreeSet<usize>,
     /// Where the protocol is broken for all to see, once that is written.
     pub(crate) offence: Option<Offence>,
     /// Messages that it has sealed as it should, and that may be delivered once each.

@@ -10,7 +10,7 @@ use glueberry_proto::{Address, PublicKey, StreamName};
 
 use crate::check::Violation;
 use crate::generate::{SECOND, Size, generate};
-use crate::plan::{MAX_HOSTS, MAX_STREAMS, Mix, Plan, What};
+use crate::plan::{MAX_HOSTS, MAX_STREAMS, Mix, MoreLimits, Plan, What};
 use crate::report::latest;
 use crate::world::{Look, Programs, World, address_of};
 
@@ -194,7 +194,12 @@ impl<H: Handler> Simulation<H> {
         });
         for host in &mut plan.hosts {
             host.is_adversary = false;
+            host.skips = 0;
         }
+        // No pair of programs is kept apart for ever.
+        let MoreLimits { sessions_low, sessions_high, .. } = MoreLimits::default();
+        let more = &mut plan.limits.more;
+        (more.sessions_low, more.sessions_high) = (sessions_low, sessions_high);
         // Whom to connect to is the program's to say.
         plan.limits.autoconnect = false;
         plan

@@ -48,9 +48,12 @@ pub(crate) const IN_DOUBT: &str = "messages in doubt at the end";
 pub(crate) const LATE: &str = "bytes after the session's end";
 pub(crate) const HALF_CLOSED: &str = "bytes after this side's half was finished";
 pub(crate) const TWO_SUBSTREAMS: &str = "two substreams of one stream";
+pub(crate) const BEHIND_ANOTHER: &str = "a substream behind another of its stream";
+pub(crate) const PRUNED: &str = "peer pruned";
+pub(crate) const LONG_HANDSHAKE: &str = "handshake longer than a substream is negotiated";
 
 /// All of them.
-pub(crate) const SITUATIONS: [&str; 29] = [
+pub(crate) const SITUATIONS: [&str; 32] = [
     "Disconnected, Connecting",
     "Disconnected, Connected",
     "Disconnected, Reconnecting",
@@ -80,4 +83,7 @@ pub(crate) const SITUATIONS: [&str; 29] = [
     LATE,
     HALF_CLOSED,
     TWO_SUBSTREAMS,
+    BEHIND_ANOTHER,
+    PRUNED,
+    LONG_HANDSHAKE,
 ];

@@ -17,6 +17,8 @@ pub(crate) enum Wake {
     /// A step does once more, of so many times.
     Again(usize, u64),
     Restart(usize),
+    /// It is looked whether everything has ended that should have.
+    Scan,
     // A host's own.
     Node(usize, u64),
     Mail(usize, u64),

@@ -199,12 +199,15 @@ impl Session {
 
     /// A substream of ours could not be opened, or not be agreed.
     pub(super) fn open_failed(&mut self, id: SubstreamId, error: OpenError) {
+        let is_early = self.substreams.get(id).is_some_and(|it| it.is_early);
         let purpose = self.substreams.give_up(id, &mut self.out);
         let (handshake, streams, mut lent) = self.parts();
         match purpose {
             Some(Purpose::Stream(name)) => {
-                // A peer whose handshake is not over may yet prepare the stream.
-                let is_final = error == OpenError::Refused && handshake.is_over_there();
+                // A peer whose handshake is not over may yet prepare the stream, as it may after a
+                // refusal that comes from before.
+                let is_refused = error == OpenError::Refused && !is_early;
+                let is_final = is_refused && handshake.is_over_there();
                 if let Some(stream) = streams.get_mut(&name) {
                     stream.not_opened(id, &name, is_final, &mut lent);
                 }
@@ -460,8 +463,11 @@ impl Session {
         if let Some(substream) = lent.substreams.get_mut(id) {
             substream.end_read();
         }
-        if is_finished {
+        if is_finished && !handshake.is_over_there() {
             handshake.read_ended(id);
+            if handshake.is_over_there() {
+                lent.substreams.handshake_ended_there();
+            }
         }
         match stage {
             Stage::Bound(Purpose::Stream(name)) => {

@@ -113,6 +113,11 @@ impl Sender {
         (self.queue.len(), self.queue.bytes())
     }
 
+    /// Lets a full queue that has drained accept again; returns whether it did so.
+    pub(super) fn reopened(&mut self) -> bool {
+        self.queue.reopened()
+    }
+
     /// True if there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty() && !self.has_lent

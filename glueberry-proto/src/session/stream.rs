@@ -163,14 +163,27 @@ impl Stream {
         } else {
             self.sender.schedule_retry(lent.now, lent.config());
         }
-        Broken { in_doubt: emit_interrupted(name, in_doubt, lent), instance: None }
+        self.interrupted(name, in_doubt, lent);
+        Broken { in_doubt, instance: None }
     }
 
     /// Whatever a Go node gives up, it has given up by now. Returns how many messages are in doubt.
     pub(super) fn settle(&mut self, name: &StreamName, lent: &mut Lent<'_>) -> u64 {
         let in_doubt = self.sender.settle(lent.now);
         self.find_target(name, lent);
-        emit_interrupted(name, in_doubt, lent)
+        self.interrupted(name, in_doubt, lent);
+        in_doubt
+    }
+
+    /// Reports messages in doubt, if there are any, and that the queue accepts again, if it was full
+    /// of them.
+    fn interrupted(&mut self, name: &StreamName, in_doubt: u64, lent: &mut Lent<'_>) {
+        if in_doubt > 0 {
+            lent.out.emit(Event::StreamInterrupted { stream: name.clone(), in_doubt });
+        }
+        if self.sender.reopened() {
+            lent.out.emit(Event::Writable { stream: name.clone() });
+        }
     }
 
     /// Ends this side's half of the substream, behind what is queued.
@@ -350,14 +363,6 @@ impl Stream {
         }
         Some(message)
     }
-}
-
-/// Reports messages in doubt, if there are any; returns how many.
-fn emit_interrupted(name: &StreamName, in_doubt: u64, lent: &mut Lent<'_>) -> u64 {
-    if in_doubt > 0 {
-        lent.out.emit(Event::StreamInterrupted { stream: name.clone(), in_doubt });
-    }
-    in_doubt
 }
 
 /// Nonces come from a generator of the substream: two substreams of a session never draw from one.

@@ -28,6 +28,8 @@ pub(super) struct Substream {
     pub(super) stage: Stage,
     /// Bytes of a name preamble that go out first.
     pub(super) preamble: BytesMut,
+    /// It was proposed before the peer's handshake was known to be over.
+    pub(super) is_early: bool,
     pub(super) read_ended: bool,
     pub(super) write: WriteHalf,
     /// The adapter is not to read.
@@ -98,6 +100,7 @@ impl Substreams {
             opener,
             stage,
             preamble: BytesMut::new(),
+            is_early: false,
             read_ended: false,
             write: WriteHalf::Open,
             paused: false,
@@ -263,6 +266,15 @@ impl Substreams {
 
     pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Due<'_>)> {
         self.table.iter().filter_map(|(id, it)| it.deadline.map(|at| (at, Due::Negotiation(*id))))
+    }
+}
+
+impl Substreams {
+    /// The peer's handshake is over: what it has not answered yet it may have refused before.
+    pub(super) fn handshake_ended_there(&mut self) {
+        for substream in self.table.values_mut() {
+            substream.is_early = substream.opener == Opener::Local;
+        }
     }
 }
 

@@ -226,3 +226,23 @@ fn what_goes_out_again_counts_against_the_queue() {
     assert_eq!(raw.sent(peers).len(), 6);
     raw.send("chat", b"x");
 }
+
+/// Nothing is left to be written then, which else makes room.
+#[test]
+fn a_queue_that_only_repeats_have_filled_accepts_again_when_they_are_given_up() {
+    let mut config = only(Profile::V1Go);
+    (config.high_watermark, config.low_watermark) = (4, 2);
+    let mut raw = Raw::established(Naming::Negotiated, config, &["chat"]);
+    for number in 0..4_u8 {
+        raw.send("chat", &[number]);
+    }
+    let own = raw.agree(&Profile::V1Go.stream_id(name("chat")));
+    assert_eq!(raw.sent(own).len(), 4);
+    raw.events();
+    raw.end(own, SubstreamEnd::Aborted);
+    let refused = raw.session.send(raw.now, &name("chat"), "x".into());
+    assert_eq!(refused, Err(glueberry_proto::SendError::Backpressure));
+    raw.wait(Duration::from_secs(1));
+    assert_eq!(raw.events(), [interrupted(4), Event::Writable { stream: name("chat") }]);
+    raw.send("chat", b"x");
+}

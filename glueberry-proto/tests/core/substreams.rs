@@ -335,6 +335,21 @@ fn a_stream_that_is_refused_by_a_peer_whose_handshake_is_over_is_given_up_at_onc
     assert_eq!(raw.session.take_unsent(&name("chat")), ["one"]);
 }
 
+/// Its refusal and the end of its handshake cross our proposal: it may have prepared the stream since.
+#[test]
+fn a_stream_is_asked_for_once_more_if_its_refusal_comes_from_before_the_end_of_the_handshake() {
+    let (mut raw, own) = dialled(Naming::Negotiated, Profile::V1);
+    raw.prepare(&["chat"]);
+    raw.finalize();
+    raw.send("chat", b"one");
+    raw.end(own, SubstreamEnd::Finished);
+    raw.refuse();
+    assert!(!raw.events().contains(&refused(1)), "it may have prepared it since");
+    raw.wait(Duration::from_millis(100));
+    let again = raw.agree(&Profile::V1.stream_id(name("chat")));
+    assert_eq!(raw.sent(again), [b"one"]);
+}
+
 fn refused(unsent: usize) -> Event {
     Event::StreamRefused { stream: name("chat"), unsent }
 }

@@ -2,7 +2,7 @@
 //! says what the plan says and takes what comes at its own pace.
 
 use bytes::Bytes;
-use glueberry_proto::{ConnectionEvent, ConnectionState, SendError, StreamName};
+use glueberry_proto::{ConnectionEvent, ConnectionState, SendError, StateReason, StreamName};
 
 use super::address_of;
 use super::expected::Expected;
@@ -65,19 +65,26 @@ impl Application<'_> {
 
     /// Disconnects, and connects again later if the peer is wanted.
     pub(super) fn disconnect(&mut self, by: usize, of: usize) {
+        let end = self.hosts.current_end(by, of);
         let (now, key) = (self.run.at(), self.hosts[of].key);
         let Some(node) = self.hosts[by].node.as_mut() else {
             return;
         };
         let state = node.state(key);
+        let end = end.filter(|_| state == ConnectionState::Established);
         let was_any = node.disconnect(now, key);
         self.nodes().input_of_node(by, Kind::Disconnect, (u64_of(of), u64::from(was_any)));
         if was_any {
             self.expected[by].parted[of] = self.run.now;
             self.run.fire("disconnect");
-            if let Some(link) = self.hosts.current_link(by, of) {
-                self.net.touch_link(link);
-            }
+        }
+        if let Some((link, side)) = end.filter(|_| was_any) {
+            let is_clean = !self.net.links[link].is_touched
+                && self.net.links[link].ends[side].progress.is_established
+                // What nobody reads is unsent.
+                && self.run.plan.hosts[of].skips == 0;
+            self.net.touch_link(link);
+            self.net.links[link].drain = is_clean.then_some((side, self.run.now));
         }
         let expected = state != ConnectionState::Disconnected;
         self.run.checks.hold(Invariant::Answer, (self.run.now, by), was_any == expected, || {
@@ -87,6 +94,11 @@ impl Application<'_> {
 
     /// Begins again after a start: every wanted peer is dialled.
     pub(super) fn begin_app(&mut self, host: usize) {
+        for peer in (0..self.hosts.len()).filter(|peer| *peer != host) {
+            if self.run.plan.limits.more.protected >> peer & 1 == 1 {
+                self.protect(host, peer, true);
+            }
+        }
         for peer in 0..self.hosts.len() {
             if self.hosts[host].wants[peer] {
                 self.add_peer(host, peer);
@@ -111,6 +123,17 @@ impl Application<'_> {
         if connected.is_err() {
             self.retry_soon(by, of);
         }
+    }
+
+    /// Protects a peer from being pruned, or no longer; returns whether that was noted.
+    pub(super) fn protect(&mut self, host: usize, peer: usize, protects: bool) -> bool {
+        let (now, key) = (self.run.at(), self.hosts[peer].key);
+        let node = self.hosts[host].node.as_mut();
+        let noted = node.is_some_and(|node| node.protect(now, key, protects).is_ok());
+        if noted {
+            self.expected[host].watched.protects.insert(peer, protects);
+        }
+        noted
     }
 
     pub(super) fn connect_if_wanted(&mut self, by: usize, of: usize) {
@@ -147,10 +170,18 @@ impl Application<'_> {
     }
 
     pub(super) fn app_event(&mut self, host: usize, peer: usize, event: &ConnectionEvent) {
+        if event.reason == Some(StateReason::Pruned) {
+            for link in self.net.links_between(host, peer) {
+                self.net.touch_link(link);
+            }
+        }
         match event.state {
             ConnectionState::Connected => {
                 if let Some((link, side)) = self.hosts.current_end(host, peer) {
-                    self.net.links[link].ends[side].progress.is_connected = true;
+                    let is_prompt = event.at.as_micros() == self.run.now;
+                    let end = &mut self.net.links[link].ends[side];
+                    end.progress.is_connected = true;
+                    end.current_since = is_prompt.then_some(self.run.now);
                     self.run.touch_session(link, side);
                     self.send_hello(link, side);
                 }
@@ -173,7 +204,8 @@ impl Application<'_> {
         let Some(flow) = self.scripts[host].flows.get(at).copied() else {
             return;
         };
-        if flow.count == 0 || self.hosts[host].is_stopping {
+        let is_skipped = self.run.skips(host, flow.stream);
+        if flow.count == 0 || self.hosts[host].is_stopping || is_skipped {
             return;
         }
         let end = self
@@ -236,6 +268,7 @@ impl Application<'_> {
         self.run.input(host, link, Kind::Send, (number, u64::from(sent.is_ok())));
         self.run.touch_session(link, side);
         self.sessions().check_send((link, side), stream, &sent);
+        self.sessions().check_room((link, side), stream, &sent);
         if sent.is_ok() {
             let lane = &mut self.net.links[link].ends[side].lanes[stream];
             let place = lane.accepted;
@@ -362,7 +395,9 @@ impl Application<'_> {
                 format!("then the one at place {} is delivered (message {number})", sent.place),
             )
         });
-        if sent.place > expected {
+        // What was given back was never on its way.
+        let unsent = self.net.links[link].ends[sender].lanes[stream].unsent;
+        if sent.place > expected + unsent {
             self.sessions().check_untouched(link, side, &|| {
                 format!("stream {stream} jumps from place {expected} to {}", sent.place)
             });

@@ -1,6 +1,6 @@
 //! What outlives a host's process: its disk and its wall clock.
 
-use glueberry_proto::book::Book;
+use glueberry_proto::book::{Book, Unsaved};
 use glueberry_proto::{NodeAction, WallTime};
 
 use super::World;
@@ -18,7 +18,7 @@ impl Nodes<'_> {
         let NodeAction::SaveBook = action else {
             return;
         };
-        let delay = self.hosts[host].rng.range(100, DISK_DELAY);
+        let delay = self.hosts[host].rng.range(100, self.run.plan.limits.more.disk_delay);
         let state = &mut self.hosts[host];
         let Some(node) = &state.node else {
             return;
@@ -49,7 +49,13 @@ impl Nodes<'_> {
             for ban in state.banned.iter_mut().flatten() {
                 ban.is_durable |= ban.is_written;
             }
+            let is_known =
+                node.book().unsaved() != Unsaved::Nothing || node.book().emit() == book.emit();
             state.disk.store(book);
+            let at = (self.run.now, host);
+            self.run.checks.hold(Invariant::StoredIsKnown, at, is_known, || {
+                ("a book was stored, and nothing is left to be".into(), "it is another".into())
+            });
             // What has changed while the book was being written is stored by the next save.
             self.expected[host].unsaved_since = None;
         }
@@ -215,7 +221,5 @@ fn wall_time(micros: i64) -> WallTime {
     WallTime::from_unix(micros.div_euclid(1_000_000), nanos).unwrap_or(WallTime::UNIX_EPOCH)
 }
 
-/// Most microseconds that it takes to store a book.
-pub(super) const DISK_DELAY: u64 = 50_000;
 /// Wall clocks are wrong by less than about ten years.
 const FAR: i64 = 300_000_000_000_000;

@@ -120,11 +120,14 @@ impl Application<'_> {
         node.handle_timeout(now);
         let before = node.state(key);
         node.flush_book(now);
-        let noted = node.protect(now, key, rng.chance(500));
+        let noted = self.protect(host, peer, rng.chance(500));
+        let Some(node) = self.hosts[host].node.as_mut() else {
+            return;
+        };
         let reset = node.set_reconnect_policy(now, key, None);
         let after = node.state(key);
         self.nodes().input_of_node(host, Kind::Housekeeping, (u64_of(peer), 0));
-        let holds = before == after && noted.is_ok() && reset.is_ok();
+        let holds = before == after && noted && reset.is_ok();
         self.answered(host, holds, &format!("the peer was {before}"), &(after, noted, reset));
     }
 
@@ -187,7 +190,8 @@ impl Application<'_> {
         let host = self.net.links[link].ends[side].host;
         let more = rng.index(1000) + 1;
         let text = Bytes::from(vec![0; self.run.plan.limits.max_message_size + more]);
-        let name = self.run.streams[0].clone();
+        let prepared = (0..self.run.streams.len()).find(|at| !self.run.skips(host, *at));
+        let name = self.run.streams[prepared.unwrap_or(0)].clone();
         let sent =
             self.sessions().with_session((link, side), Kind::Command, (6, 0), |session, now| {
                 session.send(now, &name, text)

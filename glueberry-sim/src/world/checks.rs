@@ -8,7 +8,6 @@ use glueberry_proto::{
     StateReason,
 };
 
-use super::book::DISK_DELAY;
 use super::expected::Expected;
 use super::hosts::Hosts;
 use super::network::Network;
@@ -49,9 +48,9 @@ impl Checker<'_> {
     pub(super) fn check_node(&mut self, host: usize) {
         let (now, at) = (self.run.now, (self.run.now, host));
         let state = &self.hosts[host];
-        let Some(node) = &state.node else {
+        if state.node.is_none() {
             return;
-        };
+        }
         let (dials, most) = (state.dials.len(), self.run.plan.limits.max_dials);
         self.run.checks.hold(Invariant::FewDials, at, dials <= most, || {
             (format!("{most} dials are allowed"), format!("{dials} are under way"))
@@ -70,6 +69,11 @@ impl Checker<'_> {
             (format!("{most} sessions are allowed"), format!("there are {sessions}"))
         });
         self.check_book(host);
+        self.watch_node(host);
+        let state = &self.hosts[host];
+        let Some(node) = &state.node else {
+            return;
+        };
         if state.absent_until > now {
             return;
         }
@@ -117,7 +121,7 @@ impl Checker<'_> {
         };
         let from = since.max(flush).max(state.paused_until);
         // A save that was under way comes first.
-        let holds = now <= from + 2 * DISK_DELAY;
+        let holds = now <= from + 2 * self.run.plan.limits.more.disk_delay;
         self.run.checks.hold(Invariant::Stored, (now, host), holds, || {
             ("the book must be stored at once".into(), format!("it is not since {since} µs"))
         });
@@ -178,7 +182,9 @@ impl Checker<'_> {
         self.run.checks.hold(Invariant::BanHolds, at, is_cut, || {
             (format!("{peer} is banned"), format!("it is {to}"))
         });
+        let since = self.expected[host].changed_at[peer];
         self.check_backoff(host, peer, from, event);
+        self.watch_event(host, peer, (from, since), event);
         if from == Established {
             let is_disturbed = matches!(
                 event.reason,
@@ -386,6 +392,6 @@ const RESERVED: usize = 48;
 /// Microseconds after which a host that stood still has caught up with what was due.
 const CAUGHT_UP: u64 = 60_000_000;
 /// Attempts of a peer that are not counted yet.
-const UNKNOWN: u32 = u32::MAX / 2;
+pub(super) const UNKNOWN: u32 = u32::MAX / 2;
 /// After a save that failed, a book is stored again with what can wait: the default.
 const FLUSH: Duration = Duration::from_secs(30);

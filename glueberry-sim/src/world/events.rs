@@ -1,7 +1,7 @@
 //! What sessions report to their applications.
 
 use glueberry_proto::handler::Notice;
-use glueberry_proto::{Closed, Event, PublicKey};
+use glueberry_proto::{Closed, Event, Profile, PublicKey, StreamName};
 
 use super::app::Application;
 use super::session::event_number;
@@ -26,6 +26,9 @@ impl Application<'_> {
             Event::Established(_) => self.established(link, side),
             Event::Readable { stream } => self.readable(link, side, &stream),
             Event::Writable { stream } => {
+                if let Some(at) = self.stream_at(&stream) {
+                    self.sessions().check_writable((link, side), at);
+                }
                 self.resume_flows(link, side);
                 self.notify_program_of((link, side), |peer| Notice::Writable { peer, stream });
             }
@@ -34,9 +37,14 @@ impl Application<'_> {
             }
             Event::StreamInterrupted { stream, in_doubt } => {
                 self.run.reach(Some(INTERRUPTED));
-                self.sessions().check_untouched(link, side, &|| {
-                    format!("stream {stream} was interrupted with {in_doubt} messages in doubt")
-                });
+                if let Some(at) = self.stream_at(&stream) {
+                    self.sessions().check_interrupted((link, side), at, in_doubt);
+                }
+                if !self.may_be_refused(link, side, &stream) {
+                    self.sessions().check_untouched(link, side, &|| {
+                        format!("stream {stream} was interrupted with {in_doubt} in doubt")
+                    });
+                }
                 self.resume_flows(link, side);
                 self.notify_program_of((link, side), |peer| Notice::Interrupted {
                     peer,
@@ -46,20 +54,54 @@ impl Application<'_> {
             }
             Event::StreamRefused { stream, unsent } => {
                 self.run.reach(Some(STREAM_REFUSED));
-                self.sessions().check_untouched(link, side, &|| {
-                    format!("stream {stream} was refused with {unsent} messages unsent")
-                });
+                let may_be_refused = self.may_be_refused(link, side, &stream);
+                if let Some(at) = self.stream_at(&stream) {
+                    self.sessions().check_given_up((link, side), at);
+                }
+                if !may_be_refused {
+                    self.sessions().check_untouched(link, side, &|| {
+                        format!("stream {stream} was refused with {unsent} messages unsent")
+                    });
+                }
                 let count = self.take_unsent(link, side);
                 let (now, taken) = (self.run.now, &mut self.net.links[link].ends[side].taken_back);
                 *taken = (now, if taken.0 == now { taken.1 + count } else { count });
                 self.resume_flows(link, side);
             }
             Event::StreamNotPrepared { stream } => {
-                self.sessions()
-                    .check_untouched(link, side, &|| format!("stream {stream} was not prepared"));
+                let host = self.net.links[link].ends[side].host;
+                let skips = self.stream_at(&stream).is_some_and(|at| self.run.skips(host, at));
+                if !skips {
+                    self.sessions().check_untouched(link, side, &|| {
+                        format!("stream {stream} was not prepared")
+                    });
+                }
             }
             _ => {}
         }
+    }
+
+    fn stream_at(&self, stream: &StreamName) -> Option<usize> {
+        self.run.streams.iter().position(|name| name == stream)
+    }
+
+    /// Returns whether the peer has a reason to refuse a stream: its application has not prepared
+    /// it yet, or never does.
+    fn may_be_refused(&self, link: usize, side: Side, stream: &StreamName) -> bool {
+        let [end, other] = [side, 1 - side].map(|side| &self.net.links[link].ends[side]);
+        let least = self.run.plan.limits.more.stream_attempts;
+        let is_excused = |at: usize| {
+            let lane = &end.lanes[at];
+            // All attempts may have come before.
+            self.run.skips(other.host, at) || (!lane.was_agreed && lane.attempts >= least)
+        };
+        // In Go's profile the end of the peer's half does not tell whether it has prepared, and a
+        // refusal behind it is final.
+        let is_go = end.session.as_ref().and_then(|one| one.profile()) == Some(Profile::V1Go);
+        let crossing = if is_go { 2 * self.run.plan.longest_delay() } else { 0 };
+        let was_prepared =
+            other.progress.prepared_at.is_some_and(|at| at + crossing <= self.run.now);
+        self.stream_at(stream).is_some_and(is_excused) || !was_prepared
     }
 
     /// Reports to the program of a host something about one of its sessions.
@@ -102,6 +144,7 @@ impl Application<'_> {
             )
         });
         self.sessions().check_close_reason(link, side, &closed.reason);
+        self.sessions().check_closed(link, side, closed);
         let closed = closed.clone();
         self.notify_program_of((link, side), |peer| Notice::Closed { peer, closed });
         self.sessions().retire_later(link, side);

@@ -2,6 +2,8 @@
 
 use glueberry_proto::ConnectionState;
 
+use super::node_checks::Watched;
+
 /// What is known of the peers of one host, each under its number.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
@@ -18,6 +20,7 @@ pub(crate) struct Expected {
     /// Since when the book of the host has something in it that is to be stored at once, and no save
     /// has ended.
     pub(super) unsaved_since: Option<u64>,
+    pub(super) watched: Watched,
 }
 
 impl Expected {
@@ -29,6 +32,7 @@ impl Expected {
             asked: vec![false; peers],
             parted: vec![0; peers],
             unsaved_since: None,
+            watched: Watched::default(),
         }
     }
 
@@ -44,6 +48,7 @@ impl Expected {
     /// The host's process is killed.
     pub(super) fn forget(&mut self) {
         self.unsaved_since = None;
+        self.watched = Watched::default();
         self.attempts.fill(0);
         self.asked.fill(false);
         self.reported.fill((ConnectionState::Disconnected, 0));

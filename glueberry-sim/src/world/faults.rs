@@ -149,10 +149,7 @@ impl World {
         self.programs.kill(host);
         self.run.kills[host] = Kill::default();
         let idle = self.run.plan.net.idle;
-        for link in 0..self.net.links.len() {
-            if self.net.links[link].is_over {
-                continue;
-            }
+        for link in self.net.live() {
             for side in [0, 1] {
                 if self.net.links[link].ends[side].host != host {
                     continue;
@@ -178,7 +175,7 @@ impl World {
         if self.hosts.is_up(&self.run, host) {
             return;
         }
-        for link in 0..self.net.links.len() {
+        for link in self.net.live() {
             for side in [0, 1] {
                 let [end, other] = [side, 1 - side].map(|side| &self.net.links[link].ends[side]);
                 let is_orphan = end.host == host
@@ -203,9 +200,9 @@ impl World {
         self.expected[host].pause(until - paused_until.max(self.run.now));
         let is_long = until > self.run.now + self.run.plan.net.idle;
         let mut is_met = false;
-        for link in 0..self.net.links.len() {
+        for link in self.net.live() {
             let joins = self.net.links[link].ends.iter().any(|end| end.host == host);
-            if joins && !self.net.links[link].is_over {
+            if joins {
                 is_met = true;
                 self.net.touch_link(link);
                 if is_long {

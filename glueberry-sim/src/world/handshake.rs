@@ -1,13 +1,16 @@
 //! How the scripted application holds the handshake: in its style.
 
 use bytes::Bytes;
+use glueberry_proto::{ProtocolId, SendError, StreamName};
 
 use super::app::Application;
+use super::lane_checks::owner;
 use crate::check::Invariant;
-use crate::link::EndState;
+use crate::cipher::NOBODY;
+use crate::link::{EndState, Pipe};
 use crate::plan::HandshakeStyle;
 use crate::rng::u64_of;
-use crate::situation::way;
+use crate::situation::{LONG_HANDSHAKE, way};
 use crate::trace::Kind;
 use crate::wake::{Side, Wake};
 
@@ -19,6 +22,18 @@ impl Application<'_> {
     /// The message that the session is granted may still be on its way: then this comes again.
     pub(super) fn send_hello(&mut self, link: usize, side: Side) {
         if !self.send_handshake(link, side, HELLO) {
+            let end = &self.net.links[link].ends[side];
+            let (host, passed) = (end.host, end.current_since.map(|at| self.run.now - at));
+            let longest = 2 * self.run.plan.net.message_delay + 2;
+            let is_over = end.progress.is_closed || end.session.is_none();
+            let is_late = passed.is_some_and(|passed| passed > longest) && !is_over;
+            let is_late = is_late && self.hosts[host].paused_until + longest < self.run.now;
+            self.run.checks.hold(Invariant::Granted, (self.run.now, host), !is_late, || {
+                (
+                    format!("connection {link} speaks for its peer"),
+                    format!("its session does not know it after {passed:?} µs"),
+                )
+            });
             let soon = self.run.now + self.run.plan.net.message_delay + 1;
             return self.run.push(soon, Wake::Greet(link, side));
         }
@@ -62,6 +77,7 @@ impl Application<'_> {
             let header = profile.map_or(0, |one| one.framing().header_len(message.len()));
             end.held = end.held.saturating_sub(u64_of(message.len() + header));
             let word = message.first().copied().unwrap_or(0);
+            end.progress.heard_at = Some(self.run.now);
             match word {
                 HELLO => end.progress.got_hello = true,
                 READY => {
@@ -93,24 +109,58 @@ impl Application<'_> {
     }
 
     fn send_handshake(&mut self, link: usize, side: Side, word: u8) -> bool {
-        let message = Bytes::from(vec![word; 24]);
-        let handshakes_sent =
-            self.sessions().with_session((link, side), Kind::Command, (0, u64::from(word)), {
-                |session, now| session.send_handshake(now, message).is_ok()
-            });
-        let is_said = handshakes_sent.unwrap_or(false);
-        self.net.links[link].ends[side].progress.handshakes_sent += usize::from(is_said);
+        let mut said = self.say(link, side, vec![word; self.run.plan.limits.more.word]);
+        self.check_said(link, side, said.as_ref());
+        if said == Some(Err(SendError::Backpressure)) {
+            said = self.say(link, side, vec![word; SHORT]);
+        }
+        let is_said = said == Some(Ok(()));
+        let progress = &mut self.net.links[link].ends[side].progress;
+        progress.handshakes_sent += usize::from(is_said);
+        if is_said {
+            progress.said_at.get_or_insert(self.run.now);
+        }
         is_said
+    }
+
+    fn say(&mut self, link: usize, side: Side, text: Vec<u8>) -> Option<Result<(), SendError>> {
+        let word = u64::from(text.first().copied().unwrap_or(0));
+        self.sessions().with_session((link, side), Kind::Command, (0, word), |session, now| {
+            session.send_handshake(now, Bytes::from(text))
+        })
+    }
+
+    /// What the peer has answered makes room for more.
+    fn check_said(&mut self, link: usize, side: Side, said: Option<&Result<(), SendError>>) {
+        let state = &self.net.links[link];
+        let (host, progress) = (state.ends[side].host, state.ends[side].progress);
+        let is_handshake =
+            |pipe: &&Pipe| matches!(pipe.proposals.first(), Some(ProtocolId::Handshake(_)));
+        // On a second substream an answer would not show which of the two it is about.
+        let is_only = state.pipes.iter().filter(is_handshake).count() == 1;
+        let was_answered = is_only
+            && !state.is_touched
+            && progress.handshakes_sent == 1
+            && progress.said_at.is_some_and(|said| progress.heard_at.is_some_and(|at| at > said));
+        let holds = !was_answered || said != Some(&Err(SendError::Backpressure));
+        self.run.checks.hold(Invariant::Answer, (self.run.now, host), holds, || {
+            ("the only handshake message before was answered".into(), format!("{said:?}"))
+        });
     }
 
     fn prepare(&mut self, link: usize, side: Side) {
         let peer = self.hosts[self.net.links[link].ends[1 - side].host].key;
-        let names = self.run.streams.clone();
+        let host = self.net.links[link].ends[side].host;
+        let names: Vec<StreamName> = (0..self.run.streams.len())
+            .filter(|stream| !self.run.skips(host, *stream))
+            .map(|stream| self.run.streams[stream].clone())
+            .collect();
+        self.run.witness.look(|seen| seen.owner = owner(link, side));
         let prepared =
             self.sessions().with_session((link, side), Kind::Command, (1, 0), |session, now| {
                 session.prepare_streams(now, peer, &names)
             });
-        let host = self.net.links[link].ends[side].host;
+        self.run.witness.look(|seen| seen.owner = NOBODY);
         if let Some(Err(error)) = &prepared {
             // Another session may have been chosen meanwhile.
             let is_moved = matches!(
@@ -124,7 +174,8 @@ impl Application<'_> {
             return;
         }
         if prepared.is_some() {
-            self.net.links[link].ends[side].progress.is_prepared = true;
+            let progress = &mut self.net.links[link].ends[side].progress;
+            (progress.is_prepared, progress.prepared_at) = (true, Some(self.run.now));
             self.send_handshake(link, side, READY);
         }
     }
@@ -143,6 +194,7 @@ impl Application<'_> {
     pub(super) fn established(&mut self, link: usize, side: Side) {
         let end = &mut self.net.links[link].ends[side];
         end.progress.is_established = true;
+        let lasted = self.run.now - end.admitted_at;
         let (host, is_finalized) = (end.host, end.progress.is_finalized);
         self.run.checks.hold(Invariant::Gate, (self.run.now, host), is_finalized, || {
             ("the session is Established".into(), "its handshake was not finalized".into())
@@ -150,11 +202,15 @@ impl Application<'_> {
         let profile =
             self.net.links[link].ends[side].session.as_ref().and_then(|one| one.profile());
         let naming = self.net.links[link].naming;
+        let is_long = lasted > self.run.plan.limits.negotiation_timeout;
+        self.run.reach(is_long.then_some(LONG_HANDSHAKE));
         self.run.reach(profile.and_then(|profile| way(naming, profile)));
         self.resume_flows(link, side);
     }
 }
 
+/// Bytes of a message for which there is always room.
+const SHORT: usize = 24;
 /// The first message of a handshake.
 pub(super) const HELLO: u8 = b'h';
 /// The message of who has prepared.

@@ -19,8 +19,10 @@ mod expected;
 mod faults;
 mod handshake;
 mod hosts;
+mod lane_checks;
 mod network;
 mod node;
+mod node_checks;
 mod outputs;
 mod program;
 mod session;
@@ -157,6 +159,7 @@ impl World {
         for step in 0..self.run.plan.steps.len() {
             self.run.push(self.run.plan.steps[step].at, Wake::Step(step));
         }
+        self.scan();
         self.run_until(self.run.plan.calm_from);
         if self.run.checks.violation().is_some() {
             return self.outcome();
@@ -165,6 +168,7 @@ impl World {
         let settling = self.run.plan.settling_time();
         self.run_until(self.run.plan.calm_from + settling / 2);
         let stuck = self.apps().stuck_flows();
+        let standings = self.sessions().standings();
         let settled = self.run.plan.calm_from + settling;
         self.run_until(settled);
         if self.run.checks.violation().is_some() {
@@ -172,6 +176,7 @@ impl World {
         }
         self.checker().check_settled();
         self.apps().check_released(&stuck);
+        self.sessions().check_arrived(&standings);
         self.apps().check_programs_at_rest();
         self.shut_down();
         let over = settled + self.run.plan.time_to_stop();
@@ -235,6 +240,7 @@ impl World {
             Wake::Heal(step) => self.heal(step),
             Wake::Again(step, left) => self.net.again(&mut self.run, step, left),
             Wake::Restart(host) => self.restart(host),
+            Wake::Scan => self.scan(),
             Wake::Node(host, life) => self.nodes().node_timer(host, life),
             Wake::Mail(host, life) => self.nodes().read_node_inbox(host, life),
             Wake::Events(host, life) => self.nodes().read_events(host, life),
@@ -286,6 +292,13 @@ impl World {
         false
     }
 
+    /// Looks at what should have ended, and does so again later.
+    fn scan(&mut self) {
+        self.checker().scan();
+        let every = (self.run.plan.calm_from / 100).max(SCAN);
+        self.run.push(self.run.now + every, Wake::Scan);
+    }
+
     fn move_timer(&mut self, wake: Wake, until: u64) {
         let timer = match wake {
             Wake::Node(host, life) if self.hosts[host].life == life => &mut self.hosts[host].timer,
@@ -329,3 +342,5 @@ fn identities() -> &'static [([u8; 32], PublicKey)] {
 }
 
 const HOST: u64 = 2;
+/// Least microseconds between two looks at what should have ended.
+const SCAN: u64 = 5_000_000;

@@ -16,6 +16,8 @@ use crate::wake::{Side, Wake};
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(super) links: Vec<Link>,
+    /// Those that are not over, in order: most are.
+    live: Vec<usize>,
     /// Connections of each pair so far, so that each draws for itself.
     meetings: Vec<u64>,
     pub(super) faults: Faults,
@@ -23,7 +25,8 @@ pub(crate) struct Network {
 
 impl Network {
     pub(super) fn new(hosts: usize) -> Self {
-        Self { links: Vec::new(), meetings: vec![0; hosts * hosts], faults: Faults::new(hosts) }
+        let (links, live, faults) = (Vec::new(), Vec::new(), Faults::new(hosts));
+        Self { links, live, meetings: vec![0; hosts * hosts], faults }
     }
 
     /// Frees a connection that has nothing at either end.
@@ -32,7 +35,13 @@ impl Network {
         if is_over && !self.links[link].is_over {
             self.check_accounts(run, link);
             self.links[link].clear();
+            self.live.retain(|live| *live != link);
         }
+    }
+
+    /// Returns the connections that are not over.
+    pub(super) fn live(&self) -> Vec<usize> {
+        self.live.clone()
     }
 
     /// A connection flaps: blocked and open in turn.
@@ -78,7 +87,7 @@ impl Network {
     }
 
     pub(super) fn touch_links_of(&mut self, host: usize) {
-        for link in 0..self.links.len() {
+        for link in self.live() {
             if self.links[link].ends.iter().any(|end| end.host == host) {
                 self.touch_link(link);
             }
@@ -90,9 +99,9 @@ impl Network {
         let joins = |link: &usize| {
             let link = &self.links[*link];
             let [x, y] = [link.ends[0].host, link.ends[1].host];
-            !link.is_over && ((x, y) == (a, b) || (x, y) == (b, a))
+            (x, y) == (a, b) || (x, y) == (b, a)
         };
-        (0..self.links.len()).filter(joins).collect()
+        self.live.iter().copied().filter(joins).collect()
     }
 
     /// Both ends of a connection are over: what became of each message?
@@ -172,7 +181,8 @@ impl Network {
     /// Returns the host that does something then.
     pub(super) fn host_of(&self, wake: Wake) -> Option<usize> {
         match wake {
-            Wake::Step(_) | Wake::Heal(_) | Wake::Again(..) | Wake::Restart(_) => None,
+            Wake::Step(_) | Wake::Heal(_) | Wake::Again(..) => None,
+            Wake::Restart(_) | Wake::Scan => None,
             Wake::Idle(..) | Wake::AttackAgain(..) => None,
             Wake::Node(host, _)
             | Wake::Mail(host, _)
@@ -229,11 +239,8 @@ impl Network {
     /// Something is blocked since now: its connections may not live through it.
     pub(super) fn note_blocks(&mut self, run: &mut Run) -> bool {
         let mut is_any = false;
-        for link in 0..self.links.len() {
+        for link in self.live() {
             let [a, b] = [0, 1].map(|side| self.links[link].ends[side].host);
-            if self.links[link].is_over {
-                continue;
-            }
             let is_blocked = self.faults.is_blocked(a, b) || self.faults.is_blocked(b, a);
             match (is_blocked, self.links[link].blocked_since) {
                 (true, None) => {
@@ -281,6 +288,7 @@ impl Network {
     /// From now on messages may be lost on a connection.
     pub(super) fn touch_link(&mut self, link: usize) {
         self.links[link].is_touched = true;
+        self.links[link].drain = None;
     }
 
     /// Two hosts get a connection; the first has dialled it.
@@ -306,9 +314,13 @@ impl Network {
             .map(|(host, origin)| End::new(host, hosts[host].life, origin));
         let link = self.links.len();
         self.links.push(Link::new(ends, naming, rng));
+        self.live.push(link);
         let is_slow = self.faults.slowness(run.now, a, b) > 1;
+        let is_stalled = [(a, b), (b, a)]
+            .into_iter()
+            .any(|(from, to)| self.faults.stalled_until(from, to).is_some_and(|at| at > run.now));
         let has_adversary = run.is_adversary(a) || run.is_adversary(b);
-        self.links[link].is_touched = is_slow || has_adversary;
+        self.links[link].is_touched = is_slow || is_stalled || has_adversary;
         let there = self.delay(run, link);
         let back = self.delay(run, link);
         run.push(run.now + there, Wake::Arrive(link, 1));

@@ -169,6 +169,7 @@ impl Nodes<'_> {
                 let end = &mut self.net.links[link].ends[side];
                 end.state = EndState::Open;
                 end.id = Some(id);
+                end.admitted_at = self.run.now;
                 end.session = Some(session);
                 self.run.touch_session(link, side);
             }

@@ -1,7 +1,7 @@
 //! Driving a session: its inputs, its actions, its events, its end.
 
 use glueberry_proto::{
-    Action, ConnectionLost, Event, Naming, Session, SubstreamBuffer, SubstreamId,
+    Action, ConnectionLost, Event, Naming, ProtocolId, Session, SubstreamBuffer, SubstreamId,
 };
 
 use super::hosts::Hosts;
@@ -10,7 +10,7 @@ use crate::check::Invariant;
 use crate::link::{EndState, Pipe, Stage};
 use crate::rng::u64_of;
 use crate::run::Run;
-use crate::situation::TWO_SUBSTREAMS;
+use crate::situation::{BEHIND_ANOTHER, TWO_SUBSTREAMS};
 use crate::trace::Kind;
 use crate::wake::{Side, Wake};
 
@@ -80,7 +80,9 @@ impl Sessions<'_> {
             Action::OpenSubstream { substream, protocols } => {
                 self.run.note(host, link, Kind::Open, (substream.as_u64(), 0));
                 let pipe = self.net.links[link].pipes.len();
-                self.net.links[link].pipes.push(Pipe::new(side, Some(substream), protocols));
+                let stream = self.proposed(link, side, &protocols);
+                let opened = Pipe { stream, ..Pipe::new(side, Some(substream), protocols) };
+                self.net.links[link].pipes.push(opened);
                 self.name_substream(link, side, substream, pipe);
                 self.open(link, pipe);
             }
@@ -101,6 +103,29 @@ impl Sessions<'_> {
                     self.net.reset(self.run, link, pipe, side);
                 }
             }
+        }
+    }
+
+    /// Returns the stream that a substream is proposed for, and counts the attempt.
+    fn proposed(&mut self, link: usize, side: Side, protocols: &[ProtocolId]) -> Option<usize> {
+        let Some(ProtocolId::Stream { name, .. }) = protocols.first() else {
+            return None;
+        };
+        let stream = self.run.streams.iter().position(|one| one == name)?;
+        self.net.links[link].ends[side].lanes[stream].attempts += 1;
+        Some(stream)
+    }
+
+    /// A substream that an end has proposed is agreed.
+    pub(super) fn agreed(&mut self, link: usize, at: usize) {
+        let Pipe { opener, stream, ref halves, .. } = self.net.links[link].pipes[at];
+        // A name in a preamble is not answered.
+        let is_negotiated = self.net.links[link].naming == Naming::Negotiated;
+        // Whoever was refused before the answer came has given it up.
+        let is_answered = is_negotiated && !halves[1 - opener].is_shut;
+        if let Some(stream) = stream.filter(|_| is_answered) {
+            let lane = &mut self.net.links[link].ends[opener].lanes[stream];
+            (lane.attempts, lane.was_agreed) = (0, true);
         }
     }
 
@@ -195,6 +220,9 @@ impl Sessions<'_> {
             if given.is_none() {
                 return;
             }
+            let end = &mut self.net.links[link].ends[side];
+            let is_granted = end.session.as_ref().is_some_and(|one| one.is_granted());
+            end.progress.was_granted |= is_granted && !end.progress.is_closed;
         }
     }
 
@@ -256,7 +284,7 @@ impl Sessions<'_> {
         &mut self,
         link: usize,
         pipe: usize,
-        protocol: Option<glueberry_proto::ProtocolId>,
+        protocol: Option<ProtocolId>,
     ) -> bool {
         let side = 1 - self.net.links[link].pipes[pipe].opener;
         debug_assert!(self.net.links[link].naming == Naming::Negotiated || protocol.is_none());
@@ -273,10 +301,17 @@ impl Sessions<'_> {
             is_live && other.opener == side && other.agreed == state.pipes[pipe].agreed
         };
         let has_twin = protocol.is_some() && state.pipes.iter().any(is_twin);
+        let is_elder = |(other, it): (usize, &Pipe)| {
+            let is_read = it.stage == Stage::Open && !it.halves[side].is_over;
+            other != pipe && it.opener != side && is_read && it.stream == state.pipes[pipe].stream
+        };
+        let has_elder =
+            state.pipes[pipe].stream.is_some() && state.pipes.iter().enumerate().any(is_elder);
         let pipe = &mut state.pipes[pipe];
         pipe.buffers[side] = Some(SubstreamBuffer::new(id));
         pipe.stage = Stage::Accepted;
         self.run.reach(has_twin.then_some(TWO_SUBSTREAMS));
+        self.run.reach(has_elder.then_some(BEHIND_ANOTHER));
         true
     }
 }

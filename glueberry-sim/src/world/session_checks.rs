@@ -1,7 +1,7 @@
 //! What must hold for sessions.
 
 use glueberry_proto::{
-    CloseReason, ConnectionState, READ_CHUNK, RecordError, SendError, StreamName,
+    CloseReason, ConnectionLost, ConnectionState, READ_CHUNK, RecordError, SendError, StreamName,
 };
 
 use super::session::Sessions;
@@ -38,9 +38,11 @@ impl Sessions<'_> {
             (format!("{id} is Established"), format!("{speaks:?} is current for the peer, {state}"))
         });
         let [ours, theirs] = [Some(session.direction()), node.direction(peer)];
-        self.run.checks.hold(Invariant::Direction, (self.run.now, host), ours == theirs, || {
+        let is_right = ours == theirs && ours == Some(end.direction);
+        self.run.checks.hold(Invariant::Direction, (self.run.now, host), is_right, || {
             (format!("{id} is {ours:?}"), format!("the node says that it is {theirs:?}"))
         });
+        self.check_waiting(link, side);
     }
 
     /// Who is not an adversary, on a connection that nothing has happened to, loses nothing.
@@ -72,6 +74,9 @@ impl Sessions<'_> {
     pub(super) fn check_close_reason(&mut self, link: usize, side: Side, reason: &CloseReason) {
         let host = self.net.links[link].ends[side].host;
         let other = self.net.links[link].ends[1 - side].host;
+        if self.is_lost_for_nothing((link, side), reason) {
+            self.check_untouched(link, side, &|| format!("its session ended: {reason}"));
+        }
         let is_blamed = matches!(reason, CloseReason::Misbehaved(_));
         let is_bug = matches!(reason, CloseReason::Internal(_));
         let holds = !is_bug && (!is_blamed || self.run.is_adversary(other));
@@ -79,6 +84,28 @@ impl Sessions<'_> {
             (format!("{other} keeps to the protocol"), format!("the session ended: {reason:?}"))
         });
         self.check_blame(link, side, reason);
+    }
+
+    /// Returns whether a session ends that could only if something had happened to its connection.
+    fn is_lost_for_nothing(&self, (link, side): (usize, Side), reason: &CloseReason) -> bool {
+        let plan = &self.run.plan;
+        match reason {
+            CloseReason::ConnectionLost(ConnectionLost::TimedOut) => {
+                // A probe takes its time.
+                let is_slow = 4 * plan.longest_delay() >= plan.limits.more.probe_timeout;
+                let is_lost = self.net.links[link].ends[side].state == EndState::Lost;
+                is_lost || (!is_slow && plan.net.bandwidth == 0)
+            }
+            // Who finalizes in Go's profile reads no more of the handshake, and the peer waits in
+            // vain for the time of a negotiation.
+            CloseReason::HandshakeLost => {
+                !self.net.links[link].ends[1 - side].progress.is_finalized
+            }
+            CloseReason::ConnectionLost(ConnectionLost::Reset) | CloseReason::NoCommonProtocol => {
+                true
+            }
+            _ => false,
+        }
     }
 
     /// What a session holds of what it was handed.
@@ -129,6 +156,7 @@ impl Sessions<'_> {
             Err(SendError::NotEstablished) => !end.progress.is_finalized,
             Err(SendError::Closed) => !is_established,
             Err(SendError::Backpressure) => is_established,
+            Err(SendError::UnknownStream) => self.run.skips(host, stream),
             Err(_) => false,
         };
         self.run.checks.hold(Invariant::Answer, (self.run.now, host), holds, || {

@@ -21,7 +21,9 @@ impl Checker<'_> {
         for (by, of) in wanted {
             let states = [self.hosts.state(by, of), self.hosts.state(of, by)];
             let links = [self.hosts.current_link(by, of), self.hosts.current_link(of, by)];
-            let holds = states == [ConnectionState::Established; 2] && links[0] == links[1];
+            let is_crowded = [by, of].into_iter().any(|host| self.is_crowded(host));
+            let is_joined = states == [ConnectionState::Established; 2] && links[0] == links[1];
+            let holds = is_joined || is_crowded;
             let (now, bound) = (self.run.now, self.run.plan.settling_time());
             self.run.checks.hold(Invariant::Converges, (now, by), holds, || {
                 (
@@ -30,6 +32,12 @@ impl Checker<'_> {
                 )
             });
         }
+    }
+
+    /// Returns whether a host prunes peers, though nothing goes wrong: more want it than it may have.
+    fn is_crowded(&self, host: usize) -> bool {
+        let last = self.expected[host].watched.pruned_at;
+        last.is_some_and(|at| at >= self.run.plan.calm_from)
     }
 
     pub(super) fn check_over(&mut self) {
@@ -62,7 +70,10 @@ impl Application<'_> {
         for (host, script) in self.scripts.iter().enumerate() {
             for (at, flow) in script.flows.iter().enumerate() {
                 let end = self.hosts.current_end(host, flow.to);
-                let (true, Some((link, side))) = (flow.is_parked && flow.count > 0, end) else {
+                // What the peer never prepares is given up slowly, again and again.
+                let is_wanted = !self.run.skips(flow.to, flow.stream);
+                let is_waiting = flow.is_parked && flow.count > 0 && is_wanted;
+                let (true, Some((link, side))) = (is_waiting, end) else {
                     continue;
                 };
                 let ends = &self.net.links[link].ends;

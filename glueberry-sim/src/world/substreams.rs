@@ -1,6 +1,6 @@
 //! The substreams of a connection: how they are opened, what goes over them, how they end.
 
-use glueberry_proto::{Naming, OpenError, SubstreamEnd};
+use glueberry_proto::{Naming, OpenError, Profile, Session, SubstreamEnd};
 
 use super::session::Sessions;
 use crate::link::{EndState, Stage};
@@ -21,6 +21,7 @@ impl Sessions<'_> {
                     return;
                 };
                 let numbers = (id.as_u64(), 0);
+                self.agreed(link, at);
                 self.with_session((link, opener), Kind::Opened, numbers, |session, now| {
                     session.handle_opened(now, id, None);
                 });
@@ -77,6 +78,7 @@ impl Sessions<'_> {
         let end = (link, opener);
         if is_yes && self.net.links[link].pipes[at].stage == Stage::Accepted {
             self.net.links[link].pipes[at].stage = Stage::Open;
+            self.agreed(link, at);
             self.with_session(end, Kind::Opened, (id.as_u64(), 1), |session, now| {
                 session.handle_opened(now, id, agreed);
             });
@@ -112,9 +114,17 @@ impl Sessions<'_> {
                 break;
             };
             let id = buffer.substream().as_u64();
+            let stream = pipe.stream.map(|stream| &self.run.streams[stream]);
+            let queued = |session: &Session| stream.map_or((0, 0), |name| session.queued(name));
+            let before = queued(session);
             match buffer.chunk(session) {
                 Some(chunk) => {
                     let bytes = chunk.split_to(chunk.len().min(room));
+                    let carried = &mut pipe.carried[side];
+                    let after = queued(session);
+                    carried.messages += u64_of(before.0.saturating_sub(after.0));
+                    carried.bytes += u64_of(before.1.saturating_sub(after.1));
+                    carried.since.get_or_insert(self.run.now);
                     self.run.note(host, link, Kind::Write, (id, digest(&bytes)));
                     if self.net.break_off(self.run, link, at, side, &bytes) {
                         break;
@@ -235,6 +245,7 @@ impl Sessions<'_> {
                 return taken;
             };
             taken += bytes.len();
+            pipe.carried[side].has_read = true;
             end.held += u64_of(bytes.len());
             let id = buffer.substream().as_u64();
             buffer.append(session, now, &bytes);
@@ -273,6 +284,9 @@ impl Sessions<'_> {
         let ended = if is_reset { SubstreamEnd::Reset } else { SubstreamEnd::Finished };
         let id = buffer.substream().as_u64();
         buffer.ended(session, now, ended);
+        if is_reset {
+            end.broke = Some((moment, at));
+        }
         self.input_of_session((link, side), Kind::End, (id, u64::from(is_reset)));
     }
 
@@ -285,6 +299,15 @@ impl Sessions<'_> {
         };
         if self.net.links[link].ends[writer].state != EndState::Open {
             return;
+        }
+        // In Go's profile what was acknowledged here may have gone out elsewhere as well.
+        let session = self.net.links[link].ends[writer].session.as_ref();
+        let is_once = session.and_then(|one| one.profile()) == Some(Profile::V1);
+        // What broke before was in doubt before.
+        let is_whole = is_once && pipe.halves[1 - writer].stopped.is_none();
+        if let Some(stream) = pipe.stream.filter(|_| is_whole) {
+            let count = pipe.carried[writer].messages;
+            self.net.links[link].ends[writer].lanes[stream].acknowledged += count;
         }
         let end = (link, writer);
         self.with_session(end, Kind::Acknowledged, (id.as_u64(), 0), |session, now| {
@@ -309,6 +332,7 @@ impl Sessions<'_> {
         };
         let id = buffer.substream().as_u64();
         buffer.ended(session, now, SubstreamEnd::Stopped);
+        end.broke = Some((self.run.now, at));
         self.input_of_session((link, writer), Kind::End, (id, 2));
     }
 }

@@ -72,7 +72,7 @@ impl Adversary<'_> {
             attack,
             profile,
             opened: Vec::new(),
-            named: Vec::new(),
+            named: std::collections::BTreeSet::new(),
             offence: None,
             sealed: 0,
             delivered: 0,

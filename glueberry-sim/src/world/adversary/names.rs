@@ -170,7 +170,7 @@ impl Adversary<'_> {
             if is_yes {
                 self.opened(link, at, side);
             } else if let Some(script) = &mut self.net.links[link].script {
-                script.named.push(at);
+                script.named.insert(at);
             }
             return;
         }
@@ -188,7 +188,7 @@ impl Adversary<'_> {
             return;
         }
         if let Some(script) = &mut self.net.links[link].script {
-            script.named.push(at);
+            script.named.insert(at);
         }
         let mut out = BytesMut::new();
         match (answer, &proposal) {

@@ -46,7 +46,7 @@ impl Adversary<'_> {
         let Some(script) = &mut self.net.links[link].script else {
             return;
         };
-        script.named.push(at);
+        script.named.insert(at);
         let (attack, profile) = (script.attack, script.profile);
         let purpose = script.opened.iter().find(|(pipe, _)| *pipe == at).map(|(_, what)| *what);
         let limit = self.run.plan.limits.max_message_size;

@@ -68,7 +68,7 @@ impl Adversary<'_> {
         pipe.agreed = if answer == Answer::Wrong { Some(wrong_name()) } else { proposal };
         pipe.stage = if is_yes { Stage::Accepted } else { Stage::Dead };
         if let Some(script) = &mut self.net.links[link].script {
-            script.named.push(at);
+            script.named.insert(at);
         }
         self.net.send(self.run, link, Wake::Answer(link, at, is_yes));
         if answer == Answer::Yes {
