@@ -263,7 +263,6 @@ impl<T: Transport> NodeTask<T> {
                 debug!(%peer, %reason, "connection refused");
                 pending.refuse(reason);
             }
-            _ => {}
         }
     }
 

@@ -16,7 +16,7 @@ use crate::session::{Direction, Session};
 /// What becomes of a connection.
 #[derive(Debug)]
 #[must_use = "a session that is dropped must be reported as gone"]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_enums, reason = "a driver must know that it has handled all there is")]
 pub enum Admission {
     /// It carries this session, which belongs into the task that owns the connection.
     Accept(Box<Session>),

@@ -179,7 +179,6 @@ impl Nodes<'_> {
                 self.net.links[link].ends[side].state = EndState::Gone;
                 self.net.hang_up(self.run, link, side, REFUSED);
             }
-            _ => {}
         }
     }
 

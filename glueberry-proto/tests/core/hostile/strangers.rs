@@ -60,7 +60,6 @@ impl Crowd {
                 Ok(id)
             }
             Admission::Refuse(reason) => Err(reason),
-            other => panic!("{other:?}"),
         }
     }
 
