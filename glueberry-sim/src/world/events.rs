@@ -122,7 +122,8 @@ impl Application<'_> {
         self.run.note(host, link, Kind::Closed, (u64_of(closed.unsent), closed.in_doubt));
         self.run.reach((closed.unsent > 0).then_some(UNSENT));
         self.run.reach((closed.in_doubt > 0).then_some(IN_DOUBT));
-        let mut given_back = self.take_unsent(link, side);
+        let left = self.take_unsent(link, side);
+        let mut given_back = left;
         // The end may have come before the application took note of a refusal.
         let (at, before) = self.net.links[link].ends[side].taken_back;
         if at == self.run.now && closed.unsent > given_back {
@@ -144,7 +145,7 @@ impl Application<'_> {
             )
         });
         self.sessions().check_close_reason(link, side, &closed.reason);
-        self.sessions().check_closed(link, side, closed);
+        self.sessions().check_closed(link, side, closed, left);
         let closed = closed.clone();
         self.notify_program_of((link, side), |peer| Notice::Closed { peer, closed });
         self.sessions().retire_later(link, side);

@@ -125,8 +125,9 @@ impl Sessions<'_> {
         });
     }
 
-    /// A session has ended: what it says of its messages, and that it had the time for it.
-    pub(super) fn check_closed(&mut self, link: usize, side: Side, closed: &Closed) {
+    /// A session has ended, and has given back what was `left` in its queues: what it says of its
+    /// messages, and that it had the time for it.
+    pub(super) fn check_closed(&mut self, link: usize, side: Side, closed: &Closed, left: usize) {
         let now = self.run.now;
         let state = &self.net.links[link];
         let (end, drain) = (&state.ends[side], state.drain);
@@ -149,13 +150,14 @@ impl Sessions<'_> {
         {
             let most = self.run.plan.limits.drain_timeout;
             let passed = now - since;
-            let is_whole = unsent == 0 && in_doubt == 0;
+            // What the peer has refused came back before, whether in that time or not.
+            let is_whole = left == 0 && in_doubt == 0;
             let is_late = passed > most + 4 * self.run.plan.net.message_delay + 1_000;
             let holds = !is_late && (is_whole || passed >= most);
             self.run.checks.hold(Invariant::Drains, at, holds, || {
                 (
                     format!("the session may drain for {most} µs, and has for {passed} µs"),
-                    format!("{unsent} messages are unsent, {in_doubt} in doubt"),
+                    format!("{left} messages are unsent, {in_doubt} in doubt"),
                 )
             });
         }
