@@ -47,7 +47,7 @@ invariants! {
     OneClosed "A session tells its end once, and nothing after it.",
     Backoff "A peer is dialled again after the wait that belongs to the number of attempts.",
     Attempts "A lost peer is dialled again as often as the policy allows, and no more.",
-    Pruned "Pruned is who is too many and has shown least, and nobody who is protected.",
+    Pruned "Only peers above the limit are pruned, those that have shown least first, and no protected one.",
     BanHolds "A banned peer is not dialled, connected or Established, not even after a restart.",
     BookSurvives "A book that was stored whole is read back whole.",
     Stored "What is to be stored at once is on the disk in time, and after shutdown all of it is.",

@@ -141,8 +141,8 @@ impl Aead for Witness {
     }
 }
 
-/// Who owns keys that nobody asks for.
-pub(crate) const NOBODY: u64 = 0;
+/// The owner of keys that no session asks for.
+pub(crate) const UNOWNED: u64 = 0;
 
 struct WitnessKey {
     owner: u64,

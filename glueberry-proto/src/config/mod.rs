@@ -49,8 +49,8 @@ pub struct Config {
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub pin_time: Duration,
     /// Whether the processor has instructions for AES and for carry-less multiplication, so that v2
-    /// may offer AES-256-GCM. False: only an adapter can know, and glueberry-tokio sets it. What seals must have it too, see
-    /// [`Aead::aes_256_gcm`](crate::crypto::Aead::aes_256_gcm).
+    /// may offer AES-256-GCM. False: only an adapter can know, and glueberry-tokio sets it. What seals
+    /// must have it too, see [`Aead::aes_256_gcm`](crate::crypto::Aead::aes_256_gcm).
     pub hardware_aes: bool,
     /// Cipher suites that v2 may use; the best that both sides have is chosen, whatever the order. All. A
     /// node of which none is available, for want of instructions or of features, is not made.

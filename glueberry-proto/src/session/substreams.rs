@@ -267,9 +267,7 @@ impl Substreams {
     pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Due<'_>)> {
         self.table.iter().filter_map(|(id, it)| it.deadline.map(|at| (at, Due::Negotiation(*id))))
     }
-}
 
-impl Substreams {
     /// The peer's handshake is over: what it has not answered yet it may have refused before.
     pub(super) fn handshake_ended_there(&mut self) {
         for substream in self.table.values_mut() {

@@ -81,7 +81,7 @@ impl Application<'_> {
         if let Some((link, side)) = end.filter(|_| was_any) {
             let is_clean = !self.net.links[link].is_touched
                 && self.net.links[link].ends[side].progress.is_established
-                // What nobody reads is unsent.
+                // What has no reader is unsent.
                 && self.run.plan.hosts[of].skips == 0;
             self.net.touch_link(link);
             self.net.links[link].drain = is_clean.then_some((side, self.run.now));

@@ -6,7 +6,7 @@ use glueberry_proto::{ProtocolId, SendError, StreamName};
 use super::app::Application;
 use super::lane_checks::owner;
 use crate::check::Invariant;
-use crate::cipher::NOBODY;
+use crate::cipher::UNOWNED;
 use crate::link::{EndState, Pipe};
 use crate::plan::HandshakeStyle;
 use crate::rng::u64_of;
@@ -160,7 +160,7 @@ impl Application<'_> {
             self.sessions().with_session((link, side), Kind::Command, (1, 0), |session, now| {
                 session.prepare_streams(now, peer, &names)
             });
-        self.run.witness.look(|seen| seen.owner = NOBODY);
+        self.run.witness.look(|seen| seen.owner = UNOWNED);
         if let Some(Err(error)) = &prepared {
             // Another session may have been chosen meanwhile.
             let is_moved = matches!(

@@ -178,9 +178,9 @@ impl Sessions<'_> {
             CloseReason::HandshakeTimeout if !end.progress.has_begun() => {
                 (Some(end.admitted_at), limits.negotiation_timeout.min(limits.handshake_timeout))
             }
-            // Once the handshake is over nobody waits for its substream.
+            // Once the handshake is over its substream is not waited for.
             CloseReason::HandshakeLost if end.progress.is_established => (Some(now), 1),
-            // Nobody but the probe says so while the connection lives.
+            // Only the probe says so while the connection lives.
             CloseReason::ConnectionLost(ConnectionLost::TimedOut)
                 if end.state != EndState::Lost =>
             {

@@ -103,7 +103,7 @@ impl Checker<'_> {
         });
     }
 
-    /// Whoever was pruned was too many, had shown least, and is not protected.
+    /// A pruned peer was above the limit, had shown least, and is not protected.
     fn check_pruned(
         &mut self,
         host: usize,

@@ -121,7 +121,7 @@ impl Sessions<'_> {
         let Pipe { opener, stream, ref halves, .. } = self.net.links[link].pipes[at];
         // A name in a preamble is not answered.
         let is_negotiated = self.net.links[link].naming == Naming::Negotiated;
-        // Whoever was refused before the answer came has given it up.
+        // A peer that was refused before the answer came has given it up.
         let is_answered = is_negotiated && !halves[1 - opener].is_shut;
         if let Some(stream) = stream.filter(|_| is_answered) {
             let lane = &mut self.net.links[link].ends[opener].lanes[stream];

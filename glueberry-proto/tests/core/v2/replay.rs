@@ -206,18 +206,23 @@ fn sealed(recorded: &[u8]) -> usize {
     at + 1 + usize::from(recorded[at])
 }
 
+/// Begins a later session that `dialler` has dialled, in which an attacker speaks to `victim` in the
+/// other's place. Returns why the victim refuses.
+fn answer_to_handshake(dialler: Side, victim: Side, recorded: &[u8]) -> Option<Violation> {
+    let mut world = later_world();
+    world.link_up(dialler, Origin::Accepted);
+    assert!(world.perform(Move::Arrive(0, victim)));
+    world.intrude(0, victim, Some(Profile::V2.handshake_id()));
+    inject(&mut world, 0, 0, victim, recorded);
+    world.advance(2 * SECOND);
+    violation(&world.app.closed(victim))
+}
+
 #[test]
 fn a_recorded_handshake_confirms_nothing_in_the_next_session() {
     for from in [A, B] {
         let recorded = channel(from);
-        let mut world = later_world();
-        // A later session, in which an attacker speaks in the side's place.
-        world.link_up(from, Origin::Accepted);
-        assert!(world.perform(Move::Arrive(0, 1 - from)));
-        world.intrude(0, 1 - from, Some(Profile::V2.handshake_id()));
-        inject(&mut world, 0, 0, 1 - from, &recorded);
-        world.advance(2 * SECOND);
-        let refused = violation(&world.app.closed(1 - from));
+        let refused = answer_to_handshake(from, 1 - from, &recorded);
         // One side's ephemeral is not the one that was confirmed then.
         assert_eq!(refused, Some(Violation::BadConfirm));
     }
@@ -250,12 +255,7 @@ fn no_record_of_the_control_channel_opens_in_the_next_session() {
 fn a_reflected_handshake_is_refused() {
     for from in [A, B] {
         let recorded = channel(from);
-        let mut world = later_world();
-        world.link_up(from, Origin::Accepted);
-        assert!(world.perform(Move::Arrive(0, from)));
-        world.intrude(0, from, Some(Profile::V2.handshake_id()));
-        inject(&mut world, 0, 0, from, &recorded);
-        world.advance(2 * SECOND);
-        assert_eq!(violation(&world.app.closed(from)), Some(Violation::BadConfirm));
+        let refused = answer_to_handshake(from, from, &recorded);
+        assert_eq!(refused, Some(Violation::BadConfirm));
     }
 }
