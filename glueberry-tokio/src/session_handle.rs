@@ -1,5 +1,7 @@
 //! Where handles, the node's task and the task of one session meet.
 
+mod waiting;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
@@ -16,7 +18,9 @@ use crate::mailbox::{lock, remember};
 use crate::memory::PeerMemory;
 use crate::path::Path;
 use crate::telemetry::Telemetry;
-use crate::waiters::{WaiterId, Waiters, wake_all};
+use crate::waiters::{Waiters, wake_all};
+
+pub(crate) use self::waiting::Waiting;
 
 /// The shared side of one session: commands and messages on their way to its task.
 ///
@@ -59,17 +63,6 @@ struct StreamQueue {
     /// When [`Event::Backpressure`](crate::Event::Backpressure) was last published.
     announced_at: Option<Instant>,
     waiters: Waiters,
-}
-
-/// The registration of a task that waits for a stream. Dropping it removes the task's waker.
-#[derive(Debug)]
-pub(crate) struct Waiting(Option<Registration>);
-
-#[derive(Debug)]
-struct Registration {
-    session: Arc<SessionHandle>,
-    stream: StreamName,
-    id: WaiterId,
 }
 
 impl SessionHandle {
@@ -356,16 +349,9 @@ impl SessionHandle {
         self.telemetry.metrics.backpressure_engaged(stream);
         let now = self.telemetry.now();
         let mut state = lock(&self.state);
-        let Some(found) = state.stream(stream) else {
-            return;
-        };
-        let is_due = Telemetry::announces_backpressure(found.announced_at, now);
-        if is_due {
-            found.announced_at = Some(now);
-        }
-        let name = found.name.clone();
+        let announced = state.stream(stream).and_then(|found| found.announce_backpressure(now));
         drop(state);
-        if is_due {
+        if let Some(name) = announced {
             self.telemetry.backpressure(self.peer, name);
         }
     }
@@ -394,53 +380,14 @@ impl StreamQueue {
         let queue = SendQueue::new(limits);
         Self { name, queue, announced_at: None, waiters: Waiters::default() }
     }
-}
 
-impl Waiting {
-    /// Waits for nothing yet.
-    pub(crate) const fn new() -> Self {
-        Self(None)
-    }
-
-    /// Stops waiting for another session, which has its own lock.
-    fn leave_others(&mut self, session: &Arc<SessionHandle>) {
-        if self.0.as_ref().is_some_and(|of| !Arc::ptr_eq(&of.session, session)) {
-            self.leave();
-        }
-    }
-
-    fn register(
-        &mut self,
-        session: &Arc<SessionHandle>,
-        state: &mut State,
-        stream: &str,
-        cx: &Context<'_>,
-    ) {
-        let Some(found) = state.stream(stream) else {
-            return;
-        };
-        let mut id = self.0.as_ref().map(|registration| registration.id);
-        found.waiters.register(&mut id, cx);
-        if let Some(id) = id {
-            let (session, stream) = (session.clone(), found.name.clone());
-            self.0 = Some(Registration { session, stream, id });
-        }
-    }
-
-    /// Stops waiting.
-    fn leave(&mut self) {
-        if let Some(Registration { session, stream, id }) = self.0.take() {
-            let mut state = lock(&session.state);
-            let waker = state.stream(stream.as_str()).and_then(|it| it.waiters.remove(id));
-            drop(state);
-            drop(waker);
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.leave();
+    /// Returns the stream's name if its backpressure is to be published now.
+    fn announce_backpressure(&mut self, now: Instant) -> Option<StreamName> {
+        let is_due = Telemetry::announces_backpressure(self.announced_at, now);
+        is_due.then(|| {
+            self.announced_at = Some(now);
+            self.name.clone()
+        })
     }
 }
 

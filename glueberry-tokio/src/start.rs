@@ -45,11 +45,11 @@ pub(crate) fn start<T: Transport + Unpin>(
     let core = parts.config.core();
     let limits = core.book_limits();
     let opened = parts.book.map(|path| open_book(path, limits)).transpose()?;
-    let inbox = Inbox::new(parts.config.message_buffer);
+    let buffer = parts.config.message_buffer;
+    let inbox = Inbox::new(buffer);
     let node = libp2p_identity::PeerId::from(key);
     // It is on whatever level the subscriber lets through.
     let span = error_span!("node", %node);
-    let buffer = parts.config.message_buffer;
     let handshake = parts.handshake.map(|it| (it, Arc::new(Greetings::new(buffer))));
     let greetings = handshake.as_ref().map(|(_, greetings)| greetings.clone());
     let shared = shared::<T>(Origin {
@@ -76,8 +76,7 @@ pub(crate) fn start<T: Transport + Unpin>(
     if let Some((handshake, greetings)) = handshake {
         shared.spawn(Greeter::new(shared.clone(), greetings, handshake, key).run());
     }
-    let task = NodeTask::new(machine, shared.clone(), transport(&shared), thread);
-    shared.spawn(task);
+    shared.spawn(NodeTask::new(machine, shared.clone(), transport(&shared), thread));
     info!(%node, "node started");
     Ok(Node::new(shared, key, troubles, inbox))
 }

@@ -51,6 +51,18 @@ struct Greeted {
     is_busy: bool,
 }
 
+impl Greeted {
+    /// Takes the next output to carry out, if it is time, and the session's time.
+    fn next_step(&mut self) -> Option<(Output, SystemTime)> {
+        if self.is_busy || !self.is_wanted {
+            return None;
+        }
+        let output = self.greeting.poll_output()?;
+        self.is_busy = true;
+        Some((output, self.at))
+    }
+}
+
 /// An output that is being carried out.
 type Step = Pin<Box<dyn Future<Output = (PeerId, SystemTime)> + Send>>;
 
@@ -146,10 +158,13 @@ impl Greeter {
 
     fn begin(&mut self, changed: &StateChanged) {
         let peer = changed.peer;
-        // Neither fails: only Ed25519 peers reach the core, and the configuration was checked.
-        let Ok(key) = PublicKey::try_from(&peer) else { return };
-        let greeting = Greeting::new(self.shared.now(), self.own, key, self.handshake.greeting);
-        let Ok(greeting) = greeting else { return };
+        let Some((key, greeting)) = self.greeting(peer) else {
+            debug_assert!(
+                false,
+                "only Ed25519 peers reach the core; the configuration was checked"
+            );
+            return self.reject(peer, "it cannot be greeted".to_owned());
+        };
         let direction = changed.direction.unwrap_or(Direction::Inbound);
         let is_wanted = match self.handshake.judge(&Candidate { peer, key, direction }) {
             Verdict::Accept => true,
@@ -159,6 +174,12 @@ impl Greeter {
         let greeted = Greeted { greeting, at: changed.at, is_wanted, is_busy: false };
         self.peers.insert(peer, greeted);
         self.advance(peer);
+    }
+
+    fn greeting(&self, peer: PeerId) -> Option<(PublicKey, Greeting)> {
+        let key = PublicKey::try_from(&peer).ok()?;
+        let greeting = Greeting::new(self.shared.now(), self.own, key, self.handshake.greeting);
+        Some((key, greeting.ok()?))
     }
 
     fn want(&mut self, peer: PeerId) {
@@ -215,17 +236,14 @@ impl Greeter {
 
     /// Starts the next step of a peer's greeting.
     fn advance(&mut self, peer: PeerId) {
-        let Some(greeted) = self.peers.get_mut(&peer) else { return };
-        if greeted.is_busy || !greeted.is_wanted {
-            return;
+        let greeted = self.peers.get_mut(&peer);
+        if let Some((output, at)) = greeted.and_then(Greeted::next_step) {
+            let shared = self.shared.clone();
+            self.steps.push(Box::pin(async move {
+                carry_out(&shared, peer, output).await;
+                (peer, at)
+            }));
         }
-        let Some(output) = greeted.greeting.poll_output() else { return };
-        greeted.is_busy = true;
-        let (shared, at) = (self.shared.clone(), greeted.at);
-        self.steps.push(Box::pin(async move {
-            carry_out(&shared, peer, output).await;
-            (peer, at)
-        }));
     }
 }
 
@@ -254,12 +272,13 @@ async fn carry_out(shared: &Shared, peer: PeerId, output: Output) {
             Ok(())
         }
     };
-    let Err(error) = result else { return };
-    let is_over = matches!(
-        error.code(),
-        ErrorCode::NotConnected | ErrorCode::StreamClosed | ErrorCode::NodeStopped
-    );
-    if !is_over {
+    let is_over = |error: &Error| {
+        let code = error.code();
+        matches!(code, ErrorCode::NotConnected | ErrorCode::StreamClosed | ErrorCode::NodeStopped)
+    };
+    if let Err(error) = result
+        && !is_over(&error)
+    {
         debug!(%peer, %error, "greeting failed");
         let reason = format!("{error:#}");
         shared.handshake_command(peer, HandshakeCommand::Reject(reason)).ok();

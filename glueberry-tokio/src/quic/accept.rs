@@ -29,17 +29,14 @@ use crate::shared::Shared;
 pub(super) async fn accept_all(endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
     let mut handshakes = Handshakes::new(shared.max_incoming, shared.runtime.clone());
     let mut accepting = Box::pin(accept(endpoint.clone()));
-    loop {
-        let incoming = poll_fn(|cx| {
-            if !handshakes.has_place(cx) {
-                return Poll::Pending;
-            }
-            accepting.as_mut().poll(cx)
-        })
-        .await;
-        let Some(incoming) = incoming else {
-            return;
-        };
+    while let Some(incoming) = poll_fn(|cx| {
+        if !handshakes.has_place(cx) {
+            return Poll::Pending;
+        }
+        accepting.as_mut().poll(cx)
+    })
+    .await
+    {
         accepting = Box::pin(accept(endpoint.clone()));
         let remote = incoming.remote_address();
         match handshakes.judge(remote.ip(), incoming.is_validated()) {

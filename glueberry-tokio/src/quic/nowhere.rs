@@ -14,13 +14,12 @@ use crate::runtime::Runtime;
 
 /// Has an endpoint go on without a socket, until its last connection is forgotten.
 pub(super) fn move_to(endpoint: &quinn::Endpoint) {
-    let Ok(local) = endpoint.local_addr() else {
-        return;
-    };
-    // quinn keeps the socket before the present one, for packets that are under way.
-    for _ in 0..2 {
-        // It fails only if the socket has no address.
-        drop(endpoint.rebind_abstract(Arc::new(Nowhere { local })));
+    // Neither fails but for a socket without an address, which is closed already.
+    if let Ok(local) = endpoint.local_addr() {
+        // quinn keeps the socket before the present one, for packets that are under way.
+        for _ in 0..2 {
+            drop(endpoint.rebind_abstract(Arc::new(Nowhere { local })));
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use libp2p_identity::PeerId;
 use tracing::debug;
@@ -17,6 +19,7 @@ use crate::event::Event;
 use crate::events::Events;
 use crate::inbox::InboxReader;
 use crate::message::Message;
+use crate::session_handle::SessionHandle;
 
 pub(super) struct Dispatcher {
     core: Arc<Core>,
@@ -90,25 +93,34 @@ impl Dispatcher {
             Content::Cancel => _ = table.finish(peer, id),
             Content::Request { patience, body } => {
                 // Without a session the answer is not awaited.
-                let Ok(session) = self.core.shared.session(peer) else { return };
-                match table.admit((peer, id), session.id, body.len()) {
-                    Ok(unwanted) => {
-                        let now = self.core.shared.runtime.now();
-                        let core = self.core.clone();
-                        let deadline = now.checked_add(patience);
-                        let data = body;
-                        table.queue(Request { peer, data, id, core, session, deadline, unwanted });
-                    }
-                    Err(refusal) => {
-                        let content = match refusal {
-                            Refusal::Busy => Content::Busy,
-                            Refusal::Unanswered => Content::Unanswered,
-                        };
-                        let frame = Frame { id, content }.emit();
-                        // If there is no room, the peer's deadline ends its wait.
-                        session.send(self.core.stream.as_str(), &frame).ok();
-                    }
+                if let Ok(session) = self.core.shared.session(peer) {
+                    self.request(session, (peer, id), patience, body);
                 }
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        session: Arc<SessionHandle>,
+        (peer, id): (PeerId, u64),
+        patience: Duration,
+        data: Bytes,
+    ) {
+        let (core, table) = (self.core.clone(), &self.core.table);
+        match table.admit((peer, id), session.id, data.len()) {
+            Ok(unwanted) => {
+                let deadline = core.shared.runtime.now().checked_add(patience);
+                table.queue(Request { peer, data, id, core, session, deadline, unwanted });
+            }
+            Err(refusal) => {
+                let content = match refusal {
+                    Refusal::Busy => Content::Busy,
+                    Refusal::Unanswered => Content::Unanswered,
+                };
+                let frame = Frame { id, content }.emit();
+                // If there is no room, the peer's deadline ends its wait.
+                session.send(core.stream.as_str(), &frame).ok();
             }
         }
     }
