@@ -1,5 +1,7 @@
 //! The node's task's part in storing the address book.
 
+use std::thread::JoinHandle;
+
 use glueberry_proto::book::{Revision, Unsaved};
 use glueberry_proto::{Instant, Node};
 
@@ -13,26 +15,25 @@ use crate::store_thread::{StoreThread, findings};
 /// Passes the book to the thread that stores it, and the results back to the core and to callers.
 #[derive(Debug)]
 pub(crate) struct BookStorage {
-    /// None if the book has no file, or the node has stored it for the last time.
-    store: Option<StoreThread>,
+    thread: Thread,
     is_saving: bool,
     /// Saves that have failed since one succeeded, or since the node began to stop.
     failures: u32,
-    /// The thread has ended, or there is none.
-    is_closed: bool,
     flushing: Vec<Answer<()>>,
     reloading: Vec<Answer<()>>,
     trouble: Option<String>,
 }
 
 impl BookStorage {
-    pub(crate) const fn new(store: Option<StoreThread>) -> Self {
-        let is_closed = store.is_none();
+    pub(crate) fn new(store: Option<StoreThread>) -> Self {
+        let thread = match store {
+            Some(store) => Thread::Running(store),
+            None => Thread::Ended,
+        };
         Self {
-            store,
+            thread,
             is_saving: false,
             failures: 0,
-            is_closed,
             flushing: Vec::new(),
             reloading: Vec::new(),
             trouble: None,
@@ -42,12 +43,14 @@ impl BookStorage {
     /// Stores the book as it is now.
     pub(crate) fn save(&mut self, node: &mut Node, now: Instant) {
         let revision = node.book().revision();
-        match &self.store {
+        match &self.thread {
             // The file is being read: it must not be overwritten with what it is to replace.
-            Some(_) if !self.reloading.is_empty() => node.handle_book_not_saved(now),
-            None => node.handle_book_saved(now, revision),
-            Some(store) if store.save(node.book().emit(), revision) => self.is_saving = true,
-            Some(_) => {
+            Thread::Running(_) if !self.reloading.is_empty() => node.handle_book_not_saved(now),
+            Thread::Ending(_) | Thread::Ended => node.handle_book_saved(now, revision),
+            Thread::Running(store) if store.save(node.book().emit(), revision) => {
+                self.is_saving = true;
+            }
+            Thread::Running(_) | Thread::Lost => {
                 self.failures += 1;
                 node.handle_book_not_saved(now);
             }
@@ -56,7 +59,12 @@ impl BookStorage {
 
     /// Answers once the book as it is now is stored.
     pub(crate) fn flush(&mut self, node: &Node, answer_to: Answer<()>) {
-        if self.store.is_none() || (node.book().unsaved() == Unsaved::Nothing && !self.is_saving) {
+        if matches!(self.thread, Thread::Lost) {
+            let error = Error::because(ErrorCode::AddressBookFailed, "its thread has panicked");
+            answer(answer_to, Err(error));
+        } else if self.thread.running().is_none()
+            || (node.book().unsaved() == Unsaved::Nothing && !self.is_saving)
+        {
             answer(answer_to, Ok(()));
         } else {
             self.flushing.push(answer_to);
@@ -65,11 +73,11 @@ impl BookStorage {
 
     /// Answers once the book was read again.
     pub(crate) fn reload(&mut self, answer_to: Answer<()>) {
-        let is_asked = self.store.as_ref().is_some_and(StoreThread::reload);
+        let is_asked = self.thread.running().is_some_and(StoreThread::reload);
         if is_asked {
             self.reloading.push(answer_to);
         } else {
-            let error = match self.store {
+            let error = match self.thread.running() {
                 None => Error::because(ErrorCode::AddressBookFailed, Misuse::NoBook),
                 Some(_) => Error::because(ErrorCode::AddressBookFailed, "it is being read already"),
             };
@@ -161,11 +169,12 @@ impl BookStorage {
     /// Ends the thread once the book is stored, or cannot be. Returns true if a save was started
     /// instead.
     pub(crate) fn finish(&mut self, node: &mut Node, now: Instant) -> bool {
-        if self.store.is_none() || self.is_saving || !self.reloading.is_empty() {
+        let is_running = self.thread.running().is_some();
+        if !is_running || self.is_saving || !self.reloading.is_empty() {
             return false;
         }
         if node.book().unsaved() == Unsaved::Nothing || self.failures >= LAST_TRIES {
-            self.store = None;
+            self.thread.end();
             return false;
         }
         node.flush_book(now);
@@ -175,18 +184,52 @@ impl BookStorage {
     /// The node's task is gone, perhaps with its runtime: ends the thread, and waits for it, so that
     /// the file is stored and unlocked.
     pub(crate) fn join(&mut self) {
-        if let Some(store) = self.store.take() {
-            store.join();
+        self.thread.end();
+        if let Thread::Ending(thread) = core::mem::replace(&mut self.thread, Thread::Ended) {
+            // A panic of its has been reported by itself.
+            drop(thread.join());
         }
     }
 
-    pub(crate) const fn closed(&mut self) {
-        self.is_closed = true;
+    /// The thread has unlocked the file.
+    pub(crate) fn closed(&mut self) {
+        self.thread = match self.thread {
+            Thread::Running(_) | Thread::Lost => Thread::Lost,
+            Thread::Ending(_) | Thread::Ended => Thread::Ended,
+        };
     }
 
-    /// Returns whether the thread has ended and unlocked the file.
+    /// Returns whether the file is unlocked.
     pub(crate) const fn is_done(&self) -> bool {
-        self.is_closed
+        matches!(self.thread, Thread::Ended | Thread::Lost)
+    }
+}
+
+/// The thread that stores the book.
+#[derive(Debug)]
+enum Thread {
+    Running(StoreThread),
+    /// It ends behind what it has to do, and holds the file until then.
+    Ending(JoinHandle<()>),
+    /// It has unlocked the file, or there is none.
+    Ended,
+    /// It has panicked: nothing is stored any more.
+    Lost,
+}
+
+impl Thread {
+    const fn running(&self) -> Option<&StoreThread> {
+        match self {
+            Self::Running(thread) => Some(thread),
+            Self::Ending(_) | Self::Ended | Self::Lost => None,
+        }
+    }
+
+    fn end(&mut self) {
+        *self = match core::mem::replace(self, Self::Ended) {
+            Self::Running(thread) => Self::Ending(thread.end()),
+            other => other,
+        };
     }
 }
 

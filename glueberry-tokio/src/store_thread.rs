@@ -19,7 +19,7 @@ enum Job {
     Reload,
 }
 
-/// A handle to the thread. The thread ends, and unlocks the file, when this is dropped.
+/// A handle to the thread. The thread ends, and unlocks the file, soon after this is dropped.
 #[derive(Debug)]
 pub(crate) struct StoreThread {
     jobs: SyncSender<Job>,
@@ -41,11 +41,9 @@ impl StoreThread {
         Ok(Self { jobs, thread })
     }
 
-    /// Ends the thread behind what it has to do, and waits for it.
-    pub(crate) fn join(self) {
-        drop(self.jobs);
-        // A panic of its has been reported by itself.
-        drop(self.thread.join());
+    /// Ends the thread behind what it has to do. Returns what waits for that.
+    pub(crate) fn end(self) -> JoinHandle<()> {
+        self.thread
     }
 
     /// Stores the book; the result comes as [`NodeCommand::BookSaved`]. Returns false if the thread
