@@ -109,6 +109,7 @@
 //! | `serde` | yes | the address book's file |
 //! | `os-seed` | no | [`Seed`]`::from_os` |
 //! | `aws-lc-rs` | no | ChaCha20-Poly1305 and AES-256-GCM in C and assembly; needs a C compiler |
+//! | `ml-kem` | no | ML-KEM-768 in v2's key exchange, beside X25519. The adapters turn it on |
 //! | `aes-gcm` | no | AES-256-GCM in Rust, for v2 on processors with instructions for it |
 //!
 //! The default is in Rust, for every platform, and needs no flags. Nanoseconds for one message from

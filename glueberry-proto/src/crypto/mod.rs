@@ -49,6 +49,8 @@ pub(crate) use agreement::diffie_hellman;
 pub(crate) use hmac::hmac;
 pub use identity::{Identity, IdentityError, PublicKey, PublicKeyError, SignatureError};
 pub use shared_key::{KeyLengthError, SharedKey, V1_KEY_INFO};
+#[cfg(feature = "ml-kem")]
+pub(crate) use wipe::on_wiped_deep_stack;
 pub(crate) use wipe::on_wiped_stack;
 
 mod aead;

@@ -12,7 +12,15 @@ use zeroize::Zeroize;
 /// caller's stack.
 pub(crate) fn on_wiped_stack<T>(compute: impl FnOnce() -> T) -> T {
     let result = apart(compute);
-    overwrite();
+    overwrite::<WORDS>();
+    result
+}
+
+/// The same for a computation that uses more of the stack: one of ML-KEM.
+#[cfg(feature = "ml-kem")]
+pub(crate) fn on_wiped_deep_stack<T>(compute: impl FnOnce() -> T) -> T {
+    let result = apart(compute);
+    overwrite::<DEEP_WORDS>();
     result
 }
 
@@ -23,12 +31,16 @@ fn apart<T>(compute: impl FnOnce() -> T) -> T {
 }
 
 #[inline(never)]
-fn overwrite() {
-    [0_u64; WORDS].zeroize();
+fn overwrite<const N: usize>() {
+    [0_u64; N].zeroize();
 }
 
 /// Words of the stack that are overwritten: more than a key agreement uses without optimisation.
 const WORDS: usize = 2048;
+
+/// Words that are overwritten behind a computation with polynomials.
+#[cfg(feature = "ml-kem")]
+const DEEP_WORDS: usize = 8 * 1024;
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]

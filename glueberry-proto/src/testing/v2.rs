@@ -142,13 +142,14 @@ impl End {
         let own = identity(role);
         let hedge =
             Hedge { identity: &own, entropy: &[3; 32], wall_ms: 0, counter: 0, binding: &[] };
+        let suites = vec![Suite::ChaCha20Poly1305];
         let gate = Gate::new(Setup {
             role,
-            ephemeral: hedge.ephemeral(),
+            ephemeral: hedge.ephemeral(role, &suites),
             peer: identity(role.other()).public_key(),
             identity: own.into(),
             aead: Arc::new(RustCrypto),
-            suites: vec![Suite::ChaCha20Poly1305],
+            suites,
             binding: Binding::None,
             application: Vec::new(),
             now: Instant::ZERO,

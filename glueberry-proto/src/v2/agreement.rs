@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use x25519_dalek::{PublicKey as X25519Public, StaticSecret};
 
 use super::Role;
+use super::kem::Share;
 use super::schedule::{Master, derive, prefix};
 use super::suite::Suite;
 use super::violation::Violation;
@@ -27,8 +28,9 @@ pub(crate) struct Hedge<'a> {
 }
 
 impl Hedge<'_> {
-    /// Derives the ephemeral key.
-    pub(crate) fn ephemeral(&self) -> Ephemeral {
+    /// Derives the ephemeral keys: with a share in a KEM, if a suite that is offered has one.
+    pub(crate) fn ephemeral(&self, role: Role, suites: &[Suite]) -> Ephemeral {
+        let is_hybrid = suites.iter().any(|suite| suite.is_post_quantum());
         let own = self.identity.public_key().to_x25519();
         let mut counter = self.counter;
         loop {
@@ -36,7 +38,8 @@ impl Hedge<'_> {
             let private = derive(prk.as_bytes(), "x25519", &[]);
             let public = public_of(private.as_bytes());
             if is_canonical(&public) && public != own {
-                return Ephemeral { private, public };
+                let share = if is_hybrid { Share::derive(role, &prk) } else { None };
+                return Ephemeral { private, public, share };
             }
             counter = counter.wrapping_add(1);
         }
@@ -50,11 +53,21 @@ impl Hedge<'_> {
     }
 }
 
-/// This side's ephemeral key of one session, wiped on drop.
+/// The two sides of an agreement.
+#[derive(Debug)]
+pub(crate) struct Parties<'a> {
+    pub(crate) role: Role,
+    pub(crate) identity: &'a Identity,
+    pub(crate) peer: &'a PublicKey,
+}
+
+/// This side's ephemeral keys of one session, wiped on drop.
 #[derive(Debug)]
 pub(crate) struct Ephemeral {
     private: SharedKey,
     public: [u8; 32],
+    /// If a suite that is offered has a KEM.
+    share: Option<Share>,
 }
 
 impl Ephemeral {
@@ -62,10 +75,14 @@ impl Ephemeral {
         &self.public
     }
 
+    pub(crate) const fn share(&self) -> Option<&Share> {
+        self.share.as_ref()
+    }
+
     #[cfg(test)]
-    pub(crate) fn from_private(private: &[u8; 32]) -> Self {
+    pub(crate) fn from_private(private: &[u8; 32], share: Option<Share>) -> Self {
         let public = public_of(private);
-        Self { private: SharedKey::from_bytes(private).expect("32 bytes"), public }
+        Self { private: SharedKey::from_bytes(private).expect("32 bytes"), public, share }
     }
 
     #[cfg(test)]
@@ -86,30 +103,31 @@ impl Ephemeral {
         }
     }
 
-    /// Computes the session's secret from the four agreements of both ephemerals and both
-    /// identities.
+    /// Computes the session's secret from that of the KEM, if the suite has one, and from the four
+    /// agreements of both ephemerals and both identities.
     pub(crate) fn agree(
         &self,
-        role: Role,
+        parties: &Parties<'_>,
         peers: &[u8; 32],
-        identity: &Identity,
-        peer: &PublicKey,
+        encapsulated: Option<&SharedKey>,
         th: [u8; 32],
     ) -> Result<Master, Violation> {
         on_wiped_stack(|| {
             let agree = |private: &[u8; 32], public: &[u8; 32]| {
                 diffie_hellman(private, public).ok_or(Violation::BadKey)
             };
-            let (own, their_identity) = (identity.x25519_private(), peer.to_x25519());
+            let own = parties.identity.x25519_private();
+            let their_identity = parties.peer.to_x25519();
             let both_ephemeral = agree(self.private.as_bytes(), peers)?;
             let own_ephemeral = agree(self.private.as_bytes(), &their_identity)?;
             let their_ephemeral = agree(&own, peers)?;
             let both_static = agree(&own, &their_identity)?;
-            let (es, se) = match role {
+            let (es, se) = match parties.role {
                 Role::Initiator => (own_ephemeral, their_ephemeral),
                 Role::Responder => (their_ephemeral, own_ephemeral),
             };
-            let results: [&[u8]; 4] = [&*both_ephemeral, &*es, &*se, &*both_static];
+            let kk: &[u8] = encapsulated.map_or(&[], |secret| secret.as_bytes());
+            let results: [&[u8]; 5] = [kk, &*both_ephemeral, &*es, &*se, &*both_static];
             Ok(Master::extract(th, &results))
         })
     }

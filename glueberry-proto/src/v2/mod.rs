@@ -3,7 +3,7 @@
 //!
 //! | piece | what |
 //! |---|---|
-//! | [`suite`], [`schedule`], [`agreement`] | keys |
+//! | [`suite`], [`schedule`], [`agreement`], [`kem`] | keys |
 //! | [`kex`], [`frame`], [`control`] | frames of the handshake substream |
 //! | [`record`] | records, epochs |
 //! | [`instance`], [`reader`], `body`, [`order`] | what a named stream's substream carries, and in which order |
@@ -15,6 +15,7 @@ pub(crate) mod control;
 pub(crate) mod frame;
 pub(crate) mod gate;
 pub(crate) mod instance;
+pub(crate) mod kem;
 pub(crate) mod kex;
 pub(crate) mod order;
 pub(crate) mod reader;

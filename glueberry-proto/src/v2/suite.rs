@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::kem;
 use crate::crypto::{Aead, AeadError, AeadKey, NONCE_LEN, SharedKey, TAG_LEN};
 use crate::prelude::*;
 
@@ -95,7 +96,8 @@ pub(crate) fn offered(
     let is_offered = |suite: &Suite| match suite {
         Suite::ChaCha20Poly1305 => true,
         Suite::Aes256Gcm => has_aes,
-        Suite::MlKem768ChaCha20Poly1305 | Suite::MlKem768Aes256Gcm => false,
+        Suite::MlKem768ChaCha20Poly1305 => kem::IS_AVAILABLE,
+        Suite::MlKem768Aes256Gcm => kem::IS_AVAILABLE && has_aes,
     };
     let is_allowed = |suite: &Suite| allowed.contains(suite);
     Suite::RANKED.into_iter().filter(is_allowed).filter(is_offered).collect()
@@ -140,8 +142,17 @@ mod tests {
     #[test]
     fn chacha_is_always_offered_and_aes_only_with_hardware() {
         let all = Suite::RANKED;
-        assert_eq!(offered(&RustCrypto, false, &all), [Suite::ChaCha20Poly1305]);
+        let software = offered(&RustCrypto, false, &all);
+        let hybrid = kem::IS_AVAILABLE.then_some(Suite::MlKem768ChaCha20Poly1305);
+        assert!(
+            software.iter().eq(hybrid.iter().chain([&Suite::ChaCha20Poly1305])),
+            "{software:?}"
+        );
         let with_hardware = offered(&RustCrypto, true, &all);
+        assert_eq!(
+            with_hardware.len(),
+            software.len() * (1 + usize::from(cfg!(feature = "aes-gcm")))
+        );
         assert_eq!(with_hardware.contains(&Suite::Aes256Gcm), cfg!(feature = "aes-gcm"));
         assert!(with_hardware.contains(&Suite::ChaCha20Poly1305));
         // Each alone.

@@ -202,7 +202,7 @@ fn a_key_pair_of_libp2p_leaves_nothing_here() {
             });
             let identity = Identity::try_from(&*pair.unwrap()).unwrap();
             drop(identity.x25519_private());
-            super::overwrite();
+            super::overwrite::<{ super::WORDS }>();
         },
     );
 }
@@ -263,17 +263,20 @@ fn the_schedule_of_v2_leaves_nothing() {
 #[test]
 fn an_agreement_of_v2_leaves_nothing() {
     use crate::v2::Role;
-    use crate::v2::agreement::Ephemeral;
+    use crate::v2::agreement::{Ephemeral, Parties};
+    fn parties<'a>(identity: &'a Identity, peer: &'a crate::crypto::PublicKey) -> Parties<'a> {
+        Parties { role: Role::Initiator, identity, peer }
+    }
     let secrets = |[own, ephemeral]: [&[u8; 32]; 2]| {
         let peer = || Identity::from_seed(&random("peer")).public_key();
-        let theirs = *Ephemeral::from_private(&random("theirs")).public();
+        let theirs = *Ephemeral::from_private(&random("theirs"), None).public();
         let identity = Identity::from_seed(own);
         let (_, clamped) = scalar(own);
         let dh = |private: &[u8], public: &[u8; 32]| {
             crate::crypto::diffie_hellman(private.try_into().unwrap(), public).unwrap().to_vec()
         };
-        let agreement = Ephemeral::from_private(ephemeral)
-            .agree(Role::Initiator, &theirs, &identity, &peer(), [7; 32])
+        let agreement = Ephemeral::from_private(ephemeral, None)
+            .agree(&parties(&identity, &peer()), &theirs, None, [7; 32])
             .unwrap();
         vec![
             ("ephemeral agreement", dh(ephemeral, &theirs)),
@@ -292,9 +295,9 @@ fn an_agreement_of_v2_leaves_nothing() {
         |[own, private]| {
             let identity = Identity::from_seed(own);
             let peer = Identity::from_seed(&random("peer")).public_key();
-            let theirs = *Ephemeral::from_private(&random("theirs")).public();
-            let ephemeral = Ephemeral::from_private(private);
-            drop(ephemeral.agree(Role::Initiator, &theirs, &identity, &peer, [7; 32]).unwrap());
+            let theirs = *Ephemeral::from_private(&random("theirs"), None).public();
+            let ephemeral = Ephemeral::from_private(private, None);
+            drop(ephemeral.agree(&parties(&identity, &peer), &theirs, None, [7; 32]).unwrap());
             let hedge = crate::v2::agreement::Hedge {
                 identity: &identity,
                 entropy: private,
@@ -302,7 +305,7 @@ fn an_agreement_of_v2_leaves_nothing() {
                 counter: 2,
                 binding: &[],
             };
-            drop(hedge.ephemeral());
+            drop(hedge.ephemeral(Role::Initiator, &[crate::v2::Suite::ChaCha20Poly1305]));
         },
     );
 }

@@ -101,6 +101,7 @@ impl Handshake {
         let params = lent.params;
         let entropy = params.seed.child(b"ephemeral", self.gates);
         self.gates += 1;
+        let suites = offered(&*params.aead, params.config.hardware_aes, &params.config.suites);
         let hedge = Hedge {
             identity: &params.identity,
             entropy: entropy.bytes(),
@@ -113,8 +114,8 @@ impl Handshake {
             identity: params.identity.clone(),
             peer: params.peer,
             aead: params.aead.clone(),
-            suites: offered(&*params.aead, params.config.hardware_aes, &params.config.suites),
-            ephemeral: hedge.ephemeral(),
+            ephemeral: hedge.ephemeral(role, &suites),
+            suites,
             binding: params.binding,
             application: params.config.network.clone().into_bytes(),
             now: lent.now,

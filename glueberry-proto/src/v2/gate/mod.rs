@@ -1,6 +1,7 @@
 //! The state machine of the handshake substream (WIRE.md §6, §11.1): what each side may send when,
 //! the key exchange, its confirmation, and the control channel that stays.
 
+mod exchange;
 mod read;
 mod write;
 
@@ -16,6 +17,7 @@ pub(crate) use self::write::Application;
 use super::Role;
 use super::agreement::{Binding, Ephemeral};
 use super::control::{Abandon, Bucket, Close};
+use super::kem::Share;
 use super::kex::Kex;
 use super::record::{Cipher, Opener, Sealer};
 use super::schedule::Master;
@@ -51,6 +53,7 @@ pub(crate) struct Gate {
     suites: Vec<Suite>,
     binding: Binding,
     application: Vec<u8>,
+    /// Until both sides' were exchanged.
     own_kex: Vec<u8>,
     exchange: Exchange,
     writing: Writing,
@@ -76,14 +79,29 @@ pub(crate) struct Gate {
 
 /// How far the key exchange is.
 enum Exchange {
-    Waiting(Ephemeral),
+    Waiting {
+        ephemeral: Ephemeral,
+        /// R's, with a hybrid suite: the peer's part, whose ciphertext is missing.
+        offer: Option<Box<Offer>>,
+    },
     Agreed(Box<Agreed>),
+}
+
+/// The peer's key exchange, and what has been chosen by it.
+struct Offer {
+    suite: Suite,
+    binding: Binding,
+    peers_ephemeral: [u8; 32],
+    /// From the type byte on.
+    peers_kex: Vec<u8>,
 }
 
 /// What follows from a key exchange that is done.
 struct Agreed {
     terms: Terms,
     cipher: Cipher,
+    /// I's, with a hybrid suite, until it was written.
+    ciphertext: Option<Vec<u8>>,
     /// Until Established.
     master: Option<Master>,
     /// Until the confirmation was written.
@@ -132,7 +150,7 @@ impl Gate {
             bindings: binding.mask(),
             suites: suites.iter().map(|suite| suite.code()).collect(),
             ephemeral: *ephemeral.public(),
-            kem_key: None,
+            kem_key: ephemeral.share().and_then(Share::encapsulation_key),
         };
         Self {
             role,
@@ -143,7 +161,7 @@ impl Gate {
             binding,
             application,
             own_kex: own_kex.emit(),
-            exchange: Exchange::Waiting(ephemeral),
+            exchange: Exchange::Waiting { ephemeral, offer: None },
             writing: Writing::Kex,
             reading: Reading::First,
             written: Sha256::new(),
@@ -174,14 +192,14 @@ impl Gate {
     /// Returns what both sides have agreed on, once they have.
     pub(crate) const fn terms(&self) -> Option<&Terms> {
         match &self.exchange {
-            Exchange::Waiting(_) => None,
+            Exchange::Waiting { .. } => None,
             Exchange::Agreed(agreed) => Some(&agreed.terms),
         }
     }
 
     pub(crate) const fn cipher(&self) -> Option<&Cipher> {
         match &self.exchange {
-            Exchange::Waiting(_) => None,
+            Exchange::Waiting { .. } => None,
             Exchange::Agreed(agreed) => Some(&agreed.cipher),
         }
     }
@@ -189,7 +207,7 @@ impl Gate {
     /// Returns the secret for the application.
     pub(crate) const fn exporter(&self) -> Option<&SharedKey> {
         match &self.exchange {
-            Exchange::Waiting(_) => None,
+            Exchange::Waiting { .. } => None,
             Exchange::Agreed(agreed) => Some(&agreed.exporter),
         }
     }
@@ -197,7 +215,7 @@ impl Gate {
     /// True if the peer's confirmation was verified.
     pub(crate) const fn is_confirmed(&self) -> bool {
         match &self.exchange {
-            Exchange::Waiting(_) => false,
+            Exchange::Waiting { .. } => false,
             Exchange::Agreed(agreed) => agreed.peers_confirm.is_none(),
         }
     }
@@ -215,7 +233,7 @@ impl Gate {
     /// Takes the session's secret, to derive those of the streams from it and wipe it.
     pub(crate) fn take_master(&mut self) -> Option<Master> {
         match &mut self.exchange {
-            Exchange::Waiting(_) => None,
+            Exchange::Waiting { .. } => None,
             Exchange::Agreed(agreed) => agreed.master.take(),
         }
     }

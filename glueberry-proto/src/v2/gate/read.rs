@@ -3,15 +3,11 @@
 use bytes::{Buf, Bytes, BytesMut};
 use sha2::Digest;
 
-use super::{Agreed, Exchange, Gate, Reading, Terms, is_confirmation};
-use crate::prelude::*;
+use super::{Exchange, Gate, Reading, is_confirmation};
 use crate::time::Instant;
-use crate::v2::agreement::Transcript;
 use crate::v2::control::{Abandon, Close};
 use crate::v2::frame::{FrameType, Header, MAX_APP};
-use crate::v2::kex::Kex;
-use crate::v2::record::{Cipher, Kind, Opener, Sealer};
-use crate::v2::suite::Suite;
+use crate::v2::record::{Kind, Opener};
 use crate::v2::violation::Violation;
 
 /// What came of reading.
@@ -73,7 +69,9 @@ impl Gate {
         };
         let is_allowed = match header.kind {
             FrameType::Kex => self.reading == Reading::First,
-            FrameType::Confirm | FrameType::App => self.reading == Reading::Clear,
+            FrameType::KemCiphertext => self.needs_ciphertext(),
+            FrameType::Confirm => self.reading == Reading::Clear && !self.needs_ciphertext(),
+            FrameType::App => self.reading == Reading::Clear,
             FrameType::Abort => true,
             _ => false,
         };
@@ -93,61 +91,19 @@ impl Gate {
             self.read.update(&frame);
         }
         match header.kind {
-            FrameType::Kex => self.agree(&frame[header.prefix..])?,
+            FrameType::Kex => self.exchange(&frame[header.prefix..]),
+            FrameType::KemCiphertext => self.decapsulate(&frame[header.prefix..]),
             FrameType::Confirm => {
                 self.verify(body)?;
-                return Ok(Step::Confirmed);
+                Ok(Step::Confirmed)
             }
             FrameType::Abort => {
                 self.reading = Reading::Over;
                 let code = body.first_chunk().copied().unwrap_or_default();
-                return Ok(Step::Aborted(known_code(u16::from_be_bytes(code))));
+                Ok(Step::Aborted(known_code(u16::from_be_bytes(code))))
             }
-            _ => return self.message(Bytes::copy_from_slice(body), messages),
+            _ => self.message(Bytes::copy_from_slice(body), messages),
         }
-        Ok(Step::Agreed)
-    }
-
-    /// Does the key exchange, with the peer's frame from its type on.
-    fn agree(&mut self, peers: &[u8]) -> Result<(), Violation> {
-        let kex = Kex::parse(&peers[1..], self.role.other())?;
-        let Exchange::Waiting(ephemeral) = &self.exchange else {
-            return Err(Violation::UnexpectedFrame);
-        };
-        ephemeral.check_peers(&kex.ephemeral, &self.identity)?;
-        let suite = Suite::choose(&self.suites, &kex.suites).ok_or(Violation::NoCommonSuite)?;
-        let binding = self.binding.choose(self.own_bindings(), kex.bindings)?;
-        let transcript = Transcript {
-            suite,
-            kex: self.role.ordered(&self.own_kex, peers),
-            kem_ciphertext: &[],
-            identities: self.role.ordered(self.identity.public_key(), self.peer),
-            binding,
-            application: &self.application,
-        };
-        let th = transcript.hash();
-        let master = ephemeral.agree(self.role, &kex.ephemeral, &self.identity, &self.peer, th)?;
-        let cipher = Cipher { aead: self.aead.clone(), suite };
-        let (own, peers) = (self.role, self.role.other());
-        // The ephemeral is wiped by this.
-        self.exchange = Exchange::Agreed(Box::new(Agreed {
-            terms: Terms { suite, binding, session: master.session_id() },
-            own_confirm: Some(master.confirm_key(own)),
-            peers_confirm: Some(master.confirm_key(peers)),
-            exporter: master.exporter(),
-            sealer: Sealer::new(cipher.clone(), &master.control(own)),
-            opener: Opener::new(cipher.clone(), &master.control(peers)),
-            th,
-            cipher,
-            master: Some(master),
-        }));
-        self.reading = Reading::Clear;
-        Ok(())
-    }
-
-    /// Returns the mask that this side has offered, which is in its frame.
-    fn own_bindings(&self) -> u8 {
-        self.own_kex.get(2).copied().unwrap_or(0)
     }
 
     fn verify(&mut self, mac: &[u8]) -> Result<(), Violation> {

@@ -52,7 +52,7 @@ impl Gate {
         application: &mut dyn Application,
     ) {
         // Once there are keys the last frame is a sealed one, behind this side's confirmation.
-        if self.last.is_some() && matches!(self.exchange, Exchange::Waiting(_)) {
+        if self.last.is_some() && matches!(self.exchange, Exchange::Waiting { .. }) {
             return self.write_abort(out);
         }
         if self.writing == Writing::Kex {
@@ -62,6 +62,7 @@ impl Gate {
             self.writing = Writing::Clear;
         }
         if self.writing == Writing::Clear {
+            self.write_ciphertext(out);
             self.write_confirm(out);
         }
         match (self.writing, &mut self.exchange) {
@@ -80,7 +81,7 @@ impl Gate {
             (Writing::Sealed | Writing::Finished, Exchange::Agreed(_)) => {
                 self.write_sealed(out, full, now, application);
             }
-            (Writing::Kex | Writing::Over, _) | (_, Exchange::Waiting(_)) => {}
+            (Writing::Kex | Writing::Over, _) | (_, Exchange::Waiting { .. }) => {}
         }
     }
 
@@ -88,6 +89,17 @@ impl Gate {
         if let Some(close) = self.last.take() {
             frame::emit(FrameType::Abort, &close.code.to_be_bytes(), out);
             self.writing = Writing::Over;
+        }
+    }
+
+    /// Writes what R needs to have the keys, too.
+    fn write_ciphertext(&mut self, out: &mut BytesMut) {
+        if let Exchange::Agreed(agreed) = &mut self.exchange
+            && let Some(ciphertext) = agreed.ciphertext.take()
+        {
+            let start = out.len();
+            frame::emit(FrameType::KemCiphertext, &ciphertext[1..], out);
+            self.written.update(&out[start..]);
         }
     }
 
@@ -100,6 +112,7 @@ impl Gate {
             let mac = confirmation(&key, &agreed.th, &written);
             frame::emit(FrameType::Confirm, mac.as_bytes(), out);
             self.writing = Writing::Sealed;
+            core::mem::take(&mut self.own_kex);
         }
     }
 

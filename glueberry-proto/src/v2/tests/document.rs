@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::{App, Log, blocks, ephemeral, gate, identity, written};
 use crate::crypto::{RustCrypto, SharedKey, diffie_hellman};
 use crate::time::Instant;
-use crate::v2::agreement::{Binding, Hedge, Transcript};
+use crate::v2::agreement::{Binding, Hedge, Parties, Transcript};
 use crate::v2::control::{Abandon, Close, CloseEntry, Received};
 use crate::v2::frame::{self, FrameType};
 use crate::v2::gate::{Messages, Step};
@@ -59,7 +59,8 @@ fn master(role: Role) -> Master {
     let th = transcript(&frames()).hash();
     let other = role.other();
     let (peers, peer) = (*ephemeral(other).public(), identity(other).public_key());
-    ephemeral(role).agree(role, &peers, &identity(role), &peer, th).unwrap()
+    let parties = Parties { role, identity: &identity(role), peer: &peer };
+    ephemeral(role).agree(&parties, &peers, None, th).unwrap()
 }
 
 fn chat() -> StreamName {
@@ -102,7 +103,8 @@ fn ephemerals_are_hedged() {
     assert_eq!(identity.hedge_key().as_bytes()[..], blocks["v2-hedge-key"]);
     let prk = hedge.prk(7);
     assert_eq!(prk.as_bytes()[..], blocks["v2-hedge-prk"]);
-    let ephemeral = hedge.ephemeral();
+    let suites = [Suite::ChaCha20Poly1305];
+    let ephemeral = hedge.ephemeral(Role::Initiator, &suites);
     assert_eq!(ephemeral.private().as_bytes()[..], blocks["v2-hedge-x25519"]);
     let mut seeds = [0; 64];
     expand(prk.as_bytes(), "ml-kem-768 keygen", &[], &mut seeds);
@@ -117,7 +119,7 @@ fn ephemerals_are_hedged() {
         Hedge { counter: 8, ..hedge },
         Hedge { binding: &[], ..hedge },
     ] {
-        assert_ne!(*other.ephemeral().public(), public);
+        assert_ne!(*other.ephemeral(Role::Initiator, &suites).public(), public);
     }
 }
 

@@ -40,10 +40,11 @@ fn identity(role: Role) -> Identity {
 }
 
 fn ephemeral(role: Role) -> Ephemeral {
-    Ephemeral::from_private(&match role {
+    let private = match role {
         Role::Initiator => [0x33; 32],
         Role::Responder => [0x44; 32],
-    })
+    };
+    Ephemeral::from_private(&private, None)
 }
 
 /// A gate with the keys of WIRE.md's example.

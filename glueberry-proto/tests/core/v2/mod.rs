@@ -25,6 +25,13 @@ fn v2(streams: &[&str]) -> Config {
     config
 }
 
+/// Without ML-KEM, whatever the build has.
+fn classic(streams: &[&str]) -> Config {
+    let mut config = v2(streams);
+    config.suites = vec![Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
+    config
+}
+
 fn configs() -> [Config; 2] {
     [v2(&["chat", "sync"]), v2(&["chat", "sync"])]
 }
@@ -63,6 +70,12 @@ fn break_pipe(world: &mut World, pipe: usize) {
     }
 }
 
+/// What two sides without instructions for AES agree on.
+const SUITE: Suite = match cfg!(feature = "ml-kem") {
+    true => Suite::MlKem768ChaCha20Poly1305,
+    false => Suite::ChaCha20Poly1305,
+};
+
 fn violation(closed: &Closed) -> Option<Violation> {
     match closed.reason {
         CloseReason::Misbehaved(PeerMisbehaved::V2 { violation, .. }) => Some(violation),
@@ -77,14 +90,15 @@ fn both_sides_get_established_and_say_what_they_have() {
         for side in [A, B] {
             let [info] = infos(&world, side)[..] else { panic!("one event") };
             assert_eq!(info.profile, Profile::V2);
-            assert_eq!(info.suite, Some(Suite::ChaCha20Poly1305));
-            assert!(info.is_forward_secret && !info.is_post_quantum && !info.is_bound);
+            assert_eq!(info.suite, Some(SUITE));
+            assert!(info.is_forward_secret && !info.is_bound);
+            assert_eq!(info.is_post_quantum, cfg!(feature = "ml-kem"));
             assert_eq!(world.session(side).info(), Some(info));
         }
         let exporter = *world.session(A).exporter().unwrap().as_bytes();
         assert_eq!(world.session(B).exporter().unwrap().as_bytes(), &exporter);
         let debug = format!("{:?}", world.session(A));
-        assert!(debug.contains("suite: ChaCha20Poly1305"), "{debug}");
+        assert!(debug.contains(&format!("suite: {SUITE:?}")), "{debug}");
         assert!(!debug.contains(&format!("{:?}", &exporter[..4])), "no secret is shown");
     }
 }
@@ -190,9 +204,11 @@ fn the_first_profile_that_both_have_is_chosen() {
 #[cfg(feature = "aes-gcm")]
 #[test]
 fn aes_is_chosen_where_both_have_it() {
-    for (hardware, suite) in
-        [([true, true], Suite::Aes256Gcm), ([true, false], Suite::ChaCha20Poly1305)]
-    {
+    let aes = match cfg!(feature = "ml-kem") {
+        true => Suite::MlKem768Aes256Gcm,
+        false => Suite::Aes256Gcm,
+    };
+    for (hardware, suite) in [([true, true], aes), ([true, false], SUITE)] {
         let mut both = configs();
         for side in [A, B] {
             both[side].hardware_aes = hardware[side];
@@ -213,8 +229,9 @@ fn a_suite_can_be_the_only_one() {
         (alone.suites, alone.hardware_aes) = (vec![suite], true);
         let node = Node::new(Instant::ZERO, identity(A), alone.clone(), Seed::from_bytes([7; 32]));
         let has_aes = cfg!(any(feature = "aes-gcm", feature = "aws-lc-rs"));
+        let needs_aes = matches!(suite, Suite::Aes256Gcm | Suite::MlKem768Aes256Gcm);
         let is_available =
-            suite == Suite::ChaCha20Poly1305 || (suite == Suite::Aes256Gcm && has_aes);
+            (has_aes || !needs_aes) && (cfg!(feature = "ml-kem") || !suite.is_post_quantum());
         if !is_available {
             let error = node.unwrap_err();
             assert_eq!((error.field, error.problem), ("suites", UNAVAILABLE));
@@ -233,7 +250,7 @@ fn a_suite_can_be_the_only_one() {
     }
     // Without v2 no suite is used.
     let mut v1 = config(&["chat"]);
-    v1.suites = vec![Suite::MlKem768Aes256Gcm];
+    v1.suites = vec![Suite::Aes256Gcm];
     assert!(Node::new(Instant::ZERO, identity(A), v1, Seed::from_bytes([7; 32])).is_ok());
 }
 

@@ -4,7 +4,7 @@
 use glueberry_proto::testing::pair::{A, B, Move, Side};
 use glueberry_proto::{Event, Naming, Origin, Profile, Violation};
 
-use super::{SECOND, configs, established, events, stall, violation};
+use super::{SECOND, classic, configs, established, events, stall, violation};
 use crate::support::{Pipe, World, name, new_world, seeded_world};
 
 const STREAMS: [&str; 2] = ["chat", "sync"];
@@ -184,7 +184,7 @@ fn a_sealed_handshake_message_is_refused_the_second_time() {
 
 /// All that a side has written on the handshake substream of an Established session, up to its end.
 fn channel(from: Side) -> Vec<u8> {
-    let mut world = new_world(Naming::Negotiated, configs());
+    let mut world = new_world(Naming::Negotiated, [classic(&STREAMS), classic(&STREAMS)]);
     world.app.log.is_on = true;
     world.establish(&STREAMS);
     world.disconnect(from);
@@ -194,7 +194,8 @@ fn channel(from: Side) -> Vec<u8> {
 
 /// The same identities, with other seeds: the machines have no other source of randomness.
 fn later_world() -> World {
-    seeded_world(Naming::Negotiated, configs(), [[11; 32], [21; 32]])
+    let configs = [classic(&STREAMS), classic(&STREAMS)];
+    seeded_world(Naming::Negotiated, configs, [[11; 32], [21; 32]])
 }
 
 /// Returns where on a recorded handshake substream the records begin: behind CONFIRM.

@@ -13,7 +13,7 @@ use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 use x25519_dalek::x25519;
 
-use super::v2;
+use super::classic;
 use crate::support::{config, identity, key, new_world};
 
 /// What each side has written on each substream: the handshake's is the first.
@@ -90,6 +90,30 @@ struct Attack {
     ephemerals: [[u8; 32]; 2],
 }
 
+/// Returns where the next frame's type byte is and where the frame ends.
+fn frame(bytes: &[u8], start: usize) -> (usize, usize) {
+    let prefix = 1 + bytes[start..].iter().take_while(|byte| **byte >= 0x80).count();
+    let len = bytes[start..start + prefix]
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| usize::from(byte & 0x7f) << (7 * at))
+        .sum::<usize>();
+    (start + prefix, start + prefix + len)
+}
+
+/// Returns the first frame of a type, and where it begins with its length.
+fn find(bytes: &[u8], kind: u8) -> Option<(&[u8], usize)> {
+    let mut start = 0;
+    loop {
+        let (content, end) = frame(bytes, start);
+        match *bytes.get(content)? {
+            found if found == kind => return Some((&bytes[content..end], start)),
+            3 => return None,
+            _ => start = end,
+        }
+    }
+}
+
 /// The four agreements, in their order. A guess may have any length.
 type Agreements = [Vec<u8>; 4];
 
@@ -97,19 +121,20 @@ impl Attack {
     /// Side A has dialled, so it is I.
     fn on(recording: Recording) -> Self {
         let kex = [A, B].map(|side| {
-            let bytes = &recording[&(0, side)];
-            let frame = &bytes[1..1 + usize::from(bytes[0])];
-            assert_eq!(frame[0], 1, "KEX is the first frame, and short");
+            let (frame, at) = find(&recording[&(0, side)], 1).unwrap();
+            assert_eq!(at, 0, "KEX is the first frame");
             frame.to_vec()
         });
+        let ciphertext = find(&recording[&(0, A)], 2).map_or(&[][..], |(frame, _)| frame);
         let ephemerals = [A, B].map(|side| {
             let frame = &kex[side];
             let at = 4 + 2 * usize::from(frame[3]);
             frame[at..at + 32].try_into().unwrap()
         });
         let mut input = lp(b"GB2_4DH_25519_SHA256");
-        input.extend_from_slice(&[0, 1]);
-        for part in [&kex[A], &kex[B], &Vec::new()] {
+        // Hybrid or not: ChaCha20-Poly1305, since nothing here has AES.
+        input.extend_from_slice(&[u8::from(!ciphertext.is_empty()), 1]);
+        for part in [&kex[A][..], &kex[B], ciphertext] {
             input.extend(lp(part));
         }
         input.extend(lp(key(A).as_bytes()));
@@ -134,14 +159,11 @@ impl Attack {
     /// True if a secret explains the confirmation of a side.
     fn confirms(&self, master: &[u8; 32], side: Side) -> bool {
         let bytes = &self.recording[&(0, side)];
-        let mut at = 0;
-        while bytes[at + 1] != 3 {
-            at += 1 + usize::from(bytes[at]);
-        }
+        let (confirm, at) = find(bytes, 3).unwrap();
         let label = ["confirm I", "confirm R"][side];
         let key = self.derived(master, label, &self.th);
         let hs = Sha256::digest(&bytes[..at]);
-        hmac(&key, &[&self.th[..], &hs].concat()) == bytes[at + 2..at + 34]
+        hmac(&key, &[&self.th[..], &hs].concat()) == confirm[1..]
     }
 
     /// Opens the first message of a side with what follows from a secret.
@@ -215,13 +237,17 @@ impl Attack {
 
 /// The ephemeral private key of a session (WIRE.md §6.4), which needs the entropy too.
 fn ephemeral(entropy: &[u8; 32], side: Side, counter: u64) -> [u8; 32] {
+    let mut out = [0; 32];
+    hedged(entropy, side, counter, b"x25519", &mut out);
+    out
+}
+
+fn hedged(entropy: &[u8; 32], side: Side, counter: u64, label: &[u8], out: &mut [u8]) {
     let hedge_key = hmac(&[[2; 32], [1; 32]][side], b"glueberry/2 hedge");
     let text = [&entropy[..], &[0; 8], &counter.to_be_bytes(), &[0; 4]].concat();
     let prk = hmac(&hedge_key, &text);
-    let mut out = [0; 32];
-    let parts = [&32_u16.to_be_bytes()[..], &lp(b"glueberry/2"), &lp(b"x25519"), &lp(b"")];
-    expand(&prk, &parts.concat(), &mut out);
-    out
+    let len = u16::try_from(out.len()).unwrap().to_be_bytes();
+    expand(&prk, &[&len[..], &lp(b"glueberry/2"), &lp(label), &lp(b"")].concat(), out);
 }
 
 /// The entropy that a node's seed gives the key exchange of a session.
@@ -236,7 +262,7 @@ fn entropy(side: Side, session: u64) -> [u8; 32] {
 
 #[test]
 fn v2_does_not_open_with_the_keys_of_both_identities() {
-    let attack = Attack::on(record(|| v2(&["chat"])));
+    let attack = Attack::on(record(|| classic(&["chat"])));
     let [es, se, ss] = attack.known();
     let mut masters = Vec::new();
     for ee in attack.guesses() {
@@ -260,7 +286,7 @@ fn v2_does_not_open_with_the_keys_of_both_identities() {
 #[test]
 fn v2_opens_with_an_ephemeral_key_as_the_attack_computes_it() {
     for side in [A, B] {
-        let attack = Attack::on(record(|| v2(&["chat"])));
+        let attack = Attack::on(record(|| classic(&["chat"])));
         let private = ephemeral(&entropy(side, 0), side, 0);
         assert_eq!(x25519(private, x25519_dalek::X25519_BASEPOINT_BYTES), attack.ephemerals[side]);
         let ee = x25519(private, attack.ephemerals[1 - side]).to_vec();
@@ -270,6 +296,42 @@ fn v2_opens_with_an_ephemeral_key_as_the_attack_computes_it() {
             assert!(attack.confirms(&master, side));
             assert_eq!(attack.open(&master, side).unwrap(), MESSAGES[side]);
         }
+    }
+}
+
+/// Discrete logarithms are easy for a quantum computer: it has every key of X25519. What it lacks is the
+/// secret of ML-KEM, and with that the same computation opens everything.
+#[cfg(feature = "ml-kem")]
+#[test]
+fn a_hybrid_session_stays_closed_to_a_quantum_computer() {
+    use ml_kem::{Decapsulate, DecapsulationKey, MlKem768};
+
+    let attack = Attack::on(record(|| super::v2(&["chat"])));
+    let private = ephemeral(&entropy(A, 0), A, 0);
+    assert_eq!(x25519(private, x25519_dalek::X25519_BASEPOINT_BYTES), attack.ephemerals[A]);
+    let ee = x25519(private, attack.ephemerals[B]).to_vec();
+    let [es, se, ss] = attack.known();
+    // The KEM's secret stands in front.
+    let master =
+        |kk: &[u8]| attack.master(&[[kk, &ee].concat(), es.clone(), se.clone(), ss.clone()]);
+    let (ciphertext, _) = find(&attack.recording[&(0, A)], 2).unwrap();
+    let mut guesses = vec![Vec::new(), vec![0; 32], ciphertext[1..33].to_vec()];
+    guesses.push(Sha256::digest(&ciphertext[1..]).to_vec());
+    // A key pair that was derived from nothing but the identity would be as good as stolen.
+    for entropy in [[0; 32], entropy(B, 0)] {
+        let mut seed = [0; 64];
+        hedged(&entropy, B, 0, b"ml-kem-768 keygen", &mut seed);
+        let key = DecapsulationKey::<MlKem768>::from_seed(seed.into());
+        guesses.push(key.decapsulate(ciphertext[1..].try_into().unwrap()).to_vec());
+    }
+    let right = guesses.pop().unwrap();
+    for side in [A, B] {
+        for guess in &guesses {
+            assert!(!attack.confirms(&master(guess), side));
+            assert_eq!(attack.open(&master(guess), side), None);
+        }
+        assert!(attack.confirms(&master(&right), side));
+        assert_eq!(attack.open(&master(&right), side).unwrap(), MESSAGES[side]);
     }
 }
 

@@ -10,8 +10,9 @@ use super::{left_over, scalar};
 use crate::crypto::wipe::on_wiped_stack;
 use crate::crypto::{Identity, RustCrypto, SharedKey, diffie_hellman};
 use crate::time::Instant;
-use crate::v2::agreement::{Binding, Ephemeral, Hedge, Transcript};
+use crate::v2::agreement::{Binding, Ephemeral, Hedge, Parties, Transcript};
 use crate::v2::gate::{Application, Gate, Messages, Setup, Step};
+use crate::v2::kem::Share;
 use crate::v2::kex::Kex;
 use crate::v2::record::{Cipher, Opener, Sealer};
 use crate::v2::schedule::{Master, StreamRoot, derive, expand};
@@ -23,7 +24,11 @@ type Inputs<'a> = [&'a [u8; 32]; 4];
 
 const INPUTS: [&str; 4] = ["identity of I", "identity of R", "entropy of I", "entropy of R"];
 const ROLES: [Role; 2] = [Role::Initiator, Role::Responder];
-const SUITE: Suite = Suite::ChaCha20Poly1305;
+/// Hybrid where that can be: it has all the secrets of the other, too.
+const SUITE: Suite = match cfg!(feature = "ml-kem") {
+    true => Suite::MlKem768ChaCha20Poly1305,
+    false => Suite::ChaCha20Poly1305,
+};
 
 /// A secret, and whether a session that runs still needs it.
 struct Secret {
@@ -32,8 +37,9 @@ struct Secret {
     is_needed: bool,
 }
 
-fn ephemeral(identity: &Identity, entropy: &[u8; 32]) -> Ephemeral {
-    Hedge { identity, entropy, wall_ms: 1, counter: 2, binding: &[] }.ephemeral()
+fn ephemeral(role: Role, identity: &Identity, entropy: &[u8; 32]) -> Ephemeral {
+    let hedge = Hedge { identity, entropy, wall_ms: 1, counter: 2, binding: &[] };
+    hedge.ephemeral(role, &[SUITE])
 }
 
 fn name() -> StreamName {
@@ -47,13 +53,20 @@ fn schedule(inputs: Inputs<'_>) -> Vec<Secret> {
         all.push(Secret { name, bytes: bytes.to_vec(), is_needed });
     };
     let identities = [0, 1].map(|at| Identity::from_seed(inputs[at]));
-    let ephemerals = [0, 1].map(|at| ephemeral(&identities[at], inputs[at + 2]));
+    let ephemerals = [0, 1].map(|at| ephemeral(ROLES[at], &identities[at], inputs[at + 2]));
     for (at, identity) in identities.iter().enumerate() {
         add("entropy", inputs[at + 2], false);
         add("hedge key", identity.hedge_key().as_bytes(), false);
         let hedge =
             Hedge { identity, entropy: inputs[at + 2], wall_ms: 1, counter: 2, binding: &[] };
-        add("pseudorandom key of an ephemeral", hedge.prk(2).as_bytes(), false);
+        let prk = hedge.prk(2);
+        add("pseudorandom key of an ephemeral", prk.as_bytes(), false);
+        let mut seed = [0; 64];
+        expand(prk.as_bytes(), "ml-kem-768 keygen", &[], &mut seed);
+        add("first half of a seed of ML-KEM", &seed[..32], false);
+        add("second half of a seed of ML-KEM", &seed[32..], false);
+        let coins = derive(prk.as_bytes(), "ml-kem-768 encaps", &[]);
+        add("coins of ML-KEM", coins.as_bytes(), false);
         add("ephemeral", ephemerals[at].private().as_bytes(), false);
     }
     let statics = [0, 1].map(|at| <[u8; 32]>::try_from(scalar(inputs[at]).1).unwrap());
@@ -65,27 +78,36 @@ fn schedule(inputs: Inputs<'_>) -> Vec<Secret> {
     add("es", &agreed(private(0), &public(1)), false);
     add("se", &agreed(&statics[0], ephemerals[1].public()), false);
     add("ss", &agreed(&statics[0], &public(1)), false);
+    let key = ephemerals[1].share().and_then(Share::encapsulation_key);
+    let encapsulated = ephemerals[0].share().zip(key.as_deref());
+    let encapsulated = encapsulated.map(|(share, key)| share.encapsulate(key).unwrap());
+    let mut ciphertext = Vec::new();
+    if let Some((bytes, secret)) = &encapsulated {
+        ciphertext = [&[0x02], &bytes[..]].concat();
+        add("secret of ML-KEM", secret.as_bytes(), false);
+    }
     let kex = [0, 1].map(|at| {
         let kex = Kex {
             bindings: Binding::None.mask(),
             suites: vec![SUITE.code()],
             ephemeral: *ephemerals[at].public(),
-            kem_key: None,
+            kem_key: ephemerals[at].share().and_then(Share::encapsulation_key),
         };
         kex.emit()
     });
     let transcript = Transcript {
         suite: SUITE,
         kex: [&kex[0], &kex[1]],
-        kem_ciphertext: &[],
+        kem_ciphertext: &ciphertext,
         identities: [0, 1].map(|at| identities[at].public_key()),
         binding: Binding::None,
         application: b"",
     };
     let peer = identities[1].public_key();
-    let master = ephemerals[0]
-        .agree(Role::Initiator, ephemerals[1].public(), &identities[0], &peer, transcript.hash())
-        .unwrap();
+    let (peers, secret) = (ephemerals[1].public(), encapsulated.as_ref().map(|(_, secret)| secret));
+    let th = transcript.hash();
+    let parties = Parties { role: Role::Initiator, identity: &identities[0], peer: &peer };
+    let master = ephemerals[0].agree(&parties, peers, secret, th).unwrap();
     add("master", master.secret().as_bytes(), false);
     add("exporter", master.exporter().as_bytes(), true);
     for role in ROLES {
@@ -129,15 +151,15 @@ fn session(inputs: Inputs<'_>) -> Box<Session> {
             peer: identities[other].public_key(),
             aead: Arc::new(RustCrypto),
             suites: vec![SUITE],
-            ephemeral: ephemeral(&identities[at], inputs[at + 2]),
+            ephemeral: ephemeral(role, &identities[at], inputs[at + 2]),
             binding: Binding::None,
             application: Vec::new(),
             now: Instant::ZERO,
         })
     });
-    // KEX and CONFIRM; then a record of each side; then one that is the last of its epoch.
+    // KEX, the ciphertext and CONFIRM; a record of each side; then one that is the last of its epoch.
     let mut apps = [App::default(), App::default()];
-    for now in [Instant::ZERO, Instant::ZERO, later(0), later(1)] {
+    for now in [Instant::ZERO, Instant::ZERO, Instant::ZERO, later(0), later(1)] {
         let mut wires = [BytesMut::new(), BytesMut::new()];
         for at in [0, 1] {
             gates[at].write(&mut wires[at], usize::MAX, now, &mut apps[at]);

@@ -9,6 +9,7 @@ use super::{array, bytes, list, text};
 use crate::session::{Event, Session};
 use crate::v2::agreement::{Binding, Ephemeral};
 use crate::v2::gate::{Gate, Setup};
+use crate::v2::kem::{self, Share};
 use crate::v2::kex::Kex;
 use crate::v2::{Role, Suite};
 use crate::{
@@ -100,21 +101,27 @@ impl Tested {
             .iter()
             .map(|suite| u16::try_from(suite.as_u64().unwrap()).unwrap())
             .collect();
-        let is_known = |suite: &Suite| codes.contains(&suite.code()) && !suite.is_post_quantum();
+        if codes.iter().any(|code| matches!(code, 0x0101 | 0x0102)) && !kem::IS_AVAILABLE {
+            return None;
+        }
+        let is_known = |suite: &Suite| codes.contains(&suite.code());
         let suites: Vec<Suite> = Suite::RANKED.into_iter().filter(is_known).collect();
-        if suites.contains(&Suite::Aes256Gcm)
+        if suites.iter().any(|suite| matches!(suite, Suite::Aes256Gcm | Suite::MlKem768Aes256Gcm))
             && !cfg!(any(feature = "aes-gcm", feature = "aws-lc-rs"))
         {
             return None;
         }
         let value = bytes(own, "binding_value");
         let binding = value.try_into().map_or(Binding::None, Binding::Exporter);
-        let ephemeral = Ephemeral::from_private(&array(own, "ephemeral_private"));
+        let is_hybrid = suites.iter().any(|suite| suite.is_post_quantum());
+        let (coins, seed) = (bytes(own, "kem_coins"), bytes(own, "kem_seed"));
+        let share = Share::from_bytes(role, &coins, &seed).filter(|_| is_hybrid);
+        let ephemeral = Ephemeral::from_private(&array(own, "ephemeral_private"), share);
         let kex = Kex {
             bindings: u8::try_from(own["binding_mask"].as_u64().unwrap()).unwrap(),
             suites: codes,
             ephemeral: *ephemeral.public(),
-            kem_key: None,
+            kem_key: ephemeral.share().and_then(Share::encapsulation_key),
         };
         let mut frame = kex.emit();
         for extension in list(own, "extensions") {
