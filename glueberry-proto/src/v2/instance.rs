@@ -146,9 +146,11 @@ impl InstanceWriter {
 impl Writer<'_> {
     /// Appends a message to the message stream.
     pub(crate) fn put_message(&mut self, message: &[u8]) {
-        let mut length = BytesMut::with_capacity(varint::MAX_LEN);
-        varint::emit(u64::try_from(message.len()).unwrap_or(u64::MAX), &mut length);
-        self.put(&length);
+        let mut length = [0; varint::MAX_LEN];
+        let mut rest = &mut length[..];
+        varint::emit(u64::try_from(message.len()).unwrap_or(u64::MAX), &mut rest);
+        let len = varint::MAX_LEN - rest.len();
+        self.put(&length[..len]);
         self.put(message);
     }
 }

@@ -1,6 +1,6 @@
 //! Unsigned LEB128 integers, as Go's `encoding/binary` and cramberry write them.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use super::frame::FrameError;
 
@@ -20,7 +20,7 @@ pub const fn encoded_len(value: u64) -> usize {
 }
 
 /// Appends `value` in its shortest form.
-pub fn emit(value: u64, out: &mut BytesMut) {
+pub fn emit(value: u64, out: &mut impl BufMut) {
     let mut rest = value;
     while rest >= u64::from(CONTINUE) {
         out.put_u8(low_byte(rest) | CONTINUE);
@@ -80,8 +80,8 @@ mod tests {
 
     use super::*;
 
-    fn emitted(value: u64) -> BytesMut {
-        let mut out = BytesMut::new();
+    fn emitted(value: u64) -> bytes::BytesMut {
+        let mut out = bytes::BytesMut::new();
         emit(value, &mut out);
         out
     }

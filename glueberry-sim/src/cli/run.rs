@@ -1,7 +1,7 @@
 //! Running many seeds on all cores.
 
 use std::convert::Infallible;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -90,13 +90,13 @@ impl Run {
     }
 
     fn show_progress(&self, next: &AtomicU64, end: u64, has_failed: &AtomicBool) {
-        let mut shown = false;
+        let is_shown = self.seeds.get() > 1 && std::io::stderr().is_terminal();
         loop {
             let at = next.load(Ordering::Relaxed).min(end);
             if at >= end || has_failed.load(Ordering::Relaxed) {
                 break;
             }
-            if self.seeds.get() > 1 {
+            if is_shown {
                 let (done, all) = (at - self.seed, end - self.seed);
                 let filled = usize::try_from(done * 40 / all).unwrap_or(40);
                 let bar = format!("{}{}", "#".repeat(filled), "-".repeat(40 - filled));
@@ -104,11 +104,10 @@ impl Run {
                 // The terminal may be gone.
                 drop(write!(err, "\r[{bar}] {done} of {all} seeds"));
                 drop(err.flush());
-                shown = true;
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        if shown {
+        if is_shown {
             drop(write!(std::io::stderr().lock(), "\r{:70}\r", ""));
         }
     }
