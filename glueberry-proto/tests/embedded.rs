@@ -14,13 +14,10 @@ fn the_embedding_reconnects_and_ends_in_order() {
     assert_eq!(report.in_doubt, 0, "an orderly end leaves nothing in doubt");
 }
 
+#[path = "support/glue.rs"]
+mod glue;
+
 #[test]
 fn the_lines_of_glue_are_as_documented() {
-    let source = include_str!("../examples/embedded.rs");
-    let glue = source.lines().map(str::trim).skip_while(|line| !line.contains("glue: begin"));
-    let glue = glue.take_while(|line| !line.contains("glue: end"));
-    let count = glue.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
-    let docs = include_str!("../src/endpoint/mod.rs");
-    let expected = format!("The glue of `examples/embedded.rs` has {count} lines");
-    assert!(docs.contains(&expected), "the documentation does not say: {expected}");
+    glue::check("embedded", include_str!("../examples/embedded.rs"));
 }
