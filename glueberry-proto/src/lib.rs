@@ -330,5 +330,6 @@ const _: () = {
     assert_send::<Node>();
     assert_send::<Session>();
     assert_send::<endpoint::Endpoint>();
+    assert_send::<endpoint::Driver<()>>();
     assert_send::<endpoint::Endpoint<endpoint::Substreams>>();
 };

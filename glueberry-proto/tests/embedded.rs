@@ -13,3 +13,11 @@ fn the_embedding_reconnects_and_ends_in_order() {
     assert_eq!(report.received, 21, "with the last message");
     assert_eq!(report.in_doubt, 0, "an orderly end leaves nothing in doubt");
 }
+
+#[path = "support/glue.rs"]
+mod glue;
+
+#[test]
+fn the_lines_of_glue_are_as_documented() {
+    glue::check("embedded", include_str!("../examples/embedded.rs"));
+}

@@ -4,9 +4,9 @@
 use crate::attack::Attack;
 use crate::plan::{
     Cuts, Disk, Family, HandshakeStyle, HostPlan, Limits, MAX_HOSTS, Mix, MoreLimits, NamingMode,
-    Net, Plan, STREAMS, Step, What, Wires,
+    Net, Pipe, Plan, STREAMS, Step, What, Wires,
 };
-use crate::rng::{Rng, u64_of};
+use crate::rng::{Rng, u64_of, usize_of};
 
 /// Sizes of a run that override what the seed would choose.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,6 +43,11 @@ pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
     if plan.net.bandwidth > 0 {
         // A name that waits behind a long backlog times out, and each time is an attempt.
         plan.limits.more.stream_attempts = MoreLimits::default().stream_attempts;
+    }
+    if mix == Mix::Pipe {
+        over_pipes(&mut plan.net, &mut Rng::derive(seed, PIPE, 0));
+        // The mux's first frame goes ahead of the first substream.
+        plan.limits.negotiation_timeout += plan.longest_delay();
     }
     vary(&mut plan, &mut Rng::derive(seed, VARY, 0));
     wishes(&mut plan, &mut rng);
@@ -116,7 +121,21 @@ fn net(rng: &mut Rng, mix: Mix) -> Net {
         idle: rng.range(5 * SECOND, 30 * SECOND),
         acknowledges_reads: rng.chance(700),
         message_delay: rng.pick(&[0, 0, 50, 5_000]),
+        pipe: None,
     }
+}
+
+/// Has the substreams of each connection share a pipe.
+fn over_pipes(net: &mut Net, rng: &mut Rng) {
+    let holds = rng.pick(&[4 << 10, 64 << 10, 1 << 20]);
+    // What waits in it for a quarter of a second is no reason to take a peer for dead.
+    let most = match net.bandwidth {
+        0 => holds,
+        bandwidth => usize_of(bandwidth / 4),
+    };
+    let pipe = Pipe { holds: holds.min(most), max_frame: rng.pick(&[100, 1_000, 16 << 10]) };
+    (net.naming, net.acknowledges_reads) = (NamingMode::Preamble, true);
+    net.pipe = Some(pipe);
 }
 
 fn limits(rng: &mut Rng, seed: u64, mix: Mix, count: usize) -> Limits {
@@ -276,8 +295,10 @@ fn faults(plan: &mut Plan, rng: &mut Rng) {
         Mix::Calm => return,
         Mix::Traffic => (swarm(rng, 150, 1), 2),
         Mix::Lifecycle => (swarm(rng, 500, 4), 8),
-        Mix::Default | Mix::Hostile => (swarm(rng, 400, 4), 4),
+        Mix::Default | Mix::Hostile | Mix::Pipe => (swarm(rng, 400, 4), 4),
     };
+    let is_possible = |kind: &u64| plan.net.pipe.is_none() || *kind != BREAK;
+    let kinds: Vec<u64> = kinds.into_iter().filter(is_possible).collect();
     for kind in kinds {
         for _ in 0..rng.range(1, each) {
             fault(plan, rng, kind);
@@ -327,7 +348,7 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
         1 => What::Flap { a, b, times: rng.range(2, 12), every: rng.range(50_000, 8 * SECOND) },
         2 => What::Spike { host, factor: rng.range(2, 50), lasts },
         3 => What::Reset { a, b },
-        4 => What::Break { from: a, to: b, after: rng.exponential(2_000) },
+        BREAK => What::Break { from: a, to: b, after: rng.exponential(2_000) },
         5 => What::Stall { from: a, to: b, lasts },
         6 => What::Crash {
             host,
@@ -365,7 +386,7 @@ fn fault(plan: &mut Plan, rng: &mut Rng, kind: u64) {
         plan.step(at + lasts / 4, What::Clock { host: by, by: by_micros });
         plan.step(at + lasts * 3 / 4, What::Clock { host: by, by: -by_micros });
     }
-    if kind == 4 && rng.chance(500) {
+    if kind == BREAK && rng.chance(500) {
         // Both sides have just opened a substream for the same stream.
         let stream = rng.index(STREAMS.len());
         let count = rng.range(1, 20);
@@ -398,6 +419,8 @@ impl Plan {
 
 /// Kinds of faults that are drawn in `fault`.
 const KINDS: u64 = 19;
+/// The one that breaks a substream and leaves its connection, which a pipe cannot.
+const BREAK: u64 = 4;
 const MAX_MESSAGE: usize = 20_000;
 
 /// Three fifths of the smaller of the sizes that are drawn, in bytes.
@@ -405,6 +428,7 @@ const LONG_WORD: usize = 1228;
 const PLAN: u64 = 1;
 const MORE: u64 = 4;
 const VARY: u64 = 5;
+const PIPE: u64 = 6;
 pub(crate) const SECOND: u64 = 1_000_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;

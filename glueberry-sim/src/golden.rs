@@ -10,7 +10,7 @@ use crate::world::World;
 /// Runs a few short seeds of each mixture, and returns a line for each.
 pub(crate) fn hashes() -> String {
     let mut out = String::new();
-    for mix in [Mix::Default, Mix::Lifecycle, Mix::Traffic, Mix::Calm, Mix::Hostile] {
+    for mix in [Mix::Default, Mix::Lifecycle, Mix::Traffic, Mix::Calm, Mix::Hostile, Mix::Pipe] {
         // The first runs real cryptography.
         for seed in 0..3 {
             let plan = generate(seed, mix, Size { hosts: Some(5), time: Some(2 * MINUTE) });

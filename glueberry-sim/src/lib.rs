@@ -10,6 +10,7 @@ mod fault;
 mod generate;
 mod golden;
 mod host;
+mod line;
 mod link;
 mod model;
 mod plan;

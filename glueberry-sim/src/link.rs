@@ -1,8 +1,9 @@
 //! A connection between two hosts: its two ends, its substreams, the bytes that are on their way.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use glueberry_proto::mux::{Id, Mux};
 use glueberry_proto::{
     ConnectionLost, Direction, Naming, Origin, ProtocolId, READ_CHUNK, Session, SessionId,
     SubstreamBuffer, SubstreamId, ToSession,
@@ -20,6 +21,8 @@ pub(crate) struct Link {
     pub(crate) ends: [End; 2],
     pub(crate) pipes: Vec<Pipe>,
     pub(crate) naming: Naming,
+    /// The pipe that its substreams share, if they do.
+    pub(crate) line: Option<Box<Line>>,
     pub(crate) rng: Rng,
     /// When what was last sent in each direction has left, if bandwidth is short.
     pub(crate) busy_until: [u64; 2],
@@ -33,6 +36,29 @@ pub(crate) struct Link {
     pub(crate) script: Option<Script>,
     /// It has no state any more, and nothing comes of it.
     pub(crate) is_over: bool,
+}
+
+/// What lies beneath a connection whose substreams share one pipe.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    pub(crate) ends: [LineEnd; 2],
+    /// What is on its way to each side.
+    pub(crate) towards: [Half; 2],
+    /// The substream of each number: both sides give them the same.
+    pub(crate) substreams: BTreeMap<Id, usize>,
+}
+
+/// One end of a line.
+#[derive(Debug, Default)]
+pub(crate) struct LineEnd {
+    /// From the moment that the host has admitted the connection, for as long as it lives.
+    pub(crate) mux: Option<Mux>,
+    /// Substreams that the peer's hello is awaited for.
+    pub(crate) opening: VecDeque<usize>,
+    /// When the next wake of the mux is in the queue.
+    pub(crate) timer: Option<u64>,
+    /// When the mux last had an input.
+    pub(crate) last_input: u64,
 }
 
 /// One end of a connection.
@@ -195,6 +221,7 @@ impl Link {
             ends,
             pipes: Vec::new(),
             naming,
+            line: None,
             rng,
             busy_until: [0; 2],
             is_touched: false,
@@ -214,6 +241,7 @@ impl Link {
     pub(crate) fn clear(&mut self) {
         self.is_over = true;
         self.pipes = Vec::new();
+        self.line = None;
         for end in &mut self.ends {
             end.substreams = Vec::new();
             end.inbox = VecDeque::new();

@@ -41,6 +41,8 @@ pub enum Mix {
     Calm,
     /// Peers that break the protocol.
     Hostile,
+    /// All faults but those of single substreams, over connections that are one ordered pipe each.
+    Pipe,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +98,18 @@ pub(crate) struct Net {
     pub(crate) acknowledges_reads: bool,
     /// Most microseconds that a message between a node and its sessions takes.
     pub(crate) message_delay: u64,
+    /// The substreams of each connection share a pipe, by the core's mux.
+    #[serde(default)]
+    pub(crate) pipe: Option<Pipe>,
+}
+
+/// One ordered pipe of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pipe {
+    /// Bytes that it holds in one direction.
+    pub(crate) holds: usize,
+    /// Most bytes of a substream in a frame of the mux.
+    pub(crate) max_frame: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -348,6 +362,8 @@ impl Plan {
             Some("a step is about a stream that there is not")
         } else if self.config(0).check().is_err() {
             Some("its limits are no valid configuration")
+        } else if self.net.pipe.is_some() && !self.suits_pipe() {
+            Some("one pipe has names in preambles, a valid mux, and no adversaries")
         } else {
             None
         }

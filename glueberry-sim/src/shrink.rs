@@ -116,6 +116,7 @@ impl Search<'_> {
         self.attempt(|plan| plan.net.bandwidth = 0);
         self.attempt(|plan| plan.net.message_delay = 0);
         self.attempt(|plan| plan.net.window = 1 << 20);
+        self.attempt(|plan| plan.net.pipe = None);
         self.attempt(|plan| plan.limits.autoconnect = false);
         self.attempt(|plan| plan.limits.more = MoreLimits::default());
         self.attempt(|plan| plan.is_real = false);

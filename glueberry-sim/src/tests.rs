@@ -6,7 +6,8 @@ use crate::plan::{Disk, Mix, Plan, Step, What};
 use crate::watch::watched;
 use crate::world::{Outcome, World};
 
-const MIXES: [Mix; 5] = [Mix::Default, Mix::Lifecycle, Mix::Traffic, Mix::Calm, Mix::Hostile];
+const MIXES: [Mix; 6] =
+    [Mix::Default, Mix::Lifecycle, Mix::Traffic, Mix::Calm, Mix::Hostile, Mix::Pipe];
 
 /// Few nodes for a short time, because these tests run unoptimised too.
 fn small(seed: u64, mix: Mix) -> Plan {
@@ -38,7 +39,7 @@ fn a_plan_that_was_stored_gives_the_same_run() {
 #[test]
 fn a_plan_that_cannot_be_run_is_refused() {
     type Spoil = fn(&mut Plan);
-    let cases: [(&str, Spoil); 4] = [
+    let cases: [(&str, Spoil); 5] = [
         ("hosts", |plan| plan.hosts.truncate(1)),
         ("host that", |plan| plan.hosts.truncate(4)),
         ("stream", |plan| {
@@ -49,6 +50,10 @@ fn a_plan_that_cannot_be_run_is_refused() {
             }
         }),
         ("configuration", |plan| plan.limits.dial_timeout = 0),
+        ("one pipe", |plan| {
+            plan.net.pipe = small(1, Mix::Pipe).net.pipe;
+            plan.hosts[0].is_adversary = true;
+        }),
     ];
     for (word, spoil) in cases {
         let mut plan = small(1, Mix::Default);

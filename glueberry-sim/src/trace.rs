@@ -90,6 +90,7 @@ kinds! {
     HandshakeMessage "gets handshake message {a}",
     Received "receives message {a}",
     Closed "session is over: {a} unsent, {b} in doubt",
+    Piped "pipe takes bytes (digest {a})",
 }
 
 /// The trace of a run: its hash, what came last, and all of it if that is asked for.

@@ -40,6 +40,13 @@ pub(crate) enum Wake {
     Retire(usize, Side),
     /// A connection may have been silent for too long, since this moment.
     Idle(usize, u64),
+    // A pipe that substreams share.
+    /// Bytes may leave.
+    Pump(usize, Side),
+    /// Bytes arrive.
+    Hear(usize, Side),
+    /// The mux wakes.
+    Line(usize, Side),
     // A substream.
     Offer(usize, usize),
     Answer(usize, usize, bool),

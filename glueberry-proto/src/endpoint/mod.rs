@@ -20,8 +20,8 @@
 //!
 //! # Rule C0: who is at the other end
 //!
-//! **The transport authenticates.** `handle_connected` and `handle_accepted` take the peer's key as
-//! proven. A plain TCP connection, a serial line or a WebSocket proves nothing: to hand it in
+//! **The transport authenticates.** `handle_connected`, `handle_accepted` and [`Pipe::peer`] take the
+//! peer's key as proven. A plain TCP connection, a serial line or a WebSocket proves nothing: to hand it in
 //! with a key that the peer merely claims lets an attacker be any peer. Run TLS with certificates that
 //! carry the identity (as libp2p's do), or Noise, or be sure of the wire.
 //! `examples/embedded.rs` shows it with TLS.
@@ -51,13 +51,15 @@
 //!
 //! | | calls | rules |
 //! |---|---|---|
+//! | [`Driver`] | 2: `poll_output`, `handle_ready`, with the four methods of a [`Pipe`] beneath | 1, and C0 |
 //! | [`Endpoint`] | 3: `poll_output`, `handle_bytes`, `handle_written` | 1, and C0 |
 //! | [`Node`] and [`Session`](crate::Session) by hand | 16 | C0 and C7 to C9, and those of [the loop](crate#the-loop) |
 //! | quinn-proto | 8: `handle`, `handle_event` of both, `handle_timeout`, `poll_transmit`, `poll_endpoint_events`, `poll_timeout`, `poll` | as its items say |
 //! | str0m | 2: `poll_output`, `handle_input` | 1 |
 //!
-//! The glue of `examples/embedded.rs` has 100 lines, without blank ones and comments, for connections
+//! The glue of `examples/embedded.rs` has 79 lines, without blank ones and comments, for connections
 //! both ways over TCP with TLS, their loss, and the timer.
+//! The glue of `examples/page.rs` has 49 lines, for two nodes in a page.
 //!
 //! What happens when a driver breaks a rule, and what is reported then, is a table that a test prints:
 //! `cargo test -p glueberry-proto --test misuse -- --nocapture`.
@@ -66,7 +68,8 @@
 //!
 //! | your transport | take |
 //! |---|---|
-//! | one pipe of bytes: TCP with TLS, a WebSocket, a serial line, two pipes | [`Endpoint`]: bytes in, bytes out; a [mux](crate::mux) is inside |
+//! | one pipe of bytes that can be read and written without waiting: TCP with TLS, a serial line, a queue | [`Driver`]: it moves the bytes of its [`Pipe`]s |
+//! | one pipe of bytes that comes otherwise: callbacks of a WebSocket, a thread that waits | [`Endpoint`]: bytes in, bytes out; a [mux](crate::mux) is inside |
 //! | has substreams of its own: QUIC, WebTransport, libp2p | [`Endpoint<Substreams>`](Substreams) |
 //! | and a task or thread for each connection, so that cryptography runs in parallel | [`Node`] and [`Session`](crate::Session), moved where they belong, with [`SubstreamBuffer`](crate::SubstreamBuffer) |
 //!
@@ -139,6 +142,7 @@
 mod carry;
 mod commands;
 mod connection;
+mod driver;
 mod greeter;
 mod memory;
 mod output;
@@ -151,6 +155,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 
 use self::connection::{Connection, Link};
+pub use self::driver::{Driver, Pipe};
 use self::greeter::Greeter;
 use self::memory::Account;
 pub use self::output::Output;

@@ -83,3 +83,23 @@ pub enum Output<T> {
     /// [`poll_output`](super::Endpoint::poll_output) again.
     Timeout(Option<Instant>),
 }
+
+impl<T> Output<T> {
+    /// Takes out what is asked of the transport.
+    pub(super) fn transport<U>(self) -> Result<Output<U>, T> {
+        Ok(match self {
+            Self::Transport(what) => return Err(what),
+            Self::Dial { connection, peer, addresses } => {
+                Output::Dial { connection, peer, addresses }
+            }
+            Self::Close { connection, code } => Output::Close { connection, code },
+            Self::SaveBook => Output::SaveBook,
+            Self::State(event) => Output::State(event),
+            Self::Handshake { peer, message } => Output::Handshake { peer, message },
+            Self::Message { peer, stream, message } => Output::Message { peer, stream, message },
+            Self::Unsent { peer, stream, messages } => Output::Unsent { peer, stream, messages },
+            Self::Event { peer, event } => Output::Event { peer, event },
+            Self::Timeout(at) => Output::Timeout(at),
+        })
+    }
+}

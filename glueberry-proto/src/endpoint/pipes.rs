@@ -76,14 +76,14 @@ impl Endpoint<Pipes> {
 
 impl sealed::Transport for Pipes {
     type Output = Write;
-    type Link = Pipe;
+    type Link = PipeLink;
 
     fn naming(&self) -> Naming {
         Naming::Preamble
     }
 
-    fn link(&self, now: Instant, side: Direction) -> Option<Pipe> {
-        Some(Pipe {
+    fn link(&self, now: Instant, side: Direction) -> Option<PipeLink> {
+        Some(PipeLink {
             mux: Mux::new(now, side, self.config.clone()).ok()?,
             ids: BTreeMap::new(),
             substreams: BTreeMap::new(),
@@ -99,7 +99,7 @@ impl sealed::Transport for Pipes {
 
 /// One pipe.
 #[expect(unnameable_types, reason = "part of a trait that nobody else implements")]
-pub struct Pipe {
+pub struct PipeLink {
     mux: Mux,
     ids: BTreeMap<SubstreamId, mux::Id>,
     substreams: BTreeMap<mux::Id, Substream>,
@@ -115,9 +115,9 @@ pub struct Pipe {
 }
 
 /// Without what messages hold.
-impl fmt::Debug for Pipe {
+impl fmt::Debug for PipeLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pipe")
+        f.debug_struct("PipeLink")
             .field("mux", &self.mux)
             .field("substreams", &self.substreams)
             .field("opening", &self.opening)
@@ -139,7 +139,7 @@ struct Substream {
     has_ended: bool,
 }
 
-impl Link for Pipe {
+impl Link for PipeLink {
     type Output = Write;
 
     fn act(&mut self, session: &mut Session, action: Action, cx: &mut Cx<'_, Write>) {
@@ -266,7 +266,7 @@ impl Link for Pipe {
     }
 }
 
-impl Pipe {
+impl PipeLink {
     fn read(&mut self, session: Option<&mut Session>, mut bytes: &[u8], cx: &mut Cx<'_, Write>) {
         let now = cx.now;
         self.now = now;

@@ -12,6 +12,7 @@ use super::expected::Expected;
 use super::hosts::Hosts;
 use super::network::Network;
 use crate::check::Invariant;
+use crate::generate::MINUTE;
 use crate::rng::u64_of;
 use crate::run::Run;
 use crate::situation::transition;
@@ -341,8 +342,13 @@ impl Checker<'_> {
             RefuseReason::LimitReached("max_sessions") => {
                 grounds.has_pending || grounds.known_sessions >= limits.max_sessions
             }
+            // A peer that is pruned, or prunes, comes again at once.
             RefuseReason::LimitReached("max_sessions_per_minute") => {
-                self.run.is_adversary(other) && !grounds.is_ours
+                let is_crowded = [host, other].into_iter().any(|host| {
+                    let pruned_at = self.expected[host].watched.pruned_at;
+                    pruned_at.is_some_and(|at| self.run.now < at + MINUTE)
+                });
+                (self.run.is_adversary(other) || is_crowded) && !grounds.is_ours
             }
             RefuseReason::LimitReached("max_sessions_per_peer") => {
                 grounds.has_pending || grounds.sessions_of_pair > 4

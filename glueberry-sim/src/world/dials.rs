@@ -64,6 +64,7 @@ impl Nodes<'_> {
         end.session = None;
         end.state = EndState::Gone;
         self.hosts[host].links.remove(&id);
+        self.net.drop_line(link, side);
         self.net.hang_up(self.run, link, side, 0);
         let now = self.run.at();
         if let Some(node) = self.hosts[host].node.as_mut() {

@@ -155,6 +155,7 @@ impl World {
                     continue;
                 }
                 self.net.touch_link(link);
+                self.net.drop_line(link, side);
                 let end = &mut self.net.links[link].ends[side];
                 end.state = EndState::Gone;
                 end.session = None;

@@ -20,6 +20,7 @@ mod faults;
 mod handshake;
 mod hosts;
 mod lane_checks;
+mod line;
 mod network;
 mod node;
 mod node_checks;
@@ -258,6 +259,9 @@ impl World {
             Wake::Lose(link, side) => self.sessions().lose(link, side),
             Wake::Retire(link, side) => self.retire(link, side),
             Wake::Idle(link, since) => self.net.idle(&mut self.run, link, since),
+            Wake::Pump(link, side) => self.sessions().pump(link, side),
+            Wake::Hear(link, side) => self.sessions().hear(link, side),
+            Wake::Line(link, side) => self.sessions().line_timer(link, side),
             Wake::Offer(link, pipe) => self.offer(link, pipe),
             Wake::Answer(link, pipe, is_yes) => self.answer(link, pipe, is_yes),
             Wake::Write(link, pipe, side) => self.sessions().write(link, pipe, side),
@@ -300,6 +304,13 @@ impl World {
     }
 
     fn move_timer(&mut self, wake: Wake, until: u64) {
+        if let Wake::Line(link, side) = wake
+            && let Some(line) = &mut self.net.links[link].line
+        {
+            let timer = &mut line.ends[side].timer;
+            *timer = timer.map(|at| if at == self.run.now { until } else { at });
+            return;
+        }
         let timer = match wake {
             Wake::Node(host, life) if self.hosts[host].life == life => &mut self.hosts[host].timer,
             Wake::Session(link, side) => &mut self.net.links[link].ends[side].timer,

@@ -200,6 +200,9 @@ impl Network {
             | Wake::Arrive(link, side)
             | Wake::Lose(link, side)
             | Wake::Retire(link, side)
+            | Wake::Pump(link, side)
+            | Wake::Hear(link, side)
+            | Wake::Line(link, side)
             | Wake::Write(link, _, side)
             | Wake::Read(link, _, side)
             | Wake::Stopped(link, _, side)
@@ -219,6 +222,7 @@ impl Network {
     /// Returns the end that something reaches over the network.
     pub(super) fn crossing(&self, wake: Wake) -> Option<(usize, Side)> {
         match wake {
+            Wake::Read(link, ..) if self.links[link].line.is_some() => None,
             Wake::Lose(link, side) => {
                 let is_word = matches!(
                     self.links[link].ends[side].loss,
@@ -227,6 +231,7 @@ impl Network {
                 is_word.then_some((link, side))
             }
             Wake::Arrive(link, side)
+            | Wake::Hear(link, side)
             | Wake::Read(link, _, side)
             | Wake::Stopped(link, _, side)
             | Wake::Acknowledge(link, _, side) => Some((link, side)),
@@ -313,7 +318,9 @@ impl Network {
         let ends = [(a, origin), (b, Origin::Accepted)]
             .map(|(host, origin)| End::new(host, hosts[host].life, origin));
         let link = self.links.len();
-        self.links.push(Link::new(ends, naming, rng));
+        let mut made = Link::new(ends, naming, rng);
+        made.line = run.plan.net.pipe.map(|_| Box::default());
+        self.links.push(made);
         self.live.push(link);
         let is_slow = self.faults.slowness(run.now, a, b) > 1;
         let is_stalled = [(a, b), (b, a)]

@@ -171,6 +171,7 @@ impl Nodes<'_> {
                 end.id = Some(id);
                 end.admitted_at = self.run.now;
                 end.session = Some(session);
+                self.net.begin_line(self.run, link, side);
                 self.run.touch_session(link, side);
             }
             Admission::Refuse(reason) => {

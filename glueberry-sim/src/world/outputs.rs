@@ -199,6 +199,7 @@ impl World {
         pipe.halves[side].read_is_due = false;
         let [host, from] = [side, 1 - side].map(|side| self.net.links[link].ends[side].host);
         if let Some(until) = self.net.faults.stalled_until(from, host)
+            && self.net.links[link].line.is_none()
             && until > self.run.now
         {
             return self.net.read_later(&mut self.run, link, at, side, until);

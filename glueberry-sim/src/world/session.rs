@@ -71,7 +71,9 @@ impl Sessions<'_> {
                 self.run.note(host, link, Kind::Close, (code, 0));
                 if self.net.links[link].ends[side].state == EndState::Open {
                     self.net.links[link].ends[side].state = EndState::Closing;
-                    self.net.hang_up(self.run, link, side, code);
+                    if !self.close_line(link, side, code) {
+                        self.net.hang_up(self.run, link, side, code);
+                    }
                 }
                 self.retire_later(link, side);
             }
@@ -97,12 +99,19 @@ impl Sessions<'_> {
                     self.want_write(link, side, id);
                 }
             }
-            Action::Reset { substream, .. } => {
+            Action::Reset { substream, code } => {
                 self.run.note(host, link, Kind::Reset, (substream.as_u64(), 0));
                 if let Some(pipe) = self.net.links[link].pipe_of(side, substream) {
-                    self.net.reset(self.run, link, pipe, side);
+                    self.reset(link, pipe, side, code.as_u32());
                 }
             }
+        }
+    }
+
+    fn reset(&mut self, link: usize, pipe: usize, side: Side, code: u32) {
+        match self.net.links[link].line {
+            Some(_) => self.reset_on_line(link, pipe, side, code),
+            None => self.net.reset(self.run, link, pipe, side),
         }
     }
 
@@ -241,6 +250,7 @@ impl Sessions<'_> {
         let why = end.loss.take().unwrap_or(ConnectionLost::TimedOut);
         let is_closing = end.state == EndState::Closing;
         end.state = EndState::Lost;
+        self.end_line(link, side);
         if self.run.is_adversary(host) {
             return self.drop_end(link, side);
         }

@@ -3,6 +3,7 @@
 use glueberry_proto::{Naming, OpenError, Profile, Session, SubstreamEnd};
 
 use super::session::Sessions;
+use super::wires::Way;
 use crate::link::{EndState, Stage};
 use crate::rng::{u64_of, usize_of};
 use crate::situation::{HALF_CLOSED, LATE};
@@ -14,6 +15,7 @@ impl Sessions<'_> {
     pub(super) fn open(&mut self, link: usize, at: usize) {
         let opener = self.net.links[link].pipes[at].opener;
         match self.net.links[link].naming {
+            _ if self.net.links[link].line.is_some() => self.open_on_line(link, at),
             Naming::Preamble => {
                 // The peer learns of it with the first byte.
                 let name = self.net.links[link].pipes[at].buffers[opener].as_ref();
@@ -92,6 +94,9 @@ impl Sessions<'_> {
 
     /// Moves bytes from a session to the network, as far as the window allows.
     pub(super) fn write(&mut self, link: usize, at: usize, side: Side) {
+        if self.net.links[link].line.is_some() {
+            return self.write_on_line(link, at, side);
+        }
         let host = self.net.links[link].ends[side].host;
         if let Some(pipe) = self.net.links[link].pipes.get_mut(at) {
             pipe.halves[1 - side].write_is_due = false;
@@ -129,7 +134,7 @@ impl Sessions<'_> {
                     if self.net.break_off(self.run, link, at, side, &bytes) {
                         break;
                     }
-                    self.net.put(self.run, link, at, side, bytes);
+                    self.net.put(self.run, link, Way::Substream(at), side, bytes);
                 }
                 None => {
                     half.wants_write = false;
@@ -159,6 +164,7 @@ impl Sessions<'_> {
         let (host, from) =
             (self.net.links[link].ends[side].host, self.net.links[link].ends[1 - side].host);
         if let Some(until) = self.net.faults.stalled_until(from, host)
+            && self.net.links[link].line.is_none()
             && until > self.run.now
         {
             return self.net.read_later(self.run, link, at, side, until);
@@ -167,6 +173,7 @@ impl Sessions<'_> {
             return;
         }
         let taken = self.feed(link, at, side);
+        self.net.release(self.run, link, at, side, taken);
         self.end_reading(link, at, side);
         self.check_offence(link, at, side);
         self.net.try_acknowledge(self.run, link, at, side);
@@ -338,4 +345,4 @@ impl Sessions<'_> {
 }
 
 /// Microseconds until it is asked again whether a connection has arrived.
-const NOT_YET: u64 = 500;
+pub(super) const NOT_YET: u64 = 500;

@@ -9,13 +9,21 @@ use crate::rng::{u64_of, usize_of};
 use crate::run::Run;
 use crate::wake::{Side, Wake};
 
+/// What bytes go over.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Way {
+    Substream(usize),
+    /// The pipe that the substreams share.
+    Line,
+}
+
 impl Network {
     /// Sends bytes, in pieces.
     pub(super) fn put(
         &mut self,
         run: &mut Run,
         link: usize,
-        at: usize,
+        way: Way,
         side: Side,
         mut bytes: Bytes,
     ) {
@@ -30,9 +38,19 @@ impl Network {
             crumbs -= 1.min(crumbs);
             let piece = bytes.split_to(most.min(bytes.len()));
             let arrives = self.arrival(run, link, side, piece.len());
-            let half = &mut self.links[link].pipes[at].halves[1 - side];
-            let arrives = half.send(arrives, piece);
-            self.read_later(run, link, at, 1 - side, arrives);
+            match way {
+                Way::Substream(at) => {
+                    let half = &mut self.links[link].pipes[at].halves[1 - side];
+                    let arrives = half.send(arrives, piece);
+                    self.read_later(run, link, at, 1 - side, arrives);
+                }
+                Way::Line => {
+                    if let Some(line) = &mut self.links[link].line {
+                        let arrives = line.towards[1 - side].send(arrives, piece);
+                        self.hear_later(run, link, 1 - side, arrives);
+                    }
+                }
+            }
         }
     }
 
@@ -55,7 +73,7 @@ impl Network {
         }
         run.fire("break");
         self.touch_link(link);
-        self.put(run, link, at, side, bytes.slice(..usize_of(after)));
+        self.put(run, link, Way::Substream(at), side, bytes.slice(..usize_of(after)));
         let arrives = self.arrival(run, link, side, 0);
         let half = &mut self.links[link].pipes[at].halves[1 - side];
         half.is_shut = true;
@@ -124,6 +142,9 @@ impl Network {
             && (is_read || !run.plan.net.acknowledges_reads);
         if is_open && has_all && half.reset.is_none() && !half.is_acknowledged {
             half.is_acknowledged = true;
+            if self.links[link].line.is_some() {
+                return self.acknowledge_all(run, link, at, reader);
+            }
             self.send(run, link, Wake::Acknowledge(link, at, 1 - reader));
         }
     }

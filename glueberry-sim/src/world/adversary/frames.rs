@@ -9,6 +9,7 @@ use super::payload::{CloseMode, OffenceAt, Payload};
 use crate::attack::Attack;
 use crate::script::Purpose;
 use crate::wake::Side;
+use crate::world::wires::Way;
 
 /// Returns whether a attack breaks frames.
 pub(super) const fn is_about(attack: Attack) -> bool {
@@ -107,7 +108,7 @@ impl Adversary<'_> {
             script.opened.iter().find(|(_, what)| *what == Purpose::Stream).map(|(pipe, _)| *pipe)
         });
         if let Some(at) = stream {
-            self.net.put(self.run, link, at, side, Bytes::from_static(&[7]));
+            self.net.put(self.run, link, Way::Substream(at), side, Bytes::from_static(&[7]));
         }
     }
 }

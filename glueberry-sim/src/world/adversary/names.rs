@@ -11,6 +11,7 @@ use crate::attack::Attack;
 use crate::link::{Pipe, Stage};
 use crate::script::{Offence, Purpose};
 use crate::wake::{Side, Wake};
+use crate::world::wires::Way;
 
 /// What an adversary says to a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ impl Adversary<'_> {
             script.opened.push((at, Purpose::Junk));
         }
         if self.net.links[link].naming == Naming::Preamble {
-            self.net.put(self.run, link, at, side, Bytes::copy_from_slice(name));
+            self.net.put(self.run, link, Way::Substream(at), side, Bytes::copy_from_slice(name));
         } else {
             self.net.send(self.run, link, Wake::Offer(link, at));
         }
@@ -130,7 +131,13 @@ impl Adversary<'_> {
         let opened = self.net.links[link].script.as_ref().map(|script| script.opened.clone());
         for (at, _) in opened.unwrap_or_default().iter().filter(|(_, what)| *what == Purpose::Junk)
         {
-            self.net.put(self.run, link, *at, side, Bytes::copy_from_slice(&[byte]));
+            self.net.put(
+                self.run,
+                link,
+                Way::Substream(*at),
+                side,
+                Bytes::copy_from_slice(&[byte]),
+            );
         }
     }
 
@@ -201,7 +208,7 @@ impl Adversary<'_> {
         }
         // From now on the peer reads what comes.
         self.net.links[link].pipes[at].stage = Stage::Open;
-        self.net.put(self.run, link, at, side, out.freeze());
+        self.net.put(self.run, link, Way::Substream(at), side, out.freeze());
         if answer == Answer::Yes {
             self.agreed(link, at, side, attack);
         }

@@ -8,6 +8,7 @@ use super::{frames, handshake, records};
 use crate::attack::Attack;
 use crate::script::{Offence, Purpose};
 use crate::wake::Side;
+use crate::world::wires::Way;
 
 /// All that is said at once.
 #[derive(Debug, Default)]
@@ -100,10 +101,16 @@ impl Adversary<'_> {
         }
         if attack == Some(Attack::Slow) {
             for byte in bytes.iter() {
-                self.net.put(self.run, link, at, side, Bytes::copy_from_slice(&[*byte]));
+                self.net.put(
+                    self.run,
+                    link,
+                    Way::Substream(at),
+                    side,
+                    Bytes::copy_from_slice(&[*byte]),
+                );
             }
         } else if !bytes.is_empty() {
-            self.net.put(self.run, link, at, side, bytes.freeze());
+            self.net.put(self.run, link, Way::Substream(at), side, bytes.freeze());
         }
         match close {
             CloseMode::None => {}

@@ -10,6 +10,7 @@ use crate::attack::Attack;
 use crate::link::{EndState, Pipe, Stage};
 use crate::script::Purpose;
 use crate::wake::{Side, Wake};
+use crate::world::wires::Way;
 
 impl Adversary<'_> {
     pub(super) fn open(
@@ -27,7 +28,7 @@ impl Adversary<'_> {
         if self.net.links[link].naming == Naming::Preamble {
             let mut preamble = BytesMut::new();
             emit_proposal(&id, &mut preamble);
-            self.net.put(self.run, link, at, side, preamble.freeze());
+            self.net.put(self.run, link, Way::Substream(at), side, preamble.freeze());
             if matches!(self.net.attack(link), Some(Attack::Garbage | Attack::Hasty)) {
                 self.opened(link, at, side);
             }
@@ -148,7 +149,7 @@ impl Adversary<'_> {
         }
         if attack == Attack::Reflect && self.is_stream(link, at) && !bytes.is_empty() {
             self.net.count_attack(self.run, link);
-            self.net.put(self.run, link, at, side, bytes.freeze());
+            self.net.put(self.run, link, Way::Substream(at), side, bytes.freeze());
         }
         let Some(pipe) = self.net.links[link].pipes.get_mut(at) else {
             return;
