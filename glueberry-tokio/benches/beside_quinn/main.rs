@@ -7,7 +7,8 @@
 //! **Rate:** sender and receiver in two threads, each on a current-thread runtime. Raw quinn sends
 //! frames of the same messages coalesced into 64 KiB chunks on one stream (its fastest way), and
 //! its receiver counts the bytes. Glueberry sends and receives message by message through the
-//! public `Node`. Rounds of the two take turns; each line gives medians, the median of the paired
+//! public `Node`, with each layer that can be inside: v1, and v2 with AES or ChaCha20-Poly1305. Rounds of
+//! raw quinn and of all layers take turns; each line gives medians, the median of the paired
 //! ratios, and the spread of raw quinn as a measure of the machine's noise.
 //!
 //! **Round trip:** both ends in one thread, one message there and one back.
@@ -28,6 +29,8 @@ mod suite;
 
 use std::sync::OnceLock;
 use std::time::Duration;
+
+use ours::Layer;
 
 const SIZES: [(usize, Duration); 5] = [
     (64, Duration::from_millis(400)),
@@ -53,8 +56,8 @@ fn main() {
 
 fn rates(rounds: usize) {
     say("message rate and throughput, one stream, one direction");
-    say("   size |   raw quinn |   glueberry |  glueberry | ratio of | raw min..max");
-    say("        |        MB/s |        MB/s |     msg/s  |   pairs  |      MB/s");
+    say("   size |      layer |   raw quinn |   glueberry |  glueberry | ratio of | raw min..max");
+    say("        |            |        MB/s |        MB/s |     msg/s  |   pairs  |      MB/s");
     for (size, time) in SIZES {
         rate(size, time, rounds);
     }
@@ -63,42 +66,68 @@ fn rates(rounds: usize) {
 
 fn round_trips(rounds: usize) {
     say("round trip on one core, median of each round's median");
-    say("   size |   raw quinn |   glueberry |  added");
+    say("   size |      layer |   raw quinn |   glueberry |  added");
     for size in [64, 1 << 10] {
         round_trip(size, rounds);
     }
 }
 
-fn rate(size: usize, time: Duration, rounds: usize) {
-    let (mut raw, mut glueberry, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+/// What the rounds of one layer gave, each beside raw quinn's of the same round.
+#[derive(Default)]
+struct Measured {
+    ours: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+/// Runs rounds in which raw quinn and every layer take turns.
+fn measure(
+    rounds: usize,
+    raw: impl Fn() -> f64,
+    ours: impl Fn(Layer) -> f64,
+) -> (Vec<f64>, [Measured; Layer::ALL.len()]) {
+    let (mut all_raw, mut all) = (Vec::new(), Layer::ALL.map(|_| Measured::default()));
     for _ in 0..rounds {
-        let pair = equal(|| raw::rate(size, time), || ours::rate(size, time));
-        raw.push(pair.0);
-        glueberry.push(pair.1);
-        ratios.push(pair.1 / pair.0);
+        let (of_raw, suite) = suite::of(&raw);
+        for (layer, measured) in Layer::ALL.into_iter().zip(&mut all) {
+            let (of_ours, ours_suite) = suite::of(|| ours(layer));
+            assert_eq!(suite, ours_suite, "the suites differ");
+            measured.ours.push(of_ours);
+            measured.ratios.push(of_ours / of_raw);
+        }
+        SUITE.get_or_init(|| say(&format!("cipher suite of both: {suite}")));
+        all_raw.push(of_raw);
     }
-    let messages = median(&mut glueberry) * 1e6 / size as f64;
-    let (median_raw, median_ours) = (median(&mut raw), median(&mut glueberry));
-    say(&format!(
-        "{size:7} | {median_raw:11.0} | {median_ours:11.0} | {messages:10.0} | {:8.3} | {:.0}..{:.0}",
-        median(&mut ratios),
-        raw[0],
-        raw[raw.len() - 1],
-    ));
+    (all_raw, all)
+}
+
+fn rate(size: usize, time: Duration, rounds: usize) {
+    let (mut raw, all) =
+        measure(rounds, || raw::rate(size, time), |layer| ours::rate(layer, size, time));
+    let of_raw = median(&mut raw);
+    for (layer, mut measured) in Layer::ALL.into_iter().zip(all) {
+        let ours = median(&mut measured.ours);
+        let (messages, ratio) = (ours * 1e6 / size as f64, median(&mut measured.ratios));
+        let (min, max) = (raw[0], raw[raw.len() - 1]);
+        let name = layer.name();
+        say(&format!(
+            "{size:7} | {name:>10} | {of_raw:11.0} | {ours:11.0} | {messages:10.0} | {ratio:8.3} | \
+             {min:.0}..{max:.0}"
+        ));
+    }
 }
 
 fn round_trip(size: usize, rounds: usize) {
-    let (mut raw, mut glueberry) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        let pair = equal(
-            || runtime().block_on(raw::round_trip(size)),
-            || runtime().block_on(ours::round_trip(size)),
-        );
-        raw.push(pair.0);
-        glueberry.push(pair.1);
+    let (mut raw, all) = measure(
+        rounds,
+        || runtime().block_on(raw::round_trip(size)),
+        |layer| runtime().block_on(ours::round_trip(layer, size)),
+    );
+    let of_raw = median(&mut raw);
+    for (layer, mut measured) in Layer::ALL.into_iter().zip(all) {
+        let (ours, name) = (median(&mut measured.ours), layer.name());
+        let added = ours - of_raw;
+        say(&format!("{size:7} | {name:>10} | {of_raw:8.2} us | {ours:8.2} us | {added:+.2} us"));
     }
-    let (raw, ours) = (median(&mut raw), median(&mut glueberry));
-    say(&format!("{size:7} | {raw:8.2} us | {ours:8.2} us | {:+.2} us", ours - raw));
 }
 
 const TRIPS: usize = 5_000;
@@ -110,14 +139,6 @@ fn runtime() -> tokio::runtime::Runtime {
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// Measures both, and checks that their connections were encrypted alike.
-fn equal(raw: impl FnOnce() -> f64, ours: impl FnOnce() -> f64) -> (f64, f64) {
-    let ((raw, raw_suite), (ours, our_suite)) = (suite::of(raw), suite::of(ours));
-    assert_eq!(raw_suite, our_suite, "the suites differ");
-    SUITE.get_or_init(|| say(&format!("cipher suite of both: {raw_suite}")));
-    (raw, ours)
 }
 
 static SUITE: OnceLock<()> = OnceLock::new();

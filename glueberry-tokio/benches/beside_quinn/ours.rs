@@ -5,14 +5,44 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{Messages, Node, StreamHandle};
+use glueberry_tokio::{Config, Messages, Node, Profile, StreamHandle, Suite};
 
 use crate::{CHUNK, TRIPS, median, runtime};
 
 const STREAM: &str = "bench";
 
-async fn node() -> Node {
+/// What seals messages inside of the transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layer {
+    V1,
+    V2(Suite),
+}
+
+impl Layer {
+    /// Every one that can be compared.
+    pub(crate) const ALL: [Self; 3] =
+        [Self::V1, Self::V2(Suite::MlKem768Aes256Gcm), Self::V2(Suite::MlKem768ChaCha20Poly1305)];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1 chacha",
+            Self::V2(Suite::Aes256Gcm | Suite::MlKem768Aes256Gcm) => "v2 aes",
+            Self::V2(_) => "v2 chacha",
+        }
+    }
+}
+
+async fn node(layer: Layer) -> Node {
+    let mut config = Config::default();
+    match layer {
+        Layer::V1 => config.core.profiles = vec![Profile::V1],
+        Layer::V2(suite) => {
+            config.core.profiles = vec![Profile::V2];
+            config.core.suites = vec![suite];
+        }
+    }
     Node::builder(Keypair::generate_ed25519())
+        .config(config)
         .listen("/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap())
         .streams([STREAM])
         .build()
@@ -20,13 +50,13 @@ async fn node() -> Node {
         .unwrap()
 }
 
-pub(crate) fn rate(size: usize, time: Duration) -> f64 {
+pub(crate) fn rate(layer: Layer, size: usize, time: Duration) -> f64 {
     let (ready, address) = mpsc::sync_channel(1);
     let (own_key, dialler) = mpsc::sync_channel(1);
     let (end, total) = mpsc::sync_channel::<usize>(1);
     let receiver = std::thread::spawn(move || {
         runtime().block_on(async {
-            let node = node().await;
+            let node = node(layer).await;
             let mut messages = node.messages().unwrap();
             ready.send((node.peer_id(), node.addrs(), node.public_key())).unwrap();
             let hello = messages.recv().await.unwrap();
@@ -48,7 +78,7 @@ pub(crate) fn rate(size: usize, time: Duration) -> f64 {
     });
     let (peer, addrs, key) = address.recv().unwrap();
     let rate = runtime().block_on(async {
-        let node = node().await;
+        let node = node(layer).await;
         node.add_peer(peer, addrs).await.unwrap();
         node.connect(peer).await.unwrap();
         own_key.send(node.public_key()).unwrap();
@@ -75,8 +105,8 @@ pub(crate) fn rate(size: usize, time: Duration) -> f64 {
     rate
 }
 
-pub(crate) async fn round_trip(size: usize) -> f64 {
-    let (a, b) = (node().await, node().await);
+pub(crate) async fn round_trip(layer: Layer, size: usize) -> f64 {
+    let (a, b) = (node(layer).await, node(layer).await);
     a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
     a.connect(b.peer_id()).await.unwrap();
     a.complete_handshake(b.peer_id(), b.public_key(), &[STREAM]).await.unwrap();
