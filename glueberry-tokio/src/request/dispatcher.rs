@@ -48,7 +48,6 @@ impl Dispatcher {
                 Next::Over => break,
             }
         }
-        self.core.table.over();
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -111,5 +110,12 @@ impl Dispatcher {
                 }
             }
         }
+    }
+}
+
+/// The node has stopped, or its runtime is gone: what is under way ends without an answer.
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.core.table.over();
     }
 }

@@ -301,3 +301,27 @@ fn no_peer_answers_or_ends_the_requests_to_another() {
         assert_eq!(requester.ignored(), 8);
     });
 }
+
+/// The caller is on another runtime than its node, which is dropped.
+#[test]
+fn requests_end_with_the_runtime_of_their_node() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let Pair { alice, bob, requester, mut incoming, _asks } =
+        runtime.block_on(pair(Default::default(), Default::default()));
+    run(async move {
+        let asking = {
+            let (requester, bob) = (requester.clone(), bob.peer_id());
+            tokio::spawn(async move { requester.request(bob, "a", LONG).await })
+        };
+        let request = soon(incoming.recv()).await.unwrap();
+        tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
+        let error = soon(asking).await.unwrap().unwrap_err();
+        // It may have been carried out.
+        assert!(matches!(error, RequestError::SessionEnded), "{error}");
+        assert!(soon(incoming.recv()).await.is_none());
+        assert!(request.is_cancelled());
+        let error = requester.request(bob.peer_id(), "b", LONG).await.unwrap_err();
+        assert!(error.is_untouched(), "{error}");
+        drop((alice, request));
+    });
+}
