@@ -332,6 +332,20 @@ mod tests {
         assert!(least * 4 > most * 3, "{counts:?}");
     }
 
+    /// Of two sessions of a peer, the older one goes when the newer one waits.
+    #[test]
+    fn a_writer_of_an_earlier_time_takes_nothing_from_one_that_waits() {
+        let (mut lanes, cx) = (Lanes::new(10), Context::from_waker(Waker::noop()));
+        let (mut earlier, mut later) = (None, None);
+        lanes.wait(peer(1), &mut earlier, &cx);
+        // It is woken, and has no more.
+        assert_eq!(lanes.push(peer(1), 0, None).len(), 1);
+        assert!(lanes.is_unused());
+        lanes.wait(peer(1), &mut later, &cx);
+        assert!(lanes.stop_waiting(peer(1), earlier.unwrap()).is_none());
+        assert!(lanes.stop_waiting(peer(1), later.unwrap()).is_some());
+    }
+
     #[test]
     fn nothing_is_left_of_lanes_that_are_not_used() {
         let mut lanes = Lanes::new(10);
