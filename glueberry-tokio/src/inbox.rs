@@ -125,11 +125,14 @@ impl InboxWriter {
     fn push(&self, reserved: usize, run: Run) {
         let mut state = lock(&self.inbox.state);
         let has_message = !run.data.is_empty() && !state.is_abandoned;
+        // What is not read is freed without the lock: that may wake others, too.
+        let (run, forgotten) = if has_message { (Some(run), None) } else { (None, Some(run)) };
         // Another writer of the peer may have found everything reserved.
-        let writers = state.lanes.push(self.peer, reserved, has_message.then_some(run));
+        let writers = state.lanes.push(self.peer, reserved, run);
         let is_last = state.is_over();
         let reader = state.reader.take_if(|_| has_message || is_last);
         drop(state);
+        drop(forgotten);
         if let Some(reader) = reader {
             reader.wake();
         }
