@@ -181,6 +181,12 @@ impl Inbox {
         }
     }
 
+    /// Has the sessions of a peer, or of all, look again who reads what they have.
+    pub(crate) fn wake_writers(&self, of: Option<PeerId>) {
+        let writers = lock(&self.state).lanes.take_writers(of);
+        wake_all(writers);
+    }
+
     /// The reader is gone: messages are taken and forgotten, so that no session waits for room.
     fn abandon(&self) {
         let mut state = lock(&self.state);

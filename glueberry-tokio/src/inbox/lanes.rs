@@ -154,6 +154,12 @@ impl Lanes {
         waker
     }
 
+    /// Takes the writers of a peer, or of all, to be woken. Their lanes stay in use.
+    pub(super) fn take_writers(&mut self, of: Option<PeerId>) -> Vec<Waker> {
+        let lanes = self.table.iter_mut().filter(|(peer, _)| of.is_none_or(|of| of == **peer));
+        lanes.flat_map(|(_, lane)| lane.writers.take()).collect()
+    }
+
     // ---- for the reader -----------------------------------------------------------------------
 
     /// Takes the next messages: some of each lane, in turn. Returns them, and the writers to wake.
