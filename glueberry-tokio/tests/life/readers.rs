@@ -1,7 +1,9 @@
-//! Who reads which messages.
+//! Who reads which messages, and in which order they go out.
 
 use std::time::Duration;
 
+use futures_util::SinkExt;
+use glueberry_tokio::ErrorCode;
 use tokio::time::timeout;
 
 use crate::cancel::tight;
@@ -53,5 +55,41 @@ fn requests_get_what_waits_for_a_reader_that_is_full() {
         assert_eq!(request.data, "second");
         request.respond("done").await.unwrap();
         assert_eq!(soon(second).await.unwrap().unwrap(), "done");
+    });
+}
+
+fn numbered(number: u8) -> Vec<u8> {
+    vec![number; 8 * 1024]
+}
+
+/// What a sink has accepted goes ahead of what is sent later by the handle's other methods.
+#[test]
+fn a_handle_sends_in_order_however_it_is_used() {
+    run(async {
+        let (a, mut b) = pair(tight()).await;
+        let mut handle = a.node.stream(b.id(), STREAM).unwrap();
+        let mut number = 0;
+        loop {
+            match handle.try_send(numbered(number)) {
+                Ok(()) => number += 1,
+                Err(error) if error.code() == ErrorCode::Backpressure => break,
+                Err(error) => panic!("{error}"),
+            }
+            // The transport takes what it can.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        handle.feed(numbered(number).into()).await.unwrap();
+        let reading = async {
+            for number in 0..number + 3 {
+                assert_eq!(b.message().await.data[0], number);
+            }
+        };
+        let sending = async {
+            handle.send(numbered(number + 1)).await.unwrap();
+            // The sink may hold this one, too.
+            handle.feed(numbered(number + 2).into()).await.unwrap();
+            SinkExt::flush(&mut handle).await.unwrap();
+        };
+        soon(async { tokio::join!(reading, sending) }).await;
     });
 }
