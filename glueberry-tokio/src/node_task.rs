@@ -142,6 +142,11 @@ impl<T: Transport> NodeTask<T> {
                 let reply = call(&mut self.node, now);
                 self.turn.replies.push(reply);
             }
+            NodeCommand::Change(call, again) => {
+                let reply = call(&mut self.node, now);
+                self.turn.replies.push(reply);
+                self.book.changed(again);
+            }
             NodeCommand::Connect(peer, answer_to) => match self.node.connect(now, peer) {
                 Ok(()) => {
                     let callers = self.connecting.entry(peer).or_default();
@@ -158,7 +163,7 @@ impl<T: Transport> NodeTask<T> {
                 self.node.flush_book(now);
                 self.book.flush(&self.node, answer_to);
             }
-            NodeCommand::ReloadBook(answer_to) => self.book.reload(answer_to),
+            NodeCommand::ReloadBook(answer_to) => self.book.reload(&self.node, answer_to),
             NodeCommand::Examine(answer_to) => answer(answer_to, self.examine(now)),
             NodeCommand::Shutdown(answer) => {
                 info!("node stopping");
