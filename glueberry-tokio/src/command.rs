@@ -95,6 +95,14 @@ pub(crate) struct Examination {
     pub(crate) is_listening: bool,
 }
 
+impl NodeCommand {
+    /// Returns whether it asks for what a node that stops does not begin any more.
+    pub(crate) const fn is_for_later(&self) -> bool {
+        use NodeCommand::{Call, Change, Connect, FlushBook, ReloadBook};
+        matches!(self, Call(_) | Change(..) | Connect(..) | FlushBook(_) | ReloadBook(_))
+    }
+}
+
 impl fmt::Debug for NodeCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -137,6 +137,10 @@ impl<T: Transport> NodeTask<T> {
 
     fn command(&mut self, command: NodeCommand) {
         let now = self.now();
+        if self.is_stopping && command.is_for_later() {
+            // Its caller learns by this that the node stops. The book may be stored for the last time.
+            return drop(command);
+        }
         match command {
             NodeCommand::Call(call) => {
                 let reply = call(&mut self.node, now);

@@ -267,3 +267,35 @@ fn what_is_changed_while_the_book_is_reloaded_stays_changed() {
         node.shutdown().await;
     });
 }
+
+/// What is accepted is stored, to the last moment.
+#[test]
+fn what_a_node_that_stops_says_is_stored_is_stored() {
+    run(async {
+        for round in 0..30 {
+            let folder = Folder::new(&format!("stopping-{round}"));
+            let node = builder(&folder).build().await.unwrap();
+            let stopping = node.clone();
+            let stopping = tokio::spawn(async move { stopping.shutdown().await });
+            let mut stored = Vec::new();
+            let error = loop {
+                let peer = Keypair::generate_ed25519().public().to_peer_id();
+                let learnt = async {
+                    node.add_peer(peer, [somewhere()]).await?;
+                    node.flush_address_book().await
+                };
+                match learnt.await {
+                    Ok(()) => stored.push(peer),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.code(), ErrorCode::NodeStopped, "{error}");
+            stopping.await.unwrap();
+            let node = builder(&folder).build().await.unwrap();
+            for peer in stored {
+                assert!(node.peer(peer).await.is_ok());
+            }
+            node.shutdown().await;
+        }
+    });
+}
