@@ -151,17 +151,7 @@ impl<T: Transport> NodeTask<T> {
                 self.turn.replies.push(reply);
                 self.book.changed(again);
             }
-            NodeCommand::Connect(peer, answer_to) => match self.node.connect(now, peer) {
-                Ok(()) => {
-                    let callers = self.connecting.entry(peer).or_default();
-                    // Those who have stopped waiting are forgotten now and then.
-                    if callers.len().is_power_of_two() {
-                        callers.retain(|caller| !caller.is_canceled());
-                    }
-                    callers.push(answer_to);
-                }
-                Err(error) => answer(answer_to, Err(error.into())),
-            },
+            NodeCommand::Connect(peer, answer_to) => self.connect(now, peer, answer_to),
             NodeCommand::Handshake(request) => self.turn.handshakes.push(request),
             NodeCommand::FlushBook(answer_to) => {
                 self.node.flush_book(now);
@@ -206,11 +196,30 @@ impl<T: Transport> NodeTask<T> {
                 self.trouble(trouble);
             }
             NodeCommand::BookLoaded(result) => {
+                // Revisions of another book say nothing about this one.
+                self.bans_seen = None;
                 for trouble in self.book.loaded(&mut self.node, now, *result) {
                     self.trouble(Some(trouble));
                 }
             }
             NodeCommand::BookClosed => self.book.closed(),
+        }
+    }
+
+    /// Connects to a peer. What has happened before is published first: it is no answer to this call.
+    fn connect(&mut self, now: Instant, peer: PublicKey, answer_to: Answer<()>) {
+        self.node.handle_timeout(now);
+        self.publish();
+        match self.node.connect(now, peer) {
+            Ok(()) => {
+                let callers = self.connecting.entry(peer).or_default();
+                // Those who have stopped waiting are forgotten now and then.
+                if callers.len().is_power_of_two() {
+                    callers.retain(|caller| !caller.is_canceled());
+                }
+                callers.push(answer_to);
+            }
+            Err(error) => answer(answer_to, Err(error.into())),
         }
     }
 
