@@ -1,11 +1,12 @@
 //! The node's task's part in storing the address book.
 
+use std::collections::VecDeque;
 use std::thread::JoinHandle;
 
 use glueberry_proto::book::{Revision, Unsaved};
 use glueberry_proto::{Instant, Node};
 
-use crate::command::Answer;
+use crate::command::{Answer, BookChange};
 use crate::error::{Error, ErrorCode, Misuse, chain};
 use crate::event::BookTrouble;
 use crate::mailbox::answer;
@@ -13,14 +14,16 @@ use crate::store::{Loaded, StoreError};
 use crate::store_thread::{StoreThread, findings};
 
 /// Passes the book to the thread that stores it, and the results back to the core and to callers.
-#[derive(Debug)]
 pub(crate) struct BookStorage {
     thread: Thread,
     is_saving: bool,
     /// Saves that have failed since one succeeded, or since the node began to stop.
     failures: u32,
     flushing: Vec<Answer<()>>,
-    reloading: Vec<Answer<()>>,
+    /// One for each reload that is under way, the first to end first.
+    reloading: VecDeque<Answer<()>>,
+    /// What has changed since the first of them began, to be changed in what was read, too.
+    changes: Vec<BookChange>,
     trouble: Option<String>,
 }
 
@@ -35,7 +38,8 @@ impl BookStorage {
             is_saving: false,
             failures: 0,
             flushing: Vec::new(),
-            reloading: Vec::new(),
+            reloading: VecDeque::new(),
+            changes: Vec::new(),
             trouble: None,
         }
     }
@@ -72,16 +76,24 @@ impl BookStorage {
     }
 
     /// Answers once the book was read again.
-    pub(crate) fn reload(&mut self, answer_to: Answer<()>) {
-        let is_asked = self.thread.running().is_some_and(StoreThread::reload);
+    pub(crate) fn reload(&mut self, node: &Node, answer_to: Answer<()>) {
+        let running = self.thread.running();
+        let is_asked = running.is_some_and(|store| store.reload(node.book().emit()));
         if is_asked {
-            self.reloading.push(answer_to);
+            self.reloading.push_back(answer_to);
         } else {
             let error = match self.thread.running() {
                 None => Error::because(ErrorCode::AddressBookFailed, Misuse::NoBook),
                 Some(_) => Error::because(ErrorCode::AddressBookFailed, "it is being read already"),
             };
             answer(answer_to, Err(error));
+        }
+    }
+
+    /// Takes note of a change. The book that it was made in may be about to be replaced.
+    pub(crate) fn changed(&mut self, change: BookChange) {
+        if !self.reloading.is_empty() {
+            self.changes.push(change);
         }
     }
 
@@ -124,9 +136,19 @@ impl BookStorage {
     ) -> Vec<BookTrouble> {
         let (result, troubles) = match result {
             Ok(loaded) => {
-                let (book, troubles) = findings(loaded);
-                node.load_book(now, book);
-                (Ok(()), troubles)
+                let (is_book, (book, troubles)) = (loaded.set_aside.is_none(), findings(loaded));
+                match is_book {
+                    true => {
+                        node.load_book(now, book);
+                        self.changes.iter().for_each(|change| change(node, now));
+                        (Ok(()), troubles)
+                    }
+                    // What is known is all that there is, and is in the file.
+                    false => {
+                        node.flush_book(now);
+                        (Err(troubles.iter().map(ToString::to_string).collect()), troubles)
+                    }
+                }
             }
             Err(error) => {
                 // Saves were put off during the reload.
@@ -134,9 +156,12 @@ impl BookStorage {
                 (Err(chain(&error)), Vec::new())
             }
         };
-        for answer_to in self.reloading.drain(..) {
+        if let Some(answer_to) = self.reloading.pop_front() {
             let failed = |text: String| Error::because(ErrorCode::AddressBookFailed, text);
-            answer(answer_to, result.clone().map_err(failed));
+            answer(answer_to, result.map_err(failed));
+        }
+        if self.reloading.is_empty() {
+            self.changes.clear();
         }
         self.continue_flush(node, now);
         troubles

@@ -20,6 +20,8 @@ pub(crate) enum NodeCommand {
     // From handles.
     /// A call of the core's node.
     Call(CoreCall),
+    /// One that changes the address book, and the change for a book that replaces it meanwhile.
+    Change(CoreCall, BookChange),
     Connect(PublicKey, Answer<()>),
     Handshake(HandshakeRequest),
     FlushBook(Answer<()>),
@@ -44,6 +46,9 @@ pub(crate) enum NodeCommand {
 
 /// A call of the core's node.
 pub(crate) type CoreCall = Box<dyn FnOnce(&mut Node, Instant) -> Reply + Send>;
+
+/// A change of the address book, which may be made more than once.
+pub(crate) type BookChange = Box<dyn Fn(&mut Node, Instant) + Send>;
 
 /// Answers the caller, once the effect of the call is published.
 pub(crate) type Reply = Box<dyn FnOnce() + Send>;
@@ -90,10 +95,19 @@ pub(crate) struct Examination {
     pub(crate) is_listening: bool,
 }
 
+impl NodeCommand {
+    /// Returns whether it asks for what a node that stops does not begin any more.
+    pub(crate) const fn is_for_later(&self) -> bool {
+        use NodeCommand::{Call, Change, Connect, FlushBook, ReloadBook};
+        matches!(self, Call(_) | Change(..) | Connect(..) | FlushBook(_) | ReloadBook(_))
+    }
+}
+
 impl fmt::Debug for NodeCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Call(..) => "Call",
+            Self::Change(..) => "Change",
             Self::Connect(..) => "Connect",
             Self::Handshake(..) => "Handshake",
             Self::FlushBook(..) => "FlushBook",

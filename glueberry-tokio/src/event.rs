@@ -166,7 +166,8 @@ pub enum BookTrouble {
     /// of which nothing else is known. See [`max_bans`](glueberry_proto::Config::max_bans).
     #[error("too many bans: that of {0} was lifted")]
     BanLifted(PeerId),
-    /// The file is no address book: it was renamed, and the node has begun with an empty book.
+    /// The file is no address book: it was renamed. The node has begun with an empty book or, if it was
+    /// running, has stored the one that it has.
     #[error("address book is unreadable ({reason}) and is now {path}")]
     SetAside {
         /// Its new path.

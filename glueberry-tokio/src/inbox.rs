@@ -48,7 +48,7 @@ pub(crate) struct InboxWriter {
 enum Room {
     /// Room for this many messages, which is reserved.
     For(usize),
-    /// None; the writer is woken when there is.
+    /// None; the writer is woken when there is, if it waits for that.
     Full,
     /// The reader is gone.
     Abandoned,
@@ -80,7 +80,7 @@ impl InboxWriter {
         mut next: impl FnMut() -> Option<Bytes>,
     ) -> u64 {
         loop {
-            let room = match self.reserve(cx) {
+            let room = match self.reserve(cx, delivery) {
                 Room::For(room) => room,
                 Room::Full if delivery == Delivery::Lossless => return 0,
                 Room::Full => return std::iter::from_fn(next).map(|_| 1).sum(),
@@ -104,14 +104,17 @@ impl InboxWriter {
         }
     }
 
-    fn reserve(&mut self, cx: &Context<'_>) -> Room {
+    fn reserve(&mut self, cx: &Context<'_>, delivery: Delivery) -> Room {
         let mut state = lock(&self.inbox.state);
         if state.is_abandoned {
             return Room::Abandoned;
         }
         match state.lanes.reserve(self.peer, BATCH) {
             0 => {
-                state.lanes.wait(self.peer, &mut self.waiting, cx);
+                // What is dropped does not come again: to wait would keep a share for nothing.
+                if delivery == Delivery::Lossless {
+                    state.lanes.wait(self.peer, &mut self.waiting, cx);
+                }
                 Room::Full
             }
             room => Room::For(room),
@@ -122,11 +125,14 @@ impl InboxWriter {
     fn push(&self, reserved: usize, run: Run) {
         let mut state = lock(&self.inbox.state);
         let has_message = !run.data.is_empty() && !state.is_abandoned;
+        // What is not read is freed without the lock: that may wake others, too.
+        let (run, forgotten) = if has_message { (Some(run), None) } else { (None, Some(run)) };
         // Another writer of the peer may have found everything reserved.
-        let writers = state.lanes.push(self.peer, reserved, has_message.then_some(run));
+        let writers = state.lanes.push(self.peer, reserved, run);
         let is_last = state.is_over();
         let reader = state.reader.take_if(|_| has_message || is_last);
         drop(state);
+        drop(forgotten);
         if let Some(reader) = reader {
             reader.wake();
         }
@@ -173,6 +179,12 @@ impl Inbox {
         if let Some(reader) = reader {
             reader.wake();
         }
+    }
+
+    /// Has the sessions of a peer, or of all, look again who reads what they have.
+    pub(crate) fn wake_writers(&self, of: Option<PeerId>) {
+        let writers = lock(&self.state).lanes.take_writers(of);
+        wake_all(writers);
     }
 
     /// The reader is gone: messages are taken and forgotten, so that no session waits for room.
@@ -306,3 +318,42 @@ impl Stream for Messages {
 
 /// Messages that a writer moves at a time, for which it reserves room.
 const BATCH: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use glueberry_proto::Config;
+
+    use super::*;
+    use crate::memory::Account;
+
+    /// Has a peer send messages; returns how many were dropped.
+    fn send(writer: &mut InboxWriter, count: usize) -> u64 {
+        let (peer, received_at) = (writer.peer, SystemTime::UNIX_EPOCH);
+        let source = Source { peer, stream: None, received_at };
+        let memory = Account::new(Config::default().memory_limits()).of(peer, false);
+        let mut messages = std::iter::repeat_n(Bytes::from_static(b"x"), count);
+        let cx = Context::from_waker(Waker::noop());
+        writer.fill(&cx, Delivery::DropNewest, source, &memory, || messages.next())
+    }
+
+    #[test]
+    fn what_was_dropped_holds_no_room() {
+        let inbox = Inbox::new(4);
+        let mut reader = InboxReader::new(inbox.clone());
+        let [mut one, mut other] =
+            [0; 2].map(|_| InboxWriter::new(inbox.clone(), PeerId::random()));
+        assert_eq!(send(&mut one, 10), 6);
+        let cx = Context::from_waker(Waker::noop());
+        for _ in 0..4 {
+            assert!(reader.poll_data(&cx).is_ready());
+        }
+        assert_eq!(send(&mut other, 4), 0, "the other has the room of two");
+        for _ in 0..4 {
+            assert!(reader.poll_data(&cx).is_ready());
+        }
+        inbox.close();
+        assert!(reader.poll_data(&cx) == Poll::Ready(None), "what was dropped is waited for");
+    }
+}

@@ -19,7 +19,7 @@ use multiaddr::Multiaddr;
 pub use self::connected::ConnectedPeer;
 pub(crate) use self::messages::queue_on;
 use crate::address::{AddressError, AddressProblem};
-use crate::command::{HandshakeCommand, NodeCommand};
+use crate::command::{CoreCall, HandshakeCommand, NodeCommand};
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::event::BookTrouble;
 use crate::inbox::{Inbox, Messages};
@@ -313,6 +313,24 @@ impl Node {
                 let result = what(core, now);
                 Box::new(move || answer(answer_to, result))
             }))
+        })
+        .await
+    }
+
+    /// Changes the address book of the core's node, in its task. If that is being read again, the change
+    /// is made once more in what was read.
+    pub(crate) async fn change_book<T: Send + 'static>(
+        &self,
+        what: impl Fn(&mut CoreNode, Instant) -> T + Send + Sync + 'static,
+    ) -> Result<T, Error> {
+        let what = Arc::new(what);
+        let again = what.clone();
+        self.ask(|answer_to| {
+            let call: CoreCall = Box::new(move |core, now| {
+                let result = what(core, now);
+                Box::new(move || answer(answer_to, result))
+            });
+            NodeCommand::Change(call, Box::new(move |core, now| drop(again(core, now))))
         })
         .await
     }

@@ -137,28 +137,27 @@ impl<T: Transport> NodeTask<T> {
 
     fn command(&mut self, command: NodeCommand) {
         let now = self.now();
+        if self.is_stopping && command.is_for_later() {
+            // Its caller learns by this that the node stops. The book may be stored for the last time.
+            return drop(command);
+        }
         match command {
             NodeCommand::Call(call) => {
                 let reply = call(&mut self.node, now);
                 self.turn.replies.push(reply);
             }
-            NodeCommand::Connect(peer, answer_to) => match self.node.connect(now, peer) {
-                Ok(()) => {
-                    let callers = self.connecting.entry(peer).or_default();
-                    // Those who have stopped waiting are forgotten now and then.
-                    if callers.len().is_power_of_two() {
-                        callers.retain(|caller| !caller.is_canceled());
-                    }
-                    callers.push(answer_to);
-                }
-                Err(error) => answer(answer_to, Err(error.into())),
-            },
+            NodeCommand::Change(call, again) => {
+                let reply = call(&mut self.node, now);
+                self.turn.replies.push(reply);
+                self.book.changed(again);
+            }
+            NodeCommand::Connect(peer, answer_to) => self.connect(now, peer, answer_to),
             NodeCommand::Handshake(request) => self.turn.handshakes.push(request),
             NodeCommand::FlushBook(answer_to) => {
                 self.node.flush_book(now);
                 self.book.flush(&self.node, answer_to);
             }
-            NodeCommand::ReloadBook(answer_to) => self.book.reload(answer_to),
+            NodeCommand::ReloadBook(answer_to) => self.book.reload(&self.node, answer_to),
             NodeCommand::Examine(answer_to) => answer(answer_to, self.examine(now)),
             NodeCommand::Shutdown(answer) => {
                 info!("node stopping");
@@ -197,11 +196,30 @@ impl<T: Transport> NodeTask<T> {
                 self.trouble(trouble);
             }
             NodeCommand::BookLoaded(result) => {
+                // Revisions of another book say nothing about this one.
+                self.bans_seen = None;
                 for trouble in self.book.loaded(&mut self.node, now, *result) {
                     self.trouble(Some(trouble));
                 }
             }
             NodeCommand::BookClosed => self.book.closed(),
+        }
+    }
+
+    /// Connects to a peer. What has happened before is published first: it is no answer to this call.
+    fn connect(&mut self, now: Instant, peer: PublicKey, answer_to: Answer<()>) {
+        self.node.handle_timeout(now);
+        self.publish();
+        match self.node.connect(now, peer) {
+            Ok(()) => {
+                let callers = self.connecting.entry(peer).or_default();
+                // Those who have stopped waiting are forgotten now and then.
+                if callers.len().is_power_of_two() {
+                    callers.retain(|caller| !caller.is_canceled());
+                }
+                callers.push(answer_to);
+            }
+            Err(error) => answer(answer_to, Err(error.into())),
         }
     }
 

@@ -53,12 +53,18 @@ impl Readers {
 
     /// Has a stream read from `inbox`; returns false if it has a reader already.
     pub(crate) fn claim(&self, peer: PeerId, stream: StreamName, inbox: Arc<Inbox>) -> bool {
-        self.claim_in(|table| table.inboxes.entry((peer, stream)), inbox)
+        let before = self.inbox(peer, &stream);
+        let is_claimed = self.claim_in(|table| table.inboxes.entry((peer, stream)), inbox);
+        // What waits for room there has another reader now.
+        before.wake_writers(Some(peer));
+        is_claimed
     }
 
     /// Has a stream of all peers read from `inbox`; returns false if it has a reader already.
     pub(crate) fn claim_all(&self, stream: StreamName, inbox: Arc<Inbox>) -> bool {
-        self.claim_in(|table| table.of_all.entry(stream), inbox)
+        let is_claimed = self.claim_in(|table| table.of_all.entry(stream), inbox);
+        self.main.wake_writers(None);
+        is_claimed
     }
 
     fn claim_in<K>(

@@ -3,8 +3,10 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
+use futures_channel::oneshot;
+use futures_util::future::{Either, select};
 use glueberry_proto::{Instant, SendLimits};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
@@ -64,6 +66,21 @@ impl Shared {
     /// Runs a task of the node in the background; what it logs is the node's.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(Box::pin(task.instrument(self.span.clone())));
+    }
+
+    /// Waits until `deadline` in a task of the runtime; an error if that is going down. Then a timer of
+    /// its own would panic in a caller that is elsewhere.
+    pub(crate) fn alarm(&self, deadline: StdInstant) -> oneshot::Receiver<()> {
+        let (mut alarm, due) = oneshot::channel();
+        let runtime = self.runtime.clone();
+        self.runtime.spawn(Box::pin(async move {
+            let sleep = runtime.sleep_until(deadline);
+            if let Either::Left(_) = select(sleep, alarm.cancellation()).await {
+                // The caller may have stopped waiting.
+                alarm.send(()).ok();
+            }
+        }));
+        due
     }
 
     /// Returns the span that every event and span of the node is in.

@@ -16,7 +16,8 @@ use crate::store::{FileStore, Loaded, StoreError};
 /// What the thread does next.
 enum Job {
     Save(Vec<u8>, Revision),
-    Reload,
+    /// With the book as it is known.
+    Reload(Vec<u8>),
 }
 
 /// A handle to the thread. The thread ends, and unlocks the file, soon after this is dropped.
@@ -52,10 +53,11 @@ impl StoreThread {
         self.jobs.try_send(Job::Save(bytes, revision)).is_ok()
     }
 
-    /// Reads the book again; the result comes as [`NodeCommand::BookLoaded`]. Returns false if the
-    /// thread is gone or its queue is full.
-    pub(crate) fn reload(&self) -> bool {
-        self.jobs.try_send(Job::Reload).is_ok()
+    /// Reads the book again; the result comes as [`NodeCommand::BookLoaded`]. If the file is no book, it
+    /// is set aside, and `known` is stored in its place. Returns false if the thread is gone or its queue
+    /// is full.
+    pub(crate) fn reload(&self, known: Vec<u8>) -> bool {
+        self.jobs.try_send(Job::Reload(known)).is_ok()
     }
 }
 
@@ -71,12 +73,15 @@ fn run(store: FileStore, limits: Limits, jobs: &Receiver<Job>, shared: &Shared) 
                     reopened(&mut store, &path, limits).and_then(|store| store.save(&bytes));
                 NodeCommand::BookSaved(saved.map(|()| revision))
             }
-            Job::Reload => {
+            Job::Reload(known) => {
                 // The file's lock is released for a moment; another process may take it.
                 store = None;
-                let loaded = FileStore::open(&path, limits).map(|(opened, loaded)| {
-                    store = Some(opened);
-                    loaded
+                let loaded = FileStore::open(&path, limits).and_then(|(opened, loaded)| {
+                    let opened = store.insert(opened);
+                    match loaded.set_aside {
+                        Some(_) => opened.save(&known).map(|()| loaded),
+                        None => Ok(loaded),
+                    }
                 });
                 NodeCommand::BookLoaded(Box::new(loaded))
             }

@@ -85,7 +85,7 @@ impl StreamHandle {
         std::future::poll_fn(|cx| self.reader.poll_data(cx)).await
     }
 
-    /// Sends a message, waiting while the queue is full.
+    /// Sends a message, waiting while the queue is full. What the sink has accepted goes first.
     ///
     /// Cancel-safe: a message is queued whole or not at all.
     ///
@@ -94,6 +94,7 @@ impl StreamHandle {
     /// Those of [`Node::send`].
     pub async fn send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
         let message = message.into();
+        std::future::poll_fn(|cx| self.poll_pending(cx)).await?;
         loop {
             let session = self.session()?;
             match queue_on(&session, self.name.as_str(), &message).await {
@@ -103,16 +104,26 @@ impl StreamHandle {
         }
     }
 
-    /// Sends a message if the queue has room.
+    /// Sends a message if the queue has room, also for what the sink has accepted, which goes first.
     ///
     /// # Errors
     ///
     /// Those of [`Node::try_send`].
     pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        let message = message.into();
+        if let Some(pending) = self.pending.take() {
+            let sent = self.try_queue(&pending);
+            if sent.as_ref().is_err_and(|error| error.code() == ErrorCode::Backpressure) {
+                self.pending = Some(pending);
+            }
+            sent?;
+        }
+        self.try_queue(&message.into())
+    }
+
+    fn try_queue(&mut self, message: &Bytes) -> Result<(), Error> {
         loop {
             let session = self.session()?;
-            match session.send(self.name.as_str(), &message) {
+            match session.send(self.name.as_str(), message) {
                 Err(SendError::Closed) if self.is_succeeded(&session)? => {}
                 result => return result.map_err(|error| self.error(error)),
             }
@@ -178,7 +189,8 @@ impl Sink<Bytes> for StreamHandle {
 
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Error> {
         match self.try_send(message.clone()) {
-            Err(error) if error.code() == ErrorCode::Backpressure => {
+            // One that was not ready keeps what it has.
+            Err(error) if error.code() == ErrorCode::Backpressure && self.pending.is_none() => {
                 self.pending = Some(message);
                 Ok(())
             }

@@ -192,12 +192,15 @@ impl PeerViews {
     /// Brings the bans in line with the core's book; returns the peers that were not banned before.
     pub(crate) fn refresh_bans(&self, node: &Node) -> Vec<PublicKey> {
         let banned = node.book().iter().filter_map(|(key, entry)| Some((key, entry.ban()?)));
+        let now = wall_time(SystemTime::now());
         let mut table = self.write();
         let (mut kept, mut new) = (HashSet::new(), Vec::new());
         for (key, ban) in banned {
             let peer = PeerId::from(key);
             let view = table.entry(peer).or_insert_with(|| PeerView::unknown(peer));
-            if view.ban.replace(ban).is_none() {
+            // One that is over stays in the book for a while.
+            let was_banned = view.ban.replace(ban).is_some_and(|before| before.holds_at(now));
+            if ban.holds_at(now) && !was_banned {
                 new.push(key);
             }
             kept.insert(peer);

@@ -1,6 +1,7 @@
 //! Tasks that wait for something that is behind a lock.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Waker};
 
 /// The wakers of the tasks that wait for one thing.
@@ -9,11 +10,11 @@ use std::task::{Context, Waker};
 /// the [`WaiterId`], and removes it when it stops waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    last: u64,
     waiting: BTreeMap<WaiterId, Waker>,
 }
 
-/// Names one registration.
+/// Names one registration, in the whole process: what it was registered with may have been forgotten,
+/// and another be in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WaiterId(u64);
 
@@ -24,8 +25,7 @@ impl Waiters {
         if let Some(waker) = registered {
             waker.clone_from(cx.waker());
         } else {
-            self.last += 1;
-            let new = *id.insert(WaiterId(self.last));
+            let new = *id.insert(WaiterId(NEXT.fetch_add(1, Ordering::Relaxed)));
             self.waiting.insert(new, cx.waker().clone());
         }
     }
@@ -54,3 +54,6 @@ impl Waiters {
 pub(crate) fn wake_all(wakers: Vec<Waker>) {
     wakers.into_iter().for_each(Waker::wake);
 }
+
+/// The next id. Those that are registered later are greater, so that they are woken later.
+static NEXT: AtomicU64 = AtomicU64::new(0);

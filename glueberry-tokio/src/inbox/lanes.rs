@@ -154,6 +154,12 @@ impl Lanes {
         waker
     }
 
+    /// Takes the writers of a peer, or of all, to be woken. Their lanes stay in use.
+    pub(super) fn take_writers(&mut self, of: Option<PeerId>) -> Vec<Waker> {
+        let lanes = self.table.iter_mut().filter(|(peer, _)| of.is_none_or(|of| of == **peer));
+        lanes.flat_map(|(_, lane)| lane.writers.take()).collect()
+    }
+
     // ---- for the reader -----------------------------------------------------------------------
 
     /// Takes the next messages: some of each lane, in turn. Returns them, and the writers to wake.
@@ -330,6 +336,20 @@ mod tests {
         }
         let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
         assert!(least * 4 > most * 3, "{counts:?}");
+    }
+
+    /// Of two sessions of a peer, the older one goes when the newer one waits.
+    #[test]
+    fn a_writer_of_an_earlier_time_takes_nothing_from_one_that_waits() {
+        let (mut lanes, cx) = (Lanes::new(10), Context::from_waker(Waker::noop()));
+        let (mut earlier, mut later) = (None, None);
+        lanes.wait(peer(1), &mut earlier, &cx);
+        // It is woken, and has no more.
+        assert_eq!(lanes.push(peer(1), 0, None).len(), 1);
+        assert!(lanes.is_unused());
+        lanes.wait(peer(1), &mut later, &cx);
+        assert!(lanes.stop_waiting(peer(1), earlier.unwrap()).is_none());
+        assert!(lanes.stop_waiting(peer(1), later.unwrap()).is_some());
     }
 
     #[test]

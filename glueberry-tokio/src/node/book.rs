@@ -78,7 +78,7 @@ impl Node {
         changes: BTreeMap<String, String>,
     ) -> Result<(), Error> {
         let key = key_of(peer)?;
-        self.core(move |core, now| core.update_metadata(now, key, changes))
+        self.change_book(move |core, now| core.update_metadata(now, key, changes.clone()))
             .await?
             .map_err(|error| Error::from(error).of_peer(peer))
     }
@@ -91,7 +91,7 @@ impl Node {
     /// [`PeerNotFound`](ErrorCode::PeerNotFound), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn remove_peer(&self, peer: PeerId) -> Result<(), Error> {
         let key = key_of(peer)?;
-        match self.core(move |core, now| core.remove_peer(now, key)).await? {
+        match self.change_book(move |core, now| core.remove_peer(now, key)).await? {
             Some(_) => Ok(()),
             None => Err(Error::because(ErrorCode::PeerNotFound, Misuse::UnknownPeer).of_peer(peer)),
         }
@@ -153,7 +153,7 @@ impl Node {
             }
             Ok(())
         };
-        self.core(ban).await?.map_err(|error: PeerError| Error::from(error).of_peer(peer))
+        self.change_book(ban).await?.map_err(|error: PeerError| Error::from(error).of_peer(peer))
     }
 
     /// Lifts a ban.
@@ -164,7 +164,7 @@ impl Node {
     /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn unblacklist_peer(&self, peer: PeerId) -> Result<(), Error> {
         let key = key_of(peer)?;
-        match self.core(move |core, now| core.unblacklist(now, key)).await? {
+        match self.change_book(move |core, now| core.unblacklist(now, key)).await? {
             true => Ok(()),
             false => Err(Error::because(ErrorCode::PeerNotFound, Misuse::NotBanned).of_peer(peer)),
         }
@@ -192,7 +192,7 @@ impl Node {
     /// another node, [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn clear_profile_pin(&self, peer: PeerId) -> Result<bool, Error> {
         let key = key_of(peer)?;
-        self.core(move |core, now| core.clear_pin(now, key)).await
+        self.change_book(move |core, now| core.clear_pin(now, key)).await
     }
 
     /// Stores the address book now, and waits until the disk has confirmed it. Ready at once if
@@ -206,11 +206,15 @@ impl Node {
         self.ask(NodeCommand::FlushBook).await?
     }
 
-    /// Reads the address book anew, in place of what is known, and cuts off whom it bans.
+    /// Reads the address book anew, in place of what is known, and cuts off whom it bans. What is changed
+    /// from this call on is changed in what was read.
+    ///
+    /// If the file is no address book, what is known stays, bans among it, and is stored; the file is
+    /// renamed, with a [`BookTrouble::SetAside`].
     ///
     /// # Errors
     ///
-    /// [`AddressBookFailed`](ErrorCode::AddressBookFailed),
+    /// [`AddressBookFailed`](ErrorCode::AddressBookFailed), among others if the file is no address book,
     /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn reload_address_book(&self) -> Result<(), Error> {
         self.ask(NodeCommand::ReloadBook).await?
@@ -232,10 +236,11 @@ impl Node {
         let key = key_of(peer)?;
         let addresses = addrs.into_iter().map(|addr| address_of(self.shared(), peer, addr));
         let addresses: Vec<Address> = addresses.collect::<Result<_, _>>()?;
-        self.core(move |core, now| {
+        self.change_book(move |core, now| {
             if only_new && core.book().entry(key).is_some() {
                 return Err(Error::new(ErrorCode::PeerAlreadyExists));
             }
+            let metadata = metadata.clone();
             core.add_peer_with_metadata(now, key, &addresses, metadata).map_err(Error::from)
         })
         .await?

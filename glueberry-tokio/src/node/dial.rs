@@ -36,10 +36,10 @@ impl Node {
         let key = key_of(peer)?;
         let address = address_of(self.shared(), peer, address)?;
         let most = self.shared().config.core.max_addresses;
-        self.core(move |core, now| {
-            let mut addresses: Vec<Address> = vec![address];
+        self.change_book(move |core, now| {
+            let mut addresses: Vec<Address> = vec![address.clone()];
             if let Some(known) = core.book().entry(key) {
-                let others = known.addresses().iter().filter(|known| **known != addresses[0]);
+                let others = known.addresses().iter().filter(|known| **known != address);
                 let others: Vec<Address> = others.cloned().collect();
                 addresses.extend(others);
             }

@@ -1,7 +1,6 @@
 //! Statistics, health and debugging by a node's handle.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::time::Duration;
 
 use futures_channel::oneshot;
@@ -65,16 +64,8 @@ impl Node {
     async fn examine(&self) -> Option<Examination> {
         let shared = self.shared();
         let (answer, examination) = oneshot::channel();
-        let (alarm, timeout) = oneshot::channel::<()>();
         shared.mailbox.put(NodeCommand::Examine(answer)).ok()?;
-        // In a task of the node's runtime, which may be going down: a timer of it would panic in
-        // the caller, where the task is dropped, and the alarm with it.
-        let runtime = shared.runtime.clone();
-        shared.runtime.spawn(Box::pin(async move {
-            let sleep = runtime.sleep_until(runtime.now() + HEALTH_TIMEOUT);
-            let mut alarm = alarm;
-            select(pin!(sleep), alarm.cancellation()).await;
-        }));
+        let timeout = shared.alarm(shared.runtime.now() + HEALTH_TIMEOUT);
         match select(examination, timeout).await {
             Either::Left((examination, _)) => examination.ok(),
             Either::Right(_) => None,

@@ -12,7 +12,6 @@ use libp2p_identity::PeerId;
 
 use super::wire::{Content, Frame};
 use super::{Core, Owner, RequestError};
-use crate::error::{Error, ErrorCode};
 use crate::node::{on_stream, queue_on};
 use crate::session_handle::SessionHandle;
 use crate::waiters::WaiterId;
@@ -44,16 +43,17 @@ impl Requester {
         timeout: Duration,
     ) -> Result<Bytes, RequestError> {
         let (core, data) = (&self.0.0, data.into());
-        let runtime = core.shared.runtime.clone();
         // Later than any clock can say is never.
-        let deadline = runtime.now().checked_add(timeout);
+        let deadline = core.shared.runtime.now().checked_add(timeout);
         let request = pin!(attempt(core, peer, data, deadline));
         let Some(deadline) = deadline else {
             return request.await;
         };
-        match select(request, runtime.sleep_until(deadline)).await {
+        match select(request, core.shared.alarm(deadline)).await {
             Either::Left((result, _)) => result,
-            Either::Right(_) => Err(RequestError::TimedOut),
+            Either::Right((Ok(()), _)) => Err(RequestError::TimedOut),
+            // The runtime is gone, and with it the node.
+            Either::Right((Err(_), request)) => request.await,
         }
     }
 
@@ -83,10 +83,8 @@ async fn attempt(
         .await
         .map_err(|error| RequestError::NotSent(on_stream(error, peer, stream)))?;
     sent.is_sent = true;
-    result.await.unwrap_or_else(|_| {
-        let error = Error::new(ErrorCode::NodeStopped).of_peer(peer);
-        Err(RequestError::NotSent(error))
-    })
+    // The node has stopped if there is no result.
+    result.await.unwrap_or(Err(RequestError::SessionEnded))
 }
 
 /// One of the peer's places, until it is dropped.

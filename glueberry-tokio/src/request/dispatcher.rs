@@ -51,7 +51,6 @@ impl Dispatcher {
                 Next::Over => break,
             }
         }
-        self.core.table.over();
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
@@ -123,5 +122,12 @@ impl Dispatcher {
                 session.send(core.stream.as_str(), &frame).ok();
             }
         }
+    }
+}
+
+/// The node has stopped, or its runtime is gone: what is under way ends without an answer.
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.core.table.over();
     }
 }

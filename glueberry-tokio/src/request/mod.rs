@@ -66,7 +66,8 @@ pub enum RequestError {
     /// No response came in time. The peer may have carried out the request.
     #[error("no response in time")]
     TimedOut,
-    /// The session ended before the response came. The peer may have carried out the request.
+    /// The session ended before the response came, or the node has stopped. The peer may have carried
+    /// out the request.
     #[error("the session ended before the response")]
     SessionEnded,
     /// The peer has answered with an error; the text is what its application says.

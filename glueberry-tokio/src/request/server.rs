@@ -119,11 +119,11 @@ impl Request {
 
     /// Waits until the peer no longer waits, so that work which is not wanted can stop.
     pub async fn cancelled(&mut self) {
-        let runtime = &self.core.shared.runtime;
-        let deadline = self.deadline;
+        let alarm = self.deadline.map(|at| self.core.shared.alarm(at));
         let time_over = async {
-            match deadline {
-                Some(at) => runtime.sleep_until(at).await,
+            match alarm {
+                // Without the runtime, the node is gone.
+                Some(alarm) => alarm.await.unwrap_or_default(),
                 None => pending().await,
             }
         };

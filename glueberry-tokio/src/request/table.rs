@@ -147,9 +147,9 @@ impl Table {
     /// Passes on the result of a request.
     pub(super) fn answered(&self, peer: PeerId, id: u64, result: Result<Bytes, RequestError>) {
         let mut state = lock(&self.state);
-        // An id of another peer's request is none that this peer may answer.
+        // The id of another peer's request is none that this peer may answer, nor end.
         let is_its = state.sent.get(&id).is_some_and(|sent| sent.peer == peer);
-        let sent = state.sent.remove(&id).filter(|_| is_its);
+        let sent = if is_its { state.sent.remove(&id) } else { None };
         if sent.is_none() {
             state.ignored = state.ignored.saturating_add(1);
         }

@@ -91,10 +91,17 @@ impl SessionDriver {
     }
 
     fn deliver_messages(&mut self, cx: &Context<'_>) {
-        if !self.streams.iter().any(|stream| stream.inbound.is_readable) {
-            return;
+        while self.streams.iter().any(|stream| stream.inbound.is_readable) {
+            self.refresh_readers();
+            self.fill_inboxes(cx);
+            // A reader that has come meanwhile has woken those that waited by then.
+            if self.readers_version == self.shared.readers.version() {
+                return;
+            }
         }
-        self.refresh_readers();
+    }
+
+    fn fill_inboxes(&mut self, cx: &Context<'_>) {
         let (peer, session) = (self.handle.peer, &mut self.session);
         let received_at = SystemTime::now();
         let (telemetry, memory) = (&self.shared.telemetry, &self.handle.memory);

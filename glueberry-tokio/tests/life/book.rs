@@ -209,3 +209,93 @@ fn a_book_can_be_opened_again_right_after_its_runtime_was_dropped() {
         drop(runtime);
     }
 }
+
+/// A file that cannot be read says nothing about whom it banned.
+#[test]
+fn a_reload_of_what_is_no_book_fails_and_changes_nothing() {
+    run(async {
+        let folder = Folder::new("spoilt");
+        let node = builder(&folder).build().await.unwrap();
+        let mut events = node.events();
+        let [known, banned] = [2, 3].map(|number| keypair(number).public().to_peer_id());
+        node.add_peer(known, [somewhere()]).await.unwrap();
+        node.blacklist_peer(banned, None).await.unwrap();
+        node.flush_address_book().await.unwrap();
+        std::fs::write(folder.book(), "no json").unwrap();
+        let error = node.reload_address_book().await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::AddressBookFailed);
+        assert!(node.peer(known).await.is_ok());
+        assert!(node.is_blacklisted(banned).await.unwrap());
+        let aside = loop {
+            if let Some(Event::AddressBook(BookTrouble::SetAside { path, .. })) =
+                events.recv().await
+            {
+                break path;
+            }
+        };
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), "no json");
+        // What is known is stored again.
+        node.shutdown().await;
+        let node = builder(&folder).build().await.unwrap();
+        assert!(node.is_blacklisted(banned).await.unwrap());
+        node.shutdown().await;
+    });
+}
+
+#[test]
+fn what_is_changed_while_the_book_is_reloaded_stays_changed() {
+    run(async {
+        let folder = Folder::new("reloads");
+        let node = builder(&folder).build().await.unwrap();
+        for _ in 0..50 {
+            let [known, banned] = [0; 2].map(|_| Keypair::generate_ed25519().public().to_peer_id());
+            let learning = async {
+                node.add_peer(known, [somewhere()]).await.unwrap();
+                node.blacklist_peer(banned, None).await.unwrap();
+                node.flush_address_book().await.unwrap();
+            };
+            let (one, other) = (node.reload_address_book(), node.reload_address_book());
+            let (one, other, ()) = tokio::join!(one, other, learning);
+            one.unwrap();
+            other.unwrap();
+            assert!(node.is_blacklisted(banned).await.unwrap());
+            // It is in the file, too.
+            node.reload_address_book().await.unwrap();
+            assert!(node.peer(known).await.is_ok());
+            assert!(node.is_blacklisted(banned).await.unwrap());
+        }
+        node.shutdown().await;
+    });
+}
+
+/// What is accepted is stored, to the last moment.
+#[test]
+fn what_a_node_that_stops_says_is_stored_is_stored() {
+    run(async {
+        for round in 0..30 {
+            let folder = Folder::new(&format!("stopping-{round}"));
+            let node = builder(&folder).build().await.unwrap();
+            let stopping = node.clone();
+            let stopping = tokio::spawn(async move { stopping.shutdown().await });
+            let mut stored = Vec::new();
+            let error = loop {
+                let peer = Keypair::generate_ed25519().public().to_peer_id();
+                let learnt = async {
+                    node.add_peer(peer, [somewhere()]).await?;
+                    node.flush_address_book().await
+                };
+                match learnt.await {
+                    Ok(()) => stored.push(peer),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.code(), ErrorCode::NodeStopped, "{error}");
+            stopping.await.unwrap();
+            let node = builder(&folder).build().await.unwrap();
+            for peer in stored {
+                assert!(node.peer(peer).await.is_ok());
+            }
+            node.shutdown().await;
+        }
+    });
+}

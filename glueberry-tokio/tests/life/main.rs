@@ -20,6 +20,7 @@ mod owners;
 mod processes;
 mod programs;
 mod races;
+mod readers;
 mod reconnect;
 mod request;
 mod shares;

@@ -265,3 +265,63 @@ fn frames_that_mean_nothing_are_ignored_and_counted() {
         assert_eq!(requester.ignored(), 5);
     });
 }
+
+/// A response as it is on the wire.
+fn response(id: u64, body: &[u8]) -> Vec<u8> {
+    [&[2][..], &id.to_be_bytes(), body].concat()
+}
+
+#[test]
+fn no_peer_answers_or_ends_the_requests_to_another() {
+    run(async {
+        let Pair { alice, bob, requester, mut incoming, _asks } =
+            pair(Default::default(), Default::default()).await;
+        let mallory = node(3).await;
+        let mut forged = mallory.stream(alice.peer_id(), "rpc").unwrap();
+        alice.dial(mallory.dial_addrs().remove(0)).await.unwrap();
+        soon(mallory.wait_established(alice.peer_id())).await.unwrap();
+        soon(alice.wait_established(mallory.peer_id())).await.unwrap();
+        let ask = |peer| {
+            let requester = requester.clone();
+            tokio::spawn(async move { requester.request(peer, "a", LONG).await })
+        };
+        let to_mallory = ask(mallory.peer_id());
+        let frame = soon(forged.recv()).await.unwrap();
+        let to_bob = ask(bob.peer_id());
+        let served = soon(incoming.recv()).await.unwrap();
+        // The ids of one requester follow each other.
+        let own = u64::from_be_bytes(frame[1..9].try_into().unwrap());
+        for off in 1..=8 {
+            forged.send(response(own.wrapping_add(off), b"forged")).await.unwrap();
+        }
+        forged.send(response(own, b"real")).await.unwrap();
+        assert_eq!(soon(to_mallory).await.unwrap().unwrap(), "real");
+        served.respond("real").await.unwrap();
+        assert_eq!(soon(to_bob).await.unwrap().unwrap(), "real");
+        assert_eq!(requester.ignored(), 8);
+    });
+}
+
+/// The caller is on another runtime than its node, which is dropped.
+#[test]
+fn requests_end_with_the_runtime_of_their_node() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let Pair { alice, bob, requester, mut incoming, _asks } =
+        runtime.block_on(pair(Default::default(), Default::default()));
+    run(async move {
+        let asking = {
+            let (requester, bob) = (requester.clone(), bob.peer_id());
+            tokio::spawn(async move { requester.request(bob, "a", LONG).await })
+        };
+        let request = soon(incoming.recv()).await.unwrap();
+        tokio::task::spawn_blocking(move || drop(runtime)).await.unwrap();
+        let error = soon(asking).await.unwrap().unwrap_err();
+        // It may have been carried out.
+        assert!(matches!(error, RequestError::SessionEnded), "{error}");
+        assert!(soon(incoming.recv()).await.is_none());
+        assert!(request.is_cancelled());
+        let error = requester.request(bob.peer_id(), "b", LONG).await.unwrap_err();
+        assert!(error.is_untouched(), "{error}");
+        drop((alice, request));
+    });
+}

@@ -1,7 +1,8 @@
 //! A transport of somebody's own: nodes over plain TCP, with a multiplexer that is written here.
 //!
 //! `mux.rs` is what the loop of a connection wants ([`Connection`] and [`Substream`] of
-//! `glueberry_tokio::adapter`), `fabric.rs` what a node wants (dialling and listening).
+//! `glueberry_tokio::adapter`), `fabric.rs` what a node wants (dialling and listening). `bare.rs` is
+//! about what a node wants, too: a transport that has no connections.
 //!
 //! [`Connection`]: glueberry_tokio::adapter::Connection
 //! [`Substream`]: glueberry_tokio::adapter::Substream
@@ -9,6 +10,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
 #![expect(clippy::as_conversions, reason = "lengths in frames are below 2^32, and fit")]
 
+mod bare;
 mod fabric;
 mod mux;
 
