@@ -104,7 +104,7 @@
 //!
 //! | feature | default | gives |
 //! |---|---|---|
-//! | `std` | yes | what the two below and `aws-lc-rs` need. Without it the core needs `core` and `alloc` |
+//! | `std` | yes | what the two below and `aws-lc-rs` need. Without it the core needs `core` and `alloc`; `firmware/run` runs two nodes so on a Cortex-M4 in QEMU, with 512 KiB of heap for both |
 //! | `multiformats` | yes | conversions from and to libp2p's `PeerId` and `Multiaddr` |
 //! | `serde` | yes | the address book's file |
 //! | `os-seed` | no | [`Seed`]`::from_os` |

@@ -59,7 +59,7 @@
 //!
 //! The glue of `examples/embedded.rs` has 79 lines, without blank ones and comments, for connections
 //! both ways over TCP with TLS, their loss, and the timer.
-//! The glue of `examples/page.rs` has 49 lines, for two nodes in a page.
+//! The glue of `examples/page/nodes.rs` has 49 lines, for two nodes in a page.
 //!
 //! What happens when a driver breaks a rule, and what is reported then, is a table that a test prints:
 //! `cargo test -p glueberry-proto --test misuse -- --nocapture`.

@@ -151,9 +151,10 @@ impl Link for PipeLink {
                 }
             }
             Action::ResumeRead(id) => {
+                let is_over = session.is_closed();
                 if let Some((id, it)) = self.find(id) {
                     it.buffer.resume(session, cx.now);
-                    self.taken(id, cx.now, &mut cx.room);
+                    self.taken(id, is_over, cx.now, &mut cx.room);
                 }
             }
             Action::Finish(id) => {
@@ -185,8 +186,9 @@ impl Link for PipeLink {
             is_news |= self.give_up_overdue(session, cx.now);
         }
         if self.is_starved() {
+            let is_over = session.as_deref().is_none_or(Session::is_closed);
             for id in self.starved() {
-                self.taken(id, cx.now, &mut cx.room);
+                self.taken(id, is_over, cx.now, &mut cx.room);
             }
         }
         if self.writing.is_some() {
@@ -276,6 +278,7 @@ impl PipeLink {
             return;
         };
         while let Some(event) = self.mux.read(now, &mut bytes) {
+            let is_over = session.is_closed();
             match event {
                 Event::Ready => {
                     for substream in core::mem::take(&mut self.opening) {
@@ -291,14 +294,14 @@ impl PipeLink {
                         it.held += bytes.len();
                         it.buffer.append(session, now, bytes);
                         it.buffer.received(session, now);
-                        self.taken(substream, now, &mut cx.room);
+                        self.taken(substream, is_over, now, &mut cx.room);
                     }
                 }
                 Event::Finished { substream } => {
                     if let Some(it) = self.substreams.get_mut(&substream) {
                         it.has_ended = true;
                         it.buffer.ended(session, now, SubstreamEnd::Finished);
-                        self.taken(substream, now, &mut cx.room);
+                        self.taken(substream, is_over, now, &mut cx.room);
                     }
                 }
                 Event::Reset { substream, .. } => {
@@ -342,8 +345,8 @@ impl PipeLink {
         Some((id, self.substreams.get_mut(&id)?))
     }
 
-    /// Tells the mux what the session has taken.
-    fn taken(&mut self, id: mux::Id, now: Instant, room: &mut Room) {
+    /// Tells the mux what the session has taken. If that `is_over`, it has only discarded it.
+    fn taken(&mut self, id: mux::Id, is_over: bool, now: Instant, room: &mut Room) {
         let Some(it) = self.substreams.get_mut(&id) else {
             return;
         };
@@ -352,7 +355,7 @@ impl PipeLink {
         if may_read || it.buffer.is_read_over() {
             self.mux.release(id, core::mem::take(&mut it.held));
         }
-        if it.has_ended && it.buffer.is_read_over() {
+        if it.has_ended && it.buffer.is_read_over() && !is_over {
             self.mux.acknowledge(id);
         }
         self.forget_if_over(id);

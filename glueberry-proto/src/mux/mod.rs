@@ -75,8 +75,9 @@ use self::frame::{Hello, Kind, emit_ping, emit_u32};
 use self::life::Life;
 use self::read::Parser;
 pub use self::substreams::Id;
-use self::substreams::Substreams;
+use self::substreams::{Substreams, emit_ack};
 use crate::config::ConfigError;
+use crate::prelude::*;
 use crate::session::Direction;
 use crate::time::Instant;
 
@@ -116,12 +117,14 @@ struct Windows {
 }
 
 /// Frames of the connection that are to be written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Due {
     hello: bool,
     ping: bool,
     /// What the peer's latest ping has brought. An earlier one needs no answer of its own.
     pong: Option<u64>,
+    /// Ends that are to be acknowledged ahead of the close: it is no doubt about them.
+    acks: Vec<Id>,
     close: Option<u32>,
 }
 
@@ -144,7 +147,7 @@ impl Mux {
             },
             peer: None,
             windows: Windows { send: 0, recv: config.connection_window, credit: 0 },
-            due: Due { hello: true, ping: false, pong: None, close: None },
+            due: Due { hello: true, ..Due::default() },
             config,
             side,
         })
@@ -192,7 +195,7 @@ impl Mux {
             life::Step::Ping => self.due.ping = true,
             life::Step::TimedOut => {
                 // Nothing is expected of the peer any more, not even that it reads.
-                self.due = Due { hello: false, ping: false, pong: None, close: None };
+                self.due = Due::default();
                 self.substreams.clear();
             }
         }
@@ -257,10 +260,11 @@ impl Mux {
         self.give_back(held);
     }
 
-    /// Closes the connection behind what was written. The peer sees `code`. Then goes on for a
-    /// little to read and write until [`is_over`](Self::is_over).
+    /// Closes the connection behind what was written and [acknowledged](Self::acknowledge). The peer
+    /// sees `code`. Then goes on for a little to read and write until [`is_over`](Self::is_over).
     pub fn close(&mut self, now: Instant, code: u32) {
         self.handle_timeout(now);
+        self.due.acks.extend(self.substreams.unwritten_acks());
         self.begin_close(Closed::Locally { code }, code);
     }
 
@@ -286,6 +290,9 @@ impl Mux {
         }
         while self.substreams.has_control() {
             self.substreams.write_control(self.config.window, out);
+        }
+        for id in core::mem::take(&mut self.due.acks) {
+            emit_ack(id, out);
         }
         if let Some(code) = self.due.close.take() {
             emit_u32(Kind::Close, 0, code, out);

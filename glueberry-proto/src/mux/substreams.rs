@@ -323,10 +323,16 @@ impl Substreams {
             emit_u32(Kind::Window, id.0, credit, out);
         }
         if it.recv == RecvHalf::Taken {
-            Header { kind: Kind::Ack, len: 0, substream: id.0 }.emit(out);
+            emit_ack(id, out);
             it.recv = RecvHalf::Over;
             self.forget_if_over(id);
         }
+    }
+
+    /// Returns those whose end is acknowledged, and the peer does not know.
+    pub(super) fn unwritten_acks(&self) -> impl Iterator<Item = Id> {
+        let is_due = |it: &Substream| it.recv == RecvHalf::Taken && it.reset.is_none();
+        self.table.iter().filter(move |(_, it)| is_due(it)).map(|(id, _)| *id)
     }
 
     // ---- parts --------------------------------------------------------------------------------
@@ -372,6 +378,10 @@ impl Substream {
     fn owes_window(&self, window: u32) -> bool {
         self.recv == RecvHalf::Open && self.credit > 0 && self.credit >= window / 2
     }
+}
+
+pub(super) fn emit_ack(id: Id, out: &mut BytesMut) {
+    Header { kind: Kind::Ack, len: 0, substream: id.0 }.emit(out);
 }
 
 /// Returns a window that has grown.

@@ -156,6 +156,17 @@ fn a_close_is_over_when_both_know() {
 }
 
 #[test]
+fn what_was_acknowledged_is_known_to_the_peer_before_the_close() {
+    let mut mux = open(Direction::Inbound);
+    read(&mut mux, at(0), "020300010000000168");
+    let id = Id::new(1);
+    mux.release(id, 1);
+    mux.acknowledge(id);
+    mux.close(at(0), 0);
+    assert_eq!(control(&mut mux), "0400000000000001070000040000000000000000", "ACK, CLOSE");
+}
+
+#[test]
 fn what_a_peer_resets_leaves_nothing_behind() {
     let mut mux = open(Direction::Inbound);
     for number in 0..1000_u32 {

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use glueberry_proto::endpoint::Output;
 use glueberry_proto::{
-    CloseReason, ConnectionLost, ConnectionState, DialError, Event, SendError, StateReason,
-    Waiting, mux,
+    CloseReason, ConnectionLost, ConnectionState, DialError, Event, Profile, SendError,
+    StateReason, Waiting, mux,
 };
 use net::{A, B, Net, config, key, name};
 use proptest::prelude::*;
@@ -88,6 +88,45 @@ fn an_orderly_end_leaves_nothing_in_doubt() {
         CloseReason::ConnectionLost(ConnectionLost::ClosedByPeer { code: 0 })
     ));
     assert!(net.pipes[0].closed == [true; 2]);
+    // The other side, too, has been acknowledged what it has sent.
+    assert_eq!((net.ended(B)[0].unsent, net.ended(B)[0].in_doubt), (0, 0));
+}
+
+#[test]
+fn what_comes_behind_the_end_of_a_session_is_not_acknowledged() {
+    let mut config = config();
+    config.profiles = vec![Profile::V1Go];
+    let mut net = Net::with(&mux::Config::default(), &config).establish();
+    for side in [A, B] {
+        net.send(side, "chat", b"opens the substream");
+    }
+    net.run();
+    net.ends[A].shutdown(net.now);
+    net.take(A);
+    net.deliver();
+    // A's session is over with the acknowledgement that goes ahead of this.
+    net.send(B, "chat", b"too late");
+    net.ends[B].shutdown(net.now);
+    net.run();
+    assert_eq!(net.messages(A, "chat").len(), 1);
+    assert_eq!(net.ended(B)[0].in_doubt, 2, "all on the substream whose end was not acknowledged");
+}
+
+#[test]
+fn two_orderly_ends_at_once_leave_nothing_in_doubt() {
+    let mut net = Net::established(&mux::Config::default());
+    for side in [A, B] {
+        net.send(side, "chat", b"text");
+    }
+    net.run();
+    for side in [A, B] {
+        net.ends[side].shutdown(net.now);
+    }
+    net.run();
+    for side in [A, B] {
+        assert_eq!(net.messages(side, "chat").len(), 1);
+        assert_eq!((net.ended(side)[0].unsent, net.ended(side)[0].in_doubt), (0, 0), "side {side}");
+    }
 }
 
 #[test]

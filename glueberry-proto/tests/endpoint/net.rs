@@ -204,7 +204,7 @@ impl Net {
     }
 
     /// Moves bytes, or the end behind them. Returns whether there were any.
-    fn deliver(&mut self) -> bool {
+    pub(crate) fn deliver(&mut self) -> bool {
         let mut moved = false;
         for pipe in &mut self.pipes {
             for side in [A, B] {

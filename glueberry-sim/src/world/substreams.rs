@@ -172,11 +172,16 @@ impl Sessions<'_> {
         if !self.is_readable(link, at, side) {
             return;
         }
+        // What a session that is over discards is not acknowledged.
+        let session = self.net.links[link].ends[side].session.as_ref();
+        let is_over = session.is_none_or(|session| session.is_closed());
         let taken = self.feed(link, at, side);
         self.net.release(self.run, link, at, side, taken);
         self.end_reading(link, at, side);
         self.check_offence(link, at, side);
-        self.net.try_acknowledge(self.run, link, at, side);
+        if !is_over || self.net.links[link].line.is_none() {
+            self.net.try_acknowledge(self.run, link, at, side);
+        }
         let Some(pipe) = self.net.links[link].pipes.get_mut(at) else {
             return;
         };

@@ -1,31 +1,27 @@
-//! Two nodes in a page, or in any program that has neither sockets nor a clock nor randomness: a
-//! [`Driver`] each, over two queues. `cargo run -p glueberry-proto --example page`; CI runs it as
-//! WebAssembly that imports nothing.
-//!
-//! A page hands in what it has: 32 bytes of `crypto.getRandomValues` for each node, `performance.now()`
-//! for the time, and with two pages a `MessagePort` or a WebSocket in place of the queues. Each node
-//! here knows the other's key because both are in one program; between two pages the pipe has to
-//! authenticate (rule C0).
-//!
-//! What the core needs stands between the marks (`glue`); below is the application.
+//! What the core needs stands between the marks (`glue`); below is the application. All of it is
+//! without `std`: `firmware` runs it on a microcontroller.
 
-#![expect(clippy::print_stdout, reason = "an example")]
+extern crate alloc;
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::error::Error;
-use std::rc::Rc;
-use std::time::Duration;
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::convert::Infallible;
+use core::error::Error;
+use core::time::Duration;
 
 use bytes::Bytes;
 use glueberry_proto::endpoint::{Driver, Endpoint, Output, Pipe};
 use glueberry_proto::greeting::GreetingConfig;
 use glueberry_proto::{
-    Address, Config, ConnectionState, Identity, Instant, PublicKey, Seed, StreamName,
+    Address, Config, ConnectionState, Event, Identity, Instant, PublicKey, Seed, StreamName,
 };
 
-type Fallible<T> = Result<T, Box<dyn Error>>;
+pub(crate) type Fallible<T> = Result<T, Box<dyn Error>>;
 
 // ---- glue: begin ------------------------------------------------------------------------------
 
@@ -90,64 +86,91 @@ impl Page {
 
 // ---- glue: end --------------------------------------------------------------------------------
 
-/// Makes a node from bytes that the page has drawn.
-fn node(secret: [u8; 32], random: [u8; 32]) -> Fallible<Driver<End>> {
+/// What one side has drawn: the secret of its identity, and the seed, which is never used twice.
+#[derive(Clone, Copy)]
+pub(crate) struct Random {
+    pub(crate) secret: [u8; 32],
+    pub(crate) seed: [u8; 32],
+}
+
+/// What has come of it.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Messages that came back.
+    pub(crate) echoes: usize,
+    /// Messages that the ends of the sessions have left in doubt, on either side.
+    pub(crate) in_doubt: u64,
+}
+
+fn node(random: Random) -> Fallible<Driver<End>> {
     let mut config = Config::default();
     config.streams = vec![StreamName::new("chat")?];
-    let identity = Identity::from_seed(&secret);
-    let endpoint = Endpoint::new(Instant::ZERO, identity, config, Seed::from_bytes(random))?;
+    let (identity, seed) = (Identity::from_seed(&random.secret), Seed::from_bytes(random.seed));
+    let endpoint = Endpoint::new(Instant::ZERO, identity, config, seed)?;
     Ok(Driver::new(endpoint.greeting(GreetingConfig::default())?))
 }
 
-/// The first node says something, the second says it back; then both end in order. Returns what came
-/// back.
-pub(crate) fn run(secrets: [[u8; 32]; 2], random: [[u8; 32]; 2]) -> Fallible<Vec<Bytes>> {
-    let chat = StreamName::new("chat")?;
-    let nodes = [node(secrets[0], random[0])?, node(secrets[1], random[1])?];
-    let mut page = Page { now: Instant::ZERO, nodes };
+/// The first node sends messages, the second sends them back; then both end in order.
+pub(crate) fn run(random: [Random; 2]) -> Fallible<Report> {
+    let mut page = Page { now: Instant::ZERO, nodes: [node(random[0])?, node(random[1])?] };
     let other = page.nodes[1].endpoint().node().public_key();
     let first = page.nodes[0].endpoint_mut();
     first.add_peer(Instant::ZERO, other, &[Address::new("queue")])?;
     first.connect(Instant::ZERO, other)?;
-    let (mut echoes, mut turns) = (Vec::new(), 0);
-    while !page.nodes.iter().all(|node| node.endpoint().is_idle()) {
-        turns += 1;
-        if turns > 10_000 {
-            return Err(format!("stalled: {:?}", page.nodes[0].endpoint().owed()).into());
+    let (mut report, mut left) = (Report::default(), [MESSAGES; 2]);
+    for _ in 0..MOST_TURNS {
+        if page.nodes.iter().all(|node| node.endpoint().is_idle()) {
+            return Ok(report);
         }
         for side in [0, 1] {
             let (outputs, _) = page.turn(side);
             let (now, endpoint) = (page.now, page.nodes[side].endpoint_mut());
             for output in outputs {
-                match output {
-                    Output::State(event) if event.state == ConnectionState::Established => {
-                        for number in 0..if side == 0 { 10 } else { 0 } {
-                            endpoint.send(now, event.peer, &chat, format!("{number}").into())?;
-                        }
-                    }
-                    Output::Message { peer, message, .. } if side == 1 => {
-                        endpoint.send(now, peer, &chat, message)?;
-                    }
-                    Output::Message { message, .. } => {
-                        echoes.push(message);
-                        if echoes.len() == 10 {
-                            endpoint.shutdown(now);
-                        }
-                    }
-                    Output::Event { .. } if echoes.len() == 10 => endpoint.shutdown(now),
-                    _ => {}
-                }
+                react(side, output, now, endpoint, (&mut report, &mut left[side]))?;
             }
         }
         // A page waits for its next message, or with `setTimeout` until the earlier of the two times.
         page.now = page.now + Duration::from_millis(1);
     }
-    Ok(echoes)
+    Err(format!("stalled: {:?}", page.nodes[0].endpoint().owed()).into())
 }
 
-#[cfg_attr(test, expect(dead_code, reason = "a test calls `run`"))]
-fn main() -> Fallible<()> {
-    // In a page these come from `crypto.getRandomValues`, and no seed is used twice.
-    println!("{:?}", run([[1; 32], [2; 32]], [[3; 32], [4; 32]])?);
+fn react(
+    side: usize,
+    output: Output<Infallible>,
+    now: Instant,
+    endpoint: &mut Endpoint,
+    (report, left): (&mut Report, &mut usize),
+) -> Fallible<()> {
+    let chat = StreamName::new("chat")?;
+    match output {
+        Output::State(event) if event.state == ConnectionState::Established && side == 0 => {
+            for number in 0..MESSAGES {
+                endpoint.send(now, event.peer, &chat, message(number))?;
+            }
+        }
+        Output::Message { peer, message: got, .. } => {
+            if side == 1 {
+                endpoint.send(now, peer, &chat, got)?;
+            } else if got == message(report.echoes) {
+                report.echoes += 1;
+            }
+            *left -= 1;
+            if *left == 0 {
+                // What was accepted still goes out.
+                endpoint.shutdown(now);
+            }
+        }
+        Output::Event { event: Event::Closed(closed), .. } => report.in_doubt += closed.in_doubt,
+        _ => {}
+    }
     Ok(())
 }
+
+/// Messages of different lengths, up to about 1 KiB.
+fn message(number: usize) -> Bytes {
+    vec![number.to_le_bytes()[0]; 40 * number].into()
+}
+
+pub(crate) const MESSAGES: usize = 25;
+const MOST_TURNS: usize = 10_000;
