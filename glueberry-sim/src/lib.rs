@@ -13,6 +13,7 @@ mod host;
 mod link;
 mod model;
 mod plan;
+mod profiles;
 mod queue;
 mod report;
 mod rng;
