@@ -48,10 +48,10 @@ struct Connection {
 #[derive(Clone, Copy, Debug)]
 enum Dialling {
     Pending(ConnectionId),
-    /// Connected over a relay; a direct connection is waited for.
+    /// Connected over a relay; a direct connection is waited for, without an end if `until` is `None`.
     Punching {
         relayed: ConnectionId,
-        until: StdInstant,
+        until: Option<StdInstant>,
     },
 }
 
@@ -211,7 +211,7 @@ impl Connections {
         match dial {
             Some(dial) if is_relayed && !wait.is_zero() => {
                 debug!(%peer, "connected over a relay, waiting for a direct connection");
-                let until = self.shared.runtime().now() + wait;
+                let until = self.shared.runtime().now().checked_add(wait);
                 self.dials.insert(dial, Dialling::Punching { relayed: id, until });
             }
             Some(dial) => {
@@ -297,7 +297,9 @@ impl Connections {
         loop {
             let now = self.shared.runtime().now();
             let overdue = self.dials.iter().find_map(|(dial, dialling)| match dialling {
-                Dialling::Punching { relayed, until } if *until <= now => Some((*dial, *relayed)),
+                Dialling::Punching { relayed, until: Some(until) } if *until <= now => {
+                    Some((*dial, *relayed))
+                }
                 _ => None,
             });
             if let Some((dial, relayed)) = overdue {
@@ -305,7 +307,7 @@ impl Connections {
                 continue;
             }
             let next = self.dials.values().filter_map(|dialling| match dialling {
-                Dialling::Punching { until, .. } => Some(*until),
+                Dialling::Punching { until, .. } => *until,
                 Dialling::Pending(_) => None,
             });
             self.timer.reset(next.min());

@@ -73,7 +73,7 @@ impl Handler {
     ) -> Self {
         let unused = (is_inbound && settings.ownership == Ownership::Owned).then(|| {
             let mut timer = shared.runtime().timer();
-            timer.reset(Some(shared.runtime().now() + shared.negotiation_timeout()));
+            timer.reset(shared.runtime().now().checked_add(shared.negotiation_timeout()));
             timer
         });
         Self {
@@ -220,7 +220,7 @@ impl Handler {
 
     fn open(&self, opening: Opening, protocols: &[ProtocolId]) -> Event {
         let timeout = match opening.purpose {
-            OpeningFor::Session(_) => self.shared.negotiation_timeout(),
+            OpeningFor::Session(_) => self.shared.negotiation_timeout().min(LONGEST),
             // Longer than the silence after which the peer is given up.
             OpeningFor::Probe | OpeningFor::Stays => {
                 self.settings.keep_alive.saturating_mul(self.settings.lost_after)
@@ -297,7 +297,7 @@ impl ConnectionHandler for Handler {
             (Slot::Running(_), _) => self.accepts.clone(),
         };
         SubstreamProtocol::new(accepts, ())
-            .with_timeout(self.shared.negotiation_timeout().max(Duration::from_secs(1)))
+            .with_timeout(self.shared.negotiation_timeout().clamp(SHORTEST, LONGEST))
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -363,3 +363,8 @@ impl fmt::Debug for Handler {
         f.debug_struct("Handler").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
+
+/// Time for a negotiation of the peer, at least.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Time that is as good as for ever. libp2p adds it to what its clock says, and a sum must come out.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);

@@ -109,8 +109,20 @@ impl EventHub {
         let mut subscribers = lock(&self.subscribers);
         let state = SubscriberState { is_closed: subscribers.is_closed, ..Default::default() };
         let subscriber = Arc::new(Subscriber { filter, state: Mutex::new(state) });
-        subscribers.all.push(Arc::downgrade(&subscriber));
+        if !subscribers.is_closed {
+            subscribers.all.push(Arc::downgrade(&subscriber));
+        }
+        drop(subscribers);
         Events { subscriber, hub: self.clone() }
+    }
+
+    /// Forgets a subscription, which may be the last thing that happens for a long time.
+    fn unsubscribe(&self, subscriber: &Arc<Subscriber>) {
+        let mut subscribers = lock(&self.subscribers);
+        let is_it = |it: &Weak<Subscriber>| Weak::as_ptr(it) == Arc::as_ptr(subscriber);
+        if let Some(at) = subscribers.all.iter().position(is_it) {
+            subscribers.all.swap_remove(at);
+        }
     }
 
     /// Returns the state that a peer is about to leave.
@@ -249,6 +261,12 @@ impl Events {
         }
         remember(&mut state.reader, cx);
         Poll::Pending
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.hub.unsubscribe(&self.subscriber);
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as Waking, Poll};
-use std::time::{Duration, Instant as StdInstant};
+use std::time::{Duration, Instant as StdInstant, SystemTime};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -101,6 +101,7 @@ pub async fn run_handler<H: Handler>(
         tasks: FuturesUnordered::new(),
         full: BTreeSet::new(),
         notices: VecDeque::new(),
+        told: BTreeMap::new(),
     };
     let mut runner = Runner { hand, events, messages, handler };
     runner.handler.on_start(&mut runner.hand);
@@ -158,6 +159,8 @@ struct Hand {
     /// Streams whose queues have refused a message and are waited for.
     full: BTreeSet<(PublicKey, StreamName)>,
     notices: VecDeque<Notice>,
+    /// What the program was last told of each peer that is not Disconnected, and since when it is so.
+    told: BTreeMap<PeerId, (ConnectionState, SystemTime)>,
 }
 
 impl<H: Handler> Runner<H> {
@@ -227,13 +230,11 @@ impl Hand {
     }
 
     /// Returns the notices of an event, and completes the handshake with a peer that connects.
-    fn notices_of(&self, event: Event) -> Vec<Notice> {
+    fn notices_of(&mut self, event: Event) -> Vec<Notice> {
         let key = |peer: &PeerId| PublicKey::try_from(peer).ok();
         match event {
             Event::State(changed) => self.changed(changed).into_iter().collect(),
-            Event::Snapshot(all) => {
-                all.into_iter().filter_map(|changed| self.changed(changed)).collect()
-            }
+            Event::Snapshot(all) => self.caught_up(all),
             Event::StreamInterrupted { peer, stream, in_doubt } => {
                 let notice = key(&peer).map(|peer| Notice::Interrupted { peer, stream, in_doubt });
                 notice.into_iter().collect()
@@ -245,9 +246,45 @@ impl Hand {
         }
     }
 
-    fn changed(&self, changed: StateChanged) -> Option<Notice> {
-        let StateChanged { peer, state, direction, reason, .. } = changed;
+    /// Events were missed: returns the notices that bring the program from what it was told to how peers
+    /// are.
+    fn caught_up(&mut self, all: Vec<StateChanged>) -> Vec<Notice> {
+        let all: BTreeMap<PeerId, StateChanged> =
+            all.into_iter().map(|changed| (changed.peer, changed)).collect();
+        // From Established it only goes on by way of Disconnected.
+        let is_over = |peer: &PeerId, &(state, at): &(ConnectionState, SystemTime)| {
+            let now = all.get(peer).map(|changed| changed.at);
+            now.is_none() || (state == ConnectionState::Established && now != Some(at))
+        };
+        let over = self.told.iter().filter(|(peer, told)| is_over(peer, told));
+        let over: Vec<PeerId> = over.map(|(peer, _)| *peer).collect();
+        let mut notices = Vec::new();
+        for peer in over {
+            self.told.remove(&peer);
+            let state = ConnectionState::Disconnected;
+            let key = PublicKey::try_from(&peer).ok();
+            notices.extend(key.map(|peer| Notice::State {
+                peer,
+                state,
+                direction: None,
+                reason: None,
+            }));
+        }
+        for (peer, changed) in all {
+            if self.told.get(&peer) != Some(&(changed.state, changed.at)) {
+                notices.extend(self.changed(changed));
+            }
+        }
+        notices
+    }
+
+    fn changed(&mut self, changed: StateChanged) -> Option<Notice> {
+        let StateChanged { peer, state, direction, reason, at, .. } = changed;
         let key = PublicKey::try_from(&peer).ok()?;
+        match state {
+            ConnectionState::Disconnected => self.told.remove(&peer),
+            _ => self.told.insert(peer, (state, at)),
+        };
         // Unless the node does it itself.
         if state == ConnectionState::Connected && self.node.shared().greetings.is_none() {
             let (node, streams) = (self.node.clone(), self.streams.clone());

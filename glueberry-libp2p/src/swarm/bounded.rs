@@ -71,7 +71,7 @@ impl Bounded {
     }
 
     fn in_time(&self, upgrade: Upgrade, time: Duration) -> Upgrade {
-        let deadline = self.runtime.sleep_until(self.runtime.now() + time);
+        let deadline = self.runtime.sleep(time);
         Box::pin(async move {
             match select(upgrade, deadline).await {
                 Either::Left((result, _)) => result,

@@ -107,7 +107,7 @@ async fn close(swarm: &mut Swarm<Behaviours>, runtime: &dyn Runtime) {
         // An error means that it has gone already.
         swarm.disconnect_peer_id(peer).unwrap_or_default();
     }
-    let mut deadline = runtime.sleep_until(runtime.now() + CLOSE_TIME);
+    let mut deadline = runtime.sleep(CLOSE_TIME);
     while swarm.network_info().num_peers() > 0 {
         match select(swarm.next(), &mut deadline).await {
             Either::Left((Some(event), _)) => handle(swarm, event),

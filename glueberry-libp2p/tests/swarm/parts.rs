@@ -192,3 +192,21 @@ fn parts_that_need_others_are_refused_without_them() {
         assert_eq!(over.check().unwrap_err().code(), ErrorCode::InvalidConfig);
     }
 }
+
+/// They are only waited for.
+#[test]
+fn times_may_be_longer_than_a_clock_can_tell() {
+    run_test(async {
+        let mut config = Config::default();
+        let core = &mut config.core;
+        (core.negotiation_timeout, core.dial_timeout) = (Duration::MAX, Duration::MAX);
+        core.drain_timeout = Duration::MAX;
+        for listen in [TCP, QUIC] {
+            let mut over = all();
+            over.hole_punch_wait = Duration::MAX;
+            let a = configured(over.clone(), listen, config.clone()).await.unwrap();
+            let b = configured(over, listen, config.clone()).await.unwrap();
+            connects(&a, &b, &b.addrs()[0]).await.unwrap();
+        }
+    });
+}

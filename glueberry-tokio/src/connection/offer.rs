@@ -43,12 +43,12 @@ impl<C: Connection> PendingConnection for Offered<C> {
     fn refuse(self: Box<Self>, _: RefuseReason) {
         let Self { mut connection, shared } = *self;
         let runtime = shared.runtime.clone();
-        let deadline = runtime.now() + shared.config.core.drain_timeout;
+        let patience = runtime.sleep(shared.config.core.drain_timeout);
         shared.spawn(async move {
             let closing =
                 pin!(poll_fn(|cx| connection.poll_close(cx, CloseCode::Refused.as_u64())));
             // A peer that takes no bytes holds the connection no longer than that.
-            drop(select(closing, runtime.sleep_until(deadline)).await);
+            drop(select(closing, patience).await);
         });
     }
 }

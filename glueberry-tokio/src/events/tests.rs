@@ -113,3 +113,22 @@ fn a_subscription_ends_with_the_node_and_dropping_it_unsubscribes() {
     cx = Context::from_waker(Waker::noop());
     assert_eq!(late.poll_event(&cx), Poll::Ready(None));
 }
+
+/// Also while nothing is published, and once the node has stopped.
+#[test]
+fn subscriptions_that_are_over_leave_nothing() {
+    let hub = hub(2);
+    let mut kept: Vec<Events> = (0..20).map(|_| hub.subscribe(EventFilter::default())).collect();
+    let count = || lock(&hub.subscribers).all.len();
+    for _ in 0..1_000 {
+        drop(hub.subscribe(EventFilter::default()));
+    }
+    assert_eq!(count(), kept.len());
+    kept.truncate(10);
+    assert_eq!(count(), kept.len());
+    hub.close();
+    for _ in 0..1_000 {
+        drop(hub.subscribe(EventFilter::default()));
+    }
+    assert_eq!(count(), 0);
+}

@@ -163,7 +163,7 @@ impl Handshakes {
 /// Performs one handshake, within its time, and offers the connection to the node.
 async fn authenticate(incoming: Incoming, endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
     let remote = incoming.remote_address();
-    let deadline = shared.runtime.sleep_until(shared.runtime.now() + HANDSHAKE_TIMEOUT);
+    let deadline = shared.runtime.sleep(HANDSHAKE_TIMEOUT);
     match select(pin!(incoming.accept()), deadline).await {
         Either::Left((Ok((connection, peer)), _)) => {
             offer(&endpoint, &shared, connection, peer, Origin::Accepted);

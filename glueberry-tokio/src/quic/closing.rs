@@ -48,7 +48,7 @@ impl AllClosing {
     pub(crate) async fn all_sent(&self, runtime: &dyn Runtime) -> Duration {
         let deadline = runtime.now() + PATIENCE;
         while self.open.load(Ordering::Acquire) > 0 && runtime.now() < deadline {
-            runtime.sleep_until(runtime.now() + TICK).await;
+            runtime.sleep(TICK).await;
         }
         let round_trip = Duration::from_micros(self.round_trip.load(Ordering::Acquire));
         (round_trip * 2).min(LONGEST_ANSWER)

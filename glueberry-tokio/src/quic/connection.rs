@@ -96,10 +96,9 @@ impl QuicConnection {
         negotiation: impl Future<Output = Result<Negotiated, NegotiateError>> + Send + 'static,
         outcome: impl FnOnce(Result<Negotiated, Option<NegotiateError>>) -> Outcome + Send + 'static,
     ) {
-        let runtime = self.shared.runtime.clone();
-        let deadline = runtime.now() + self.shared.negotiation_timeout;
+        let timeout = self.shared.runtime.sleep(self.shared.negotiation_timeout);
         self.negotiations.push(Box::pin(async move {
-            match select(pin!(negotiation), runtime.sleep_until(deadline)).await {
+            match select(pin!(negotiation), timeout).await {
                 Either::Left((result, _)) => outcome(result.map_err(Some)),
                 Either::Right(_) => outcome(Err(None)),
             }

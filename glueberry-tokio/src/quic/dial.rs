@@ -41,7 +41,7 @@ pub(super) async fn dial_any(
         let head_start = async {
             match is_last {
                 true => pending().await,
-                false => runtime.sleep_until(runtime.now() + HEAD_START).await,
+                false => runtime.sleep(HEAD_START).await,
             }
         };
         match select(attempts.next(), pin!(head_start)).await {

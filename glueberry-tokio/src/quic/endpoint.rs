@@ -156,7 +156,7 @@ impl Endpoint {
                 endpoint.wait_idle().await;
             }
         };
-        let patience = runtime.sleep_until(runtime.now() + round_trip);
+        let patience = runtime.sleep(round_trip);
         drop(select(pin!(all_idle), patience).await);
         for endpoint in &endpoints {
             nowhere::move_to(endpoint);

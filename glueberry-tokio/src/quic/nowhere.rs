@@ -27,7 +27,7 @@ pub(super) fn move_to(endpoint: &quinn::Endpoint) {
 pub(super) async fn freed(sockets: Vec<Weak<dyn AsyncUdpSocket>>, runtime: &dyn Runtime) {
     let deadline = runtime.now() + PATIENCE;
     while sockets.iter().any(|socket| socket.strong_count() > 0) && runtime.now() < deadline {
-        runtime.sleep_until(runtime.now() + TICK).await;
+        runtime.sleep(TICK).await;
     }
 }
 

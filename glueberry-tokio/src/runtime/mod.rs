@@ -20,7 +20,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 #[cfg(feature = "async-io")]
@@ -68,6 +68,13 @@ pub trait Runtime: Send + Sync + Debug + 'static {
         timer.reset(Some(deadline));
         Sleep { timer }
     }
+
+    /// Waits for as long as that, or for ever if no clock can tell when it ends.
+    fn sleep(&self, time: Duration) -> Sleep {
+        let mut timer = self.timer();
+        timer.reset(self.now().checked_add(time));
+        Sleep { timer }
+    }
 }
 
 /// The addresses that a name leads to; see [`Runtime::resolve`].
@@ -87,7 +94,7 @@ pub trait Timer: Send + Debug + 'static {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// A future that is ready at a deadline; see [`Runtime::sleep_until`].
+/// A future that is ready at a deadline; see [`Runtime::sleep_until`] and [`Runtime::sleep`].
 #[derive(Debug)]
 #[must_use = "a future does nothing unless it is polled"]
 pub struct Sleep {

@@ -1,15 +1,17 @@
 //! Programs that are written against the core's handler trait.
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use glueberry_tokio::proto::handler::{Context, Handler, Notice};
 use glueberry_tokio::runtime::TokioRuntime;
-use glueberry_tokio::{ConnectionState, PublicKey, StreamName, run_handler};
+use glueberry_tokio::{ConnectionState, PublicKey, ReconnectPolicy, StreamName, run_handler};
 
 use crate::cancel::tight;
-use crate::support::{Party, STREAM, eventually, run};
+use crate::support::{Party, STREAM, eventually, keypair, quick, run, somewhere};
 
 /// Sends for as long as it can.
 struct Flood {
@@ -81,5 +83,71 @@ fn a_program_is_told_that_a_queue_accepts_again_when_it_does_and_not_before() {
         assert!(!is_wrong.load(Ordering::Relaxed), "told too early");
         node.shutdown().await;
         program.await.unwrap();
+    });
+}
+
+/// Remembers the states that it was told of.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<(PublicKey, ConnectionState)>>>);
+
+impl Told {
+    fn of(&self, peer: PublicKey) -> Vec<ConnectionState> {
+        let told = self.0.lock().unwrap();
+        told.iter().filter(|(of, _)| *of == peer).map(|(_, state)| *state).collect()
+    }
+}
+
+impl Handler for Told {
+    fn on_event(&mut self, _: &mut dyn Context, notice: Notice) {
+        if let Notice::State { peer, state, .. } = notice {
+            self.0.lock().unwrap().push((peer, state));
+        }
+    }
+
+    fn on_message(&mut self, _: &mut dyn Context, _: PublicKey, _: &StreamName, _: bytes::Bytes) {}
+
+    fn on_timer(&mut self, _: &mut dyn Context, _: u64) {}
+}
+
+#[test]
+fn a_program_that_lags_is_told_of_each_end_and_of_nothing_twice() {
+    run(async {
+        let mut config = quick();
+        config.event_buffer = 1;
+        config.core.reconnect = ReconnectPolicy::never();
+        let Party { node, messages, events } = Party::new(config).await;
+        let (mut b, told) = (Party::greeting(quick()).await, Told::default());
+        let (runtime, streams) =
+            (Arc::new(TokioRuntime::current().unwrap()), [StreamName::new(STREAM).unwrap()]);
+        let program = run_handler(&node, events, messages, runtime, &streams, told.clone());
+        let mut program = pin!(program);
+        node.add_peer(b.id(), b.node.addrs()).await.unwrap();
+        let established = async {
+            node.connect(b.id()).await.unwrap();
+            let is_told =
+                || told.of(b.node.public_key()).ends_with(&[ConnectionState::Established]);
+            eventually("it is told", is_told).await;
+            b.until(ConnectionState::Established).await;
+        };
+        let Either::Right(_) = select(&mut program, pin!(established)).await else { panic!() };
+        // It does not look for a while: of more events than fit, the end of the session is one.
+        let before = told.of(b.node.public_key()).len();
+        let other = keypair(77).public().to_peer_id();
+        node.add_peer(other, [somewhere()]).await.unwrap();
+        let connecting = node.clone();
+        tokio::spawn(async move { connecting.connect(other).await });
+        eventually("it dials", || node.is_outbound(other).is_some()).await;
+        b.node.shutdown().await;
+        let is_over = || node.connection_state(b.id()) == ConnectionState::Disconnected;
+        eventually("it is over", is_over).await;
+        let is_told = || told.of(b.node.public_key()).len() > before;
+        let Either::Right(_) = select(&mut program, pin!(eventually("it is told", is_told))).await
+        else {
+            panic!()
+        };
+        let of_b = told.of(b.node.public_key());
+        assert_eq!(of_b[before..], [ConnectionState::Disconnected]);
+        node.shutdown().await;
+        program.await;
     });
 }
