@@ -89,7 +89,7 @@ impl Dispatcher {
             }
             Content::Busy => table.answered(peer, id, Err(RequestError::Busy)),
             Content::Unanswered => table.answered(peer, id, Err(RequestError::Unanswered)),
-            Content::Cancel => _ = table.finish(peer, id),
+            Content::Cancel => table.cancel(peer, id),
             Content::Request { patience, body } => {
                 // Without a session the answer is not awaited.
                 if let Ok(session) = self.core.shared.session(peer) {

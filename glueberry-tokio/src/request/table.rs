@@ -226,6 +226,15 @@ impl Table {
         served.is_some()
     }
 
+    /// A peer does not await an answer any more.
+    pub(super) fn cancel(&self, peer: PeerId, id: u64) {
+        let mut state = lock(&self.state);
+        let served = state.served.remove(&(peer, id));
+        let unread = served.as_ref().map(|_| state.take_waiting(&[(peer, id)]));
+        drop(state);
+        drop((served, unread));
+    }
+
     /// The application receives no more requests.
     pub(super) fn stop_serving(&self) {
         let mut state = lock(&self.state);
@@ -258,10 +267,11 @@ impl Table {
         let ended: Vec<Sent> = ended.iter().filter_map(|id| state.sent.remove(id)).collect();
         let served = state.served.range((peer, u64::MIN)..=(peer, u64::MAX));
         let served = served.filter(|(_, it)| is_over(it.session));
-        let served: Vec<(PeerId, u64)> = served.map(|(id, _)| *id).collect();
-        let served: Vec<_> = served.iter().filter_map(|id| state.served.remove(id)).collect();
+        let over: Vec<(PeerId, u64)> = served.map(|(id, _)| *id).collect();
+        let served: Vec<_> = over.iter().filter_map(|id| state.served.remove(id)).collect();
+        let unread = state.take_waiting(&over);
         drop(state);
-        drop(served);
+        drop((served, unread));
         for sent in ended {
             sent.answer.send(Err(RequestError::SessionEnded)).ok();
         }
@@ -312,6 +322,22 @@ impl Table {
         if let Some(reader) = reader {
             reader.wake();
         }
+    }
+}
+
+impl State {
+    /// Takes requests out of those that the application has not taken, so that they hold no room. They
+    /// are to be dropped without the lock.
+    fn take_waiting(&mut self, over: &[(PeerId, u64)]) -> VecDeque<Request> {
+        if over.is_empty() {
+            return VecDeque::new();
+        }
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let (taken, kept): (VecDeque<_>, VecDeque<_>) =
+            waiting.partition(|it| over.contains(&(it.peer, it.id)));
+        self.waiting = kept;
+        self.waiting_bytes -= taken.iter().map(|it: &Request| it.data.len()).sum::<usize>();
+        taken
     }
 }
 

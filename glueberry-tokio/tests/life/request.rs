@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt, join_all};
 use glueberry_tokio::{
     Error, ErrorCode, Handshake, IncomingRequests, Node, RequestError, RequestLimits, Requester,
 };
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::support::{any_port, keypair, quick, run};
+use crate::support::{any_port, eventually, keypair, quick, run};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -324,4 +325,52 @@ fn requests_end_with_the_runtime_of_their_node() {
         assert!(error.is_untouched(), "{error}");
         drop((alice, request));
     });
+}
+
+#[test]
+fn what_is_not_awaited_takes_no_room_from_what_is() {
+    run(async {
+        let mut little = RequestLimits::default();
+        little.max_waiting_bytes = 1000;
+        let Pair { alice, bob, requester, mut incoming, _asks } =
+            pair(Default::default(), little).await;
+        let carol = node(3).await;
+        let (of_carol, _) = carol.requests("rpc", RequestLimits::default()).unwrap();
+        carol.dial(bob.dial_addrs().remove(0)).await.unwrap();
+        soon(carol.wait_established(bob.peer_id())).await.unwrap();
+        soon(bob.wait_established(carol.peer_id())).await.unwrap();
+        let to = bob.peer_id();
+        let ask = |requester: &Requester, text: &'static str| {
+            let requester = requester.clone();
+            let data = [text.as_bytes(), &[0; 900]].concat();
+            tokio::spawn(async move { requester.request(to, data, LONG).await })
+        };
+        let received = || {
+            let stats = bob.peer_statistics(alice.peer_id());
+            stats.and_then(|stats| Some(stats.streams.get("rpc")?.messages_received)).unwrap_or(0)
+        };
+        // One is cancelled before the application looks.
+        assert!(requester.request(to, vec![0; 900], LONG).now_or_never().is_none());
+        eventually("it is cancelled", || received() == 2).await;
+        let first = waits(ask(&requester, "first")).await;
+        let mut held = soon(incoming.recv()).await.unwrap();
+        assert!(held.data.starts_with(b"first"));
+        // The session of another ends before the application looks.
+        let lost = waits(ask(&requester, "lost")).await;
+        alice.disconnect(to).await.unwrap();
+        soon(held.cancelled()).await;
+        let last = waits(ask(&of_carol, "last")).await;
+        let request = soon(incoming.recv()).await.unwrap();
+        assert!(request.data.starts_with(b"last"));
+        request.respond("done").await.unwrap();
+        assert_eq!(soon(last).await.unwrap().unwrap(), "done");
+        assert!(soon(first).await.unwrap().is_err() && soon(lost).await.unwrap().is_err());
+    });
+}
+
+/// Gives a request the time to be refused, which it is not.
+async fn waits<T: std::fmt::Debug>(mut asked: JoinHandle<T>) -> JoinHandle<T> {
+    let refused = timeout(Duration::from_millis(300), &mut asked).await;
+    assert!(refused.is_err(), "{refused:?}");
+    asked
 }
