@@ -94,8 +94,8 @@ async fn serve(node: &Node, output: Output) -> Result<(), Failure> {
                         // A ping: what was sent comes back.
                         _ => request.data.clone(),
                     };
-                    // A peer that is gone needs no answer.
-                    request.respond(response).await.ok();
+                    // Others do not wait for a peer that reads no answers; one that is gone needs none.
+                    tokio::spawn(request.respond(response));
                 }
                 None => return Ok(()),
             },

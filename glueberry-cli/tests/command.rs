@@ -5,7 +5,10 @@
 use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
 
+use glueberry_tokio::identity::Keypair;
+use glueberry_tokio::{Config, Handshake, Node};
 use serde_json::Value;
 
 /// A folder that is removed with the test.
@@ -232,3 +235,43 @@ fn the_simulator_and_the_shell_have_their_parts() {
     }
     assert!(text(&folder.0, &["--help"]).contains("Exit codes"));
 }
+
+/// A peer that asks for much and reads nothing.
+async fn ask_and_read_nothing(address: &str) -> Node {
+    let mut config = Config::default();
+    (config.message_buffer, config.core.peer_memory) = (1, 1);
+    let node = Node::builder(Keypair::generate_ed25519())
+        .config(config)
+        .streams([CONTROL])
+        .handshake(Handshake::accept_all())
+        .build()
+        .await
+        .unwrap();
+    let peer = node.dial(address).await.unwrap();
+    node.wait_established(peer).await.unwrap();
+    // What comes back is more than the queue of the peer's answers holds.
+    for id in 0..40_u64 {
+        let head = [&[1][..], &id.to_be_bytes(), &[255; 4]].concat();
+        let request = [head, vec![0; 1024 * 1024]].concat();
+        node.send(peer, CONTROL, request).await.unwrap();
+    }
+    node
+}
+
+#[test]
+fn a_peer_that_reads_no_answers_keeps_no_other_waiting() {
+    let folder = Folder::new("greedy");
+    let mut listener = Listener::start(&folder.0, &[]);
+    let address = listener.wait_for("listening", "address");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let greedy = runtime.block_on(ask_and_read_nothing(&address));
+    let sent = || greedy.messages_sent(greedy.connected()[0].peer);
+    while sent() < 40 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let said = text(&folder.0, &["ping", &address, "-c", "2", "-i", "10ms"]);
+    assert!(said.contains("2 sent, 0 lost"), "{said}");
+    drop(greedy);
+}
+
+const CONTROL: &str = "glueberry-cli";

@@ -114,10 +114,17 @@ async fn run(node: &Node, command: Command) -> Result<()> {
                 say(&format!("receiving; elsewhere: send PATH --to {address}"));
             }
             while let Some(request) = incoming.recv().await {
-                match serve(&into, &request).await {
-                    Ok(response) => request.respond(response).await?,
-                    Err(error) => request.fail(error.to_string()).await?,
-                }
+                let served = serve(&into, &request).await.map_err(|error| error.to_string());
+                // In a task: a sender that reads no answers, or has gone, holds up no other.
+                tokio::spawn(async move {
+                    let answered = match served {
+                        Ok(response) => request.respond(response).await,
+                        Err(error) => request.fail(error).await,
+                    };
+                    if let Err(error) = answered {
+                        say(&format!("not answered: {error:#}"));
+                    }
+                });
             }
             Ok(())
         }

@@ -374,7 +374,7 @@ impl<T: Transport> NodeTask<T> {
         let now = self.now();
         if now.duration_since(self.stats_cleaned_at) >= STATS_CLEANING {
             self.stats_cleaned_at = now;
-            self.shared.telemetry.stats.clean(self.shared.stats_retention, SystemTime::now());
+            self.shared.telemetry.stats.clean(self.shared.stats_retention, now);
             self.shared.views.clean(&self.node);
         }
     }

@@ -219,7 +219,8 @@ impl SessionDriver {
         let streams = self.streams.iter_mut().map(|it| (it.name.as_str(), &mut it.inbound.tally));
         for (stream, tally) in streams.chain(handshake) {
             if !tally.is_empty() {
-                stats.count(peer, stream, std::mem::take(tally), SystemTime::now());
+                let at = (SystemTime::now(), self.shared.now());
+                stats.count(peer, stream, std::mem::take(tally), at);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
-use glueberry_proto::{ConnectionState, Direction};
+use glueberry_proto::{ConnectionState, Direction, Instant};
 use libp2p_identity::PeerId;
 use serde::Serialize;
 
@@ -57,9 +57,12 @@ pub struct PeerStats {
     pub connection_count: u64,
     /// How often it could not be reached, or was lost, or its handshake failed.
     pub failure_count: u64,
+    /// Since when it is Established, if it is, by the clock that never jumps.
+    #[serde(skip)]
+    established_at: Option<Instant>,
     /// When anything of this last changed.
     #[serde(skip)]
-    touched_at: SystemTime,
+    touched_at: Instant,
 }
 
 /// What was exchanged on one stream with one peer.
@@ -106,6 +109,9 @@ fn add(counts: &mut (u64, u64), bytes: usize) {
     counts.1 = counts.1.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
 }
 
+/// When something happened, by the calendar, which may be set at any time, and by the core's clock.
+pub(crate) type Moment = (SystemTime, Instant);
+
 /// The statistics of all peers.
 #[derive(Debug)]
 pub(crate) struct Statistics {
@@ -118,12 +124,11 @@ impl Statistics {
         Self { max_peers, peers: Mutex::default() }
     }
 
-    pub(crate) fn get(&self, peer: &PeerId) -> Option<PeerStats> {
-        lock(&self.peers).get(peer).map(|stats| stats.up_to(SystemTime::now()))
+    pub(crate) fn get(&self, peer: &PeerId, now: Instant) -> Option<PeerStats> {
+        lock(&self.peers).get(peer).map(|stats| stats.up_to(now))
     }
 
-    pub(crate) fn all(&self) -> HashMap<PeerId, PeerStats> {
-        let now = SystemTime::now();
+    pub(crate) fn all(&self, now: Instant) -> HashMap<PeerId, PeerStats> {
         lock(&self.peers).iter().map(|(peer, stats)| (*peer, stats.up_to(now))).collect()
     }
 
@@ -136,7 +141,7 @@ impl Statistics {
     }
 
     /// Adds what was counted on a stream.
-    pub(crate) fn count(&self, peer: PeerId, stream: &str, tally: Tally, at: SystemTime) {
+    pub(crate) fn count(&self, peer: PeerId, stream: &str, tally: Tally, at: Moment) {
         self.change(peer, |stats| stats.count(stream, tally, at));
     }
 
@@ -147,21 +152,21 @@ impl Statistics {
         state: ConnectionState,
         direction: Option<Direction>,
         is_failure: bool,
-        at: SystemTime,
+        (at, now): Moment,
     ) {
         let is_worth_it = is_failure || state == ConnectionState::Established;
         if !is_worth_it && !lock(&self.peers).contains_key(&peer) {
             return;
         }
         self.change(peer, |stats| {
-            stats.touched_at = at;
+            stats.touched_at = now;
             stats.is_outbound = direction == Some(Direction::Outbound);
             stats.failure_count += u64::from(is_failure);
             if stats.is_connected && state != ConnectionState::Established {
-                stats.total_connect_time = stats.up_to(at).total_connect_time;
-                stats.is_connected = false;
+                stats.total_connect_time = stats.up_to(now).total_connect_time;
+                (stats.is_connected, stats.established_at) = (false, None);
             } else if state == ConnectionState::Established {
-                stats.is_connected = true;
+                (stats.is_connected, stats.established_at) = (true, Some(now));
                 stats.connected_at = Some(at);
                 stats.connection_count += 1;
             }
@@ -169,10 +174,9 @@ impl Statistics {
     }
 
     /// Forgets peers that are not Established and that have been idle for so long.
-    pub(crate) fn clean(&self, retention: Duration, now: SystemTime) {
+    pub(crate) fn clean(&self, retention: Duration, now: Instant) {
         let is_stale = |stats: &PeerStats| {
-            let age = now.duration_since(stats.touched_at).unwrap_or_default();
-            !stats.is_connected && age > retention
+            !stats.is_connected && now.duration_since(stats.touched_at) > retention
         };
         lock(&self.peers).retain(|_, stats| !is_stale(stats));
     }
@@ -207,21 +211,20 @@ impl PeerStats {
             last_message_at: None,
             connection_count: 0,
             failure_count: 0,
-            touched_at: SystemTime::UNIX_EPOCH,
+            established_at: None,
+            touched_at: Instant::ZERO,
         }
     }
 
-    fn up_to(&self, now: SystemTime) -> Self {
+    fn up_to(&self, now: Instant) -> Self {
         let mut stats = self.clone();
-        if self.is_connected {
-            let since = self.connected_at.and_then(|at| now.duration_since(at).ok());
-            stats.total_connect_time += since.unwrap_or_default();
-        }
+        stats.total_connect_time +=
+            self.established_at.map_or(Duration::ZERO, |at| now.duration_since(at));
         stats
     }
 
-    fn count(&mut self, stream: &str, tally: Tally, at: SystemTime) {
-        (self.last_message_at, self.touched_at) = (Some(at), at);
+    fn count(&mut self, stream: &str, tally: Tally, (at, now): Moment) {
+        (self.last_message_at, self.touched_at) = (Some(at), now);
         self.messages_sent += tally.sent.0;
         self.bytes_sent = self.bytes_sent.saturating_add(tally.sent.1);
         self.messages_received += tally.received.0;
@@ -259,8 +262,9 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    fn at(hours: u32) -> SystemTime {
-        SystemTime::UNIX_EPOCH + HOUR * hours
+    /// By both clocks.
+    fn at(hours: u32) -> (SystemTime, Instant) {
+        (SystemTime::UNIX_EPOCH + HOUR * hours, Instant::ZERO + HOUR * hours)
     }
 
     #[test]
@@ -274,12 +278,32 @@ mod tests {
         for peer in [peers[0], peers[2]] {
             statistics.moved(peer, ConnectionState::Disconnected, None, true, at(21));
         }
-        statistics.clean(24 * HOUR, at(45));
-        assert!(statistics.get(&peers[0]).is_some(), "connected until hour 21");
-        statistics.clean(24 * HOUR, at(46));
-        assert!(statistics.get(&peers[0]).is_none());
-        assert!(statistics.get(&peers[1]).is_some(), "still connected");
-        assert!(statistics.get(&peers[2]).is_none());
+        let is_known = |peer| statistics.get(&peer, at(46).1).is_some();
+        statistics.clean(24 * HOUR, at(45).1);
+        assert!(is_known(peers[0]), "connected until hour 21");
+        statistics.clean(24 * HOUR, at(46).1);
+        assert!(!is_known(peers[0]));
+        assert!(is_known(peers[1]), "still connected");
+        assert!(!is_known(peers[2]));
+    }
+
+    #[test]
+    fn a_calendar_that_is_set_changes_no_duration() {
+        let statistics = Statistics::new(10);
+        let (peer, state) = (PeerId::random(), ConnectionState::Established);
+        // The calendar is set ahead by a year, and back by two.
+        let [start, ahead, back] = [20_000, 30_000, 10_000].map(|hours| at(hours).0);
+        statistics.moved(peer, state, None, false, (start, at(0).1));
+        let connected = |hours| statistics.get(&peer, at(hours).1).unwrap().total_connect_time;
+        assert_eq!(connected(2), 2 * HOUR);
+        statistics.moved(peer, ConnectionState::Disconnected, None, true, (ahead, at(3).1));
+        assert_eq!(connected(5), 3 * HOUR);
+        statistics.clean(24 * HOUR, at(26).1);
+        statistics.moved(peer, state, None, false, (back, at(26).1));
+        statistics.moved(peer, ConnectionState::Disconnected, None, true, (back, at(27).1));
+        assert_eq!(connected(27), 4 * HOUR);
+        statistics.clean(24 * HOUR, at(52).1);
+        assert!(statistics.get(&peer, at(52).1).is_none());
     }
 
     #[test]
@@ -293,9 +317,9 @@ mod tests {
         }
         assert_eq!(statistics.len(), 2);
         assert_eq!(statistics.messages_sent(&peers[0]), 0);
-        let stats = statistics.get(&peers[2]).unwrap();
+        let stats = statistics.get(&peers[2], at(2).1).unwrap();
         assert_eq!((stats.messages_sent, stats.bytes_sent), (1, 5));
-        assert_eq!(stats.streams["chat"].last_sent_at, Some(at(2)));
+        assert_eq!(stats.streams["chat"].last_sent_at, Some(at(2).0));
         assert_eq!(stats.streams["chat"].last_received_at, None);
     }
 }

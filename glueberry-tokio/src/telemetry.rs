@@ -73,7 +73,7 @@ impl Telemetry {
             )
         );
         let is_failure = matches!(state, Disconnected | Cooldown) && !is_wanted;
-        self.stats.moved(peer, state, direction, is_failure, at);
+        self.stats.moved(peer, state, direction, is_failure, (at, entered.since));
         self.events.publish_change(entered);
     }
 

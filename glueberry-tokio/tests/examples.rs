@@ -7,6 +7,8 @@ use std::process::{Command as Blocking, Stdio};
 use std::sync::Once;
 use std::time::{Duration, SystemTime};
 
+use glueberry_tokio::identity::Keypair;
+use glueberry_tokio::{Handshake, Node, RequestLimits};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
@@ -131,6 +133,37 @@ async fn each_explains_itself() {
 }
 
 #[cfg(unix)]
+#[cfg(unix)]
+#[tokio::test]
+async fn a_sender_that_does_not_wait_ends_no_receiver() {
+    let folder = Folder::new("impatient");
+    std::fs::write(folder.0.join("data"), vec![7; 10_000]).unwrap();
+    let mut receiver = Running::start("file", &folder.0, &["receive", "--into", "got"]);
+    let address = receiver.wait_for("--to ").await;
+    let builder = Node::builder(Keypair::generate_ed25519()).streams(["file"]);
+    let node = builder.handshake(Handshake::accept_all()).build().await.unwrap();
+    let (requester, _) = node.requests("file", RequestLimits::default()).unwrap();
+    let peer = node.dial(address.as_str()).await.unwrap();
+    node.wait_established(peer).await.unwrap();
+    let sha256 = "0".repeat(64);
+    let (part, parts) = (vec![7; 8 * 1024 * 1024], 4);
+    let offer = serde_json::json!({ "name": "a", "size": parts * part.len(), "sha256": sha256 });
+    let first = format!("{}\0", serde_json::json!({ "offer": offer }));
+    requester.request(peer, first, LONG).await.unwrap();
+    for number in 0..parts {
+        let chunk = serde_json::json!({ "sha256": sha256, "offset": number * part.len() });
+        let head = format!("{}\0", serde_json::json!({ "chunk": chunk })).into_bytes();
+        requester.request(peer, [&head[..], &part].concat(), LONG).await.unwrap();
+    }
+    // To look at all of it takes longer than this sender waits.
+    let last = format!("{}\0", serde_json::json!({ "done": offer }));
+    drop(requester.request(peer, last, Duration::from_millis(5)).await);
+    let send = ["--identity", "other.key", "send", "data", "--to", &address];
+    let (is_good, text) = output("file", &folder.0, &send).await;
+    assert!(is_good, "{text}");
+    assert!(receiver.signal("-INT").await);
+}
+
 #[tokio::test]
 async fn a_file_arrives_whole_and_what_was_broken_off_goes_on() {
     let folder = Folder::new("file");
@@ -162,9 +195,6 @@ async fn a_file_arrives_whole_and_what_was_broken_off_goes_on() {
 #[cfg(unix)]
 #[tokio::test]
 async fn names_that_lead_elsewhere_are_refused() {
-    use glueberry_tokio::identity::Keypair;
-    use glueberry_tokio::{Handshake, Node, RequestLimits};
-
     let folder = Folder::new("traversal");
     let mut receiver = Running::start("file", &folder.0, &["receive", "--into", "got"]);
     let to = receiver.wait_for("--to ").await;

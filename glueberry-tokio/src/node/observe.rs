@@ -18,12 +18,12 @@ use crate::stats::PeerStats;
 impl Node {
     /// Returns what was exchanged with a peer; `None` if nothing was, or it was long ago.
     pub fn peer_statistics(&self, peer: PeerId) -> Option<PeerStats> {
-        self.shared().telemetry.stats.get(&peer)
+        self.shared().telemetry.stats.get(&peer, self.shared().now())
     }
 
     /// Returns what was exchanged with each peer.
     pub fn all_peer_statistics(&self) -> HashMap<PeerId, PeerStats> {
-        self.shared().telemetry.stats.all()
+        self.shared().telemetry.stats.all(self.shared().now())
     }
 
     /// Returns how many messages were queued for a peer.
