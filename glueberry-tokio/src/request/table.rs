@@ -122,7 +122,8 @@ impl Table {
         let Some(places) = state.places.get_mut(&peer) else { return };
         places.taken -= 1;
         let woken = places.waiters.take();
-        if places.taken == 0 && woken.is_empty() {
+        if places.taken == 0 {
+            // Those that are woken begin anew, if they still want a place.
             state.places.remove(&peer);
         }
         drop(state);
@@ -346,4 +347,23 @@ impl State {
 pub(super) enum Refusal {
     Busy,
     Unanswered,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_of_which_nothing_is_under_way_are_forgotten() {
+        let table =
+            Table::new(RequestLimits { max_in_flight: 1, max_served: 1, max_waiting_bytes: 1 });
+        let (peer, cx) = (PeerId::random(), Context::from_waker(Waker::noop()));
+        assert!(table.poll_place(&cx, peer, &mut None).is_ready());
+        let mut waiting = None;
+        assert!(table.poll_place(&cx, peer, &mut waiting).is_pending());
+        table.give_place_back(peer);
+        // It was woken, and has stopped waiting.
+        table.leave(peer, waiting.unwrap());
+        assert!(lock(&table.state).places.is_empty());
+    }
 }

@@ -86,7 +86,7 @@ fn a_program_is_told_that_a_queue_accepts_again_when_it_does_and_not_before() {
     });
 }
 
-/// Remembers the states that it was told of.
+/// Remembers the states that it has learnt of.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<(PublicKey, ConnectionState)>>>);
 
@@ -110,7 +110,7 @@ impl Handler for Told {
 }
 
 #[test]
-fn a_program_that_lags_is_told_of_each_end_and_of_nothing_twice() {
+fn a_program_that_lags_learns_of_each_end_and_of_nothing_twice() {
     run(async {
         let mut config = quick();
         config.event_buffer = 1;
@@ -124,9 +124,8 @@ fn a_program_that_lags_is_told_of_each_end_and_of_nothing_twice() {
         node.add_peer(b.id(), b.node.addrs()).await.unwrap();
         let established = async {
             node.connect(b.id()).await.unwrap();
-            let is_told =
-                || told.of(b.node.public_key()).ends_with(&[ConnectionState::Established]);
-            eventually("it is told", is_told).await;
+            let knows = || told.of(b.node.public_key()).ends_with(&[ConnectionState::Established]);
+            eventually("the program knows", knows).await;
             b.until(ConnectionState::Established).await;
         };
         let Either::Right(_) = select(&mut program, pin!(established)).await else { panic!() };
@@ -140,8 +139,9 @@ fn a_program_that_lags_is_told_of_each_end_and_of_nothing_twice() {
         b.node.shutdown().await;
         let is_over = || node.connection_state(b.id()) == ConnectionState::Disconnected;
         eventually("it is over", is_over).await;
-        let is_told = || told.of(b.node.public_key()).len() > before;
-        let Either::Right(_) = select(&mut program, pin!(eventually("it is told", is_told))).await
+        let knows = || told.of(b.node.public_key()).len() > before;
+        let Either::Right(_) =
+            select(&mut program, pin!(eventually("the program knows", knows))).await
         else {
             panic!()
         };

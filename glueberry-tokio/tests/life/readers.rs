@@ -13,7 +13,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(60), future).await.expect("took too long")
 }
 
-/// Of more messages than fit into the inbox, which nobody reads, the rest goes to a handle that comes later.
+/// The inbox is full and not read: what waits for room in it goes to a handle that comes later.
 #[test]
 fn a_handle_gets_what_waits_for_a_reader_that_is_full() {
     run(async {
