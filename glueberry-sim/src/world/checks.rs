@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use glueberry_proto::book::Unsaved;
 use glueberry_proto::{
-    CloseReason, ConnectError, ConnectionEvent, ConnectionState, Origin, Profile, PublicKey,
-    RefuseReason, StateReason,
+    CloseReason, Config, ConnectError, ConnectionEvent, ConnectionState, Origin, Profile,
+    PublicKey, RefuseReason, StateReason,
 };
 
 use super::expected::Expected;
@@ -347,13 +347,17 @@ impl Checker<'_> {
             RefuseReason::LimitReached("max_sessions") => {
                 grounds.has_pending || grounds.known_sessions >= limits.max_sessions
             }
-            // A peer that is pruned, or prunes, comes again at once.
+            // A peer that is pruned, or prunes, comes again at once, as may an application.
             RefuseReason::LimitReached("max_sessions_per_minute") => {
                 let is_crowded = [host, other].into_iter().any(|host| {
                     let pruned_at = self.expected[host].watched.pruned_at;
                     pruned_at.is_some_and(|at| self.run.now < at + MINUTE)
                 });
-                (self.run.is_adversary(other) || is_crowded) && !grounds.is_ours
+                let since = self.run.now.saturating_sub(MINUTE);
+                let lately = self.net.count_admitted(host, other, since);
+                let is_frequent = lately + 1 >= Config::default().max_sessions_per_minute;
+                let is_reason = self.run.is_adversary(other) || is_crowded || is_frequent;
+                is_reason && !grounds.is_ours
             }
             RefuseReason::LimitReached("max_sessions_per_peer") => {
                 grounds.has_pending || grounds.sessions_of_pair > 4

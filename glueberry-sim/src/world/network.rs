@@ -110,6 +110,16 @@ impl Network {
         self.live.iter().copied().filter(joins).collect()
     }
 
+    /// Returns how many sessions with another host one has admitted since then.
+    pub(super) fn count_admitted(&self, host: usize, other: usize, since: u64) -> usize {
+        let is_counted = |(end, far): (&End, &End)| {
+            (end.host, far.host) == (host, other) && end.id.is_some() && end.admitted_at >= since
+        };
+        let ends = self.links.iter().map(|link| &link.ends);
+        let pairs = ends.flat_map(|[a, b]| [(a, b), (b, a)]);
+        pairs.filter(|pair| is_counted(*pair)).count()
+    }
+
     /// Both ends of a connection are over: what became of each message?
     pub(super) fn check_accounts(&self, run: &mut Run, link: usize) {
         let ends = &self.links[link].ends;
