@@ -7,7 +7,7 @@ use glueberry_proto::{
 use proptest::prelude::*;
 
 use super::{SECOND, configs, established, v2};
-use crate::support::{BOTH, Checked, Move, World, identity, name, new_world};
+use crate::support::{BOTH, Checked, World, identity, name, new_world};
 
 /// Returns the sessions of a side that were Established.
 fn established_sessions(world: &World, side: Side) -> Vec<SessionId> {
@@ -103,34 +103,6 @@ proptest! {
             prop_assert_eq!(world.app.received(side, "chat"), ["there"]);
         }
     }
-}
-
-/// The node asks for the session to yield when the confirmation is out already: it stays, and the other
-/// side follows.
-#[test]
-fn a_confirmed_session_does_not_yield() {
-    use Move::{Answer, Arrive, Deliver, Offer, ToNode, ToSession, Write};
-    let mut world = new_world(Naming::Negotiated, configs());
-    world.connect(A);
-    world.connect(B);
-    let is_on = |world: &World, link: usize| {
-        let id = world.hosts[B].node.session_of(world.key(A)).expect("B has a session");
-        world.link_of(B, id) == link
-    };
-    // A waits for its own connection, which B does not know yet.
-    let own = [Arrive(0, A), Arrive(1, A), Arrive(1, B), Offer(1), ToNode(A), Answer(1, 0)];
-    let granted = [ToNode(B), ToSession(B)];
-    // B learns of it, and prefers it. Ahead of the request to yield A's key arrives.
-    let other = [Arrive(0, B), Offer(0), ToNode(B), Write(1, 0, A), Deliver(1, 0, B)];
-    for each in [&own[..], &granted, &other, &[ToSession(B), ToNode(B)]].concat() {
-        assert!(world.perform(each), "{each:?}");
-    }
-    assert!(is_on(&world, 1));
-    world.run();
-    world.complete_handshake(&["chat"]);
-    assert!(is_on(&world, 1));
-    check_kept(&world).unwrap();
-    assert!([A, B].into_iter().all(|side| world.session(side).is_established()));
 }
 
 /// A peer that was restarted confirms another session: it has given up the one that this side still
