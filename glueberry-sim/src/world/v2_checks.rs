@@ -73,15 +73,17 @@ impl Sessions<'_> {
         self.run.checks.hold(Invariant::Kept, at, is_kept, || {
             (format!("connection {link} is Established here"), "there it was not chosen".into())
         });
-        if let (Some(ours), Some(theirs)) = (&end.session, &other.session)
-            && let (Some(own), Some(peers)) = (ours.exporter(), theirs.exporter())
-        {
-            let is_same = own.as_bytes() == peers.as_bytes() && ours.info() == theirs.info();
-            self.run.checks.hold(Invariant::SameKeys, at, is_same, || {
-                let [ours, theirs] = [ours, theirs].map(|one| one.info());
-                (format!("{ours:?}"), format!("{theirs:?}, or another secret"))
-            });
-        }
+        let (Some(ours), Some(theirs)) = (&end.session, &other.session) else {
+            return;
+        };
+        let [Some(own), Some(peers)] = [ours, theirs].map(|one| one.exporter()) else {
+            return;
+        };
+        let is_same = own.as_bytes() == peers.as_bytes() && ours.info() == theirs.info();
+        self.run.checks.hold(Invariant::SameKeys, at, is_same, || {
+            let [ours, theirs] = [ours, theirs].map(|one| one.info());
+            (format!("{ours:?}"), format!("{theirs:?}, or another secret"))
+        });
     }
 
     /// A session has ended: where the peer has said the last thing nothing is in doubt.
