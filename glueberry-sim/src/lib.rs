@@ -14,7 +14,6 @@ mod line;
 mod link;
 mod model;
 mod plan;
-mod profiles;
 mod queue;
 mod report;
 mod rng;

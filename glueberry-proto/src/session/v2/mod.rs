@@ -93,10 +93,8 @@ impl Session {
                 Step::Over => return Ok(Ingest::Discard),
                 Step::Read => {}
                 Step::Agreed => {
-                    // R waits for it, also before the node has chosen the session.
-                    if gate.has_ciphertext() {
-                        self.substreams.want_write(id, &mut self.out);
-                    }
+                    // R waits for the ciphertext, also before this side has chosen the session.
+                    self.substreams.want_write(id, &mut self.out);
                     self.commit();
                 }
                 Step::Confirmed if self.state.is_finalized() => self.establish(),
