@@ -28,10 +28,6 @@ pub(crate) enum FromSession {
     /// the session: the peer may already have received our consent on it. If it has begun, the
     /// session still yields to the request that is on its way, and hands on what was prepared.
     Prepared,
-    /// The session is confirmed to the peer (v2): no other replaces it, also where that has begun.
-    Committed,
-    /// The peer has confirmed a session that the node has not chosen (v2): it keeps no other.
-    Confirmed,
     /// The session is Established.
     Established(SessionInfo),
     /// No handshake substream is left before the handshake is over, or there is one again. Also of a
@@ -71,6 +67,4 @@ pub(crate) struct Carry {
     pub(crate) messages: Vec<Bytes>,
     /// The streams that were prepared.
     pub(crate) prepared: Option<Vec<StreamName>>,
-    /// The application has consented.
-    pub(crate) is_finalized: bool,
 }

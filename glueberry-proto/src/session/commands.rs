@@ -55,10 +55,6 @@ impl Session {
     /// See [`HandshakeError`]; the session is then as it was.
     pub fn finalize_handshake(&mut self, now: Instant) -> Result<(), HandshakeError> {
         self.handle_timeout(now);
-        self.finalize()
-    }
-
-    fn finalize(&mut self) -> Result<(), HandshakeError> {
         self.state.check_finalize()?;
         let is_confirmed = self.handshake.gate().is_none_or(Gate::is_confirmed);
         if is_confirmed {
@@ -175,12 +171,6 @@ impl Session {
         }
         let (handshake, _, mut lent) = self.parts();
         handshake.start(&mut lent);
-        self.commit();
-        if carry.is_finalized && self.finalize().is_err() {
-            self.finish_close(CloseReason::Internal(
-                "the application's consent did not carry over",
-            ));
-        }
     }
 
     /// The peer is held to v2 from now on.
@@ -193,10 +183,8 @@ impl Session {
 
     /// The node keeps another session of the peer: hands on what it was given to send.
     pub(super) fn yield_to_another(&mut self) {
-        let is_finalized = self.state.is_finalized();
-        let is_committed = self.handshake.gate().is_some_and(Gate::is_committed);
-        // It has yielded before, or the peer may be Established on it before the node knew.
-        if is_committed || !(self.state.in_handshake() || is_finalized) {
+        // It has yielded before, or its handshake was over before the node knew.
+        if !self.state.in_handshake() {
             return;
         }
         if self.handshake.has_received() {
@@ -206,9 +194,9 @@ impl Session {
         }
         let messages = self.handshake.queue.hand_on();
         let names = self.streams.names().cloned().collect();
-        let prepared = (self.state.is_prepared() || is_finalized).then_some(names);
+        let prepared = self.state.is_prepared().then_some(names);
         self.state.move_to_waiting();
-        self.out.forward(FromSession::Yielded(Carry { messages, prepared, is_finalized }));
+        self.out.forward(FromSession::Yielded(Carry { messages, prepared }));
     }
 
     /// Something arrived from the peer, which is what a probe is to find out.

@@ -42,7 +42,7 @@ class Session:
     def connected(self):
         if self.state == "admitted":
             self.state = "connected"
-            self.control.connect()
+            self.control.connected = True
 
     def send_handshake(self, message):
         self.control.send(message)

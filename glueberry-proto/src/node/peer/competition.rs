@@ -39,11 +39,7 @@
 //!
 //! No replacement begins of a session that has reported that it has prepared streams, or that it is
 //! Established: what was encrypted for it would be lost. One that has begun by then goes on, unless
-//! the session is Established before it is asked to yield. In v2 none goes on, either, once the session
-//! is confirmed to the peer, which may be Established by that.
-//!
-//! A peer confirms none but the session that it keeps. If it confirms one that began when a session of
-//! v2 was Established, it has given that up: the new one takes over at once.
+//! the session is Established before it is asked to yield.
 //!
 //! A probe that is answered ends the sessions that wait because of it, and one that is not ends the
 //! current session, so that one that waits becomes current.
@@ -294,18 +290,6 @@ impl Peer {
         if is_held && self.others.agreed().any(is_it) {
             self.others.hold = Some(cx.env.now);
             self.promote(cx);
-        }
-    }
-
-    /// The peer has confirmed a session that is not current. It confirms none but the one that it keeps:
-    /// if it had confirmed the current one before, it has given that up.
-    pub(super) fn other_confirmed(&self, id: SessionId, cx: &mut Context<'_>) {
-        let confirmed = self.state.confirmed_session();
-        let other = self.others.agreed().find(|other| other.id == id);
-        if let Some(current) = confirmed
-            && other.is_some_and(|other| other.follows == Some(current))
-        {
-            cx.out.close(current, CloseReason::Superseded);
         }
     }
 

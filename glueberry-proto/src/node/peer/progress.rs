@@ -28,13 +28,9 @@ impl Peer {
                 }
             }
             FromSession::ProbeAnswered if !is_current => self.other_answered(id, cx),
-            FromSession::Confirmed if !is_current => self.other_confirmed(id, cx),
             // The node has ended the session or replaced it while the message was on its way.
             _ if !is_current => {}
             FromSession::Prepared => self.current_prepared(cx),
-            FromSession::Committed => self.current_committed(cx),
-            // The node has chosen it meanwhile.
-            FromSession::Confirmed => {}
             FromSession::Established(info) => self.current_established(info, cx),
             FromSession::HandshakeLost(is_lost) => self.current_handshake_lost(is_lost, cx),
             FromSession::Alive => self.current_alive(cx),
@@ -51,20 +47,6 @@ impl Peer {
                 self.settle(cx);
             }
             _ => cx.out.internal_error("streams were prepared on an Established session"),
-        }
-    }
-
-    /// The peer may be Established on the current session from now on: no other replaces it, also if that
-    /// has begun.
-    fn current_committed(&mut self, cx: &mut Context<'_>) {
-        let State::Connected { current, is_prepared, successor, .. } = &mut self.state else {
-            return cx.out.internal_error("a session was confirmed that is Established");
-        };
-        *is_prepared = true;
-        let (current, successor) = (*current, successor.take());
-        let waiting = self.others.agreed().find(|other| Some(other.id) == successor).copied();
-        if let Some(waiting) = waiting {
-            self.compete(&waiting, current, cx);
         }
     }
 

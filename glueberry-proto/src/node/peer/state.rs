@@ -100,14 +100,6 @@ impl State {
         }
     }
 
-    /// Returns the Established session, if it is of v2: the peer has confirmed it.
-    pub(super) fn confirmed_session(&self) -> Option<SessionId> {
-        match self {
-            Self::Established { current, info } if info.profile == Profile::V2 => Some(current.id),
-            _ => None,
-        }
-    }
-
     /// Returns the dial that is queued or under way.
     pub(super) const fn dial(&self) -> Option<Dial> {
         match self {
@@ -139,8 +131,7 @@ impl Current {
     /// Returns what remains of it when another takes its place.
     pub(super) const fn yielded(self) -> SessionRecord {
         let Self { id, direction, profile, is_handshake_lost, .. } = self;
-        let (stage, follows) = (Stage::Yielded, None);
-        SessionRecord { id, direction, stage, profile, is_handshake_lost, follows }
+        SessionRecord { id, direction, stage: Stage::Yielded, profile, is_handshake_lost }
     }
 
     /// True if the peer may be a Go node, which has one handshake substream for all its sessions.

@@ -19,7 +19,6 @@ use super::substreams::{Opener, Stage, WriteHalf};
 use crate::crypto::SharedKey;
 use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
 use crate::id::SubstreamId;
-use crate::message::FromSession;
 use crate::prelude::*;
 use crate::session_info::SessionInfo;
 use crate::v2::Violation;
@@ -92,15 +91,8 @@ impl Session {
                 Step::Full => return Ok(Ingest::Paused),
                 Step::Over => return Ok(Ingest::Discard),
                 Step::Read => {}
-                Step::Agreed => {
-                    // R waits for the ciphertext, also before this side has chosen the session.
-                    self.substreams.want_write(id, &mut self.out);
-                    self.commit();
-                }
+                Step::Agreed => self.substreams.want_write(id, &mut self.out),
                 Step::Confirmed if self.state.is_finalized() => self.establish(),
-                Step::Confirmed if self.state.is_waiting() => {
-                    self.out.forward(FromSession::Confirmed);
-                }
                 Step::Confirmed => {}
                 Step::Message(message) => {
                     let (handshake, _, mut lent) = self.parts();
@@ -124,17 +116,6 @@ impl Session {
             if self.state.is_ending() {
                 return Ok(Ingest::Discard);
             }
-        }
-    }
-
-    /// Confirms the session to the peer once the node has chosen it and the keys are known: the peer may
-    /// be Established by that, so no other session takes its place from now on.
-    pub(super) fn commit(&mut self) {
-        let is_chosen = !self.state.is_waiting();
-        if is_chosen && self.handshake.gate_mut().is_some_and(Gate::commit) {
-            self.out.forward(FromSession::Committed);
-            let (handshake, _, mut lent) = self.parts();
-            handshake.want_channel(&mut lent);
         }
     }
 

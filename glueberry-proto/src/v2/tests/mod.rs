@@ -86,9 +86,8 @@ impl App {
     }
 }
 
-/// Has a gate write all that it has. Its side keeps the session.
+/// Has a gate write all that it has.
 fn written(gate: &mut Gate, app: &mut App) -> Vec<u8> {
-    gate.commit();
     let mut out = BytesMut::new();
     gate.write(&mut out, usize::MAX, Instant::ZERO, app);
     out.to_vec()

@@ -1,7 +1,6 @@
 //! Sessions of v2: two nodes with each other, over every order and every cut.
 
 mod broken;
-mod crossing;
 mod downgrade;
 mod end;
 mod orders;
