@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
 use glueberry_tokio::identity::{self, PeerId};
@@ -76,6 +76,9 @@ impl Mesh {
         let mut events = self.node.events();
         let mut messages = self.node.messages().ok_or("messages were taken")?;
         let mut tick = tokio::time::interval(Duration::from_secs(1));
+        // The others are to see the same, by what they hear from this one. Where two of them dial each
+        // other at once, the session that is kept may be probed first.
+        let (mut leaves_at, patience) = (None, Config::default().core.probe_timeout * 2);
         loop {
             tokio::select! {
                 biased;
@@ -98,10 +101,11 @@ impl Mesh {
             let established = |it: &ConnectionState| *it == ConnectionState::Established;
             let peers = self.node.connected();
             let count = peers.iter().filter(|peer| established(&peer.state)).count();
-            if until.is_some_and(|until| count >= until) {
-                // The others are to see the same.
-                tokio::time::sleep(Duration::from_secs(1)).await;
+            if leaves_at.is_none() && until.is_some_and(|until| count >= until) {
                 say(&format!("{count} peers are there"));
+                leaves_at = Some(Instant::now() + patience);
+            }
+            if leaves_at.is_some_and(|at| at <= Instant::now()) {
                 return Ok(());
             }
         }
