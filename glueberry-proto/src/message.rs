@@ -24,10 +24,12 @@ pub struct ToSession(pub(crate) FromNode);
 pub(crate) enum FromSession {
     /// A handshake substream was agreed on, by this profile; the session may become Connected.
     Agreed(Profile),
-    /// The application has prepared streams. Once this arrives, the node does not begin to replace
+    /// The application has prepared streams (v1). Once this arrives, the node does not begin to replace
     /// the session: the peer may already have received our consent on it. If it has begun, the
     /// session still yields to the request that is on its way, and hands on what was prepared.
     Prepared,
+    /// The peer has confirmed the session (v2): it keeps no other, and may be Established on it.
+    Confirmed,
     /// The session is Established.
     Established(SessionInfo),
     /// No handshake substream is left before the handshake is over, or there is one again. Also of a
@@ -67,4 +69,6 @@ pub(crate) struct Carry {
     pub(crate) messages: Vec<Bytes>,
     /// The streams that were prepared.
     pub(crate) prepared: Option<Vec<StreamName>>,
+    /// The application has consented.
+    pub(crate) is_finalized: bool,
 }

@@ -33,7 +33,7 @@ attacks! {
     EmptyHandshake "ends the handshake substream without a word",
     BrokenHandshake "resets the handshake substream within a message",
     TwoProtocols "uses a second handshake protocol",
-    FutureProtocol "opens a handshake of version 2, which no node speaks",
+    FutureProtocol "opens a handshake of version 2 beside one of version 1",
     SecondHandshake "opens a second handshake substream beside the first",
     LateHandshake "opens a handshake substream after the handshake",
     Silent "agrees on a handshake and says nothing",
@@ -123,7 +123,11 @@ impl Attack {
                 | Self::LongerInside
                 | Self::Trailer
         );
-        !needs_varints || profile == Profile::V1Go
+        match profile {
+            Profile::V2 => NEEDS_NO_KEYS.contains(&self),
+            Profile::V1 => !needs_varints,
+            _ => true,
+        }
     }
 
     /// Returns whether the adversary can only do it to who has dialled it.
@@ -161,7 +165,10 @@ impl Attack {
             PeerMisbehaved::TooManyRejectedRecords { .. } => {
                 matches!(self, Self::BadRecords | Self::Reflect)
             }
-            PeerMisbehaved::TwoHandshakeProtocols => matches!(self, Self::TwoProtocols),
+            PeerMisbehaved::TwoHandshakeProtocols => {
+                matches!(self, Self::TwoProtocols | Self::FutureProtocol)
+            }
+            PeerMisbehaved::V2 { .. } => matches!(self, Self::Garbage),
             PeerMisbehaved::BadPreamble => matches!(
                 self,
                 Self::EmptyName | Self::LongName | Self::BinaryName | Self::WrongAnswer
@@ -170,6 +177,37 @@ impl Attack {
         }
     }
 }
+
+/// What an adversary can do that speaks v2 no further than its names.
+const NEEDS_NO_KEYS: &[Attack] = &[
+    Attack::Garbage,
+    Attack::EmptyHandshake,
+    Attack::Silent,
+    Attack::SecondHandshake,
+    Attack::EmptyName,
+    Attack::LongName,
+    Attack::BinaryName,
+    Attack::HalfName,
+    Attack::NameBomb,
+    Attack::CreepingNames,
+    Attack::Unanswering,
+    Attack::WrongAnswer,
+    Attack::ManySubstreams,
+    Attack::ProbeFlood,
+    Attack::Stopper,
+    Attack::Resetter,
+    Attack::Refuser,
+    Attack::Hangup,
+    Attack::LeavesOnGrant,
+    Attack::Duplicates,
+    Attack::IdleDuplicates,
+    Attack::Redialler,
+    Attack::BanEvader,
+    Attack::Lookalike,
+    Attack::NoHandshake,
+    Attack::PendingDial,
+    Attack::HeldBack,
+];
 
 /// What an adversary does to who dials it by chance.
 pub(crate) const PASSIVE: &[Attack] = &[

@@ -141,9 +141,6 @@ impl Aead for Witness {
     }
 }
 
-/// The owner of keys that no session asks for.
-pub(crate) const UNOWNED: u64 = 0;
-
 struct WitnessKey {
     owner: u64,
     inner: Box<dyn AeadKey>,

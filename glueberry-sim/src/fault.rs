@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::plan::Tampering;
 use crate::wake::Wake;
 
 /// How often each kind of fault has really met something.
@@ -15,6 +16,7 @@ pub(crate) struct Faults {
     blocks: Vec<u32>,
     stalls: Vec<u64>,
     breaks: Vec<Option<u64>>,
+    tamperings: Vec<Option<(u64, Tampering)>>,
     /// Of each host: how many times as long delays are, and until when.
     spikes: Vec<(u64, u64)>,
     held: Vec<(Wake, usize, usize)>,
@@ -27,6 +29,7 @@ impl Faults {
             blocks: vec![0; hosts * hosts],
             stalls: vec![0; hosts * hosts],
             breaks: vec![None; hosts * hosts],
+            tamperings: vec![None; hosts * hosts],
             spikes: vec![(1, 0); hosts],
             held: Vec::new(),
         }
@@ -80,6 +83,15 @@ impl Faults {
         self.breaks[from * self.hosts + to].take()
     }
 
+    pub(crate) fn set_tampering(&mut self, from: usize, to: usize, how: (u64, Tampering)) {
+        self.tamperings[from * self.hosts + to] = Some(how);
+    }
+
+    /// Removes and returns after how many bytes something is altered, and how.
+    pub(crate) fn tampering(&mut self, from: usize, to: usize) -> Option<(u64, Tampering)> {
+        self.tamperings[from * self.hosts + to].take()
+    }
+
     pub(crate) fn spike(&mut self, host: usize, factor: u64, until: u64) {
         self.spikes[host] = (factor, until);
     }
@@ -98,6 +110,7 @@ impl Faults {
         self.blocks.fill(0);
         self.stalls.fill(0);
         self.breaks.fill(None);
+        self.tamperings.fill(None);
         self.spikes.fill((1, 0));
     }
 }

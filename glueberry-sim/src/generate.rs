@@ -4,8 +4,9 @@
 use crate::attack::Attack;
 use crate::plan::{
     Cuts, Disk, Family, HandshakeStyle, HostPlan, Limits, MAX_HOSTS, Mix, MoreLimits, NamingMode,
-    Net, Pipe, Plan, STREAMS, Step, What, Wires,
+    Net, Pipe, Plan, STREAMS, Step, Tampering, What,
 };
+use crate::profiles::Wires;
 use crate::rng::{Rng, u64_of, usize_of};
 
 /// Sizes of a run that override what the seed would choose.
@@ -50,9 +51,12 @@ pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
         plan.limits.negotiation_timeout += plan.longest_delay();
     }
     vary(&mut plan, &mut Rng::derive(seed, VARY, 0));
+    let mut second = Rng::derive(seed, SECOND_VERSION, 0);
+    speak_v2(&mut plan, &mut second);
     wishes(&mut plan, &mut rng);
     traffic(&mut plan, &mut rng);
     faults(&mut plan, &mut rng);
+    tamper(&mut plan, &mut second);
     plan.steps.sort_by_key(|step| step.at);
     plan
 }
@@ -217,6 +221,50 @@ fn vary(plan: &mut Plan, rng: &mut Rng) {
         }
         let host = rng.index(count);
         plan.hosts[host].handshake_style = HandshakeStyle::Slow(after);
+    }
+}
+
+/// Who speaks v2: nobody, some beside what they speak otherwise, or all, some of them nothing else.
+fn speak_v2(plan: &mut Plan, rng: &mut Rng) {
+    let prunes = plan.limits.more.sessions_high < plan.hosts.len();
+    if plan.profile == Mix::Lifecycle && prunes {
+        // Who is pruned comes back at once: an hour of key exchanges.
+        return;
+    }
+    let (speaks, nothing_else) = rng.pick(&[(0, 0), (600, 0), (600, 150), (1000, 0), (1000, 500)]);
+    for host in &mut plan.hosts {
+        let more = match host.wires {
+            Wires::Document => Wires::V2AndDocument,
+            Wires::Go => Wires::V2AndGo,
+            _ => Wires::All,
+        };
+        let (is_speaker, is_strict) = (rng.chance(speaks), rng.chance(nothing_else));
+        host.wires = match (is_speaker, is_strict) {
+            (true, true) => Wires::V2,
+            (true, false) => more,
+            (false, _) => host.wires,
+        };
+    }
+}
+
+/// Somebody alters what is said by v2.
+fn tamper(plan: &mut Plan, rng: &mut Rng) {
+    use Tampering::{Drop, Flip, Reflect, Repeat, Replay};
+    let most = match plan.profile {
+        // Between the ends of a pipe there are no substreams to alter.
+        Mix::Calm | Mix::Pipe => return,
+        Mix::Lifecycle | Mix::Traffic => 3,
+        Mix::Default | Mix::Hostile => 8,
+    };
+    if rng.chance(500) {
+        return;
+    }
+    for _ in 0..rng.range(1, most) {
+        let (a, b) = wanted_pair(plan, rng);
+        let (from, to) = if rng.chance(500) { (a, b) } else { (b, a) };
+        let how = rng.pick(&[Flip, Drop, Repeat, Replay, Reflect]);
+        let (at, after) = (rng.below(plan.calm_from), rng.exponential(2_000));
+        plan.step(at, What::Tamper { from, to, after, how });
     }
 }
 
@@ -428,7 +476,8 @@ const LONG_WORD: usize = 1228;
 const PLAN: u64 = 1;
 const MORE: u64 = 4;
 const VARY: u64 = 5;
-const PIPE: u64 = 6;
+const SECOND_VERSION: u64 = 6;
+const PIPE: u64 = 7;
 pub(crate) const SECOND: u64 = 1_000_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;

@@ -14,6 +14,7 @@ mod line;
 mod link;
 mod model;
 mod plan;
+mod profiles;
 mod queue;
 mod report;
 mod rng;

@@ -28,6 +28,8 @@ pub(crate) struct Link {
     pub(crate) busy_until: [u64; 2],
     /// Something has happened to it, or to one of its hosts: messages may be lost.
     pub(crate) is_touched: bool,
+    /// Somebody between its ends has altered what was said.
+    pub(crate) is_tampered: bool,
     /// Since when nothing passes in one of the directions.
     pub(crate) blocked_since: Option<u64>,
     /// The only thing that has happened to it: which side drains its session, and since when.
@@ -96,8 +98,10 @@ pub(crate) struct End {
     pub(crate) sent: Vec<Vec<u64>>,
     /// Bytes that the session was handed, less what came out of it.
     pub(crate) held: u64,
-    /// The end of the session as it was reported.
-    pub(crate) closed: Option<(usize, u64)>,
+    /// At the end of the session: messages that are in doubt, and that the peer certainly doesn't have.
+    pub(crate) closed: Option<(u64, u64)>,
+    /// The session that has ended was of v2.
+    pub(crate) speaks_v2: bool,
     /// When messages of a refused stream were taken back, and how many.
     pub(crate) taken_back: (u64, usize),
     /// Wakes in a row that changed nothing.
@@ -225,6 +229,7 @@ impl Link {
             rng,
             busy_until: [0; 2],
             is_touched: false,
+            is_tampered: false,
             blocked_since: None,
             drain: None,
             script: None,
@@ -277,6 +282,7 @@ impl End {
             sent: Vec::new(),
             held: 0,
             closed: None,
+            speaks_v2: false,
             taken_back: (0, 0),
             idle_wakes: 0,
         }

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use glueberry_proto::{Config, Profile, StreamName};
+use glueberry_proto::{Config, Profile, StreamName, Suite};
 use serde::{Deserialize, Serialize};
 
 use crate::attack::Attack;
+use crate::profiles::Wires;
 
 /// All that decides a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,15 +57,6 @@ pub(crate) struct HostPlan {
     /// Streams that its application never prepares, as bits.
     #[serde(default)]
     pub(crate) skips: u8,
-}
-
-/// Which wire profiles a host speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Wires {
-    Document,
-    Go,
-    Both,
-    BothGoFirst,
 }
 
 /// How a host's application holds the handshake.
@@ -249,6 +241,8 @@ pub(crate) enum What {
     Reset { a: usize, b: usize },
     /// The next substream that carries bytes from one host to another breaks after so many.
     Break { from: usize, to: usize, after: u64 },
+    /// Somebody between two hosts alters what one says to the other by v2, after so many more bytes.
+    Tamper { from: usize, to: usize, after: u64, how: Tampering },
     /// No bytes arrive at a host from another, while the connection lives on.
     Stall { from: usize, to: usize, lasts: u64 },
     /// A host is killed after so many more inputs of its machines, and started again.
@@ -279,6 +273,21 @@ pub(crate) enum What {
     Attack { by: usize, to: usize, attack: Attack },
 }
 
+/// How sealed bytes are altered on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Tampering {
+    /// A bit is flipped.
+    Flip,
+    /// Some bytes are taken out.
+    Drop,
+    /// They come twice.
+    Repeat,
+    /// What was said before, perhaps on another substream or connection, comes in their place.
+    Replay,
+    /// What the other side has said comes in their place.
+    Reflect,
+}
+
 /// What is left of a host's disk after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Disk {
@@ -298,6 +307,7 @@ impl What {
             }
             Self::Send { from, to, .. }
             | Self::Break { from, to, .. }
+            | Self::Tamper { from, to, .. }
             | Self::Stall { from, to, .. } => vec![from, to],
             Self::Flap { a, b, .. } | Self::Reset { a, b } | Self::Uninvited { a, b, .. } => {
                 vec![a, b]
@@ -373,12 +383,17 @@ impl Plan {
     pub(crate) fn config(&self, host: usize) -> Config {
         let limits = &self.limits;
         let mut config = Config::default();
-        config.profiles = match self.hosts[host].wires {
-            Wires::Document => vec![Profile::V1],
-            Wires::Go => vec![Profile::V1Go],
-            Wires::Both => vec![Profile::V1, Profile::V1Go],
-            Wires::BothGoFirst => vec![Profile::V1Go, Profile::V1],
+        let wires = self.hosts[host].wires;
+        if wires == Wires::V2 {
+            config.min_profile = Profile::V2;
+        }
+        config.profiles = match wires {
+            // The floor takes out the others.
+            Wires::V2 => Wires::All.profiles().to_vec(),
+            other => other.profiles().to_vec(),
         };
+        // Whatever else the build has: a seed gives the same run in each.
+        config.suites = vec![Suite::ChaCha20Poly1305];
         config.streams = stream_names();
         config.high_watermark = limits.high_watermark;
         config.receive_queue = limits.receive_queue;
@@ -412,6 +427,18 @@ impl Plan {
         config
     }
 
+    /// Returns whether two hosts have a wire profile in common.
+    pub(crate) fn can_talk(&self, a: usize, b: usize) -> bool {
+        let [ours, theirs] = [a, b].map(|host| self.hosts[host].wires.profiles());
+        ours.iter().any(|profile| theirs.contains(profile))
+    }
+
+    /// Returns how long a session of v2 may take to end, in microseconds: it drains, says the last thing
+    /// and hears the peer's.
+    pub(crate) const fn time_to_end(&self) -> u64 {
+        2 * self.limits.drain_timeout + ANSWER + FLUSH
+    }
+
     /// Returns how long after the last fault every wanted pair must be Established, in
     /// microseconds.
     ///
@@ -429,7 +456,7 @@ impl Plan {
             + limits.negotiation_timeout
             + limits.cooldown
             + limits.refusal
-            + limits.drain_timeout
+            + self.time_to_end()
             + 2 * limits.more.probe_timeout
             + 16 * round_trip
     }
@@ -438,7 +465,7 @@ impl Plan {
     pub(crate) fn time_to_stop(&self) -> u64 {
         let limits = &self.limits;
         let net = &self.net;
-        limits.drain_timeout
+        self.time_to_end()
             + limits.cooldown.max(limits.refusal)
             + net.idle
             + 8 * self.longest_delay()
@@ -459,6 +486,10 @@ pub(crate) fn stream_names() -> Vec<StreamName> {
 
 /// Streams of a program, at most.
 pub(crate) const MAX_STREAMS: usize = 8;
+/// Microseconds for which the peer that ends a session of v2 is still heard.
+pub(crate) const ANSWER: u64 = 3_000_000;
+/// Microseconds for which the last that is said in a session of v2 goes out.
+const FLUSH: u64 = 1_000_000;
 /// The streams that applications talk on.
 pub(crate) const STREAMS: [&str; 3] = ["chat", "blocks", "state"];
 

@@ -257,7 +257,7 @@ const SEEN_ELSEWHERE: [Invariant; 3] =
 const ENOUGH: u64 = 500;
 
 /// All kinds of faults, as they are counted.
-pub(crate) const FAULTS: [&str; 25] = [
+pub(crate) const FAULTS: [&str; 26] = [
     "ban",
     "disk: stale",
     "disk: lost",
@@ -270,6 +270,7 @@ pub(crate) const FAULTS: [&str; 25] = [
     "latency spike",
     "connection reset",
     "break",
+    "tampering",
     "stall",
     "crash",
     "pause",

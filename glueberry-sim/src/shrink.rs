@@ -176,7 +176,7 @@ impl Step {
             }
             What::CallBurst { calls, .. } => *calls /= 2,
             What::Uninvited { count, .. } => *count = (*count / 2).max(1),
-            What::Break { after, .. } => *after /= 2,
+            What::Break { after, .. } | What::Tamper { after, .. } => *after /= 2,
             What::Clock { by, .. } => *by /= 2,
             What::Want { .. }
             | What::Disconnect { .. }

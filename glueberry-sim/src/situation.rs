@@ -33,10 +33,13 @@ pub(crate) const fn way(naming: Naming, profile: Profile) -> Option<&'static str
         (Naming::Negotiated, Profile::V1Go) => "Established by v1-go, names negotiated",
         (Naming::Preamble, Profile::V1) => "Established by v1, names in preambles",
         (Naming::Preamble, Profile::V1Go) => "Established by v1-go, names in preambles",
+        (Naming::Negotiated, Profile::V2) => "Established by v2, names negotiated",
+        (Naming::Preamble, Profile::V2) => "Established by v2, names in preambles",
         _ => return None,
     })
 }
 
+pub(crate) const TAKEN_OVER: &str = "Established session taken over";
 pub(crate) const DIAL_REFUSED: &str = "dial refused";
 pub(crate) const DIAL_UNANSWERED: &str = "dial given up";
 pub(crate) const SUPERFLUOUS: &str = "connection refused by a node";
@@ -53,7 +56,7 @@ pub(crate) const PRUNED: &str = "peer pruned";
 pub(crate) const LONG_HANDSHAKE: &str = "handshake longer than a substream is negotiated";
 
 /// All of them.
-pub(crate) const SITUATIONS: [&str; 32] = [
+pub(crate) const SITUATIONS: [&str; 35] = [
     "Disconnected, Connecting",
     "Disconnected, Connected",
     "Disconnected, Reconnecting",
@@ -72,6 +75,9 @@ pub(crate) const SITUATIONS: [&str; 32] = [
     "Established by v1-go, names negotiated",
     "Established by v1, names in preambles",
     "Established by v1-go, names in preambles",
+    "Established by v2, names negotiated",
+    "Established by v2, names in preambles",
+    TAKEN_OVER,
     DIAL_REFUSED,
     DIAL_UNANSWERED,
     SUPERFLUOUS,

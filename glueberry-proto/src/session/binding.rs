@@ -30,9 +30,7 @@ impl Session {
                 // refusal that comes from before.
                 let is_refused = error == OpenError::Refused && !is_early;
                 let is_final = is_refused && handshake.is_over_there();
-                if let Some(stream) = streams.get_mut(&name) {
-                    stream.not_opened(id, &name, is_final, &mut lent);
-                }
+                streams.not_opened(id, &name, is_final, &mut lent);
                 // Its messages may have been the last.
                 self.finish_if_drained();
             }

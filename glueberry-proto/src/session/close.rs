@@ -94,10 +94,21 @@ impl Session {
     /// Ends the session; in v2 when the peer was told. Does nothing if it is over: the first reason is
     /// the one that counts.
     pub(super) fn finish_close(&mut self, reason: CloseReason) {
-        if self.state.is_ending() || self.say_goodbye(&reason) {
+        if self.state.is_ending() {
             return;
         }
-        self.end_now(reason);
+        self.discard_void();
+        if !self.say_goodbye(&reason) {
+            self.end_now(reason);
+        }
+    }
+
+    /// A session that ends before it is Connected has no messages for the application: if the peer
+    /// goes on with another, it repeats them there.
+    fn discard_void(&mut self) {
+        if self.state.is_waiting() {
+            self.handshake.discard_received();
+        }
     }
 
     /// Ends the session now.
@@ -105,6 +116,7 @@ impl Session {
         if self.state.is_closed() {
             return;
         }
+        self.discard_void();
         let owed = is_timeout(&reason).then(|| self.blamed()).flatten().map(Box::new);
         self.state.move_to_closed();
         let Left { mut unsent, in_doubt, not_received } = self.streams.end();

@@ -55,6 +55,10 @@ impl Session {
     /// See [`HandshakeError`]; the session is then as it was.
     pub fn finalize_handshake(&mut self, now: Instant) -> Result<(), HandshakeError> {
         self.handle_timeout(now);
+        self.finalize()
+    }
+
+    fn finalize(&mut self) -> Result<(), HandshakeError> {
         self.state.check_finalize()?;
         let is_confirmed = self.handshake.gate().is_none_or(Gate::is_confirmed);
         if is_confirmed {
@@ -143,7 +147,10 @@ impl Session {
         if self.state.is_connected() {
             let keys = profile.keys(&self.params, &key).map_err(HandshakeError::Agreement)?;
             self.state.move_to_prepared(keys);
-            self.out.forward(FromSession::Prepared);
+            // In v2 nothing is sealed with them before the peer's confirmation, which is reported.
+            if self.handshake.gate().is_none() {
+                self.out.forward(FromSession::Prepared);
+            }
         }
         for name in names {
             self.streams.add(name.clone(), profile, &self.params.config);
@@ -171,6 +178,15 @@ impl Session {
         }
         let (handshake, _, mut lent) = self.parts();
         handshake.start(&mut lent);
+        self.commit();
+        if self.handshake.gate().is_some_and(Gate::is_confirmed) {
+            self.out.forward(FromSession::Confirmed);
+        }
+        if carry.is_finalized && self.finalize().is_err() {
+            self.finish_close(CloseReason::Internal(
+                "the application's consent did not carry over",
+            ));
+        }
     }
 
     /// The peer is held to v2 from now on.
@@ -183,8 +199,10 @@ impl Session {
 
     /// The node keeps another session of the peer: hands on what it was given to send.
     pub(super) fn yield_to_another(&mut self) {
-        // It has yielded before, or its handshake was over before the node knew.
-        if !self.state.in_handshake() {
+        let is_finalized = self.state.is_finalized();
+        let is_confirmed = self.handshake.gate().is_some_and(Gate::is_confirmed);
+        // It has yielded before, or the peer has chosen it before the node knew.
+        if is_confirmed || !(self.state.in_handshake() || is_finalized) {
             return;
         }
         if self.handshake.has_received() {
@@ -194,9 +212,9 @@ impl Session {
         }
         let messages = self.handshake.queue.hand_on();
         let names = self.streams.names().cloned().collect();
-        let prepared = self.state.is_prepared().then_some(names);
+        let prepared = (self.state.is_prepared() || is_finalized).then_some(names);
         self.state.move_to_waiting();
-        self.out.forward(FromSession::Yielded(Carry { messages, prepared }));
+        self.out.forward(FromSession::Yielded(Carry { messages, prepared, is_finalized }));
     }
 
     /// Something arrived from the peer, which is what a probe is to find out.

@@ -353,6 +353,11 @@ impl Handshake {
         Some(message)
     }
 
+    /// Drops what waits for the application.
+    pub(super) fn discard_received(&mut self) {
+        self.inbox = Inbox::default();
+    }
+
     /// Returns what waits for the application.
     pub(super) const fn received_bytes(&self) -> usize {
         self.inbox.bytes()

@@ -281,15 +281,17 @@ impl Sender {
         }
     }
 
-    /// The peer does not want the stream: its messages are given back. Returns how many, and
-    /// whether the queue was full.
-    pub(super) fn give_back(&mut self) -> (usize, bool) {
+    /// The peer does not want the stream: its messages are given back. Returns how many, whether the
+    /// queue was full, and how many messages are in doubt, because they were to be sent again.
+    pub(super) fn give_back(&mut self) -> (usize, bool, u64) {
         self.failures = 0;
         // The lent queue is its owner's to empty, when it learns of the refusal.
         self.has_lent = false;
         let was_full = self.queue.is_full();
+        let outgoing = self.outgoing.as_mut();
+        let in_doubt = outgoing.map_or(0, |outgoing| outgoing.give_up(&mut self.queue));
         self.unsent = self.queue.drain().collect();
-        (self.unsent.len(), was_full)
+        (self.unsent.len(), was_full, in_doubt)
     }
 
     /// The session is over: returns how many messages were never written, and how many were

@@ -311,7 +311,7 @@ impl State {
     /// The node keeps another session. This one waits for its end, or to be granted after all: its
     /// keys are derived again then, and have sealed nothing before.
     pub(super) fn move_to_waiting(&mut self) {
-        debug_assert!(self.in_handshake());
+        debug_assert!(self.in_handshake() || self.is_finalized());
         self.0 = Phase::Waiting;
     }
 

@@ -102,17 +102,18 @@ impl Stream {
         }
     }
 
-    /// A substream of our own could not be opened, and perhaps none ever will be.
+    /// A substream of our own could not be opened, and perhaps none ever will be. Returns how many
+    /// messages are in doubt because of that.
     pub(super) fn not_opened(
         &mut self,
         id: SubstreamId,
         name: &StreamName,
         is_final: bool,
         lent: &mut Lent<'_>,
-    ) {
+    ) -> u64 {
         // The messages have gone elsewhere.
         if !self.sender.is_opening(id) {
-            return;
+            return 0;
         }
         let failures = self.sender.not_opened();
         // A peer that has a substream of this name wants the stream, whatever it refuses.
@@ -120,10 +121,10 @@ impl Stream {
         let is_final = is_final && !self.was_agreed;
         let is_final = is_final || failures >= lent.config().max_stream_attempts;
         if self.peers.is_empty() && is_final {
-            self.refused(name, lent);
-        } else {
-            self.sender.schedule_retry(lent.now, lent.config());
+            return self.refused(name, lent);
         }
+        self.sender.schedule_retry(lent.now, lent.config());
+        0
     }
 
     /// This side's half of a substream broke.
@@ -207,12 +208,16 @@ impl Stream {
         }
     }
 
-    fn refused(&mut self, name: &StreamName, lent: &mut Lent<'_>) {
-        let (unsent, was_full) = self.sender.give_back();
+    fn refused(&mut self, name: &StreamName, lent: &mut Lent<'_>) -> u64 {
+        let (unsent, was_full, in_doubt) = self.sender.give_back();
+        if in_doubt > 0 {
+            lent.out.emit(Event::StreamInterrupted { stream: name.clone(), in_doubt });
+        }
         lent.out.emit(Event::StreamRefused { stream: name.clone(), unsent });
         if was_full {
             lent.out.emit(Event::Writable { stream: name.clone() });
         }
+        in_doubt
     }
 
     // ---- the receive direction ----------------------------------------------------------------

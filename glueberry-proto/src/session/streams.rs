@@ -95,6 +95,20 @@ impl Streams {
         }
     }
 
+    /// A substream of our own could not be opened.
+    pub(super) fn not_opened(
+        &mut self,
+        id: SubstreamId,
+        name: &StreamName,
+        is_final: bool,
+        lent: &mut Lent<'_>,
+    ) {
+        if let Some(stream) = self.table.get_mut(name) {
+            let in_doubt = stream.not_opened(id, name, is_final, lent);
+            self.in_doubt = self.in_doubt.saturating_add(in_doubt);
+        }
+    }
+
     /// This side's half of a substream broke.
     ///
     /// In v2 returns which instance is over by that.

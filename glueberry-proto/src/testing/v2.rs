@@ -167,6 +167,7 @@ impl End {
 
     fn write(&mut self, full: usize, now: Instant) {
         if !self.is_over {
+            self.gate.commit();
             self.gate.write(&mut self.wire, full, now, &mut self.app);
         }
     }

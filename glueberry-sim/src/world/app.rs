@@ -2,7 +2,9 @@
 //! says what the plan says and takes what comes at its own pace.
 
 use bytes::Bytes;
-use glueberry_proto::{ConnectionEvent, ConnectionState, SendError, StateReason, StreamName};
+use glueberry_proto::{
+    ConnectionEvent, ConnectionState, Profile, SendError, StateReason, StreamName,
+};
 
 use super::address_of;
 use super::expected::Expected;
@@ -344,12 +346,17 @@ impl Application<'_> {
         let other = self.net.links[link].ends[sender].host;
         let end = &mut self.net.links[link].ends[side];
         let host = end.host;
-        if let Some(profile) = end.session.as_ref().and_then(|session| session.profile()) {
+        let profile = end.session.as_ref().and_then(|session| session.profile());
+        if let Some(profile) = profile {
             let record = text.len() + RECORD;
             let len = record + profile.framing().header_len(record);
             end.held = end.held.saturating_sub(u64_of(len));
         }
-        let is_open = end.progress.is_finalized;
+        // In v2 the peer must have confirmed the keys.
+        let is_open = match profile {
+            Some(Profile::V2) => end.progress.is_established,
+            _ => end.progress.is_finalized,
+        };
         self.run.checks.hold(Invariant::Gate, (now, host), is_open, || {
             ("nobody has finalized the handshake".into(), "a message was delivered".into())
         });

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use glueberry_proto::book::Unsaved;
 use glueberry_proto::{
-    CloseReason, Config, ConnectError, ConnectionEvent, ConnectionState, Origin, PublicKey,
-    RefuseReason, StateReason,
+    CloseReason, Config, ConnectError, ConnectionEvent, ConnectionState, Origin, Profile,
+    PublicKey, RefuseReason, StateReason,
 };
 
 use super::expected::Expected;
@@ -187,15 +187,20 @@ impl Checker<'_> {
         self.check_backoff(host, peer, from, event);
         self.watch_event(host, peer, (from, since), event);
         if from == Established {
-            let is_disturbed = matches!(
-                event.reason,
-                Some(StateReason::SessionEnded(
-                    CloseReason::Superseded | CloseReason::HandshakeTimeout
-                ))
-            );
+            let is_disturbed = match &event.reason {
+                // By the peer, which must have given it up: each session is looked at.
+                Some(StateReason::SessionEnded(CloseReason::Superseded)) => {
+                    !self.expected[host].spoke_v2[peer]
+                }
+                Some(StateReason::SessionEnded(CloseReason::HandshakeTimeout)) => true,
+                _ => false,
+            };
             self.run.checks.hold(Invariant::Undisturbed, at, !is_disturbed, || {
                 (format!("peer {peer} was Established"), format!("{:?}", event.reason))
             });
+        }
+        if let Some(info) = event.session {
+            self.expected[host].spoke_v2[peer] = info.profile == Profile::V2;
         }
     }
 

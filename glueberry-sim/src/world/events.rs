@@ -41,7 +41,7 @@ impl Application<'_> {
                     self.sessions().check_interrupted((link, side), at, in_doubt);
                 }
                 if !self.may_be_refused(link, side, &stream) {
-                    self.sessions().check_untouched(link, side, &|| {
+                    self.sessions().check_loss((link, side), &|| {
                         format!("stream {stream} was interrupted with {in_doubt} in doubt")
                     });
                 }
@@ -67,6 +67,15 @@ impl Application<'_> {
                 let (now, taken) = (self.run.now, &mut self.net.links[link].ends[side].taken_back);
                 *taken = (now, if taken.0 == now { taken.1 + count } else { count });
                 self.resume_flows(link, side);
+            }
+            Event::StreamTruncated { stream } => {
+                self.sessions()
+                    .check_loss((link, side), &|| format!("stream {stream} was truncated"));
+            }
+            Event::MessagesLost { stream, messages } => {
+                self.sessions().check_loss((link, side), &|| {
+                    format!("{messages} messages of stream {stream} were given up")
+                });
             }
             Event::StreamNotPrepared { stream } => {
                 let host = self.net.links[link].ends[side].host;
@@ -131,7 +140,8 @@ impl Application<'_> {
         }
         let end = &mut self.net.links[link].ends[side];
         end.progress.is_closed = true;
-        end.closed = Some((closed.unsent, closed.in_doubt));
+        end.closed = Some((closed.in_doubt, closed.not_received));
+        end.speaks_v2 = end.session.as_ref().is_some_and(|one| one.profile() == Some(Profile::V2));
         let handshakes_sent = end.progress.handshakes_sent;
         // Some were perhaps said on another session first, and carried over.
         let is_counted =
@@ -145,6 +155,8 @@ impl Application<'_> {
             )
         });
         self.sessions().check_close_reason(link, side, &closed.reason);
+        self.sessions().check_superseded(link, side, &closed.reason);
+        self.sessions().check_told(link, side, closed);
         self.sessions().check_closed(link, side, closed, left);
         let closed = closed.clone();
         self.notify_program_of((link, side), |peer| Notice::Closed { peer, closed });

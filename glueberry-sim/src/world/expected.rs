@@ -15,6 +15,8 @@ pub(crate) struct Expected {
     pub(super) changed_at: Vec<u64>,
     /// Whether the application has asked for it since.
     pub(super) asked: Vec<bool>,
+    /// Whether the session that was Established last was of v2.
+    pub(super) spoke_v2: Vec<bool>,
     /// When it was disconnected here.
     pub(super) parted: Vec<u64>,
     /// Since when the book of the host has something in it that is to be stored at once, and no save
@@ -30,6 +32,7 @@ impl Expected {
             attempts: vec![0; peers],
             changed_at: vec![0; peers],
             asked: vec![false; peers],
+            spoke_v2: vec![false; peers],
             parted: vec![0; peers],
             unsaved_since: None,
             watched: Watched::default(),

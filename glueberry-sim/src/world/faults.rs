@@ -51,6 +51,9 @@ impl World {
                 }
             }
             What::Break { from, to, after } => self.net.faults.set_break(from, to, after),
+            What::Tamper { from, to, after, how } => {
+                self.net.faults.set_tampering(from, to, (after, how));
+            }
             What::Stall { from, to, lasts } => {
                 let links = self.net.links_between(from, to);
                 self.run.fire_if(!links.is_empty(), "stall");

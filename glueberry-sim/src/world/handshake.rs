@@ -4,9 +4,7 @@ use bytes::Bytes;
 use glueberry_proto::{ProtocolId, SendError, StreamName};
 
 use super::app::Application;
-use super::lane_checks::owner;
 use crate::check::Invariant;
-use crate::cipher::UNOWNED;
 use crate::link::{EndState, Pipe};
 use crate::plan::HandshakeStyle;
 use crate::rng::u64_of;
@@ -25,7 +23,9 @@ impl Application<'_> {
             let end = &self.net.links[link].ends[side];
             let (host, passed) = (end.host, end.current_since.map(|at| self.run.now - at));
             let longest = 2 * self.run.plan.net.message_delay + 2;
-            let is_over = end.progress.is_closed || end.session.is_none();
+            // In v2 it first says why.
+            let is_ending = end.session.as_ref().is_none_or(|it| it.protocols().is_empty());
+            let is_over = end.progress.is_closed || is_ending;
             let is_late = passed.is_some_and(|passed| passed > longest) && !is_over;
             let is_late = is_late && self.hosts[host].paused_until + longest < self.run.now;
             self.run.checks.hold(Invariant::Granted, (self.run.now, host), !is_late, || {
@@ -155,12 +155,10 @@ impl Application<'_> {
             .filter(|stream| !self.run.skips(host, *stream))
             .map(|stream| self.run.streams[stream].clone())
             .collect();
-        self.run.witness.look(|seen| seen.owner = owner(link, side));
         let prepared =
             self.sessions().with_session((link, side), Kind::Command, (1, 0), |session, now| {
                 session.prepare_streams(now, peer, &names)
             });
-        self.run.witness.look(|seen| seen.owner = UNOWNED);
         if let Some(Err(error)) = &prepared {
             // Another session may have been chosen meanwhile.
             let is_moved = matches!(
@@ -205,6 +203,7 @@ impl Application<'_> {
         let is_long = lasted > self.run.plan.limits.negotiation_timeout;
         self.run.reach(is_long.then_some(LONG_HANDSHAKE));
         self.run.reach(profile.and_then(|profile| way(naming, profile)));
+        self.sessions().check_established(link, side);
         self.resume_flows(link, side);
     }
 }

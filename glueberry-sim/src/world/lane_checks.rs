@@ -5,6 +5,7 @@ use glueberry_proto::{CloseReason, Closed, ConnectionLost, Profile, SendError};
 use super::session::Sessions;
 use crate::check::Invariant;
 use crate::link::EndState;
+use crate::plan::ANSWER;
 use crate::rng::u64_of;
 use crate::wake::Side;
 
@@ -78,11 +79,13 @@ impl Sessions<'_> {
     /// A stream was given up: not before as many attempts in a row as are configured, unless none
     /// ever succeeded.
     pub(super) fn check_given_up(&mut self, (link, side): (usize, Side), stream: usize) {
+        // In v2 one that is agreed, and reset unread, is refused as well.
+        let refused = u32::from(self.speaks_v2((link, side)));
         let end = &mut self.net.links[link].ends[side];
         let (host, lane) = (end.host, &mut end.lanes[stream]);
         let (attempts, was_agreed) = (std::mem::take(&mut lane.attempts), lane.was_agreed);
         let least = self.run.plan.limits.more.stream_attempts;
-        let holds = !was_agreed || attempts >= least;
+        let holds = !was_agreed || attempts + refused >= least;
         self.run.checks.hold(Invariant::Perseveres, (self.run.now, host), holds, || {
             (
                 format!("stream {stream} was agreed once, and may be tried {least} times"),
@@ -148,12 +151,17 @@ impl Sessions<'_> {
             && !is_lost
             && closed.reason == CloseReason::Disconnected
         {
-            let most = self.run.plan.limits.drain_timeout;
+            let drain = self.run.plan.limits.drain_timeout;
+            // In v2 the peer then answers, and says what it doesn't have.
+            let (least, most) = match end.speaks_v2 {
+                true => (drain.min(ANSWER), self.run.plan.time_to_end()),
+                false => (drain, drain),
+            };
             let passed = now - since;
             // What the peer has refused came back before, whether in that time or not.
-            let is_whole = left == 0 && in_doubt == 0;
+            let is_whole = left == 0 && in_doubt == 0 && closed.not_received == 0;
             let is_late = passed > most + 4 * self.run.plan.net.message_delay + 1_000;
-            let holds = !is_late && (is_whole || passed >= most);
+            let holds = !is_late && (is_whole || passed >= least);
             self.run.checks.hold(Invariant::Drains, at, holds, || {
                 (
                     format!("the session may drain for {most} µs, and has for {passed} µs"),
@@ -210,7 +218,8 @@ impl Sessions<'_> {
                     && end.state == EndState::Open
                     && self.hosts.current_end(end.host, peer) == Some((link, side))
             };
-            if !(is_kept(0) && is_kept(1)) {
+            // Who takes bytes out has the other side wait for those that complete a record.
+            if !(is_kept(0) && is_kept(1)) || self.net.links[link].is_tampered {
                 continue;
             }
             for side in [0, 1] {

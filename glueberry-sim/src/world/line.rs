@@ -109,6 +109,7 @@ impl Sessions<'_> {
 
     /// A session has something to write on a substream, or its end.
     pub(super) fn write_on_line(&mut self, link: usize, at: usize, side: Side) {
+        self.lend_keys(link, side);
         let Link { line, pipes, ends, .. } = &mut self.net.links[link];
         let pipe = &mut pipes[at];
         let half = &mut pipe.halves[1 - side];
@@ -188,6 +189,7 @@ impl Sessions<'_> {
 
     /// Takes what an end has to write, as far as the pipe has room.
     fn fill(&mut self, link: usize, side: Side) -> Option<BytesMut> {
+        self.lend_keys(link, side);
         let Link { line, pipes, ends, .. } = &mut self.net.links[link];
         let Line { ends: muxes, towards, substreams } = line.as_deref_mut()?;
         let (way, host) = (&mut towards[1 - side], ends[side].host);
@@ -230,6 +232,7 @@ impl Sessions<'_> {
 
     /// Takes what has arrived on a pipe.
     pub(super) fn hear(&mut self, link: usize, side: Side) {
+        self.lend_keys(link, side);
         let now = self.run.now;
         if let Some(line) = self.net.links[link].line.as_mut() {
             line.towards[side].read_is_due = false;

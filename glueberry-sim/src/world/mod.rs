@@ -30,6 +30,8 @@ mod session;
 mod session_checks;
 mod settle;
 mod substreams;
+mod tampering;
+mod v2_checks;
 mod wires;
 
 use std::sync::{Arc, OnceLock};

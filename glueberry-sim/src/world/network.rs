@@ -1,5 +1,8 @@
 //! The network: connections that come and go, how long things take, and what holds them up.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use glueberry_proto::{ConnectionLost, Naming, Origin};
 
 use super::hosts::Hosts;
@@ -21,12 +24,15 @@ pub(crate) struct Network {
     /// Connections of each pair so far, so that each draws for itself.
     meetings: Vec<u64>,
     pub(super) faults: Faults,
+    /// What each host has sealed last by v2 for each other, that somebody may say again.
+    pub(super) overheard: BTreeMap<(usize, usize), Bytes>,
 }
 
 impl Network {
     pub(super) fn new(hosts: usize) -> Self {
         let (links, live, faults) = (Vec::new(), Vec::new(), Faults::new(hosts));
-        Self { links, live, meetings: vec![0; hosts * hosts], faults }
+        let overheard = BTreeMap::new();
+        Self { links, live, meetings: vec![0; hosts * hosts], faults, overheard }
     }
 
     /// Frees a connection that has nothing at either end.
@@ -125,10 +131,10 @@ impl Network {
             let accepted: u64 = end.lanes.iter().map(|lane| lane.accepted).sum();
             let unsent: u64 = end.lanes.iter().map(|lane| lane.unsent).sum();
             let received: u64 = other.lanes.iter().map(|lane| lane.received).sum();
-            let in_doubt = end.closed.map_or(0, |(_, in_doubt)| in_doubt);
+            let (in_doubt, not_received) = end.closed.unwrap_or_default();
             let host = end.host;
             let is_adversary = run.is_adversary(host) || run.is_adversary(other.host);
-            let certain = accepted.saturating_sub(unsent).saturating_sub(in_doubt);
+            let certain = accepted.saturating_sub(unsent + in_doubt + not_received);
             let is_within = received + unsent <= accepted
                 && (received >= certain || !run.plan.net.acknowledges_reads);
             run.checks.hold(
@@ -142,6 +148,16 @@ impl Network {
                     )
                 },
             );
+            // Who is told what has arrived knows it exactly.
+            let is_told = end.speaks_v2 && in_doubt == 0 && run.plan.net.acknowledges_reads;
+            let is_exact = received + unsent + not_received == accepted;
+            let holds = is_adversary || !is_told || is_exact;
+            run.checks.hold(Invariant::Settled, (run.now, host), holds, || {
+                (
+                    format!("{accepted} accepted, {unsent} unsent, {not_received} not received"),
+                    format!("{received} were delivered on connection {link}"),
+                )
+            });
         }
     }
 

@@ -5,6 +5,7 @@ use glueberry_proto::{
 };
 
 use super::hosts::Hosts;
+use super::lane_checks::owner;
 use super::network::Network;
 use crate::check::Invariant;
 use crate::link::{EndState, Pipe, Stage};
@@ -47,10 +48,16 @@ impl Sessions<'_> {
         give: impl FnOnce(&mut Session, glueberry_proto::Instant) -> T,
     ) -> Option<T> {
         let now = self.run.at();
+        self.lend_keys(link, side);
         let end = &mut self.net.links[link].ends[side];
         let given = give(end.session.as_mut()?, now);
         self.input_of_session((link, side), what, numbers);
         Some(given)
+    }
+
+    /// Keys that are made from now on are those of an end.
+    pub(super) fn lend_keys(&self, link: usize, side: Side) {
+        self.run.witness.look(|seen| seen.owner = owner(link, side));
     }
 
     pub(super) fn session_action(&mut self, link: usize, side: Side, action: Action) {
@@ -169,6 +176,7 @@ impl Sessions<'_> {
         else {
             return;
         };
+        self.run.witness.look(|seen| seen.owner = owner(link, side));
         buffer.resume(session, now);
         self.input_of_session((link, side), Kind::Data, (id.as_u64(), 0));
         self.net.read_later(self.run, link, at, side, self.run.now);
@@ -208,6 +216,7 @@ impl Sessions<'_> {
         if session.poll_timeout().is_none_or(|at| at > now) {
             return self.arm_session(link, side);
         }
+        self.run.witness.look(|seen| seen.owner = owner(link, side));
         session.handle_timeout(now);
         let is_again = session.poll_timeout().is_some_and(|at| at <= now);
         end.idle_wakes = if is_again { end.idle_wakes + 1 } else { 0 };

@@ -1,7 +1,8 @@
 //! What must hold for sessions.
 
 use glueberry_proto::{
-    CloseReason, ConnectionLost, ConnectionState, READ_CHUNK, RecordError, SendError, StreamName,
+    CloseReason, ConnectionLost, ConnectionState, Profile, READ_CHUNK, RecordError, SendError,
+    StreamName,
 };
 
 use super::session::Sessions;
@@ -79,7 +80,9 @@ impl Sessions<'_> {
         }
         let is_blamed = matches!(reason, CloseReason::Misbehaved(_));
         let is_bug = matches!(reason, CloseReason::Internal(_));
-        let holds = !is_bug && (!is_blamed || self.run.is_adversary(other));
+        // Somebody between the two has broken it.
+        let is_tampered = self.net.links[link].is_tampered && self.speaks_v2((link, side));
+        let holds = !is_bug && (!is_blamed || is_tampered || self.run.is_adversary(other));
         self.run.checks.hold(Invariant::Blame, (self.run.now, host), holds, || {
             (format!("{other} keeps to the protocol"), format!("the session ended: {reason:?}"))
         });
@@ -101,8 +104,10 @@ impl Sessions<'_> {
             CloseReason::HandshakeLost => {
                 !self.net.links[link].ends[1 - side].progress.is_finalized
             }
-            CloseReason::ConnectionLost(ConnectionLost::Reset) | CloseReason::NoCommonProtocol => {
-                true
+            CloseReason::ConnectionLost(ConnectionLost::Reset) => true,
+            CloseReason::NoCommonProtocol => {
+                let ends = &self.net.links[link].ends;
+                plan.can_talk(ends[0].host, ends[1].host)
             }
             _ => false,
         }
@@ -112,7 +117,17 @@ impl Sessions<'_> {
     pub(super) fn check_memory(&mut self, link: usize, side: Side) {
         let end = &self.net.links[link].ends[side];
         let is_closed = end.session.as_ref().is_none_or(|session| session.is_closed());
-        let (host, held) = (end.host, if is_closed { 0 } else { end.held });
+        // What records and control frames add in v2 is not in proportion to messages.
+        let held = match &end.session {
+            Some(session) if session.profile() == Some(Profile::V2) => {
+                let buffers = self.net.links[link].pipes.iter();
+                let unread =
+                    buffers.filter_map(|pipe| pipe.buffers[side].as_ref()).map(|it| it.held());
+                u64_of(unread.sum::<usize>() + session.received_bytes())
+            }
+            _ => end.held,
+        };
+        let (host, held) = (end.host, if is_closed { 0 } else { held });
         let pipes = u64_of(self.net.links[link].pipes.len());
         let chunk = u64_of(READ_CHUNK);
         let handshakes_sent = u64_of(self.run.plan.limits.more.max_handshake_size) + 100;
@@ -153,7 +168,10 @@ impl Sessions<'_> {
         let queued = end.session.as_ref().map(|session| session.queued(&self.run.streams[stream]));
         let holds = match sent {
             Ok(()) => end.progress.is_finalized && is_established,
-            Err(SendError::NotEstablished) => !end.progress.is_finalized,
+            // In v2 the peer may not have confirmed the keys.
+            Err(SendError::NotEstablished) => {
+                !end.progress.is_finalized || (self.speaks_v2((link, side)) && !is_established)
+            }
             Err(SendError::Closed) => !is_established,
             Err(SendError::Backpressure) => is_established,
             Err(SendError::UnknownStream) => self.run.skips(host, stream),
@@ -209,7 +227,8 @@ impl Sessions<'_> {
         if offence.in_handshake && end.progress.is_finalized {
             return;
         }
-        let (host, is_closed) = (end.host, session.is_closed());
+        // In v2 it says why before it is over, and takes nothing more.
+        let (host, is_closed) = (end.host, session.is_closed() || session.protocols().is_empty());
         self.run.checks.hold(Invariant::AdversaryBlamed, (self.run.now, host), is_closed, || {
             (format!("the peer has done this: {}", attack.name()), "its session goes on".into())
         });

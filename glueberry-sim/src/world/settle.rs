@@ -17,6 +17,7 @@ impl Checker<'_> {
             .flat_map(|by| (0..self.hosts.len()).map(move |of| (by, of)))
             .filter(|(by, of)| self.hosts[*by].wants[*of])
             .filter(|(by, of)| !self.run.is_adversary(*by) && !self.run.is_adversary(*of))
+            .filter(|(by, of)| self.run.plan.can_talk(*by, *of))
             .collect();
         for (by, of) in wanted {
             let states = [self.hosts.state(by, of), self.hosts.state(of, by)];
@@ -77,7 +78,9 @@ impl Application<'_> {
                     continue;
                 };
                 let ends = &self.net.links[link].ends;
-                if ends[side].progress.is_established && ends[1 - side].progress.is_established {
+                let is_tampered = self.net.links[link].is_tampered;
+                let is_established = |side: usize| ends[side].progress.is_established;
+                if is_established(side) && is_established(1 - side) && !is_tampered {
                     let given = ends[1 - side].lanes[flow.stream].received;
                     stuck.push((host, at, u64_of(link), given));
                 }

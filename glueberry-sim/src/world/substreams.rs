@@ -104,6 +104,7 @@ impl Sessions<'_> {
         if self.run.is_adversary(host) {
             return;
         }
+        self.lend_keys(link, side);
         loop {
             let state = &mut self.net.links[link];
             let (Some(pipe), end) = (state.pipes.get_mut(at), &mut state.ends[side]) else {
@@ -131,9 +132,14 @@ impl Sessions<'_> {
                     carried.bytes += u64_of(before.1.saturating_sub(after.1));
                     carried.since.get_or_insert(self.run.now);
                     self.run.note(host, link, Kind::Write, (id, digest(&bytes)));
+                    self.check_confirmed((link, side), at);
                     if self.net.break_off(self.run, link, at, side, &bytes) {
                         break;
                     }
+                    let bytes = match self.is_sealed_by_v2((link, side), at) {
+                        true => self.net.tamper(self.run, link, side, bytes),
+                        false => bytes,
+                    };
                     self.net.put(self.run, link, Way::Substream(at), side, bytes);
                 }
                 None => {
@@ -175,6 +181,7 @@ impl Sessions<'_> {
         // What a session that is over discards is not acknowledged.
         let session = self.net.links[link].ends[side].session.as_ref();
         let is_over = session.is_none_or(|session| session.is_closed());
+        self.lend_keys(link, side);
         let taken = self.feed(link, at, side);
         self.net.release(self.run, link, at, side, taken);
         self.end_reading(link, at, side);
@@ -330,6 +337,7 @@ impl Sessions<'_> {
     /// A writer learns that the peer refuses to read.
     pub(super) fn stopped(&mut self, link: usize, at: usize, writer: Side) {
         let now = self.run.at();
+        self.lend_keys(link, writer);
         let state = &mut self.net.links[link];
         let (Some(pipe), end) = (state.pipes.get_mut(at), &mut state.ends[writer]) else {
             return;

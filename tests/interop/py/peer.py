@@ -2,7 +2,7 @@
 
 It greets, and echoes what it gets on `chat`. One JSON object per line goes out: what happened.
 
-    python peer.py --transport tcp --profile v1|v1-go [--habit none] [--dial ADDRESS]
+    python peer.py --transport tcp --profile v1|v1-go|v2 [--habit none] [--dial ADDRESS]
 """
 
 import argparse
@@ -21,6 +21,9 @@ from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from multiaddr import Multiaddr
+from live import CHAT as CHAT_V2
+from live import HANDSHAKE as HANDSHAKE_V2
+from live import Live
 from nacl.bindings import (
     crypto_scalarmult,
     crypto_sign_ed25519_pk_to_curve25519,
@@ -166,12 +169,14 @@ class Session:
 async def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--transport", choices=["tcp"], default="tcp")
-    parser.add_argument("--profile", choices=list(HANDSHAKES), default="v1")
+    parser.add_argument("--profile", choices=[*HANDSHAKES, "v2"], default="v1")
     parser.add_argument("--habit", choices=["none"], default="none")
     parser.add_argument("--dial")
     args = parser.parse_args()
     seed, sessions = os.urandom(32), {}
     host = new_host(key_pair=create_new_key_pair(seed))
+    if args.profile == "v2":
+        return await speak_v2(host, seed, args.dial)
 
     def session_of(peer):
         if peer not in sessions:
@@ -206,6 +211,35 @@ async def main():
                 await Framed(chat, args.profile).write(seal(session.key, b"first"))
                 nursery.start_soon(until_it_ends, session.echo(chat))
             # Ends with the process that has started it.
+            await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
+            nursery.cancel_scope.cancel()
+
+
+async def speak_v2(host, seed, dial):
+    """Has sessions of v2, until the process that has started this one ends it."""
+    sessions = {}
+    async with host.run(listen_addrs=[Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+        async with trio.open_nursery() as nursery:
+
+            def session_of(peer, first=None):
+                if peer not in sessions:
+                    sessions[peer] = Live(host, peer, seed, nursery, tell, first)
+                return sessions[peer]
+
+            async def on_handshake(stream):
+                session_of(stream.muxed_conn.peer_id).begin(stream, is_i=False)
+
+            async def on_chat(stream):
+                await session_of(stream.muxed_conn.peer_id).accept(stream)
+
+            host.set_stream_handler(HANDSHAKE_V2, on_handshake)
+            host.set_stream_handler(CHAT_V2, on_chat)
+            tell(event="listening", address=str(host.get_addrs()[0]), id=str(host.get_id()))
+            if dial:
+                info = info_from_p2p_addr(Multiaddr(dial))
+                await host.connect(info)
+                stream = await host.new_stream(info.peer_id, [HANDSHAKE_V2])
+                session_of(info.peer_id, first=b"first").begin(stream, is_i=True)
             await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
             nursery.cancel_scope.cancel()
 

@@ -112,6 +112,11 @@ class Control:
 
     # Calls of the application (§11.2); the session checks its own states.
 
+    def connect(self):
+        """The node has chosen the session: CONFIRM goes out as soon as `ms` is known."""
+        self.connected = True
+        self._confirm()
+
     def send(self, message):
         if not self.connected or self.finalized:
             raise Misuse("send_handshake")
@@ -247,7 +252,7 @@ class Control:
             self._deliver(body)
 
     def _derive(self):
-        """K of §11.2: `ms`, own CONFIRM, and what waited for it."""
+        """K of §11.2: `ms`, and what waited for it."""
         if self.peer_kex is None or self.kk is None or self.peer_u is None or self.schedule:
             return
         c, own, peer = self.config, self.own_kex, self.peer_kex
@@ -264,6 +269,12 @@ class Control:
         self.shares = of(e, s, peer.ephemeral, self.peer_u)
         self.schedule = Schedule(self.transcript.hash(), self.kk, self.shares)
         self.sid, self.exporter = self.schedule.sid(), self.schedule.exporter()
+        self._confirm()
+        self._verify()
+
+    def _confirm(self):
+        if self.schedule is None or not self.connected or self.confirm_written:
+            return
         hs = self.hash_out.digest()
         self.out += frames.frame(frames.CONFIRM, self.schedule.confirm(self.own_direction, hs))
         self.sealer = Sealer(SUITES[self.suite], self.schedule.control(self.own_direction), self.trace)
@@ -271,7 +282,6 @@ class Control:
         for data in self.waiting:
             self.write(data)
         self.waiting.clear()
-        self._verify()
 
     def _verify(self):
         if self.held_confirm is None or self.schedule is None:

@@ -42,7 +42,7 @@ class Session:
     def connected(self):
         if self.state == "admitted":
             self.state = "connected"
-            self.control.connected = True
+            self.control.connect()
 
     def send_handshake(self, message):
         self.control.send(message)

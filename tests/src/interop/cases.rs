@@ -69,6 +69,9 @@ pub fn all() -> Vec<Case> {
                 }
             }
         }
+    }
+    // v2 has no other implementation than one from its specification, which runs over py-libp2p.
+    for profile in [Profile::V1, Profile::V1Go, Profile::V2] {
         for is_dialled in [false, true] {
             let (with, over) = (Implementation::Python, Fabric::Noise);
             cases.push(Case { with, over, profile, is_dialled, habit: Habit::None });
@@ -93,6 +96,9 @@ impl Case {
     pub async fn run(self) {
         let mut config = Config::default();
         config.core.reconnect = ReconnectPolicy::never();
+        if self.profile == Profile::V2 {
+            config.core.profiles = vec![Profile::V2];
+        }
         let mut party = Party::start(self.over, config, &[STREAM]).await;
         let mut other = self.start(&party).await;
         if !self.is_dialled {
@@ -140,6 +146,7 @@ impl Case {
     async fn start(self, party: &Party) -> Other {
         let transport = if self.over.is_datagrams() { "quic" } else { "tcp" };
         let profile = match self.profile {
+            Profile::V2 => "v2",
             Profile::V1Go => "v1-go",
             _ => "v1",
         };
@@ -196,6 +203,7 @@ impl fmt::Display for Habit {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let profile = match self.profile {
+            Profile::V2 => "v2",
             Profile::V1Go => "v1-go",
             _ => "v1",
         };

@@ -41,6 +41,15 @@
 //! Established: what was encrypted for it would be lost. One that has begun by then goes on, unless
 //! the session is Established before it is asked to yield.
 //!
+//! In v2 it is the peer's confirmation, and not the prepared streams, from which on a session is kept:
+//! nothing is encrypted on a session that the peer has not confirmed, and the consent is handed on with
+//! the messages. A side confirms the session that is current, as soon as there are keys. So the larger
+//! key may have confirmed its own connection when it learns of the preferred one, and moves to that. The
+//! smaller one has not chosen the other then, and hence not confirmed it.
+//!
+//! A peer confirms no session but its current one. If it confirms one that began after it had confirmed
+//! the current one of this side, it has given that up: the new one takes over at once.
+//!
 //! A probe that is answered ends the sessions that wait because of it, and one that is not ends the
 //! current session, so that one that waits becomes current.
 
@@ -78,7 +87,7 @@ enum Rival {
     /// There is a current session.
     Current {
         direction: Direction,
-        is_prepared: bool,
+        is_kept: bool,
     },
     /// There is a current session that has no handshake substream, and no streams.
     Lost,
@@ -115,8 +124,8 @@ impl Case {
                 Direction::Inbound => Verdict::Hold,
             },
             Rival::Lost => Verdict::Replace,
-            Rival::Current { is_prepared: false, .. } if self.keeps_one_handshake => Verdict::Probe,
-            Rival::Current { direction, is_prepared: false }
+            Rival::Current { is_kept: false, .. } if self.keeps_one_handshake => Verdict::Probe,
+            Rival::Current { direction, is_kept: false }
                 if is_preferred && direction != self.preferred =>
             {
                 Verdict::Replace
@@ -196,10 +205,10 @@ impl Peer {
         cx: &mut Context<'_>,
     ) {
         let preferred = preferred_direction(cx.env, self.key);
-        let (is_prepared, direction) = (self.is_prepared(), current.direction);
-        let rival = match current.is_handshake_lost && !is_prepared {
+        let (is_kept, direction) = (self.is_kept(), current.direction);
+        let rival = match current.is_handshake_lost && !is_kept {
             true => Rival::Lost,
-            false => Rival::Current { direction, is_prepared },
+            false => Rival::Current { direction, is_kept },
         };
         let keeps_one_handshake = agreed.keeps_one_handshake() && current.keeps_one_handshake();
         let case = Case { preferred, agreed: agreed.direction, keeps_one_handshake, rival };
@@ -252,7 +261,7 @@ impl Peer {
         if let State::Connected { successor: Some(_), .. } = self.state {
             return;
         }
-        if !self.is_prepared() {
+        if !self.is_kept() {
             if current.is_handshake_lost {
                 // It may have kept another's that is not agreed yet.
                 return;
@@ -273,8 +282,8 @@ impl Peer {
         }
         // One that lives may yet be the one that the peer has kept, and one that is not agreed here
         // may be agreed there, and current: a node of our kind loses what it has said on it.
-        let is_prepared = self.is_prepared();
-        let may_be_kept = |other: &&SessionRecord| !is_prepared && !other.is_handshake_lost;
+        let is_kept = self.is_kept();
+        let may_be_kept = |other: &&SessionRecord| !is_kept && !other.is_handshake_lost;
         let losers = self.others.live().filter(|other| !may_be_kept(other));
         let losers: Vec<SessionId> = losers.map(|other| other.id).collect();
         for loser in losers {
@@ -290,6 +299,18 @@ impl Peer {
         if is_held && self.others.agreed().any(is_it) {
             self.others.hold = Some(cx.env.now);
             self.promote(cx);
+        }
+    }
+
+    /// The peer has confirmed a session that is not current. It confirms none but its own current one:
+    /// if it had confirmed the one that is current here before, it has given that up.
+    pub(super) fn other_confirmed(&self, id: SessionId, cx: &mut Context<'_>) {
+        let confirmed = self.state.confirmed_session();
+        let other = self.others.agreed().find(|other| other.id == id);
+        if let Some(current) = confirmed
+            && other.is_some_and(|other| other.follows == Some(current))
+        {
+            cx.out.close(current, CloseReason::Superseded);
         }
     }
 
@@ -321,9 +342,9 @@ impl Peer {
     }
 
     /// True if no replacement of the current session may begin.
-    const fn is_prepared(&self) -> bool {
+    const fn is_kept(&self) -> bool {
         match self.state {
-            State::Connected { is_prepared, .. } => is_prepared,
+            State::Connected { is_kept, .. } => is_kept,
             _ => true,
         }
     }
@@ -340,8 +361,8 @@ mod tests {
     use super::*;
     use Direction::{Inbound, Outbound};
 
-    const fn current(direction: Direction, is_prepared: bool) -> Rival {
-        Rival::Current { direction, is_prepared }
+    const fn current(direction: Direction, is_kept: bool) -> Rival {
+        Rival::Current { direction, is_kept }
     }
 
     /// Every case: the agreed session's direction, the rival, and the verdict where `Outbound` is
@@ -366,7 +387,7 @@ mod tests {
     fn rivals() -> Vec<Rival> {
         let mut rivals = vec![Rival::None, Rival::Negotiating, Rival::Lost];
         for direction in [Outbound, Inbound] {
-            rivals.extend([false, true].map(|is_prepared| current(direction, is_prepared)));
+            rivals.extend([false, true].map(|is_kept| current(direction, is_kept)));
         }
         rivals
     }
@@ -383,7 +404,7 @@ mod tests {
                     assert_eq!(case.decide(), *expected, "{case:?}");
                     let case = Case { keeps_one_handshake: true, ..case };
                     let expected = match rival {
-                        Rival::Current { is_prepared: false, .. } => Verdict::Probe,
+                        Rival::Current { is_kept: false, .. } => Verdict::Probe,
                         _ if *expected == Verdict::Hold => Verdict::Ask,
                         _ => *expected,
                     };

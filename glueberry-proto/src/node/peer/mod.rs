@@ -217,7 +217,9 @@ impl Peer {
         let patience = Self::patience(direction, &cx.env.config);
         let stage = Stage::Negotiating { deadline: cx.env.now + patience };
         let (profile, is_handshake_lost) = (None, false);
-        self.others.insert(SessionRecord { id, direction, stage, profile, is_handshake_lost });
+        let follows = self.state.confirmed_session();
+        let record = SessionRecord { id, direction, stage, profile, is_handshake_lost, follows };
+        self.others.insert(record);
         self.settle_soon(cx);
     }
 

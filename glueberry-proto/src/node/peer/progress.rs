@@ -28,9 +28,11 @@ impl Peer {
                 }
             }
             FromSession::ProbeAnswered if !is_current => self.other_answered(id, cx),
+            FromSession::Confirmed if !is_current => self.other_confirmed(id, cx),
             // The node has ended the session or replaced it while the message was on its way.
             _ if !is_current => {}
             FromSession::Prepared => self.current_prepared(cx),
+            FromSession::Confirmed => self.current_confirmed(cx),
             FromSession::Established(info) => self.current_established(info, cx),
             FromSession::HandshakeLost(is_lost) => self.current_handshake_lost(is_lost, cx),
             FromSession::Alive => self.current_alive(cx),
@@ -42,11 +44,25 @@ impl Peer {
     /// The application has prepared streams: no replacement of the session begins from now on.
     fn current_prepared(&mut self, cx: &mut Context<'_>) {
         match &mut self.state {
-            State::Connected { is_prepared, .. } => {
-                *is_prepared = true;
+            State::Connected { is_kept, .. } => {
+                *is_kept = true;
                 self.settle(cx);
             }
             _ => cx.out.internal_error("streams were prepared on an Established session"),
+        }
+    }
+
+    /// The peer has chosen the current session, and may be Established on it: no other replaces it, also
+    /// if that has begun.
+    fn current_confirmed(&mut self, cx: &mut Context<'_>) {
+        let State::Connected { current, is_kept, successor, .. } = &mut self.state else {
+            return cx.out.internal_error("a session was confirmed that is Established");
+        };
+        *is_kept = true;
+        let (current, successor) = (*current, successor.take());
+        let waiting = self.others.agreed().find(|other| Some(other.id) == successor).copied();
+        if let Some(waiting) = waiting {
+            self.compete(&waiting, current, cx);
         }
     }
 
@@ -80,7 +96,7 @@ impl Peer {
 
     /// The current session hands over what was said to the one that replaces it.
     fn current_yielded(&mut self, carry: Carry, cx: &mut Context<'_>) {
-        let State::Connected { current, is_prepared, successor, .. } = &mut self.state else {
+        let State::Connected { current, is_kept, successor, .. } = &mut self.state else {
             return cx.out.internal_error("a session has yielded that is Established");
         };
         let yielded = *current;
@@ -94,7 +110,7 @@ impl Peer {
             return cx.out.forward(yielded.id, FromNode::Grant(carry));
         };
         *current = Current::new(&record);
-        *is_prepared = false;
+        *is_kept = false;
         self.others.remove(record.id);
         let Current { id, direction, .. } = yielded;
         self.others.insert(yielded.yielded());

@@ -16,6 +16,8 @@ pub(super) struct SessionRecord {
     pub(super) profile: Option<Profile>,
     /// It has no handshake substream any more.
     pub(super) is_handshake_lost: bool,
+    /// The session of v2 that the peer had confirmed when this one began.
+    pub(super) follows: Option<SessionId>,
 }
 
 /// How far a session is that is not the current one.

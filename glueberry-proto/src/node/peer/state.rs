@@ -24,8 +24,9 @@ pub(super) enum State {
         current: Current,
         /// When the handshake fails; `None` once the session was asked to end because of that.
         deadline: Option<Instant>,
-        /// The application has prepared streams: no replacement of the session begins.
-        is_prepared: bool,
+        /// The application has prepared streams (v1), or the peer has confirmed the session (v2): no
+        /// replacement of it begins.
+        is_kept: bool,
         /// The session that becomes current once this one has yielded.
         successor: Option<SessionId>,
     },
@@ -100,6 +101,16 @@ impl State {
         }
     }
 
+    /// Returns the current session, if it is of v2 and the peer has confirmed it.
+    pub(super) fn confirmed_session(&self) -> Option<SessionId> {
+        match self {
+            Self::Connected { current, is_kept: true, .. } | Self::Established { current, .. } => {
+                (current.profile == Some(Profile::V2)).then_some(current.id)
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the dial that is queued or under way.
     pub(super) const fn dial(&self) -> Option<Dial> {
         match self {
@@ -131,7 +142,8 @@ impl Current {
     /// Returns what remains of it when another takes its place.
     pub(super) const fn yielded(self) -> SessionRecord {
         let Self { id, direction, profile, is_handshake_lost, .. } = self;
-        SessionRecord { id, direction, stage: Stage::Yielded, profile, is_handshake_lost }
+        let (stage, follows) = (Stage::Yielded, None);
+        SessionRecord { id, direction, stage, profile, is_handshake_lost, follows }
     }
 
     /// True if the peer may be a Go node, which has one handshake substream for all its sessions.

@@ -38,7 +38,7 @@ impl Peer {
         let state = State::Connected {
             current: Current::new(session),
             deadline: Some(cx.env.now + cx.env.config.handshake_timeout),
-            is_prepared: false,
+            is_kept: false,
             successor: None,
         };
         self.move_to(is_legal, state, None, cx)

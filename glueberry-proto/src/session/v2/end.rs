@@ -12,13 +12,18 @@ impl Session {
     /// Says the last thing and waits until it has gone out, or for the peer's. Returns false if there
     /// is nothing to say, or no way.
     pub(in crate::session) fn say_goodbye(&mut self, reason: &CloseReason) -> bool {
+        let was_carrying = self.state.carrying().is_some();
+        let is_heard = match reason {
+            CloseReason::ConnectionLost(_) => false,
+            // The peer has confirmed another session, so it has given up this one.
+            CloseReason::Superseded => !was_carrying,
+            _ => true,
+        };
         let can_say = self.handshake.channel().is_some_and(|id| self.substreams.is_writable(id))
-            && self.handshake.gate().is_some_and(|gate| !gate.is_written_over())
-            && !matches!(reason, CloseReason::ConnectionLost(_));
-        if !can_say {
+            && self.handshake.gate().is_some_and(|gate| !gate.is_written_over());
+        if !(is_heard && can_say) {
             return false;
         }
-        let was_carrying = self.state.carrying().is_some();
         let is_answer = self.handshake.gate().is_some_and(|gate| gate.is_read_over());
         let code = u16::try_from(close_code(reason).as_u64()).unwrap_or(5);
         // The peer's reason is not ours.

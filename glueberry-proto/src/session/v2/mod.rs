@@ -19,6 +19,7 @@ use super::substreams::{Opener, Stage, WriteHalf};
 use crate::crypto::SharedKey;
 use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
 use crate::id::SubstreamId;
+use crate::message::FromSession;
 use crate::prelude::*;
 use crate::session_info::SessionInfo;
 use crate::v2::Violation;
@@ -91,9 +92,19 @@ impl Session {
                 Step::Full => return Ok(Ingest::Paused),
                 Step::Over => return Ok(Ingest::Discard),
                 Step::Read => {}
-                Step::Agreed => self.substreams.want_write(id, &mut self.out),
-                Step::Confirmed if self.state.is_finalized() => self.establish(),
-                Step::Confirmed => {}
+                Step::Agreed => {
+                    // R waits for it, also before the node has chosen the session.
+                    if gate.has_ciphertext() {
+                        self.substreams.want_write(id, &mut self.out);
+                    }
+                    self.commit();
+                }
+                Step::Confirmed => {
+                    self.out.forward(FromSession::Confirmed);
+                    if self.state.is_finalized() {
+                        self.establish();
+                    }
+                }
                 Step::Message(message) => {
                     let (handshake, _, mut lent) = self.parts();
                     handshake.receive(id, message, &mut lent);
@@ -116,6 +127,15 @@ impl Session {
             if self.state.is_ending() {
                 return Ok(Ingest::Discard);
             }
+        }
+    }
+
+    /// Confirms the session to the peer once the node has chosen it and the keys are known.
+    pub(super) fn commit(&mut self) {
+        let is_chosen = !self.state.is_waiting();
+        if is_chosen && self.handshake.gate_mut().is_some_and(Gate::commit) {
+            let (handshake, _, mut lent) = self.parts();
+            handshake.want_channel(&mut lent);
         }
     }
 

@@ -144,6 +144,15 @@ impl Outgoing {
         }
     }
 
+    /// What was to be sent again is not: its numbers are used up. Returns how many messages that are.
+    pub(in crate::session) fn give_up(&mut self, queue: &mut SendQueue) -> u64 {
+        let repeats = core::mem::take(&mut self.repeats);
+        queue.release(repeats.len(), repeats.iter().map(Bytes::len).sum());
+        let count = u64::try_from(repeats.len()).unwrap_or(u64::MAX);
+        self.next += count;
+        count
+    }
+
     /// Returns how many messages the peer may have or not, with the instance that is written.
     pub(in crate::session) fn in_doubt(&self, writer: Option<&InstanceWriter>) -> u64 {
         let first = writer.map_or(self.next, InstanceWriter::first);

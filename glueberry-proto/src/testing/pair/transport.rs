@@ -131,12 +131,19 @@ impl<App: Application> Pair<App> {
 
     /// Takes a link down. Both ends learn it at once.
     pub fn cut(&mut self, link: usize) {
-        self.links[link].is_down = true;
+        self.take_down(link);
         for side in [A, B] {
-            self.links[link].lost[side] = Some(ConnectionLost::TimedOut);
             self.lose(link, side);
         }
         self.drain_actions();
+    }
+
+    /// Takes a link down. Each end learns it by [`Move::Lose`].
+    pub fn take_down(&mut self, link: usize) {
+        self.links[link].is_down = true;
+        for side in [A, B] {
+            self.links[link].lost[side] = Some(ConnectionLost::TimedOut);
+        }
     }
 
     fn arrive(&mut self, link: usize, side: Side) -> bool {

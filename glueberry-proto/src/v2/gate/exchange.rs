@@ -45,6 +45,11 @@ impl Gate {
         self.agree(&offer, encapsulated)
     }
 
+    /// True if this side's ciphertext was not written.
+    pub(crate) fn has_ciphertext(&self) -> bool {
+        matches!(&self.exchange, Exchange::Agreed(agreed) if agreed.ciphertext.is_some())
+    }
+
     /// True if the next step is the peer's ciphertext.
     pub(super) const fn needs_ciphertext(&self) -> bool {
         matches!(self.exchange, Exchange::Waiting { offer: Some(_), .. })

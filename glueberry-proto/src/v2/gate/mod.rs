@@ -56,6 +56,8 @@ pub(crate) struct Gate {
     /// Until both sides' were exchanged.
     own_kex: Vec<u8>,
     exchange: Exchange,
+    /// This side has chosen the session, so its confirmation may be written.
+    is_committed: bool,
     writing: Writing,
     reading: Reading,
     /// Of what each side wrote in the clear before its confirmation.
@@ -162,6 +164,7 @@ impl Gate {
             application,
             own_kex: own_kex.emit(),
             exchange: Exchange::Waiting { ephemeral, offer: None },
+            is_committed: false,
             writing: Writing::Kex,
             reading: Reading::First,
             written: Sha256::new(),
@@ -218,6 +221,14 @@ impl Gate {
             Exchange::Waiting { .. } => false,
             Exchange::Agreed(agreed) => agreed.peers_confirm.is_none(),
         }
+    }
+
+    /// This side has chosen the session among those of the peer: confirms it, if the keys are known.
+    /// Returns true the first time.
+    pub(crate) const fn commit(&mut self) -> bool {
+        let is_first = !self.is_committed && self.terms().is_some();
+        self.is_committed |= is_first;
+        is_first
     }
 
     /// True if the peer has ended the session by the last frame that it sends.

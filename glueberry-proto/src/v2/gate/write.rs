@@ -51,8 +51,8 @@ impl Gate {
         now: Instant,
         application: &mut dyn Application,
     ) {
-        // Once there are keys the last frame is a sealed one, behind this side's confirmation.
-        if self.last.is_some() && matches!(self.exchange, Exchange::Waiting { .. }) {
+        // Behind this side's confirmation the last frame is a sealed one.
+        if self.last.is_some() && !self.is_committed {
             return self.write_abort(out);
         }
         if self.writing == Writing::Kex {
@@ -103,9 +103,10 @@ impl Gate {
         }
     }
 
-    /// Proves to the peer that this side has the keys, once it has.
+    /// Proves to the peer that this side has the keys, once it has, and keeps the session.
     fn write_confirm(&mut self, out: &mut BytesMut) {
-        if let Exchange::Agreed(agreed) = &mut self.exchange
+        if self.is_committed
+            && let Exchange::Agreed(agreed) = &mut self.exchange
             && let Some(key) = agreed.own_confirm.take()
         {
             let written: [u8; 32] = core::mem::take(&mut self.written).finalize().into();

@@ -278,6 +278,28 @@ fn this_side_ends_in_the_clear_until_its_confirmation_is_written() {
     assert_eq!(read(), Ok(Step::Closed(close)));
 }
 
+/// A side confirms no session that it may not keep, and ends it in the clear.
+#[test]
+fn nothing_is_confirmed_before_the_session_is_kept() {
+    let mut out = BytesMut::new();
+    let mut hostile = Hostile::at(Role::Responder, State::Sealed);
+    let mut app = App::default();
+    hostile.gate.write(&mut out, usize::MAX, Instant::ZERO, &mut app);
+    assert!(out.is_empty());
+    assert!(hostile.gate.commit(), "the keys are known");
+    assert!(!hostile.gate.commit(), "it is kept already");
+    hostile.gate.write(&mut out, usize::MAX, Instant::ZERO, &mut app);
+    assert_eq!(hostile.peer.read(&mut out, Messages::Taken, Instant::ZERO), Ok(Step::Confirmed));
+
+    let mut hostile = Hostile::at(Role::Responder, State::Sealed);
+    hostile.gate.end(Close { code: 3, entries: Vec::new() });
+    hostile.gate.write(&mut out, usize::MAX, Instant::ZERO, &mut app);
+    assert_eq!(hostile.peer.read(&mut out, Messages::Taken, Instant::ZERO), Ok(Step::Aborted(3)));
+
+    let (mut initiator, _) = pair();
+    assert!(!initiator.commit(), "there are no keys");
+}
+
 /// What one of two sides does next.
 #[derive(Clone, Copy, Debug)]
 enum Move {

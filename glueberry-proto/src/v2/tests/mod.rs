@@ -86,8 +86,9 @@ impl App {
     }
 }
 
-/// Has a gate write all that it has.
+/// Has a gate write all that it has. Its side keeps the session.
 fn written(gate: &mut Gate, app: &mut App) -> Vec<u8> {
+    gate.commit();
     let mut out = BytesMut::new();
     gate.write(&mut out, usize::MAX, Instant::ZERO, app);
     out.to_vec()

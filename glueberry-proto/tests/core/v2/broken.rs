@@ -39,6 +39,44 @@ fn what_was_lost_with_a_substream_is_sent_again_and_nothing_arrives_twice() {
     }
 }
 
+/// A stream that the peer has not prepared is given up with what was written on it before.
+#[test]
+fn what_was_to_be_sent_again_on_a_stream_that_is_given_up_is_in_doubt() {
+    let mut both = configs();
+    (both[A].max_stream_attempts, both[A].high_watermark, both[A].low_watermark) = (2, 3, 1);
+    let mut world = new_world(Naming::Negotiated, both);
+    world.connect(A);
+    world.run();
+    world.prepare(A, &["chat", "sync"]);
+    world.prepare(B, &["sync"]);
+    world.finalize(A);
+    world.run();
+    for number in 0..3_u8 {
+        world.send(A, "chat", &[number]);
+        world.run();
+    }
+    world.finalize(B);
+    world.run();
+    for _ in 0..20 {
+        world.advance(SECOND);
+    }
+    let told = events(&world, A);
+    let interrupted = Event::StreamInterrupted { stream: name("chat"), in_doubt: 3 };
+    let refused = Event::StreamRefused { stream: name("chat"), unsent: 0 };
+    assert!(
+        told.ends_with(&[interrupted, refused, Event::Writable { stream: name("chat") }]),
+        "{told:?}"
+    );
+    assert_eq!(world.session(A).queued(&name("chat")), (0, 0));
+    world.send(A, "sync", b"arrives");
+    world.run();
+    world.command(A, |session, now| session.close(now));
+    world.run();
+    let closed = world.app.closed(A);
+    assert_eq!(world.app.received(B, "sync"), ["arrives"]);
+    assert_eq!((closed.unsent, closed.in_doubt, closed.not_received), (0, 0, 3));
+}
+
 #[test]
 fn what_is_not_kept_any_more_is_told_as_lost_on_both_sides() {
     let mut both = configs();

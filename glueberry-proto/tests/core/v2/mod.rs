@@ -1,6 +1,7 @@
 //! Sessions of v2: two nodes with each other, over every order and every cut.
 
 mod broken;
+mod crossing;
 mod downgrade;
 mod end;
 mod orders;

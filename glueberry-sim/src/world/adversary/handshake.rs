@@ -13,6 +13,9 @@ pub(super) fn payload(attack: Attack, profile: Profile, limit: usize) -> Payload
     let mut payload = Payload::default();
     let out = &mut payload.bytes;
     match attack {
+        // It has no keys, and what is said without them is nothing.
+        _ if profile == Profile::V2
+            && !matches!(attack, Attack::Garbage | Attack::EmptyHandshake) => {}
         Attack::Garbage => {
             payload.offence = Some(OffenceAt::Bytes);
             out.put_bytes(0xff, 64);

@@ -18,7 +18,7 @@ use super::network::Network;
 use crate::attack::{Attack, PASSIVE};
 use crate::host::Flow;
 use crate::link::EndState;
-use crate::plan::Wires;
+use crate::profiles::Wires;
 use crate::run::Run;
 use crate::script::{Offence, Purpose, Script};
 use crate::wake::{Side, Wake};
@@ -85,9 +85,12 @@ impl Adversary<'_> {
     /// Returns a profile that a host speaks, and in which a attack can be done if there is one.
     fn profile_for(&self, host: usize, attack: Attack) -> Profile {
         match self.run.plan.hosts[host].wires {
-            Wires::Document => Profile::V1,
-            Wires::Both if attack.is_possible(Profile::V1) => Profile::V1,
-            Wires::Both | Wires::Go | Wires::BothGoFirst => Profile::V1Go,
+            Wires::V2 => Profile::V2,
+            Wires::Document | Wires::V2AndDocument => Profile::V1,
+            Wires::Both | Wires::All if attack.is_possible(Profile::V1) => Profile::V1,
+            Wires::Both | Wires::All | Wires::Go | Wires::V2AndGo | Wires::BothGoFirst => {
+                Profile::V1Go
+            }
         }
     }
 

@@ -216,8 +216,8 @@ impl Adversary<'_> {
 }
 
 /// Returns a name that no node proposes.
-pub(super) const fn wrong_name() -> ProtocolId {
-    ProtocolId::Handshake(Profile::V2)
+pub(super) fn wrong_name() -> ProtocolId {
+    StreamName::new("another").map_or(ProtocolId::Probe, |name| Profile::V1.stream_id(name))
 }
 
 /// Returns a name as it is proposed, with its length before it.

@@ -31,7 +31,7 @@ def short(side):
 class Case:
     """`side` is under test; the other side's bytes are made here by hand from its own run."""
 
-    def __init__(self, name, about, side="r", i=None, r=None, authenticated=True, calls=()):
+    def __init__(self, name, about, side="r", i=None, r=None, authenticated=True, calls=("connected",)):
         self.name, self.about, self.side = name, about, side
         self.other = "i" if side == "r" else "r"
         self.authenticated = authenticated
@@ -308,6 +308,7 @@ def with_run(case):
     """What the other side writes by its own inputs."""
     machine = Control(case.peer, case.other == "i", case.configs[case.side].identity.id)
     kex = machine.take()
+    machine.connect()
     machine.receive(bytes(case.under_test.wrote))
     return [kex, machine.take()]
 
@@ -326,7 +327,8 @@ def later():
     large = frame(0x10, pattern(65_000))
     calls = ("connected", "prepare", "finalize")
     yield Refused("dropped-clear", Code.LIMIT, "65,537 bytes of APP behind one's own finalize", lambda c: [c.kex() + large, frame(0x10, bytes(536)), frame(0x10), frame(0x10, b"x")], calls=calls)
-    case = Case("lost-first", "the substream ends before KEX")
+    yield Refused("unconnected-confirm", Code.BAD_CONFIRM, "a wrong CONFIRM before connected: ABORT, since CONFIRM was not written", lambda c: [c.kex(), flipped(c.confirm(c.kex()), 9)], calls=())
+    case = Case("lost-first", "the substream ends before KEX", calls=())
     case.ends()
     yield case_of(case, Code.HANDSHAKE_FAILED)
     case = Case("lost-sealed", "the substream ends behind CONFIRM", calls=calls[:2])
@@ -392,7 +394,7 @@ def accepted():
     case("byte-by-byte", "every byte alone", bytewise, calls=calls)
     largest = frame(0x10, pattern(65_536))
     case("dropped-65536", "65,536 bytes of APP behind one's own finalize", lambda c: c.reads(c.kex() + largest), calls=calls)
-    case("before-connected", "KEX, APP, CONFIRM, FINISHED before connected", before_connected)
+    case("before-connected", "KEX, APP, CONFIRM, FINISHED before connected: CONFIRM waits for it", before_connected, calls=())
     case("finalize-first", "finalize before KEX arrives", lambda c: c.reads(c.confirmed(frame(0x04))), calls=calls)
     case("held", "CONFIRM and records wait for prepare", held, authenticated=False)
     case("held-i", "the same on I", held, authenticated=False, side="i")

@@ -25,7 +25,7 @@ class Run:
     def call(self, side, what, **arguments):
         machine = self.sides[side]
         if what == "connected":
-            machine.connected = True
+            machine.connect()
         elif what == "send_handshake":
             machine.send(arguments["message"])
         elif what == "prepare":

@@ -162,6 +162,7 @@ fn session(inputs: Inputs<'_>) -> Box<Session> {
     for now in [Instant::ZERO, Instant::ZERO, Instant::ZERO, later(0), later(1)] {
         let mut wires = [BytesMut::new(), BytesMut::new()];
         for at in [0, 1] {
+            gates[at].commit();
             gates[at].write(&mut wires[at], usize::MAX, now, &mut apps[at]);
             apps[at].message = gates[at].is_confirmed().then(|| Bytes::from_static(b"sealed"));
         }
