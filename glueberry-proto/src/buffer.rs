@@ -8,6 +8,7 @@ use crate::id::SubstreamId;
 use crate::send_queue::MessageSource;
 use crate::session::{Ingest, Session, SubstreamEnd};
 use crate::time::Instant;
+use crate::v2::PartialMessage;
 
 /// The buffers of one substream between a [`Session`] and a transport. It does no I/O.
 ///
@@ -30,8 +31,10 @@ pub struct SubstreamBuffer {
     /// Roughly the most bytes that the session has lately taken at once. For a large message that is
     /// its length, so the buffer of the next one can be made of that size at once.
     longest: usize,
-    /// How many bytes the session has taken.
+    /// How many bytes the session has taken, without those of a message of which it has a part.
     taken: u64,
+    /// The message of which the session has taken a part.
+    partial: Option<PartialMessage>,
     reading: Reading,
     /// The clean end of the peer's half, until all bytes before it are taken.
     end: Option<SubstreamEnd>,
@@ -73,6 +76,7 @@ impl SubstreamBuffer {
             read: BytesMut::new(),
             longest: 0,
             taken: 0,
+            partial: None,
             reading: Reading::Wanted(1),
             end: None,
             write: Bytes::new(),
@@ -91,21 +95,29 @@ impl SubstreamBuffer {
         matches!(self.reading, Reading::Wanted(_)) && self.end.is_none()
     }
 
-    /// Returns how many received bytes wait here.
+    /// Returns how many received bytes wait here, or in the session for the rest of their message.
     pub fn held(&self) -> usize {
-        self.read.len()
+        self.read.len() + self.gathered()
     }
 
-    /// Returns how many bytes the session has taken so far.
+    /// Returns how many of them the session holds, see [`Session::partial_message`].
+    pub fn gathered(&self) -> usize {
+        let partial = self.partial.filter(|_| !self.is_read_over());
+        partial.map_or(0, |partial| partial.held)
+    }
+
+    /// Returns a number that grows whenever the session has done with a message. While one is being
+    /// received it stays as it is.
     pub const fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Returns how many bytes will be here before the session takes them: the length that the peer
-    /// has announced, or one. Zero if the transport is not to be read.
-    pub const fn wanted(&self) -> usize {
+    /// Returns how many bytes will be [held](Self::held) before the session is done with a message: the
+    /// length that the peer has announced, or one. Zero if the transport is not to be read.
+    pub fn wanted(&self) -> usize {
+        let len = self.partial.map_or(0, |partial| partial.len);
         match self.reading {
-            Reading::Wanted(len) if self.end.is_none() => len,
+            Reading::Wanted(next) if self.end.is_none() => next.saturating_add(len),
             _ => 0,
         }
     }
@@ -194,7 +206,12 @@ impl SubstreamBuffer {
         };
         let taken = before.saturating_sub(self.read.len());
         if taken > 0 {
-            self.taken = self.taken.wrapping_add(u64::try_from(taken).unwrap_or(0));
+            let number = |partial: Option<PartialMessage>| partial.map(|partial| partial.number);
+            let partial = session.partial_message(self.substream);
+            if partial.is_none() || number(partial) != number(self.partial) {
+                self.taken = self.taken.wrapping_add(u64::try_from(taken).unwrap_or(0));
+            }
+            self.partial = partial;
             // Halved each time, so that one large message does not size the buffers for ever.
             self.longest = taken.max(self.longest / 2);
         }

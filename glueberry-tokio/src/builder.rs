@@ -85,7 +85,7 @@ impl Builder {
         self
     }
 
-    /// Speaks these profiles, the first that the peer has too: v1 and Go's unless this is called. It
+    /// Speaks these profiles, the first that the peer has too: v2, v1 and Go's unless this is called. It
     /// is [`profiles`](glueberry_proto::Config::profiles) of the core's configuration.
     ///
     /// [`Profile::V2`] has forward secrecy and confirms its keys; it has had no outside review.

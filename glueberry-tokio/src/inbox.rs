@@ -11,12 +11,12 @@ use bytes::Bytes;
 use futures_core::Stream;
 use libp2p_identity::PeerId;
 
-use self::lanes::{Lanes, Run};
+use self::lanes::{Lanes, Run, Turn};
 use crate::config::Delivery;
 use crate::mailbox::{lock, remember};
 use crate::memory::{PeerMemory, cost};
 use crate::message::{Message, Source};
-use crate::waiters::{WaiterId, wake_all};
+use crate::waiters::wake_all;
 
 /// A bounded queue of messages from all sessions to one reader.
 ///
@@ -41,7 +41,7 @@ struct State {
 pub(crate) struct InboxWriter {
     inbox: Arc<Inbox>,
     peer: PeerId,
-    waiting: Option<WaiterId>,
+    turn: Turn,
 }
 
 /// What a writer finds.
@@ -55,8 +55,8 @@ enum Room {
 }
 
 impl InboxWriter {
-    pub(crate) const fn new(inbox: Arc<Inbox>, peer: PeerId) -> Self {
-        Self { inbox, peer, waiting: None }
+    pub(crate) fn new(inbox: Arc<Inbox>, peer: PeerId) -> Self {
+        Self { inbox, peer, turn: Turn::default() }
     }
 
     /// Writes to another inbox from now on.
@@ -113,7 +113,7 @@ impl InboxWriter {
             0 => {
                 // What is dropped does not come again: to wait would keep a share for nothing.
                 if delivery == Delivery::Lossless {
-                    state.lanes.wait(self.peer, &mut self.waiting, cx);
+                    state.lanes.wait(self.peer, &mut self.turn, cx);
                 }
                 Room::Full
             }
@@ -122,13 +122,13 @@ impl InboxWriter {
     }
 
     /// Fills room that was reserved, and gives back the rest.
-    fn push(&self, reserved: usize, run: Run) {
+    fn push(&mut self, reserved: usize, run: Run) {
         let mut state = lock(&self.inbox.state);
         let has_message = !run.data.is_empty() && !state.is_abandoned;
         // What is not read is freed without the lock: that may wake others, too.
         let (run, forgotten) = if has_message { (Some(run), None) } else { (None, Some(run)) };
         // Another writer of the peer may have found everything reserved.
-        let writers = state.lanes.push(self.peer, reserved, run);
+        let writers = state.lanes.push(self.peer, &mut self.turn, reserved, run);
         let is_last = state.is_over();
         let reader = state.reader.take_if(|_| has_message || is_last);
         drop(state);
@@ -142,9 +142,9 @@ impl InboxWriter {
 
 impl Drop for InboxWriter {
     fn drop(&mut self) {
-        if let Some(id) = self.waiting {
+        if !self.turn.is_idle() {
             let mut state = lock(&self.inbox.state);
-            let waker = state.lanes.stop_waiting(self.peer, id);
+            let waker = state.lanes.stop_waiting(self.peer, &mut self.turn);
             let is_last = state.is_over();
             let reader = state.reader.take_if(|_| is_last);
             drop(state);

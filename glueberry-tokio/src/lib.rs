@@ -12,14 +12,15 @@
 //! # What is and isn't protected
 //!
 //! The connection authenticates both sides by their keys and encrypts with forward secrecy: that
-//! is QUIC's TLS 1.3. The records of the v1 profiles inside add a second layer that has **no
-//! forward secrecy** (its key is derived from the two identities and nothing else) and **no
-//! protection against replay across sessions**; handshake messages are not in it at all. It helps
-//! against a part of this process that sees the transport's plaintext; it is no reason to run over
-//! a transport that does not authenticate.
+//! is QUIC's TLS 1.3. Inside, what is sent on a named stream is sealed once more. That helps against
+//! a part of this process that sees the transport's plaintext; it is no reason to run over a
+//! transport that does not authenticate.
 //!
-//! The profile v2 ([`Builder::profiles`]) has both, and confirms its keys. It is off by default, because it
-//! has had no outside review. A peer in the address book that has spoken it is held to it: see
+//! Two nodes of this library speak the profile v2 for that: it has forward secrecy, refuses replays,
+//! and confirms its keys before Established. It has had **no outside review**. Go nodes, and nodes
+//! that switch v2 off ([`Builder::profiles`]), speak a v1 profile, which has **no forward secrecy**
+//! (its key is derived from the two identities and nothing else) and **no protection against replay
+//! across sessions**; handshake messages are not in it at all. A peer in the address book that has spoken it is held to it: see
 //! [`Event::DowngradeRefused`].
 //!
 //! # Delivery

@@ -69,6 +69,13 @@ pub struct PeerMemory {
     used: AtomicUsize,
 }
 
+/// Charges bytes if they fit. What does not fit is never counted, not for a moment: another charge would
+/// fail because of it, and its task would wait for what nobody gives back.
+fn charge_within(used: &AtomicUsize, bytes: usize, limit: usize) -> bool {
+    let charged = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
+    used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, charged).is_ok()
+}
+
 impl Account {
     pub(crate) fn new(limits: MemoryLimits) -> Arc<Self> {
         Arc::new(Self {
@@ -121,12 +128,7 @@ impl Pool {
 
     /// Charges bytes if no more than the given part of the limit is used then.
     fn try_add(&self, bytes: usize, part: usize) -> bool {
-        let before = self.used.fetch_add(bytes, Ordering::SeqCst);
-        let fits = before.saturating_add(bytes) <= self.limit / part;
-        if !fits {
-            self.sub(bytes);
-        }
-        fits
+        charge_within(&self.used, bytes, self.limit / part)
     }
 
     fn sub(&self, bytes: usize) {
@@ -161,11 +163,13 @@ impl PeerMemory {
     }
 
     fn try_add_to(&self, bytes: usize, part: usize) -> bool {
-        let before = self.used.fetch_add(bytes, Ordering::SeqCst);
-        let mut fits = before.saturating_add(bytes) <= self.account.per_peer / part;
-        if fits && self.is_stranger && !self.account.strangers.try_add(bytes, part) {
+        if !charge_within(&self.used, bytes, self.account.per_peer / part) {
+            return false;
+        }
+        let mut fits = true;
+        if self.is_stranger && !self.account.strangers.try_add(bytes, part) {
             fits = false;
-        } else if fits && !self.account.node.try_add(bytes, part) {
+        } else if !self.account.node.try_add(bytes, part) {
             fits = false;
             if self.is_stranger {
                 self.account.strangers.sub(bytes);

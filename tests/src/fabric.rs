@@ -83,8 +83,8 @@ pub struct Ground {
 impl Ground {
     /// Has a configuration speak what the ground says, unless it says something itself.
     pub fn configure(self, config: &mut Config) {
-        if self.has_v2 && config.core.profiles == Config::default().core.profiles {
-            config.core.profiles = Profile::ALL.to_vec();
+        if !self.has_v2 && config.core.profiles == Config::default().core.profiles {
+            config.core.profiles = vec![Profile::V1, Profile::V1Go];
         }
     }
 }

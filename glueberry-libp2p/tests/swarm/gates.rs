@@ -18,7 +18,12 @@ const LATER: StreamProtocol = StreamProtocol::new("/glueberry/stream/later/1.0.0
 #[test]
 fn protocols_are_gated_per_peer_and_revoked() {
     run_test(async {
-        let (a, mut b, c) = (Party::new().await, Party::new().await, Party::new().await);
+        let of_v1 = || {
+            let mut config = Config::default();
+            config.core.profiles = vec![Profile::V1];
+            Party::with(config, Duration::from_secs(60))
+        };
+        let (a, mut b, c) = (of_v1().await, of_v1().await, of_v1().await);
         c.swarm_dials(&b).await;
         a.connect(&b).await;
         assert!(is_refused(&a, &b, LATER).await, "nobody has named it");
@@ -74,6 +79,7 @@ fn a_ban_closes_connections_and_keeps_them_closed() {
 fn substreams_without_a_session_are_bounded() {
     run_test(async {
         let mut config = Config::default();
+        config.core.profiles = vec![Profile::V1];
         (config.core.max_streams, config.core.max_substreams) = (2, 4);
         // Else fewer would be agreed at all.
         config.core.max_parked = 100;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glueberry_tokio::proto::{ConnectionLost, ReconnectPolicy};
-use glueberry_tokio::{CloseReason, Config, ConnectionState, ErrorCode, HANDSHAKE};
+use glueberry_tokio::{CloseReason, Config, ConnectionState, ErrorCode, HANDSHAKE, Profile};
 use libp2p::StreamProtocol;
 use libp2p::futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 
@@ -45,6 +45,7 @@ fn a_session_takes_the_connection_that_is_there_and_leaves_it() {
 
 fn once() -> Config {
     let mut config = Config::default();
+    config.core.profiles = vec![Profile::V1];
     config.core.reconnect = ReconnectPolicy::never();
     config
 }

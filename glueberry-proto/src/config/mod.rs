@@ -36,7 +36,8 @@ use crate::wire::{Profile, StreamName};
 #[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
-    /// Wire profiles that this node supports, in the order in which a dialler offers them.
+    /// Wire profiles that this node supports, in the order in which a dialler offers them. v2, v1,
+    /// v1-go.
     pub profiles: Vec<Profile>,
     /// The lowest profile of a session; v1-go is below v1, and v1 below v2. v1-go. Those of
     /// [`profiles`](Self::profiles) that are below it are neither offered nor accepted.
@@ -207,7 +208,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            profiles: vec![Profile::V1, Profile::V1Go],
+            profiles: vec![Profile::V2, Profile::V1, Profile::V1Go],
             min_profile: Profile::V1Go,
             pin_time: Duration::from_secs(90 * 24 * 60 * 60),
             hardware_aes: false,

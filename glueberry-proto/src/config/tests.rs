@@ -42,7 +42,7 @@ fn each_bad_field_is_named() {
         ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
         ("max_streams", |c| c.max_substreams = c.max_streams),
         ("profiles", |c| c.profiles.clear()),
-        ("profiles", |c| c.min_profile = Profile::V2),
+        ("profiles", |c| (c.profiles, c.min_profile) = (vec![Profile::V1], Profile::V2)),
         ("suites", |c| c.suites.clear()),
         ("profiles", |c| (c.profiles, c.min_profile) = (vec![Profile::V1Go], Profile::V1)),
         ("max_message_size", |c| c.max_message_size = 0),

@@ -9,9 +9,23 @@ use super::substreams::{Purpose, Stage};
 use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
 use crate::prelude::*;
+use crate::v2::PartialMessage;
 use crate::wire::{Profile, ProtocolId, StreamName};
 
 impl Session {
+    /// Returns the message that is being received on a substream, if the session has taken a part of it
+    /// out of the substream's read buffer. It does so in v2, where a long message comes in several
+    /// records. A driver with an account of memory charges it with its length before it reads more.
+    /// [`SubstreamBuffer`](crate::SubstreamBuffer) counts it with what it holds and wants.
+    pub fn partial_message(&self, substream: SubstreamId) -> Option<PartialMessage> {
+        match &self.substreams.get(substream)?.stage {
+            Stage::Bound(Purpose::Stream(name)) => {
+                self.streams.get(name)?.incoming.as_ref()?.partial(substream)
+            }
+            _ => None,
+        }
+    }
+
     /// Hands bytes to what a substream is for. Returns nothing if what follows is for another stage.
     pub(super) fn ingest(
         &mut self,

@@ -47,6 +47,10 @@ impl Streams {
     }
 
     /// Returns a stream, or none for a name that was not prepared.
+    pub(super) fn get(&self, name: &StreamName) -> Option<&Stream> {
+        self.table.get(name).map(|stream| &**stream)
+    }
+
     pub(super) fn get_mut(&mut self, name: &StreamName) -> Option<&mut Stream> {
         self.table.get_mut(name).map(|stream| &mut **stream)
     }

@@ -46,6 +46,11 @@ impl Body {
         self.len
     }
 
+    /// Returns how many bytes of it are held.
+    pub(crate) fn held(&self) -> usize {
+        self.gathered.len().saturating_sub(1)
+    }
+
     /// Takes what is the message's from the front of `bytes`; returns how many bytes that are.
     /// `longest` is the length of a message that the peer has sent before.
     pub(crate) fn fill(&mut self, bytes: &[u8], longest: usize) -> usize {

@@ -26,6 +26,7 @@ pub(crate) mod suite;
 mod tests;
 mod violation;
 
+pub use self::reader::PartialMessage;
 pub use self::suite::Suite;
 pub use self::violation::Violation;
 

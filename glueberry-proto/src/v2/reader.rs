@@ -37,6 +37,19 @@ pub(crate) enum Progress {
     Closed,
 }
 
+/// A message that is being received, of which the session has taken a part: see
+/// [`Session::partial_message`](crate::Session::partial_message).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartialMessage {
+    /// Its number among those of the substream's stream.
+    pub number: u64,
+    /// Its length in bytes, as far as that is known. Zero if nothing of it is kept.
+    pub len: usize,
+    /// How many bytes the session holds.
+    pub held: usize,
+}
+
 /// One instance, from the first record on.
 pub(crate) struct Reader {
     opener: Opener,
@@ -91,6 +104,18 @@ impl Reader {
     /// True if it has ended cleanly.
     pub(crate) fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
+    }
+
+    /// Returns the message of which a part was taken out of the substream's buffer.
+    pub(crate) fn partial(&self) -> Option<PartialMessage> {
+        let body = self.body.as_ref();
+        let opened = self.plain.len() + self.length.len();
+        (body.is_some() || opened > 0).then(|| PartialMessage {
+            number: self.number,
+            // What was received before is not gathered.
+            len: body.filter(|body| !body.is_repeated()).map_or(0, Body::len),
+            held: opened + body.map_or(0, Body::held),
+        })
     }
 
     /// Takes records from the front of `buf` for as long as the sink has room.

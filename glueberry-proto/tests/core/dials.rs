@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use glueberry_proto::{
-    CloseReason, ConnectionLost, ConnectionState, Event, Naming, SendError, Session,
+    CloseReason, Config, ConnectionLost, ConnectionState, Event, Naming, Profile, SendError,
+    Session,
 };
 use proptest::prelude::*;
 
@@ -11,7 +12,11 @@ use crate::support::{A, B, BOTH, Move, Side, World, config, key, new_world};
 const SAID: usize = 6;
 
 fn world(naming: Naming) -> World {
-    let mut world = new_world(naming, [config(&["chat"]), config(&["chat"])]);
+    world_of(naming, &config(&["chat"]))
+}
+
+fn world_of(naming: Naming, config: &Config) -> World {
+    let mut world = new_world(naming, [config.clone(), config.clone()]);
     world.connect(A);
     world.connect(B);
     world
@@ -319,10 +324,13 @@ fn what_was_prepared_while_the_sessions_are_exchanged_carries_over() {
     }
 }
 
+/// In v1 the session is Established at once. In v2 it yields as long as the peer has not confirmed it.
 #[test]
 fn a_session_that_was_finalized_while_the_sessions_are_exchanged_is_kept() {
     for naming in BOTH {
-        let mut world = world(naming);
+        let mut config = config(&["chat"]);
+        config.profiles = vec![Profile::V1];
+        let mut world = world_of(naming, &config);
         // B has not heard of it yet.
         world.perform(Move::Arrive(KEPT, A));
         run_link(&mut world, OTHER);

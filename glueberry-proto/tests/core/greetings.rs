@@ -152,7 +152,7 @@ fn both_dial_at_once_and_reach_established() {
         world.run();
         let mut applications = both(&world, [None; 2]);
         converse(&mut world, &mut applications);
-        check_established(&mut world, Profile::V1).unwrap();
+        check_established(&mut world, Profile::V2).unwrap();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glueberry_proto::{
-    Action, CloseReason, ConnectionLost, ConnectionState, Direction, Naming, Node, Origin,
+    Action, CloseReason, ConnectionLost, ConnectionState, Direction, Naming, Node, Origin, Profile,
     ProtocolId, ReconnectPolicy, Seed, StateReason,
 };
 
@@ -96,10 +96,13 @@ fn both_sides_that_know_each_other_reconnect_over_one_session() {
 
 #[test]
 fn a_peer_that_was_killed_and_redials_is_established_again() {
-    for naming in BOTH {
+    for (naming, profile) in BOTH.into_iter().flat_map(|it| [(it, Profile::V1), (it, Profile::V2)])
+    {
         for side in [A, B] {
             let (killed, other) = (side, 1 - side);
-            let mut world = world(naming);
+            let mut config = config(&["chat"]);
+            config.profiles = vec![profile];
+            let mut world = new_world(naming, [config.clone(), config]);
             world.establish(&["chat"]);
             let config = world.hosts[killed].node.config().clone();
             let seed = Seed::from_bytes([99; 32]);
@@ -108,10 +111,17 @@ fn a_peer_that_was_killed_and_redials_is_established_again() {
             world.app.sides[killed].events.clear();
             world.connect(killed);
             world.run();
-            assert_eq!(world.hosts[other].node.state(key(killed)), ConnectionState::Established);
-            // The old session has three seconds to prove that it lives.
-            world.advance(3 * SECOND);
-            let lost = CloseReason::ConnectionLost(ConnectionLost::TimedOut);
+            let lost = match profile {
+                // The confirmation of the new session has proven it.
+                Profile::V2 => CloseReason::Superseded,
+                // The old session has three seconds to prove that it lives.
+                _ => {
+                    let state = world.hosts[other].node.state(key(killed));
+                    assert_eq!(state, ConnectionState::Established);
+                    world.advance(3 * SECOND);
+                    CloseReason::ConnectionLost(ConnectionLost::TimedOut)
+                }
+            };
             assert_eq!(reasons(&world, other), [StateReason::SessionEnded(lost)]);
             world.complete_handshake(&["chat"]);
             chats(&mut world);

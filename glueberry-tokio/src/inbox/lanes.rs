@@ -39,8 +39,16 @@ struct Lane {
     reserved: usize,
     /// Sessions that wait for room.
     writers: Waiters,
-    /// When a session last looked it had more than there was room for. It has its share until it
-    /// has run out of messages, though nothing of it may be here at times.
+    /// How many writers have found less room than they had messages, and have not run out of them
+    /// since. They have their share until then, though nothing of them may be here at times.
+    short: usize,
+}
+
+/// What a writer of a lane waits for.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    id: Option<WaiterId>,
+    /// It is one of those that the lane counts as short of room.
     is_short: bool,
 }
 
@@ -94,6 +102,13 @@ impl Run {
     }
 }
 
+impl Turn {
+    /// True if the lane knows nothing of the writer.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.id.is_none() && !self.is_short
+    }
+}
+
 impl Lanes {
     pub(super) const fn new(capacity: usize) -> Self {
         Self { capacity, table: BTreeMap::new(), turns: VecDeque::new(), used: 0 }
@@ -122,9 +137,17 @@ impl Lanes {
     }
 
     /// Fills room that was reserved, and gives back the rest. Returns the writers to wake.
-    pub(super) fn push(&mut self, peer: PeerId, reserved: usize, run: Option<Run>) -> Vec<Waker> {
+    pub(super) fn push(
+        &mut self,
+        peer: PeerId,
+        turn: &mut Turn,
+        reserved: usize,
+        run: Option<Run>,
+    ) -> Vec<Waker> {
         let lane = self.table.entry(peer).or_default();
-        lane.is_short &= run.as_ref().is_some_and(|run| run.data.len() == reserved);
+        if run.as_ref().is_none_or(|run| run.data.len() < reserved) {
+            lane.has_run_out(turn);
+        }
         lane.reserved = lane.reserved.saturating_sub(reserved);
         self.used = self.used.saturating_sub(reserved);
         if let Some(run) = run {
@@ -139,17 +162,18 @@ impl Lanes {
     }
 
     /// Has the caller woken when there is room for the peer's messages.
-    pub(super) fn wait(&mut self, peer: PeerId, id: &mut Option<WaiterId>, cx: &Context<'_>) {
+    pub(super) fn wait(&mut self, peer: PeerId, turn: &mut Turn, cx: &Context<'_>) {
         let lane = self.table.entry(peer).or_default();
-        lane.is_short = true;
-        lane.writers.register(id, cx);
+        lane.short += usize::from(!turn.is_short);
+        turn.is_short = true;
+        lane.writers.register(&mut turn.id, cx);
     }
 
     /// Removes a writer that waits, or was woken and does not come back.
-    pub(super) fn stop_waiting(&mut self, peer: PeerId, id: WaiterId) -> Option<Waker> {
+    pub(super) fn stop_waiting(&mut self, peer: PeerId, turn: &mut Turn) -> Option<Waker> {
         let lane = self.table.get_mut(&peer)?;
-        let waker = lane.writers.remove(id);
-        lane.is_short &= !lane.writers.is_empty();
+        lane.has_run_out(turn);
+        let waker = turn.id.take().and_then(|id| lane.writers.remove(id));
         self.forget_if_unused(peer);
         waker
     }
@@ -193,7 +217,7 @@ impl Lanes {
             lane.len = 0;
             messages.push(std::mem::take(&mut lane.runs));
             writers.extend(lane.writers.take());
-            lane.is_short = false;
+            lane.short = 0;
         }
         self.turns.clear();
         self.table.retain(|_, lane| lane.is_used());
@@ -245,7 +269,15 @@ impl Lane {
     }
 
     fn is_used(&self) -> bool {
-        self.used() > 0 || !self.writers.is_empty() || self.is_short
+        self.used() > 0 || !self.writers.is_empty() || self.short > 0
+    }
+
+    /// A writer has no more messages.
+    const fn has_run_out(&mut self, turn: &mut Turn) {
+        if turn.is_short {
+            turn.is_short = false;
+            self.short = self.short.saturating_sub(1);
+        }
     }
 
     /// Removes the next messages that have one source, at most `limit`.
@@ -283,18 +315,22 @@ mod tests {
 
     /// Fills all the room that a peer gets, and waits for more; returns how much that was.
     fn fill(lanes: &mut Lanes, peer: PeerId) -> usize {
+        fill_by(lanes, peer, &mut Turn::default())
+    }
+
+    fn fill_by(lanes: &mut Lanes, peer: PeerId, turn: &mut Turn) -> usize {
         let memory = Account::new(Config::default().memory_limits()).of(peer, false);
         let mut filled = 0;
         loop {
             let room = lanes.reserve(peer, 50);
             if room == 0 {
-                lanes.wait(peer, &mut None, &Context::from_waker(Waker::noop()));
+                lanes.wait(peer, turn, &Context::from_waker(Waker::noop()));
                 return filled;
             }
             let source = Source { peer, stream: None, received_at: SystemTime::UNIX_EPOCH };
             let data = (0..room).map(|_| Bytes::from_static(b"x")).collect();
             let run = Run::new(source, data, room * cost(1), &memory);
-            lanes.push(peer, room, Some(run));
+            lanes.push(peer, turn, room, Some(run));
             filled += room;
         }
     }
@@ -342,33 +378,45 @@ mod tests {
     #[test]
     fn a_writer_of_an_earlier_time_takes_nothing_from_one_that_waits() {
         let (mut lanes, cx) = (Lanes::new(10), Context::from_waker(Waker::noop()));
-        let (mut earlier, mut later) = (None, None);
+        let (mut earlier, mut later) = (Turn::default(), Turn::default());
         lanes.wait(peer(1), &mut earlier, &cx);
         // It is woken, and has no more.
-        assert_eq!(lanes.push(peer(1), 0, None).len(), 1);
+        assert_eq!(lanes.push(peer(1), &mut earlier, 0, None).len(), 1);
         assert!(lanes.is_unused());
         lanes.wait(peer(1), &mut later, &cx);
-        assert!(lanes.stop_waiting(peer(1), earlier.unwrap()).is_none());
-        assert!(lanes.stop_waiting(peer(1), later.unwrap()).is_some());
+        assert!(lanes.stop_waiting(peer(1), &mut earlier).is_none());
+        assert!(lanes.stop_waiting(peer(1), &mut later).is_some());
+        assert!(lanes.is_unused());
+    }
+
+    /// Two streams of a peer have the same reader. One that was woken, and whose turn has not come yet,
+    /// is waited for though the other has run out.
+    #[test]
+    fn a_writer_that_was_woken_is_waited_for() {
+        let (mut lanes, cx) = (Lanes::new(10), Context::from_waker(Waker::noop()));
+        let [mut one, mut other] = [Turn::default(), Turn::default()];
+        lanes.wait(peer(1), &mut one, &cx);
+        assert_eq!(lanes.take_writers(None).len(), 1);
+        lanes.push(peer(1), &mut other, 0, None);
+        assert!(!lanes.is_unused());
+        lanes.push(peer(1), &mut one, 0, None);
+        assert!(lanes.is_unused());
     }
 
     #[test]
     fn nothing_is_left_of_lanes_that_are_not_used() {
         let mut lanes = Lanes::new(10);
         for number in 0..100 {
-            fill(&mut lanes, peer(number));
+            let mut turn = Turn::default();
+            fill_by(&mut lanes, peer(number), &mut turn);
             while !lanes.is_empty() {
                 take(&mut lanes);
             }
             match number % 2 {
                 // It has no more.
-                0 => drop(lanes.push(peer(number), 0, None)),
+                0 => drop(lanes.push(peer(number), &mut turn, 0, None)),
                 // It goes.
-                _ => {
-                    let mut id = None;
-                    lanes.wait(peer(number), &mut id, &Context::from_waker(Waker::noop()));
-                    lanes.stop_waiting(peer(number), id.unwrap()).unwrap();
-                }
+                _ => drop(lanes.stop_waiting(peer(number), &mut turn)),
             }
         }
         assert_eq!((lanes.table.len(), lanes.turns.len(), lanes.used), (0, 0, 0));

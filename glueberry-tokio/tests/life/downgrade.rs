@@ -96,6 +96,7 @@ fn a_pin_that_is_cleared_lets_the_peer_in() {
 fn a_floor_that_no_profile_reaches_is_no_configuration() {
     run(async {
         let mut config = Config::default();
+        config.core.profiles = vec![Profile::V1];
         config.core.min_profile = Profile::V2;
         let builder = glueberry_tokio::Node::builder(Keypair::generate_ed25519());
         let error = builder.config(config).build().await.unwrap_err();

@@ -15,8 +15,8 @@ impl Session {
         let was_carrying = self.state.carrying().is_some();
         let is_heard = match reason {
             CloseReason::ConnectionLost(_) => false,
-            // The peer has confirmed another session, so it has given up this one.
-            CloseReason::Superseded => !was_carrying,
+            // The peer has begun another session in place of one that was chosen, so it has lost that.
+            CloseReason::Superseded => self.state.is_waiting(),
             _ => true,
         };
         let can_say = self.handshake.channel().is_some_and(|id| self.substreams.is_writable(id))

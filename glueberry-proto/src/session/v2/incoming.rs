@@ -13,13 +13,13 @@ use crate::session::inbox::Inbox;
 use crate::session::lent::Lent;
 use crate::session::receive::admits;
 use crate::time::Instant;
-use crate::v2::Violation;
 use crate::v2::control::Received;
 use crate::v2::instance::Preamble;
 use crate::v2::order::{Next, Order, Verdict};
 use crate::v2::reader::{Progress, Reader, Sink};
 use crate::v2::record::Cipher;
 use crate::v2::schedule::StreamRoot;
+use crate::v2::{PartialMessage, Violation};
 use crate::wire::StreamName;
 
 /// The instances that the peer writes.
@@ -55,6 +55,12 @@ impl Incoming {
             self.order.progressed(false, lent.now);
             lent.substreams.resume(id, lent.out);
         }
+    }
+
+    /// Returns the message of which a part was taken from a substream.
+    pub(in crate::session) fn partial(&self, id: SubstreamId) -> Option<PartialMessage> {
+        let is_read = self.order.reading() == Some(id);
+        self.reader.as_ref().filter(|_| is_read)?.partial()
     }
 
     /// Takes bytes from the front of `buf`, for as long as the queue has room.

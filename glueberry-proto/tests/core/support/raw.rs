@@ -43,7 +43,9 @@ impl Raw {
         Self::new(naming, config, true)
     }
 
-    fn new(naming: Naming, config: Config, dials: bool) -> Self {
+    fn new(naming: Naming, mut config: Config, dials: bool) -> Self {
+        // The peer knows no other.
+        config.profiles.retain(|profile| *profile != Profile::V2);
         let now = Instant::ZERO;
         let mut node = node(A, |chosen| *chosen = config);
         let origin = match dials {

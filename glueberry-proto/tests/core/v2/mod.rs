@@ -251,6 +251,7 @@ fn a_suite_can_be_the_only_one() {
     }
     // Without v2 no suite is used.
     let mut v1 = config(&["chat"]);
+    v1.profiles = vec![Profile::V1];
     v1.suites = vec![Suite::Aes256Gcm];
     assert!(Node::new(Instant::ZERO, identity(A), v1, Seed::from_bytes([7; 32])).is_ok());
 }
