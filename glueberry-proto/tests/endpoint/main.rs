@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod by_hand;
 mod driver;
 mod net;
 mod substreams;
