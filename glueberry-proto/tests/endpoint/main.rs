@@ -23,6 +23,21 @@ fn small_mux() -> mux::Config {
     mux
 }
 
+#[test]
+fn a_loss_says_in_its_text_what_is_in_doubt() {
+    let mut net = Net::established(&mux::Config::default());
+    net.send(A, "chat", b"one");
+    net.run();
+    net.send(A, "chat", b"two");
+    net.take(A);
+    net.send(A, "chat", b"three");
+    let id = net.pipes[0].ids[A].unwrap();
+    net.ends[A].handle_lost(net.now, id, ConnectionLost::Reset);
+    net.take(A);
+    let [closed] = &net.ended(A)[..] else { panic!() };
+    assert_eq!(closed.to_string(), "connection lost: reset by the peer; 1 unsent, 2 in doubt");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
