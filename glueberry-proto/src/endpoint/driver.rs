@@ -16,8 +16,8 @@ use crate::prelude::*;
 use crate::text::printable;
 use crate::time::{Instant, earliest};
 
-/// A pipe of bytes to one peer, as a [`Driver`] moves it: TLS over TCP, a WebSocket, a serial line, a
-/// queue. No method may wait.
+/// A pipe of bytes to one peer, as a [`Driver`] moves it: TLS over TCP, a WebSocket, a serial line with a
+/// [link layer](crate::mux), a queue. No method may wait.
 ///
 /// A pipe that fails is dropped, and the connection lost. If that was in [`write`](Self::write) or
 /// [`flush`](Self::flush), it is first read to what the peer has sent before.
@@ -34,8 +34,9 @@ pub trait Pipe {
     /// The peer could not be authenticated.
     fn peer(&self) -> Result<Option<PublicKey>, Self::Error>;
 
-    /// Reads what has arrived, and returns how many bytes: `None` if there are none now, zero if the
-    /// pipe has ended. A pipe that has a handshake of its own, such as TLS, goes on with it here.
+    /// Reads what has arrived, and returns how many bytes: `None` if there are none now, or the pipe is
+    /// still connecting; zero if it has ended. A pipe that has a handshake of its own, such as TLS, goes
+    /// on with it here.
     ///
     /// # Errors
     ///
@@ -69,6 +70,10 @@ pub trait Pipe {
 /// - call [`handle_ready`](Self::handle_ready) when a pipe may be readable or writable again. A loop
 ///   that can't wait for that calls [`handle_all_ready`](Self::handle_all_ready) in each turn;
 /// - then the one rule: call [`poll_output`](Self::poll_output) until the timeout comes.
+///
+/// To wait by mio or epoll, register each pipe under a token, with a map from tokens to connections: at
+/// the dial, or by [`pipe_mut`](Self::pipe_mut) once `handle_incoming` has said the connection's name. A
+/// pipe that is new counts as ready.
 ///
 /// Pipes are read when all outputs have been taken, one in turn, so one that floods holds up
 /// neither the others nor the application.
@@ -196,7 +201,12 @@ impl<P: Pipe> Driver<P> {
         &mut self.endpoint
     }
 
-    /// Returns the pipes, to register them where readiness is waited for.
+    /// Returns the pipe of a connection, to register it where readiness is waited for.
+    pub fn pipe_mut(&mut self, connection: ConnectionId) -> Option<&mut P> {
+        self.pipes.get_mut(&connection).map(|open| &mut open.pipe)
+    }
+
+    /// Returns the pipes, in the order in which they came.
     pub fn pipes_mut(&mut self) -> impl Iterator<Item = (ConnectionId, &mut P)> {
         self.pipes.iter_mut().map(|(id, open)| (*id, &mut open.pipe))
     }
@@ -212,7 +222,9 @@ impl<P: Pipe> Driver<P> {
     }
 
     /// Takes the pipe to a peer that was to be [dialled](Output::Dial), or the reason why there is
-    /// none. If the dial was given up meanwhile, the pipe is dropped.
+    /// none. It may still be connecting: the dial is over when the pipe knows its
+    /// [peer](Pipe::peer), and has failed if the pipe does before. If the dial was given up meanwhile, the
+    /// pipe is dropped.
     pub fn handle_dialled<E: Display>(
         &mut self,
         now: Instant,

@@ -272,10 +272,11 @@ fn a_pipe_whose_peer_stays_unknown_is_dropped() {
     let connection = world.drivers[A].handle_incoming(world.now, a);
     world.turn(A);
     assert!(world.drivers[A].endpoint().owed().iter().any(|owed| owed.waiting == Waiting::Peer));
+    assert!(world.drivers[A].pipe_mut(connection).is_some());
     world.now = world.now + config().negotiation_timeout;
     world.turn(A);
     assert!(world.log[A].contains(&Output::Close { connection, code: 2 }));
-    assert!(world.drivers[A].pipes_mut().all(|(id, _)| id != connection));
+    assert!(world.drivers[A].pipe_mut(connection).is_none());
 }
 
 #[test]
