@@ -34,7 +34,7 @@
 //! | store peers and bans | [`book`], [`WallTime`] |
 //! | exchange the document's Hello, PubKey and Complete in the handshake | [`greeting`], [`ProtocolVersion`] |
 //! | write a program that runs in the simulator and on real connections | [`handler`] |
-//! | find why nothing happens | [`Session::owed`], [`Node::owed`], [`endpoint::Endpoint::owed`]; `tests/misuse` prints what each mistake leads to |
+//! | find why nothing happens | [`Session::owed`], [`Node::owed`], [`endpoint::Endpoint::owed`]; `MISUSE.md` says what each mistake leads to |
 //! | write an adapter, or test against another implementation | [`wire`], [`crypto`] |
 //! | call the document's cryptographic operations | [`compat`] |
 //!

@@ -22,9 +22,14 @@
 //!
 //! **The transport authenticates.** `handle_connected`, `handle_accepted` and [`Pipe::peer`] take the
 //! peer's key as proven. A plain TCP connection, a serial line or a WebSocket proves nothing: to hand it in
-//! with a key that the peer merely claims lets an attacker be any peer. Run TLS with certificates that
-//! carry the identity (as libp2p's do), or Noise, or be sure of the wire.
-//! `examples/embedded.rs` shows it with TLS.
+//! with a key that the peer merely claims lets an attacker be any peer. Be sure of the wire, or run one of
+//! these, on both sides:
+//!
+//! - TLS with the certificates of libp2p, which carry the identity: `examples/embedded.rs`;
+//! - TLS 1.3 with raw public keys (RFC 7250), which rustls has: the identity is the key of TLS itself. The
+//!   `SubjectPublicKeyInfo` is `302a300506032b6570032100` and [`PublicKey::as_bytes`], the private key in
+//!   PKCS #8 `302e020100300506032b657004220420` and the identity's seed;
+//! - Noise, with [`Identity::sign`] over its static key.
 //!
 //! # The order of an end
 //!
@@ -33,11 +38,15 @@
 //! 2. Go on with the one rule. Messages that the peer has sent still come; then its halves of the
 //!    substreams end, or [`Config::drain_timeout`] is over.
 //! 3. [`Event::Closed`](crate::Event::Closed) says what is in doubt: nothing, if all went in order.
+//!    The other side's session ends, too: in v1 as
+//!    [`ConnectionLost::ClosedByPeer`](crate::ConnectionLost) with code 0, in v2 as
+//!    [`EndedByPeer`](crate::CloseReason).
 //! 4. [`Output::Close`] comes last, when the peer's mux has confirmed that it has read everything, or
 //!    [`mux::Config::close_timeout`](crate::mux::Config::close_timeout) is over. Close the connection
 //!    then and not before: a pipe that is cut leaves the *peer* in doubt about what it has written.
 //!    Its code is the number of a [`CloseCode`](crate::CloseCode).
-//! 5. [`is_idle`](Endpoint::is_idle): the program may end.
+//! 5. [`is_idle`](Endpoint::is_idle): the program may end. Ask it behind the outputs and before the wait:
+//!    there may be nothing left to wait for.
 //!
 //! A peer that falls silent without an end is found out by the mux: it is pinged after
 //! [`ping_after`](crate::mux::Config::ping_after) without a byte, and given up after
@@ -61,8 +70,7 @@
 //! both ways over TCP with TLS, their loss, and the timer.
 //! The glue of `examples/page/nodes.rs` has 49 lines, for two nodes in a page.
 //!
-//! What happens when a driver breaks a rule, and what is reported then, is a table that a test prints:
-//! `cargo test -p glueberry-proto --test misuse -- --nocapture`.
+//! `MISUSE.md` in this crate lists what a driver can do wrong, what happens then, and what is reported.
 //!
 //! # Which form to take
 //!
@@ -77,6 +85,19 @@
 //! the account of [`node_memory`](Config::node_memory) and [`peer_memory`](Config::peer_memory), and
 //! gives up messages after [`message_timeout`](Config::message_timeout), which by hand is the driver's
 //! part. If something stalls, [`owed`](Endpoint::owed) names what the driver has not answered.
+//!
+//! # What comes up
+//!
+//! | question | answer |
+//! |---|---|
+//! | What is `now`? | Any clock that only moves forward, such as `Instant::ZERO + epoch.elapsed()`. Nothing notices one that stands still: no timer fires then. To wake up early is harmless. |
+//! | From when on may I send? | From [`Output::State`] with Established on, or from [`Event::Established`](crate::Event::Established). They come in the same turn, in either order. |
+//! | The queue is full. Where is my message? | [`send`](Endpoint::send) keeps nothing of it: give it a clone, which copies no bytes, and send again after [`Event::Writable`](crate::Event::Writable). |
+//! | Where is the handshake by hand? | At [`send_handshake`](Endpoint::send_handshake), with an example. |
+//! | Who dials again after a loss? | Each side whose address book has an address of the peer, also if the peer has ended in order or refuses: by [`Config::reconnect`], until [`disconnect`](Endpoint::disconnect) or [`cancel_reconnection`](Endpoint::cancel_reconnection). Two dials that cross end in one session. |
+//! | Is there one connection to a peer? | No: a [`Dial`](Output::Dial) may come before the [`Close`](Output::Close) of the last one. Keep connections by their id, not by peer. |
+//! | What has become of my messages at a loss? | [`Output::Unsent`] returns those that were not written, [`Closed`](crate::Closed) counts the others. What was written on a substream that broke is in doubt, even if it has arrived. Nothing is sent again in the next session: an application that can't do without a message numbers and confirms them. |
+//! | How does another thread send? | It wakes the wait and hands the loop a command. |
 //!
 //! # Example
 //!
@@ -294,7 +315,8 @@ impl<T: Transport> Endpoint<T> {
         &self.node
     }
 
-    /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown).
+    /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown). Without one it
+    /// says little: it is true, too, while a lost peer waits to be dialled again.
     pub fn is_idle(&self) -> bool {
         self.node.is_idle() && self.connections.is_empty() && self.outputs.is_empty()
     }
