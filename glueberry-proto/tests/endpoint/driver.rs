@@ -310,3 +310,26 @@ fn a_pipe_that_floods_lets_the_application_do_other_things() {
     }
     assert!(b.to.borrow().bytes.is_empty(), "what is left is read later");
 }
+
+#[test]
+fn a_pipe_that_floods_leaves_the_others_their_turns() {
+    let mut world = World::established();
+    let flood = |world: &mut World| {
+        let [mut a, b] = world.connect();
+        (a.cut, a.peer) = (1, Some(Identity::from_seed(&[9; 32]).public_key()));
+        b.to.borrow_mut().bytes.extend([0; 1000]);
+        _ = world.drivers[A].handle_incoming(world.now, a);
+        b
+    };
+    let floods = [flood(&mut world), flood(&mut world)];
+    for text in [b"one", b"two"] {
+        world.send(B, text.to_vec());
+        // The first one's substream is agreed on before.
+        for _ in 0..4 {
+            world.turn(B);
+            world.turn(A);
+        }
+        assert_eq!(world.messages(A).last().unwrap(), text);
+    }
+    assert!(floods.iter().all(|end| !end.to.borrow().bytes.is_empty()), "they flood no more");
+}
