@@ -93,6 +93,7 @@
 //! | What is `now`? | Any clock that only moves forward, such as `Instant::ZERO + epoch.elapsed()`. Nothing notices one that stands still: no timer fires then. To wake up early is harmless. |
 //! | From when on may I send? | From [`Output::State`] with Established on, or from [`Event::Established`](crate::Event::Established). They come in the same turn, in either order. |
 //! | The queue is full. Where is my message? | [`send`](Endpoint::send) keeps nothing of it: give it a clone, which copies no bytes, and send again after [`Event::Writable`](crate::Event::Writable). |
+//! | I can't take more messages now. | [`pause`](Endpoint::pause) the stream. Its sender is slowed down, and the rest goes on. To stop taking outputs would stop everything. |
 //! | Where is the handshake by hand? | At [`send_handshake`](Endpoint::send_handshake), with an example. |
 //! | Who dials again after a loss? | Each side whose address book has an address of the peer, also if the peer has ended in order or refuses: by [`Config::reconnect`], until [`disconnect`](Endpoint::disconnect) or [`cancel_reconnection`](Endpoint::cancel_reconnection). Two dials that cross end in one session. |
 //! | Is there one connection to a peer? | No: a [`Dial`](Output::Dial) may come before the [`Close`](Output::Close) of the last one. Keep connections by their id, not by peer. |
