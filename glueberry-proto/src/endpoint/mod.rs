@@ -316,8 +316,7 @@ impl<T: Transport> Endpoint<T> {
         &self.node
     }
 
-    /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown). Without one it
-    /// says little: it is true, too, while a lost peer waits to be dialled again.
+    /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown). False before it.
     pub fn is_idle(&self) -> bool {
         self.node.is_idle() && self.connections.is_empty() && self.outputs.is_empty()
     }

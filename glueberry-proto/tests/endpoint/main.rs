@@ -38,6 +38,21 @@ fn a_loss_says_in_its_text_what_is_in_doubt() {
     assert_eq!(closed.to_string(), "connection lost: reset by the peer; 1 unsent, 2 in doubt");
 }
 
+#[test]
+fn an_end_is_idle_only_behind_a_shutdown() {
+    let mut net = Net::new(&mux::Config::default());
+    assert!(!net.ends[A].is_idle(), "nothing was done yet");
+    net = net.establish();
+    let id = net.pipes[0].ids[A].unwrap();
+    net.ends[A].handle_lost(net.now, id, ConnectionLost::Reset);
+    net.take(A);
+    assert_eq!(net.state(A), ConnectionState::Reconnecting);
+    assert!(!net.ends[A].is_idle(), "it is to dial again");
+    net.ends[A].shutdown(net.now);
+    net.take(A);
+    assert!(net.ends[A].is_idle());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
