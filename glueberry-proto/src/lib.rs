@@ -131,6 +131,9 @@
 //! `cargo bench -p glueberry-proto --bench pump`, the same with `--features aws-lc-rs`, and
 //! `--bench crypto` for sealing and opening alone.
 //!
+//! A debug build moves about a megabyte in a second, because cargo does not optimise dependencies there. Two
+//! lines in the `Cargo.toml` of a program mend that: `[profile.dev.package."*"]` and `opt-level = 3`.
+//!
 //! [`PublicKey::from_bytes`] checks a point of the curve, which takes as long as a key agreement, in
 //! WebAssembly above 0.1 ms. A [`PublicKey`] is `Copy` and is its own name for a peer: make it once,
 //! where the key enters the program, and never per message.
