@@ -178,8 +178,7 @@ pub(crate) fn run() -> Result<Report> {
     alice.driver.endpoint_mut().connect(now, bob_key)?;
     let (mut report, mut closed) = (Report::default(), BTreeMap::new());
     let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    let mut is_ending = false;
-    while !(is_ending && alice.driver.endpoint().is_idle() && bob.driver.endpoint().is_idle()) {
+    while ![&alice, &bob].iter().all(|it| it.driver.endpoint().is_idle()) {
         if std::time::Instant::now() > deadline {
             return Err(
                 format!("stalled: {:?} {:?}", alice.driver.endpoint().owed(), report).into()
@@ -219,7 +218,6 @@ pub(crate) fn run() -> Result<Report> {
                     report.received += 1;
                     if message == "good bye" {
                         bob.driver.endpoint_mut().shutdown(now);
-                        is_ending = true;
                     } else {
                         bob.driver.endpoint_mut().send(now, peer, &chat, message)?;
                     }

@@ -24,6 +24,9 @@ use crate::v2::PartialMessage;
 ///   [`chunk`](Self::chunk), write as much of it as the transport takes, and report that by
 ///   [`wrote`](Self::wrote), until there is no chunk.
 ///
+/// Where the adapter keeps a window for the peer, bytes that wait here while the buffer wants to be read
+/// are no reason to keep it shut: they wait for the rest of their message. See [`mux`](crate::mux).
+///
 /// An idle substream holds no buffer.
 pub struct SubstreamBuffer {
     substream: SubstreamId,

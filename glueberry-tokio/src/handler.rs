@@ -101,7 +101,7 @@ pub async fn run_handler<H: Handler>(
         tasks: FuturesUnordered::new(),
         full: BTreeSet::new(),
         notices: VecDeque::new(),
-        told: BTreeMap::new(),
+        reported: BTreeMap::new(),
     };
     let mut runner = Runner { hand, events, messages, handler };
     runner.handler.on_start(&mut runner.hand);
@@ -159,8 +159,8 @@ struct Hand {
     /// Streams whose queues have refused a message and are waited for.
     full: BTreeSet<(PublicKey, StreamName)>,
     notices: VecDeque<Notice>,
-    /// What the program was last told of each peer that is not Disconnected, and since when it is so.
-    told: BTreeMap<PeerId, (ConnectionState, SystemTime)>,
+    /// The state that was last reported of each peer that is not Disconnected, and since when it is so.
+    reported: BTreeMap<PeerId, (ConnectionState, SystemTime)>,
 }
 
 impl<H: Handler> Runner<H> {
@@ -246,7 +246,7 @@ impl Hand {
         }
     }
 
-    /// Events were missed: returns the notices that bring the program from what it was told to how peers
+    /// Events were missed: returns the notices that bring the program from what was reported to how peers
     /// are.
     fn caught_up(&mut self, all: Vec<StateChanged>) -> Vec<Notice> {
         let all: BTreeMap<PeerId, StateChanged> =
@@ -256,11 +256,11 @@ impl Hand {
             let now = all.get(peer).map(|changed| changed.at);
             now.is_none() || (state == ConnectionState::Established && now != Some(at))
         };
-        let over = self.told.iter().filter(|(peer, told)| is_over(peer, told));
+        let over = self.reported.iter().filter(|(peer, last)| is_over(peer, last));
         let over: Vec<PeerId> = over.map(|(peer, _)| *peer).collect();
         let mut notices = Vec::new();
         for peer in over {
-            self.told.remove(&peer);
+            self.reported.remove(&peer);
             let state = ConnectionState::Disconnected;
             let key = PublicKey::try_from(&peer).ok();
             notices.extend(key.map(|peer| Notice::State {
@@ -271,7 +271,7 @@ impl Hand {
             }));
         }
         for (peer, changed) in all {
-            if self.told.get(&peer) != Some(&(changed.state, changed.at)) {
+            if self.reported.get(&peer) != Some(&(changed.state, changed.at)) {
                 notices.extend(self.changed(changed));
             }
         }
@@ -282,8 +282,8 @@ impl Hand {
         let StateChanged { peer, state, direction, reason, at, .. } = changed;
         let key = PublicKey::try_from(&peer).ok()?;
         match state {
-            ConnectionState::Disconnected => self.told.remove(&peer),
-            _ => self.told.insert(peer, (state, at)),
+            ConnectionState::Disconnected => self.reported.remove(&peer),
+            _ => self.reported.insert(peer, (state, at)),
         };
         // Unless the node does it itself.
         if state == ConnectionState::Connected && self.node.shared().greetings.is_none() {

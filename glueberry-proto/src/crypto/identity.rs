@@ -167,7 +167,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Creates the identity of a 32-byte Ed25519 seed.
+    /// Creates the identity of a 32-byte Ed25519 seed. That of a new one comes from the operating
+    /// system. Store it: an identity does not give it back, and a TLS library may want it, too.
     ///
     /// The seed is copied; the caller wipes its own.
     #[must_use]

@@ -1,6 +1,7 @@
 //! What passes between the node, the sessions and their connections.
 
 use super::connection::{Cx, Link};
+use super::owed::oldest_owed;
 use super::{Endpoint, Output, Transport};
 use crate::id::ConnectionId;
 use crate::node::NodeAction;
@@ -125,7 +126,11 @@ impl<T: Transport> Endpoint<T> {
                 (Action::Forward(message), _) => {
                     self.node.handle_session_message(self.now, session.id(), message);
                 }
-                (Action::CloseConnection { code }, Some(link)) => link.close(self.now, code),
+                (Action::CloseConnection { code }, Some(link)) => {
+                    // Before the end itself asks for something, which is not why it has come.
+                    it.blamed = oldest_owed(id, link);
+                    link.close(self.now, code);
+                }
                 (action, Some(link)) => {
                     let mut cx =
                         Cx::new(id, self.now, Some(session), &self.account, &mut self.outputs);

@@ -19,7 +19,8 @@ use crate::wire::StreamName;
 impl<T: Transport> Endpoint<T> {
     // ---- the session with a peer --------------------------------------------------------------
 
-    /// Queues a message on a stream to a peer, see [`Session::send`].
+    /// Queues a message on a stream to a peer, see [`Session::send`]. To have it again if this fails,
+    /// give a clone, which copies no bytes.
     ///
     /// # Errors
     ///
@@ -37,6 +38,77 @@ impl<T: Transport> Endpoint<T> {
     }
 
     /// Sends a handshake message, see [`Session::send_handshake`].
+    ///
+    /// Without [`greeting`](Self::greeting) the handshake is the application's. It begins when the
+    /// peer is [Connected](crate::ConnectionState::Connected), on both sides and with either, and must be
+    /// over within [`handshake_timeout`](crate::Config::handshake_timeout). This one proves to each side
+    /// that the other has prepared, before it finalizes:
+    ///
+    /// ```
+    /// use glueberry_proto::endpoint::{Endpoint, Output, Write};
+    /// use glueberry_proto::*;
+    ///
+    /// /// Takes a step of the handshake.
+    /// fn step(end: &mut Endpoint, now: Instant, output: Output<Write>) -> Result<(), Box<dyn std::error::Error>> {
+    ///     match output {
+    ///         Output::State(event) if event.state == ConnectionState::Connected => {
+    ///             end.send_handshake(now, event.peer, "hello".into())?;
+    ///         }
+    ///         Output::Handshake { peer, message } if message == "hello" => {
+    ///             // An application that exchanges keys gives the one that it was told.
+    ///             end.prepare_streams(now, peer, peer, &[StreamName::new("chat")?])?;
+    ///             end.send_handshake(now, peer, "prepared".into())?;
+    ///         }
+    ///         Output::Handshake { peer, message } if message == "prepared" => {
+    ///             // A peer that says so too early is none to talk to.
+    ///             if end.finalize_handshake(now, peer).is_err() {
+    ///                 end.reject_handshake(now, peer, "out of order");
+    ///             }
+    ///         }
+    ///         Output::Handshake { peer, .. } => end.reject_handshake(now, peer, "not understood"),
+    ///         _ => {}
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # let new = |secret: u8| {
+    /// #     let (identity, seed) = (Identity::from_seed(&[secret; 32]), Seed::from_bytes([secret; 32]));
+    /// #     Endpoint::new(Instant::ZERO, identity, Config::default(), seed)
+    /// # };
+    /// # let (mut a, mut b) = (new(1)?, new(2)?);
+    /// # let (now, a_key, b_key) = (Instant::ZERO, a.node().public_key(), b.node().public_key());
+    /// # a.add_peer(now, b_key, &[Address::new("queue")])?;
+    /// # a.connect(now, b_key)?;
+    /// # let mut ids = None;
+    /// # for _ in 0..20 {
+    /// #     loop {
+    /// #         match a.poll_output(now) {
+    /// #             Output::Dial { connection, .. } => {
+    /// #                 a.handle_connected(now, connection, b_key);
+    /// #                 ids = Some((connection, b.handle_accepted(now, a_key)));
+    /// #             }
+    /// #             Output::Transport(Write { connection, bytes }) => {
+    /// #                 b.handle_bytes(now, ids.unwrap().1, &bytes);
+    /// #                 a.handle_written(now, connection);
+    /// #             }
+    /// #             Output::Timeout(_) => break,
+    /// #             output => step(&mut a, now, output)?,
+    /// #         }
+    /// #     }
+    /// #     loop {
+    /// #         match b.poll_output(now) {
+    /// #             Output::Transport(Write { connection, bytes }) => {
+    /// #                 a.handle_bytes(now, ids.unwrap().0, &bytes);
+    /// #                 b.handle_written(now, connection);
+    /// #             }
+    /// #             Output::Timeout(_) => break,
+    /// #             output => step(&mut b, now, output)?,
+    /// #         }
+    /// #     }
+    /// # }
+    /// # assert_eq!(a.node().state(b_key), ConnectionState::Established);
+    /// # assert_eq!(b.node().state(a_key), ConnectionState::Established);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -7,7 +7,7 @@ use super::Output;
 use super::memory::{Account, Room};
 use crate::crypto::PublicKey;
 use crate::id::{ConnectionId, DialId};
-use crate::owed::Waiting;
+use crate::owed::{Owed, Waiting};
 use crate::prelude::*;
 use crate::session::{Action, Session};
 use crate::time::Instant;
@@ -38,6 +38,8 @@ pub(super) struct Connection<L> {
     pub(super) has_handshake: bool,
     /// Streams with messages that the application has paused.
     pub(super) parked: BTreeSet<StreamName>,
+    /// The oldest that the driver owed when the session ended.
+    pub(super) blamed: Option<Owed>,
 }
 
 impl<L> Connection<L> {
@@ -54,6 +56,7 @@ impl<L> Connection<L> {
             is_eventful: false,
             has_handshake: false,
             parked: BTreeSet::new(),
+            blamed: None,
         }
     }
 }

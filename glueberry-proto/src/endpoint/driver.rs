@@ -1,8 +1,9 @@
 //! An endpoint that moves the bytes of its pipes by itself.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::convert::Infallible;
 use core::fmt::{self, Display};
+use core::ops::Bound;
 use core::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -16,8 +17,8 @@ use crate::prelude::*;
 use crate::text::printable;
 use crate::time::{Instant, earliest};
 
-/// A pipe of bytes to one peer, as a [`Driver`] moves it: TLS over TCP, a WebSocket, a serial line, a
-/// queue. No method may wait.
+/// A pipe of bytes to one peer, as a [`Driver`] moves it: TLS over TCP, a WebSocket, a serial line with a
+/// [link layer](crate::mux), a queue. No method may wait.
 ///
 /// A pipe that fails is dropped, and the connection lost. If that was in [`write`](Self::write) or
 /// [`flush`](Self::flush), it is first read to what the peer has sent before.
@@ -34,8 +35,9 @@ pub trait Pipe {
     /// The peer could not be authenticated.
     fn peer(&self) -> Result<Option<PublicKey>, Self::Error>;
 
-    /// Reads what has arrived, and returns how many bytes: `None` if there are none now, zero if the
-    /// pipe has ended. A pipe that has a handshake of its own, such as TLS, goes on with it here.
+    /// Reads what has arrived, and returns how many bytes: `None` if there are none now, or the pipe is
+    /// still connecting; zero if it has ended. A pipe that has a handshake of its own, such as TLS, goes
+    /// on with it here.
     ///
     /// # Errors
     ///
@@ -69,6 +71,10 @@ pub trait Pipe {
 /// - call [`handle_ready`](Self::handle_ready) when a pipe may be readable or writable again. A loop
 ///   that can't wait for that calls [`handle_all_ready`](Self::handle_all_ready) in each turn;
 /// - then the one rule: call [`poll_output`](Self::poll_output) until the timeout comes.
+///
+/// To wait by mio or epoll, register each pipe under a token, with a map from tokens to connections: at
+/// the dial, or by [`pipe_mut`](Self::pipe_mut) once `handle_incoming` has said the connection's name. A
+/// pipe that is new counts as ready.
 ///
 /// Pipes are read when all outputs have been taken, one in turn, so one that floods holds up
 /// neither the others nor the application.
@@ -152,8 +158,10 @@ pub trait Pipe {
 pub struct Driver<P> {
     endpoint: Endpoint,
     pipes: BTreeMap<ConnectionId, Open<P>>,
-    /// Pipes that may be moved, in the order of their turns. Each is here at most once.
-    ready: VecDeque<ConnectionId>,
+    /// Pipes that may be moved.
+    ready: BTreeSet<ConnectionId>,
+    /// The one that had its turn last: the next one's is behind it, and then from the front.
+    last: Option<ConnectionId>,
     /// How often pipes may still be read before the driver hears of the timeout.
     reads_left: usize,
     buffer: Vec<u8>,
@@ -167,8 +175,6 @@ struct Open<P> {
     /// What the pipe has not taken of the bytes that the endpoint waits for; none of them, if they
     /// are still to be flushed.
     writing: Option<Bytes>,
-    /// It is in the queue of those that may be moved.
-    is_ready: bool,
     /// Why nothing can be written any more.
     failed: Option<ConnectionLost>,
 }
@@ -179,7 +185,8 @@ impl<P: Pipe> Driver<P> {
         Self {
             endpoint,
             pipes: BTreeMap::new(),
-            ready: VecDeque::new(),
+            ready: BTreeSet::new(),
+            last: None,
             reads_left: READS,
             buffer: vec![0; READ_CHUNK],
         }
@@ -196,7 +203,12 @@ impl<P: Pipe> Driver<P> {
         &mut self.endpoint
     }
 
-    /// Returns the pipes, to register them where readiness is waited for.
+    /// Returns the pipe of a connection, to register it where readiness is waited for.
+    pub fn pipe_mut(&mut self, connection: ConnectionId) -> Option<&mut P> {
+        self.pipes.get_mut(&connection).map(|open| &mut open.pipe)
+    }
+
+    /// Returns the pipes, in the order in which they came.
     pub fn pipes_mut(&mut self) -> impl Iterator<Item = (ConnectionId, &mut P)> {
         self.pipes.iter_mut().map(|(id, open)| (*id, &mut open.pipe))
     }
@@ -212,7 +224,9 @@ impl<P: Pipe> Driver<P> {
     }
 
     /// Takes the pipe to a peer that was to be [dialled](Output::Dial), or the reason why there is
-    /// none. If the dial was given up meanwhile, the pipe is dropped.
+    /// none. It may still be connecting: the dial is over when the pipe knows its
+    /// [peer](Pipe::peer), and has failed if the pipe does before. If the dial was given up meanwhile, the
+    /// pipe is dropped.
     pub fn handle_dialled<E: Display>(
         &mut self,
         now: Instant,
@@ -235,20 +249,14 @@ impl<P: Pipe> Driver<P> {
     /// [`poll_output`](Self::poll_output), until it says that it has none, so this may come from a
     /// notice that comes once.
     pub fn handle_ready(&mut self, connection: ConnectionId) {
-        if let Some(open) = self.pipes.get_mut(&connection)
-            && !core::mem::replace(&mut open.is_ready, true)
-        {
-            self.ready.push_back(connection);
+        if self.pipes.contains_key(&connection) {
+            self.ready.insert(connection);
         }
     }
 
     /// Takes note that any pipe may be readable, or writable, again.
     pub fn handle_all_ready(&mut self) {
-        for (id, open) in &mut self.pipes {
-            if !core::mem::replace(&mut open.is_ready, true) {
-                self.ready.push_back(*id);
-            }
-        }
+        self.ready.extend(self.pipes.keys().copied());
     }
 
     // ---- outputs ------------------------------------------------------------------------------
@@ -261,7 +269,7 @@ impl<P: Pipe> Driver<P> {
             match self.endpoint.poll_output(now).transport() {
                 Ok(Output::Timeout(at)) => {
                     if self.reads_left > 0
-                        && let Some(id) = self.ready.pop_front()
+                        && let Some(id) = self.next_ready()
                     {
                         self.reads_left -= 1;
                         self.advance(now, id);
@@ -285,15 +293,23 @@ impl<P: Pipe> Driver<P> {
     // ---- parts --------------------------------------------------------------------------------
 
     fn add(&mut self, id: ConnectionId, pipe: P) {
-        let open = Open { pipe, is_known: false, writing: None, is_ready: false, failed: None };
+        let open = Open { pipe, is_known: false, writing: None, failed: None };
         self.pipes.insert(id, open);
         self.handle_ready(id);
     }
 
     fn remove(&mut self, id: ConnectionId) {
-        if self.pipes.remove(&id).is_some_and(|open| open.is_ready) {
-            self.ready.retain(|other| *other != id);
-        }
+        self.pipes.remove(&id);
+        self.ready.remove(&id);
+    }
+
+    fn next_ready(&mut self) -> Option<ConnectionId> {
+        let behind = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.ready.range((behind, Bound::Unbounded)).next();
+        let id = *next.or_else(|| self.ready.first())?;
+        self.ready.remove(&id);
+        self.last = Some(id);
+        Some(id)
     }
 
     fn write(&mut self, now: Instant, id: ConnectionId, bytes: Bytes) {
@@ -308,7 +324,6 @@ impl<P: Pipe> Driver<P> {
 
     fn advance(&mut self, now: Instant, id: ConnectionId) {
         if let Some(open) = self.pipes.get_mut(&id) {
-            open.is_ready = false;
             match open.advance(now, id, &mut self.endpoint, &mut self.buffer) {
                 Ok(true) => self.handle_ready(id),
                 Ok(false) => {}

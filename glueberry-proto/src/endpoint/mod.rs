@@ -22,9 +22,14 @@
 //!
 //! **The transport authenticates.** `handle_connected`, `handle_accepted` and [`Pipe::peer`] take the
 //! peer's key as proven. A plain TCP connection, a serial line or a WebSocket proves nothing: to hand it in
-//! with a key that the peer merely claims lets an attacker be any peer. Run TLS with certificates that
-//! carry the identity (as libp2p's do), or Noise, or be sure of the wire.
-//! `examples/embedded.rs` shows it with TLS.
+//! with a key that the peer merely claims lets an attacker be any peer. Be sure of the wire, or run one of
+//! these, on both sides:
+//!
+//! - TLS with the certificates of libp2p, which carry the identity: `examples/embedded.rs`;
+//! - TLS 1.3 with raw public keys (RFC 7250), which rustls has: the identity is the key of TLS itself. The
+//!   `SubjectPublicKeyInfo` is `302a300506032b6570032100` and [`PublicKey::as_bytes`], the private key in
+//!   PKCS #8 `302e020100300506032b657004220420` and the identity's seed;
+//! - Noise, with [`Identity::sign`] over its static key.
 //!
 //! # The order of an end
 //!
@@ -33,11 +38,15 @@
 //! 2. Go on with the one rule. Messages that the peer has sent still come; then its halves of the
 //!    substreams end, or [`Config::drain_timeout`] is over.
 //! 3. [`Event::Closed`](crate::Event::Closed) says what is in doubt: nothing, if all went in order.
+//!    The other side's session ends, too: in v1 as
+//!    [`ConnectionLost::ClosedByPeer`](crate::ConnectionLost) with code 0, in v2 as
+//!    [`EndedByPeer`](crate::CloseReason).
 //! 4. [`Output::Close`] comes last, when the peer's mux has confirmed that it has read everything, or
 //!    [`mux::Config::close_timeout`](crate::mux::Config::close_timeout) is over. Close the connection
 //!    then and not before: a pipe that is cut leaves the *peer* in doubt about what it has written.
-//!    Its code is the number of a [`CloseCode`].
-//! 5. [`is_idle`](Endpoint::is_idle): the program may end.
+//!    Its code is the number of a [`CloseCode`](crate::CloseCode).
+//! 5. [`is_idle`](Endpoint::is_idle): the program may end. Ask it behind the outputs and before the wait:
+//!    there may be nothing left to wait for.
 //!
 //! A peer that falls silent without an end is found out by the mux: it is pinged after
 //! [`ping_after`](crate::mux::Config::ping_after) without a byte, and given up after
@@ -61,8 +70,7 @@
 //! both ways over TCP with TLS, their loss, and the timer.
 //! The glue of `examples/page/nodes.rs` has 49 lines, for two nodes in a page.
 //!
-//! What happens when a driver breaks a rule, and what is reported then, is a table that a test prints:
-//! `cargo test -p glueberry-proto --test misuse -- --nocapture`.
+//! `MISUSE.md` in this crate lists what a driver can do wrong, what happens then, and what is reported.
 //!
 //! # Which form to take
 //!
@@ -77,6 +85,20 @@
 //! the account of [`node_memory`](Config::node_memory) and [`peer_memory`](Config::peer_memory), and
 //! gives up messages after [`message_timeout`](Config::message_timeout), which by hand is the driver's
 //! part. If something stalls, [`owed`](Endpoint::owed) names what the driver has not answered.
+//!
+//! # What comes up
+//!
+//! | question | answer |
+//! |---|---|
+//! | What is `now`? | Any clock that only moves forward, such as `Instant::ZERO + epoch.elapsed()`. Nothing notices one that stands still: no timer fires then. To wake up early is harmless. |
+//! | From when on may I send? | From [`Output::State`] with Established on, or from [`Event::Established`](crate::Event::Established). They come in the same turn, in either order. |
+//! | The queue is full. Where is my message? | [`send`](Endpoint::send) keeps nothing of it: give it a clone, which copies no bytes, and send again after [`Event::Writable`](crate::Event::Writable). |
+//! | I can't take more messages now. | [`pause`](Endpoint::pause) the stream. Its sender is slowed down, and the rest goes on. To stop taking outputs would stop everything. |
+//! | Where is the handshake by hand? | At [`send_handshake`](Endpoint::send_handshake), with an example. |
+//! | Who dials again after a loss? | Each side whose address book has an address of the peer, also if the peer has ended in order or refuses: by [`Config::reconnect`], until [`disconnect`](Endpoint::disconnect) or [`cancel_reconnection`](Endpoint::cancel_reconnection). Two dials that cross end in one session. |
+//! | Is there one connection to a peer? | No: a [`Dial`](Output::Dial) may come before the [`Close`](Output::Close) of the last one. Keep connections by their id, not by peer. |
+//! | What has become of my messages at a loss? | [`Output::Unsent`] returns those that were not written, [`Closed`](crate::Closed) counts the others. What was written on a substream that broke is in doubt, even if it has arrived. Nothing is sent again in the next session: an application that can't do without a message numbers and confirms them. |
+//! | How does another thread send? | It wakes the wait and hands the loop a command. |
 //!
 //! # Example
 //!
@@ -144,6 +166,7 @@ mod commands;
 mod connection;
 mod driver;
 mod greeter;
+mod inputs;
 mod memory;
 mod output;
 mod owed;
@@ -161,14 +184,11 @@ use self::memory::Account;
 pub use self::output::Output;
 pub use self::pipes::{Pipes, Write};
 pub use self::substreams::{SubstreamOutput, Substreams};
-use crate::close_code::CloseCode;
 use crate::config::{Config, ConfigError};
 use crate::crypto::{Identity, PublicKey};
-use crate::error::{ConnectionLost, DialError};
 use crate::greeting::{Greeting, GreetingConfig};
 use crate::id::{ConnectionId, Counter, DialId, SessionId};
-use crate::node::{Admission, NewConnection, Node, Origin};
-use crate::prelude::*;
+use crate::node::Node;
 use crate::seed::Seed;
 use crate::session::{Direction, Naming};
 use crate::time::Instant;
@@ -296,7 +316,7 @@ impl<T: Transport> Endpoint<T> {
         &self.node
     }
 
-    /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown).
+    /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown). False before it.
     pub fn is_idle(&self) -> bool {
         self.node.is_idle() && self.connections.is_empty() && self.outputs.is_empty()
     }
@@ -308,136 +328,7 @@ impl<T: Transport> Endpoint<T> {
         self.account.used()
     }
 
-    // ---- inputs -------------------------------------------------------------------------------
-
-    /// Has the sessions that are made from now on depend on fresh entropy as well, see
-    /// [`Node::add_entropy`]: before [`handle_connected`](Self::handle_connected) and
-    /// [`handle_accepted`](Self::handle_accepted), where there is an operating system to ask.
-    pub fn add_entropy(&mut self, now: Instant, entropy: &[u8; 32]) {
-        self.pass(now);
-        self.node.add_entropy(self.now, entropy);
-        self.carry();
-    }
-
-    /// Takes note that a connection of [`Output::Dial`] or [`handle_incoming`](Self::handle_incoming)
-    /// is there, with a peer that the transport **has authenticated** (rule C0). If it is not the peer
-    /// that was to be dialled, the connection is closed and the dial has failed.
-    pub fn handle_connected(&mut self, now: Instant, connection: ConnectionId, peer: PublicKey) {
-        self.pass(now);
-        let it = self.connections.get_mut(&connection);
-        if let Some(it) = it.filter(|it| it.unknown_until.is_some()) {
-            it.unknown_until = None;
-            return self.admit(connection, peer, Origin::Accepted);
-        }
-        let dial = self.connections.get_mut(&connection).and_then(|it| it.dial.take());
-        let Some(dial) = dial else {
-            // It was given up meanwhile, and may have been closed before it was there.
-            return self.close(connection, 0);
-        };
-        self.dials.remove(&dial);
-        self.admit(connection, peer, Origin::Dialled(dial));
-    }
-
-    /// Takes note that a dial has failed.
-    pub fn handle_dial_failed(&mut self, now: Instant, connection: ConnectionId, error: DialError) {
-        self.pass(now);
-        let dial = self.connections.get_mut(&connection).and_then(|it| it.dial.take());
-        if let Some(dial) = dial {
-            self.dials.remove(&dial);
-            self.forget(connection);
-            self.node.handle_dial_failed(self.now, dial, error);
-            self.carry();
-        }
-    }
-
-    /// Takes note that a peer has connected, whom the transport **has authenticated** (rule C0).
-    /// Returns the connection's name. If the peer is not wanted, [`Output::Close`] follows.
-    #[must_use = "the connection is known by this id from now on"]
-    pub fn handle_accepted(&mut self, now: Instant, peer: PublicKey) -> ConnectionId {
-        self.pass(now);
-        let id = self.add_connection(None);
-        self.admit(id, peer, Origin::Accepted);
-        id
-    }
-
-    /// Takes note that a connection came in whose peer is not known yet. Returns its name. Report by
-    /// [`handle_connected`](Self::handle_connected) whom the transport **has authenticated** (rule
-    /// C0); after [`Config::negotiation_timeout`] without that, [`Output::Close`] follows. Above
-    /// [`Config::max_pending_sessions`] of them the oldest is closed.
-    #[must_use = "the connection is known by this id from now on"]
-    pub fn handle_incoming(&mut self, now: Instant) -> ConnectionId {
-        self.pass(now);
-        let (timeout, limit) = {
-            let config = self.node.config();
-            (config.negotiation_timeout, config.max_pending_sessions)
-        };
-        let unknown = self.connections.iter().filter(|(_, it)| it.unknown_until.is_some());
-        if unknown.clone().count() >= limit
-            && let Some(oldest) = unknown.map(|(id, _)| *id).next()
-        {
-            self.give_up(oldest);
-        }
-        let id = self.add_connection(None);
-        if let Some(it) = self.connections.get_mut(&id) {
-            it.unknown_until = Some(self.now + timeout);
-            self.touch(id);
-        }
-        id
-    }
-
-    /// Takes note that a connection is gone; [`ConnectionLost::Reset`] if there is nothing better to
-    /// say. An orderly end comes by [`Output::Close`] instead.
-    pub fn handle_lost(&mut self, now: Instant, connection: ConnectionId, why: ConnectionLost) {
-        self.pass(now);
-        let Some(it) = self.connections.get_mut(&connection) else {
-            return;
-        };
-        (it.link, it.unknown_until) = (None, None);
-        if let Some(dial) = it.dial.take() {
-            self.dials.remove(&dial);
-            self.node.handle_dial_failed(self.now, dial, DialError::Transport(why.to_string()));
-        }
-        if let Some(session) = &mut it.session {
-            session.handle_connection_lost(self.now, why);
-        }
-        self.touch(connection);
-        self.carry();
-    }
-
     // ---- parts --------------------------------------------------------------------------------
-
-    fn admit(&mut self, id: ConnectionId, peer: PublicKey, origin: Origin) {
-        let side = match origin {
-            Origin::Dialled(_) => Direction::Outbound,
-            Origin::Accepted => Direction::Inbound,
-        };
-        let link = self.transport.link(self.now, side);
-        let connection = NewConnection { peer, origin, naming: self.transport.naming() };
-        let admission = self.node.handle_connection(self.now, connection);
-        if let (Admission::Accept(session), Some(it)) = (admission, self.connections.get_mut(&id)) {
-            self.sessions.insert(session.id(), id);
-            (it.session, it.link) = (Some(session), link);
-            self.touch(id);
-        } else {
-            self.forget(id);
-            self.close(id, CloseCode::Refused.as_u64());
-        }
-        self.carry();
-    }
-
-    /// Closes a connection whose peer did not become known.
-    fn give_up(&mut self, id: ConnectionId) {
-        self.forget(id);
-        self.close(id, CloseCode::HandshakeFailed.as_u64());
-    }
-
-    /// Closes every connection whose peer is not known.
-    fn give_up_unknown(&mut self) {
-        let unknown = self.connections.iter().filter(|(_, it)| it.unknown_until.is_some());
-        for id in unknown.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.give_up(id);
-        }
-    }
 
     fn add_connection(&mut self, dial: Option<DialId>) -> ConnectionId {
         let id = ConnectionId::new(self.ids.next());

@@ -19,7 +19,8 @@ use crate::wire::StreamName;
 pub enum Output<T> {
     /// Get a connection to the peer, **authenticate it** (rule C0), and answer with
     /// [`handle_connected`](super::Endpoint::handle_connected) or
-    /// [`handle_dial_failed`](super::Endpoint::handle_dial_failed).
+    /// [`handle_dial_failed`](super::Endpoint::handle_dial_failed). It may come before the
+    /// [`Close`](Self::Close) of the peer's last connection: each has an id of its own.
     Dial {
         /// The connection's name from now on.
         connection: ConnectionId,
@@ -31,11 +32,13 @@ pub enum Output<T> {
     /// Move bytes.
     Transport(T),
     /// Close the connection, or give up dialling it; its id is not used again. No answer is needed.
+    /// Bytes that were not written are of no use any more.
     Close {
         /// The connection.
         connection: ConnectionId,
         /// The number of a [`CloseCode`](crate::CloseCode), for the peer where the transport carries
-        /// one.
+        /// one. Over a pipe the mux has told it already; but a connection that never had a session is
+        /// just closed, and the peer sees a reset.
         code: u64,
     },
     /// Store [`Node::book`](crate::Node::book), and answer with
@@ -44,8 +47,8 @@ pub enum Output<T> {
     SaveBook,
     /// A peer's state has changed.
     State(ConnectionEvent),
-    /// A handshake message of a peer. Not reported if the endpoint
-    /// [greets](super::Endpoint::greeting) by itself.
+    /// A handshake message of a peer: see [`send_handshake`](super::Endpoint::send_handshake). Not
+    /// reported if the endpoint [greets](super::Endpoint::greeting) by itself.
     Handshake {
         /// The peer.
         peer: PublicKey,

@@ -1,6 +1,6 @@
 //! What the driver has not answered.
 
-use super::connection::Link;
+use super::connection::{Connection, Link};
 use super::{Endpoint, Transport};
 use crate::id::ConnectionId;
 use crate::owed::{Owed, Waiting};
@@ -15,27 +15,35 @@ impl<T: Transport> Endpoint<T> {
         if count > 0 {
             owed.push(Owed::new(Waiting::Outputs { count }, self.now));
         }
-        for id in self.connections.keys() {
-            owed.extend(self.owed_by(*id));
+        for (id, it) in &self.connections {
+            owed.extend(owed_by(*id, it));
         }
         owed.sort_by_key(|it| it.since);
         owed
     }
+}
 
-    /// Returns what the driver owes about one connection.
-    pub(super) fn owed_by(&self, id: ConnectionId) -> Vec<Owed> {
-        let (connection, mut owed) = (Some(id), Vec::new());
-        if let Some(it) = self.connections.get(&id) {
-            if it.dial.is_some() {
-                owed.push(Owed { connection, waiting: Waiting::Dial, since: it.since });
-            }
-            if it.unknown_until.is_some() {
-                owed.push(Owed { connection, waiting: Waiting::Peer, since: it.since });
-            }
-            if let Some(link) = &it.link {
-                link.owed(&mut |waiting, since| owed.push(Owed { connection, waiting, since }));
-            }
-        }
-        owed
+fn owed_by<L: Link>(id: ConnectionId, it: &Connection<L>) -> Vec<Owed> {
+    let (connection, mut owed) = (Some(id), Vec::new());
+    if it.dial.is_some() {
+        owed.push(Owed { connection, waiting: Waiting::Dial, since: it.since });
     }
+    if it.unknown_until.is_some() {
+        owed.push(Owed { connection, waiting: Waiting::Peer, since: it.since });
+    }
+    if let Some(link) = &it.link {
+        link.owed(&mut |waiting, since| owed.push(Owed { connection, waiting, since }));
+    }
+    owed
+}
+
+/// Returns the oldest that the driver owes a connection that has a session.
+pub(super) fn oldest_owed(id: ConnectionId, link: &impl Link) -> Option<Owed> {
+    let mut oldest: Option<Owed> = None;
+    link.owed(&mut |waiting, since| {
+        if oldest.is_none_or(|it| since < it.since) {
+            oldest = Some(Owed { connection: Some(id), waiting, since });
+        }
+    });
+    oldest
 }

@@ -107,8 +107,7 @@ impl<T: Transport> Endpoint<T> {
                     self.outputs.extend(leftovers(session));
                     if closed.owed.is_some() {
                         // The session waited for the endpoint, and that perhaps for the driver.
-                        let oldest = self.owed_by(id).into_iter().min_by_key(|it| it.since);
-                        closed.owed = oldest.map(Box::new);
+                        closed.owed = it.blamed.take().map(Box::new);
                     }
                     let event = Event::Closed(closed);
                     self.outputs.push_back(Output::Event { peer, event });

@@ -5,14 +5,47 @@
 //! encrypts nothing: that is the pipe's part (rule C0). Its substreams have no names, so a session
 //! over it has [`Naming::Preamble`](crate::Naming::Preamble). `WIRE.md`, appendix A, has the format.
 //!
-//! [`Endpoint`](crate::endpoint::Endpoint) drives it for you. To drive a [`Mux`] by hand, with a
-//! [`SubstreamBuffer`](crate::SubstreamBuffer) for each substream:
+//! The pipe has a beginning and an end, and loses nothing in between. A serial line alone has neither: put
+//! a link layer below that repeats what was lost and says when the other side begins anew. Each
+//! connection then begins with a `Mux` and an empty line; what is left of the last one would break its
+//! protocol.
+//!
+//! [`Endpoint`](crate::endpoint::Endpoint) drives it for you. To drive a [`Mux`] by hand:
 //!
 //! 1. **bytes arrive**: call [`Mux::read`] until it returns `None`, and carry out its events;
 //! 2. **the pipe can take bytes**: call [`Mux::write_control`], then [`Mux::next_writable`] and
 //!    [`Mux::write`] with that substream's bytes, until it has none or the output is large enough;
 //! 3. **then** look at [`Mux::closed`], and [`Mux::is_over`], after which the pipe may be ended;
 //! 4. at [`Mux::poll_timeout`], call [`Mux::handle_timeout`].
+//!
+//! A session over it has a [`SubstreamBuffer`](crate::SubstreamBuffer) for each substream, and each side asks
+//! something of the other:
+//!
+//! | from the mux | to the session |
+//! |---|---|
+//! | [`Ready`](Event::Ready) | open what could not be opened before |
+//! | [`Accepted`](Event::Accepted) | [`handle_accepted`](crate::Session::handle_accepted) |
+//! | [`Data`](Event::Data) | `append` to the buffer, `received`, then *release* |
+//! | [`Finished`](Event::Finished) | `ended` with `Finished`, then *release* |
+//! | [`Reset`](Event::Reset) | `ended` with `Aborted`; the buffer is over |
+//! | [`Acknowledged`](Event::Acknowledged) | [`handle_acknowledged`](crate::Session::handle_acknowledged) |
+//! | [`Mux::closed`], other than locally | [`handle_connection_lost`](crate::Session::handle_connection_lost) |
+//!
+//! | from the session | to the mux |
+//! |---|---|
+//! | [`OpenSubstream`](crate::Action::OpenSubstream) | [`Mux::open`], and `handle_opened`; after [`NotReady`](OpenError::NotReady) again at [`Ready`](Event::Ready) |
+//! | [`WantWrite`](crate::Action::WantWrite) | [`Mux::want_write`] |
+//! | [`ResumeRead`](crate::Action::ResumeRead) | `resume` the buffer, then *release* |
+//! | [`Finish`](crate::Action::Finish) | `finish` the buffer; [`Mux::finish`] as soon as it has no chunk |
+//! | [`Reset`](crate::Action::Reset) | [`Mux::reset`]; the buffer is over |
+//! | [`CloseConnection`](crate::Action::CloseConnection) | [`Mux::close`] |
+//!
+//! *Release* is one rule. If the buffer `wants_read` or `is_read_over`, [`Mux::release`] all bytes that have
+//! arrived since the last time, **also those that still wait in the buffer**: there they wait for the rest
+//! of a message, which may be longer than a window, and the rest can't come otherwise. If neither is
+//! true, the session is paused, and the peer's window is all that may wait. Once the peer has ended its
+//! half and the buffer `is_read_over`, [`Mux::acknowledge`]; not if the session was closed before that
+//! came, and has only discarded it. (It may be that very end which closes the session.)
 //!
 //! It holds no bytes of substreams: those that arrive are lent by an event, and those that leave are
 //! copied from the caller's buffer behind a header. So a small message costs one copy each way, and
@@ -245,8 +278,8 @@ impl Mux {
         self.give_back(held);
     }
 
-    /// Takes note that the reader has taken, or dropped, `count` bytes that had arrived: the peer
-    /// may send as many more.
+    /// Takes note that the reader has taken, or dropped, `count` bytes that had arrived, or waits for
+    /// more before it takes them: the peer may send as many more.
     pub fn release(&mut self, substream: Id, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let released = self.substreams.release(substream, count, self.config.window);
@@ -311,7 +344,8 @@ impl Mux {
     }
 
     /// Returns the substream whose turn it is to [`write`](Self::write), of those that
-    /// [want to](Self::want_write) and have room in their window.
+    /// [want to](Self::want_write) and have room in their window. It may turn out to have nothing to
+    /// write: then ask for the next. It comes again when it wants to.
     pub fn next_writable(&mut self) -> Option<Id> {
         if self.windows.send == 0 {
             // They keep their places.

@@ -71,9 +71,9 @@ impl Node {
         self.gate().is_stranger(peer, Direction::Inbound)
     }
 
-    /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown).
+    /// Returns whether nothing is left to wait for after [`shutdown`](Self::shutdown). False before it.
     pub fn is_idle(&self) -> bool {
-        self.sessions.is_empty() && self.dials.count_under_way() == 0
+        self.env.is_stopping && self.sessions.is_empty() && self.dials.count_under_way() == 0
     }
 
     /// Returns what the driver owes: what it was asked for and has not answered, the oldest first. An

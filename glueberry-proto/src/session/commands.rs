@@ -32,7 +32,8 @@ impl Session {
     }
 
     /// Derives the keys, after checking that `key` is the peer's, and gets ready to receive on the
-    /// named streams. More streams may be named by another call.
+    /// named streams. More streams may be named by another call. `key` is what the peer has said in the
+    /// handshake; where no keys are exchanged there, [`peer`](Self::peer).
     ///
     /// # Errors
     ///
@@ -99,7 +100,8 @@ impl Session {
     }
 
     /// Queues a message on a named stream. Only a reference to `message` is kept; it is sealed
-    /// when the transport can take it.
+    /// when the transport can take it. To have it again if this fails, give a clone, which copies no
+    /// bytes.
     ///
     /// # Errors
     ///

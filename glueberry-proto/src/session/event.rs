@@ -100,12 +100,21 @@ pub struct Closed {
     pub owed: Option<Box<Owed>>,
 }
 
+/// The reason, and what was not certainly delivered.
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.reason)?;
-        match &self.owed {
-            Some(owed) => write!(f, " ({owed})"),
-            None => Ok(()),
+        if let Some(owed) = &self.owed {
+            write!(f, " ({owed})")?;
         }
+        let unsent = u64::try_from(self.unsent).unwrap_or(u64::MAX);
+        let counts =
+            [(unsent, "unsent"), (self.in_doubt, "in doubt"), (self.not_received, "not received")];
+        let mut separator = "; ";
+        for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, "{separator}{count} {what}")?;
+            separator = ", ";
+        }
+        Ok(())
     }
 }

@@ -272,10 +272,11 @@ fn a_pipe_whose_peer_stays_unknown_is_dropped() {
     let connection = world.drivers[A].handle_incoming(world.now, a);
     world.turn(A);
     assert!(world.drivers[A].endpoint().owed().iter().any(|owed| owed.waiting == Waiting::Peer));
+    assert!(world.drivers[A].pipe_mut(connection).is_some());
     world.now = world.now + config().negotiation_timeout;
     world.turn(A);
     assert!(world.log[A].contains(&Output::Close { connection, code: 2 }));
-    assert!(world.drivers[A].pipes_mut().all(|(id, _)| id != connection));
+    assert!(world.drivers[A].pipe_mut(connection).is_none());
 }
 
 #[test]
@@ -308,4 +309,27 @@ fn a_pipe_that_floods_lets_the_application_do_other_things() {
         world.turn(A);
     }
     assert!(b.to.borrow().bytes.is_empty(), "what is left is read later");
+}
+
+#[test]
+fn a_pipe_that_floods_leaves_the_others_their_turns() {
+    let mut world = World::established();
+    let flood = |world: &mut World| {
+        let [mut a, b] = world.connect();
+        (a.cut, a.peer) = (1, Some(Identity::from_seed(&[9; 32]).public_key()));
+        b.to.borrow_mut().bytes.extend([0; 1000]);
+        _ = world.drivers[A].handle_incoming(world.now, a);
+        b
+    };
+    let floods = [flood(&mut world), flood(&mut world)];
+    for text in [b"one", b"two"] {
+        world.send(B, text.to_vec());
+        // The first one's substream is agreed on before.
+        for _ in 0..4 {
+            world.turn(B);
+            world.turn(A);
+        }
+        assert_eq!(world.messages(A).last().unwrap(), text);
+    }
+    assert!(floods.iter().all(|end| !end.to.borrow().bytes.is_empty()), "they flood no more");
 }

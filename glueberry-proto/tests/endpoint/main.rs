@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod by_hand;
 mod driver;
 mod net;
 mod substreams;
@@ -20,6 +21,36 @@ fn small_mux() -> mux::Config {
     let mut mux = mux::Config::default();
     (mux.window, mux.connection_window, mux.max_frame) = (1000, 128 * 1000, 100);
     mux
+}
+
+#[test]
+fn a_loss_says_in_its_text_what_is_in_doubt() {
+    let mut net = Net::established(&mux::Config::default());
+    net.send(A, "chat", b"one");
+    net.run();
+    net.send(A, "chat", b"two");
+    net.take(A);
+    net.send(A, "chat", b"three");
+    let id = net.pipes[0].ids[A].unwrap();
+    net.ends[A].handle_lost(net.now, id, ConnectionLost::Reset);
+    net.take(A);
+    let [closed] = &net.ended(A)[..] else { panic!() };
+    assert_eq!(closed.to_string(), "connection lost: reset by the peer; 1 unsent, 2 in doubt");
+}
+
+#[test]
+fn an_end_is_idle_only_behind_a_shutdown() {
+    let mut net = Net::new(&mux::Config::default());
+    assert!(!net.ends[A].is_idle(), "nothing was done yet");
+    net = net.establish();
+    let id = net.pipes[0].ids[A].unwrap();
+    net.ends[A].handle_lost(net.now, id, ConnectionLost::Reset);
+    net.take(A);
+    assert_eq!(net.state(A), ConnectionState::Reconnecting);
+    assert!(!net.ends[A].is_idle(), "it is to dial again");
+    net.ends[A].shutdown(net.now);
+    net.take(A);
+    assert!(net.ends[A].is_idle());
 }
 
 proptest! {

@@ -80,6 +80,33 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
     Row {
+        misuse: "no bytes that arrive are handed in",
+        happens: "the session ends as if the peer were silent",
+        told: "the handshake substream was lost",
+        run: || {
+            let mut net = unreachable();
+            let id = net.dial();
+            let a = &mut net.ends[A];
+            a.handle_connected(net.now, id, key(B));
+            // What is written is reported in the next turn, as by a loop that waits for its sockets.
+            let mut is_written = true;
+            loop {
+                match a.poll_output(net.now) {
+                    Output::Transport(_) => is_written = false,
+                    Output::Event { event: Event::Closed(closed), .. } => {
+                        return closed.to_string();
+                    }
+                    Output::Timeout(_) if !is_written => {
+                        is_written = true;
+                        a.handle_written(net.now, id);
+                    }
+                    Output::Timeout(at) => net.now = at.unwrap(),
+                    _ => {}
+                }
+            }
+        },
+    },
+    Row {
         misuse: "bytes are reported as written that were not asked for",
         happens: "nothing",
         told: "nothing",

@@ -1,5 +1,5 @@
-//! What a driver can do wrong: what happens then, and what the driver learns. `cargo test -p
-//! glueberry-proto --test misuse -- --nocapture` prints the table.
+//! What a driver can do wrong: what happens then, and what the driver learns, as `MISUSE.md` says. `cargo
+//! test -p glueberry-proto --test misuse -- --nocapture` prints the table.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -26,6 +26,10 @@ fn every_misuse_is_named_or_harmless() {
     for row in rows {
         count += 1;
         println!("| {count} | {} | {} | {} |", row.misuse, row.happens, row.told);
+        let line = format!("| {} | {} | {} |", row.misuse, row.happens, row.told);
+        if !PAGE.lines().any(|it| it == line) {
+            wrong.push(format!("MISUSE.md does not have `{line}`"));
+        }
         let told = (row.run)();
         if told != row.told {
             wrong.push(format!("{}: told `{told}` and not `{}`", row.misuse, row.told));
@@ -33,4 +37,10 @@ fn every_misuse_is_named_or_harmless() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count >= 39, "{count} rows");
+    // Below the head of its table.
+    let on_page = PAGE.lines().filter(|line| line.starts_with("| ")).count() - 1;
+    assert_eq!(on_page, count, "MISUSE.md has rows of its own");
 }
+
+/// Where people read it.
+const PAGE: &str = include_str!("../../MISUSE.md");
