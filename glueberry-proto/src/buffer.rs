@@ -100,13 +100,8 @@ impl SubstreamBuffer {
 
     /// Returns how many received bytes wait here, or in the session for the rest of their message.
     pub fn held(&self) -> usize {
-        self.read.len() + self.gathered()
-    }
-
-    /// Returns how many of them the session holds, see [`Session::partial_message`].
-    pub fn gathered(&self) -> usize {
         let partial = self.partial.filter(|_| !self.is_read_over());
-        partial.map_or(0, |partial| partial.held)
+        self.read.len() + partial.map_or(0, |partial| partial.held)
     }
 
     /// Returns a number that grows whenever the session has done with a message. While one is being

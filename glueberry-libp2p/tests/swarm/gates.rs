@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glueberry_tokio::proto::ReconnectPolicy;
-use glueberry_tokio::{Config, ConnectionState, HANDSHAKE};
+use glueberry_tokio::{Config, ConnectionState, HANDSHAKE, Profile};
 use libp2p::StreamProtocol;
 use libp2p::futures::AsyncReadExt;
 use libp2p_stream::OpenStreamError;

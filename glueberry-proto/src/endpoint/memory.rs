@@ -100,8 +100,7 @@ impl Part {
     pub(super) fn charge(&self, buffer: &SubstreamBuffer) -> usize {
         let (bytes, taken) = self.reserved;
         let is_valid = taken == buffer.taken() && !buffer.is_read_over();
-        // What the session has taken of a message is in no window any more.
-        if is_valid { bytes.max(buffer.gathered()) } else { buffer.gathered() }
+        if is_valid { bytes } else { 0 }
     }
 
     /// Returns whether the substream may be read on, and lets the time of its message run if so.
