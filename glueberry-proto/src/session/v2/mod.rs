@@ -124,7 +124,8 @@ impl Session {
                     return Ok(Ingest::Discard);
                 }
             }
-            if self.state.is_ending() {
+            // A session that has said the last thing still waits for the peer's.
+            if self.state.is_closed() {
                 return Ok(Ingest::Discard);
             }
         }
@@ -132,7 +133,7 @@ impl Session {
 
     /// Confirms the session to the peer once the node has chosen it and the keys are known.
     pub(super) fn commit(&mut self) {
-        let is_chosen = !self.state.is_waiting();
+        let is_chosen = !self.state.is_waiting() && !self.state.is_ending();
         if is_chosen && self.handshake.gate_mut().is_some_and(Gate::commit) {
             let (handshake, _, mut lent) = self.parts();
             handshake.want_channel(&mut lent);

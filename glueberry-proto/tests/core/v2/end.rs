@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glueberry_proto::testing::pair::{A, B};
-use glueberry_proto::{CloseReason, Naming};
+use glueberry_proto::{CloseReason, Instant, Naming};
 
 use super::{SECOND, configs, established};
 use crate::support::{BOTH, name, new_world};
@@ -54,6 +54,29 @@ fn what_was_on_its_way_when_the_peer_ended_is_known_not_to_have_arrived() {
     world.app.sides[B].is_reading_paused = false;
     world.run();
     assert_eq!(world.app.received(B, "chat").len(), 1001);
+}
+
+/// The last frame of the handshake is on its way when the other side ends the session: the answer comes
+/// behind it.
+#[test]
+fn an_end_right_after_the_handshake_is_answered_at_once() {
+    for naming in BOTH {
+        for side in [A, B] {
+            let mut world = new_world(naming, configs());
+            world.connect(A);
+            world.run();
+            [A, B].into_iter().for_each(|side| world.prepare(side, &["chat"]));
+            world.finalize(1 - side);
+            world.run();
+            world.finalize(side);
+            assert!(world.session(side).is_established());
+            assert!(world.disconnect(1 - side));
+            world.run();
+            assert_eq!(world.now, Instant::ZERO);
+            let reasons = [side, 1 - side].map(|side| world.app.closed(side).reason);
+            assert_eq!(reasons, [CloseReason::EndedByPeer { code: 0 }, CloseReason::Disconnected]);
+        }
+    }
 }
 
 #[test]
