@@ -53,9 +53,12 @@ pub(crate) struct Host {
 /// A dial under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialled {
+    pub(crate) peer: PublicKey,
     pub(crate) to: usize,
     pub(crate) tries: u64,
     pub(crate) since: u64,
+    /// What the node knew of the time then.
+    pub(crate) begun: u64,
 }
 
 /// A ban, as the application knows it.

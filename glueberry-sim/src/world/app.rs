@@ -182,6 +182,9 @@ impl Application<'_> {
                     let end = &mut self.net.links[link].ends[side];
                     end.progress.is_connected = true;
                     end.current_since = is_prompt.then_some(self.run.now);
+                    if is_prompt {
+                        self.nodes().checker().check_chosen(link, side);
+                    }
                     self.run.touch_session(link, side);
                     self.send_hello(link, side);
                 }

@@ -71,6 +71,8 @@ impl Checker<'_> {
         });
         self.check_book(host);
         self.watch_node(host);
+        self.check_directions(host);
+        self.check_deadlines(host);
         let state = &self.hosts[host];
         let Some(node) = &state.node else {
             return;
@@ -186,6 +188,7 @@ impl Checker<'_> {
         let since = self.expected[host].changed_at[peer];
         self.check_backoff(host, peer, from, event);
         self.watch_event(host, peer, (from, since), event);
+        self.expected[host].told.insert(peer, event.direction);
         if from == Established {
             let is_disturbed = matches!(
                 event.reason,

@@ -131,6 +131,7 @@ impl Application<'_> {
         }
         let end = &mut self.net.links[link].ends[side];
         end.progress.is_closed = true;
+        end.closed_at = Some(self.run.now);
         end.closed = Some((closed.unsent, closed.in_doubt));
         let handshakes_sent = end.progress.handshakes_sent;
         // Some were perhaps said on another session first, and carried over.

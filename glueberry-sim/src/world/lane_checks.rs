@@ -161,6 +161,7 @@ impl Sessions<'_> {
                 )
             });
         }
+        self.check_counted(link, side, closed);
         self.check_time_was_up(link, side, &closed.reason);
         let keys = self.run.witness.look(|seen| seen.alive(owner(link, side)));
         self.run.checks.hold(Invariant::KeysEnd, at, keys == 0, || {
