@@ -54,6 +54,8 @@ pub(crate) struct Lane {
     pub(crate) is_full: bool,
     /// Substreams that were proposed since one was agreed, or the stream was given up.
     pub(crate) attempts: u32,
+    /// When a substream was refused last, while messages waited for it.
+    pub(crate) refused_at: Option<u64>,
     /// A substream of this end was agreed.
     pub(crate) was_agreed: bool,
 }

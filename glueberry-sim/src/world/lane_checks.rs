@@ -81,6 +81,7 @@ impl Sessions<'_> {
         let end = &mut self.net.links[link].ends[side];
         let (host, lane) = (end.host, &mut end.lanes[stream]);
         let (attempts, was_agreed) = (std::mem::take(&mut lane.attempts), lane.was_agreed);
+        lane.refused_at = None;
         let least = self.run.plan.limits.more.stream_attempts;
         let holds = !was_agreed || attempts >= least;
         self.run.checks.hold(Invariant::Perseveres, (self.run.now, host), holds, || {

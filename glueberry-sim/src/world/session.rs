@@ -124,6 +124,7 @@ impl Sessions<'_> {
             return None;
         };
         let stream = self.run.streams.iter().position(|one| one == name)?;
+        self.check_patience(link, side, stream);
         self.net.links[link].ends[side].lanes[stream].attempts += 1;
         Some(stream)
     }

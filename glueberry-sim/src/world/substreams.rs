@@ -87,6 +87,7 @@ impl Sessions<'_> {
             self.net.read_later(self.run, link, at, opener, self.run.now);
         } else if !is_yes {
             self.net.links[link].pipes[at].is_answered = true;
+            self.note_refused(link, at);
             self.with_session(end, Kind::OpenFailed, (id.as_u64(), 0), |session, now| {
                 session.handle_open_failed(now, id, OpenError::Refused);
             });

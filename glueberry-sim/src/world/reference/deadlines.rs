@@ -2,7 +2,7 @@
 //! that the configuration says, and nothing that is to come lacks one.
 
 use glueberry_proto::book::Unsaved;
-use glueberry_proto::{ConnectionState, NodeTimer, PeerTimer, PublicKey};
+use glueberry_proto::{ConnectionState, Direction, NodeTimer, PeerTimer, PublicKey};
 
 use super::super::checks::{Checker, UNKNOWN};
 use crate::check::Invariant;
@@ -105,15 +105,41 @@ impl Checker<'_> {
                 let begun = due.saturating_sub(limits.more.probe_timeout);
                 is_current && begun <= last && self.may_be_probed(host, peer, begun)
             }
-            PeerTimer::Session | PeerTimer::Hold => {
-                let current = self.hosts.current_end(host, peer);
-                let has_other = !self.hosts[host].inbox.is_empty()
-                    || self.sessions_with(host, peer).any(|end| Some(end) != current);
+            PeerTimer::Session => self.may_wait(host, peer, due),
+            PeerTimer::Hold => {
+                let has_other =
+                    !self.hosts[host].inbox.is_empty() || self.others(host, peer).next().is_some();
                 has_other && due <= last + limits.negotiation_timeout.max(limits.handshake_timeout)
             }
             _ => false,
         };
         (!holds).then(|| format!("{peer} is {state} since {since}; the node knows of {last}"))
+    }
+
+    /// Returns whether a session that does not speak for its peer may wait until then: to be agreed,
+    /// for as long as a negotiation takes, and then for as long as a handshake does.
+    fn may_wait(&self, host: usize, peer: usize, due: u64) -> bool {
+        let (limits, delay) = (&self.run.plan.limits, self.run.plan.net.message_delay);
+        let may_be = |(link, side): (usize, Side)| {
+            let end = &self.net.links[link].ends[side];
+            // The session of who has dialled opens the substream, and keeps the time for that.
+            let time = match end.direction {
+                Direction::Outbound => limits.handshake_timeout,
+                _ => limits.negotiation_timeout.min(limits.handshake_timeout),
+            };
+            let agreed = end.agreed_at.map(|at| at + limits.handshake_timeout);
+            // One that has spoken for its peer ends by another time.
+            end.progress.has_begun()
+                || due == end.admitted_at + time
+                || agreed.is_some_and(|at| (at..=at + delay).contains(&due))
+        };
+        !self.hosts[host].inbox.is_empty() || self.others(host, peer).any(may_be)
+    }
+
+    /// Returns the sessions with a peer that do not speak for it.
+    fn others(&self, host: usize, peer: usize) -> impl Iterator<Item = (usize, Side)> {
+        let current = self.hosts.current_end(host, peer);
+        self.sessions_with(host, peer).filter(move |end| Some(*end) != current)
     }
 
     /// Returns whether the current session of a peer may have been probed since then: because another

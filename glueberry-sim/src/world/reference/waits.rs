@@ -105,6 +105,36 @@ impl Sessions<'_> {
         (limits.more.retry_delay << doublings).min(limits.negotiation_timeout)
     }
 
+    /// A substream that a session has proposed was refused.
+    pub(in super::super) fn note_refused(&mut self, link: usize, at: usize) {
+        let pipe = &self.net.links[link].pipes[at];
+        let (opener, Some(stream)) = (pipe.opener, pipe.stream) else {
+            return;
+        };
+        let end = &mut self.net.links[link].ends[opener];
+        let name = &self.run.streams[stream];
+        let waits = end.session.as_ref().is_some_and(|one| one.queued(name).0 > 0);
+        end.lanes[stream].refused_at = waits.then_some(self.run.now);
+    }
+
+    /// A session proposes a substream for a stream: not before the wait that belongs to the refusals
+    /// in a row is over.
+    pub(in super::super) fn check_patience(&mut self, link: usize, side: Side, stream: usize) {
+        let end = &mut self.net.links[link].ends[side];
+        let (host, attempts) = (end.host, end.lanes[stream].attempts);
+        let Some(refused_at) = end.lanes[stream].refused_at.take() else {
+            return;
+        };
+        let least = self.longest_retry(link, attempts);
+        let passed = self.run.now - refused_at;
+        self.run.checks.hold(Invariant::Cause, (self.run.now, host), passed >= least, || {
+            (
+                format!("stream {stream} was refused {attempts} times in a row"),
+                format!("it is tried again after {passed} µs, and not {least}"),
+            )
+        });
+    }
+
     /// Returns when the first of its substreams is given up that no answer has come for.
     fn first_answer_due(&mut self, link: usize, side: Side) -> Option<u64> {
         let Link { ends, pipes, .. } = &mut self.net.links[link];
