@@ -186,6 +186,7 @@ impl Application<'_> {
                         self.nodes().checker().check_chosen(link, side);
                     }
                     self.run.touch_session(link, side);
+                    self.scripts[host].has_greeted[peer] = false;
                     self.send_hello(link, side);
                 }
             }

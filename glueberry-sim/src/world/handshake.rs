@@ -55,7 +55,8 @@ impl Application<'_> {
         if self.hosts.current_end(end.host, peer) != Some((link, side)) {
             return;
         }
-        if progress.handshakes_sent == 0 {
+        // What was said before in a session that has yielded to this one is handed over to it.
+        if progress.handshakes_sent == 0 && !self.scripts[end.host].has_greeted[peer] {
             return self.send_hello(link, side);
         }
         if progress.got_hello && !progress.is_prepared {
@@ -115,6 +116,9 @@ impl Application<'_> {
             said = self.say(link, side, vec![word; SHORT]);
         }
         let is_said = said == Some(Ok(()));
+        let ends = &self.net.links[link].ends;
+        let (host, peer) = (ends[side].host, ends[1 - side].host);
+        self.scripts[host].has_greeted[peer] |= is_said;
         let progress = &mut self.net.links[link].ends[side].progress;
         progress.handshakes_sent += usize::from(is_said);
         if is_said {
