@@ -59,9 +59,12 @@ impl Sessions<'_> {
             .iter()
             .all(|end| end.progress.granted_at.is_some_and(|since| since + needed <= self.run.now));
         // An application that was away goes on too late.
+        let begun = self.run.now.saturating_sub(self.run.plan.limits.handshake_timeout);
         let is_idle = state.ends.iter().any(|end| {
             let did = &end.progress;
-            (did.got_hello && !did.is_prepared) || (did.got_ready && !did.is_finalized)
+            (did.got_hello && !did.is_prepared)
+                || (did.got_ready && !did.is_finalized)
+                || self.hosts[end.host].absent_until > begun
         });
         let is_excused = state.is_touched || is_slow || !is_settled || is_idle;
         let is_finalized = end.progress.is_finalized;
