@@ -84,6 +84,13 @@ invariants! {
     Granted "A session that speaks for its peer hears of it in time.",
     Sound "A node does not come into a state that it takes for impossible.",
     Freed "After shutdown nothing is left: no session, no dial, no timer.",
+    Keeper "Of two sessions that are agreed, the one that the smaller key has dialled is chosen.",
+    Cause "What a machine waits for can still come, and the time is the one that belongs to it.",
+    Due "A machine wakes no later than what is due next.",
+    Status "What a node says of a peer is what has become of it.",
+    Told "What waits to be taken was told, and who has room reads on.",
+    Counted "What a session says of its messages is what its transport has taken and acknowledged.",
+    HandshakeEnds "A handshake that nothing disturbs comes to its end in time.",
     Application "What the application promises holds.",
     Repeats "The same seed gives the same run.",
 }

@@ -29,6 +29,11 @@ impl BookFile {
         self.saving = Some(Save { life, book });
     }
 
+    /// Returns whether a book is being stored.
+    pub(crate) const fn is_saving(&self) -> bool {
+        self.saving.is_some()
+    }
+
     /// Ends the save of a life of the host, and returns its book to be [stored](Self::store) if the
     /// disk is not full.
     pub(crate) fn end_save(&mut self, life: u64) -> Option<Book> {

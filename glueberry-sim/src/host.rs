@@ -53,9 +53,12 @@ pub(crate) struct Host {
 /// A dial under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialled {
+    pub(crate) peer: PublicKey,
     pub(crate) to: usize,
     pub(crate) tries: u64,
     pub(crate) since: u64,
+    /// What the node knew of the time then.
+    pub(crate) begun: u64,
 }
 
 /// A ban, as the application knows it.
@@ -85,6 +88,8 @@ impl Ban {
 pub(crate) struct App {
     /// Of each peer: whether an attempt is in the queue already.
     pub(crate) retry_is_due: Vec<bool>,
+    /// Of each peer: whether it was greeted since it is Connected.
+    pub(crate) has_greeted: Vec<bool>,
     pub(crate) flows: Vec<Flow>,
     /// Microseconds per message that it takes; zero for all at once.
     pub(crate) pace: u64,
@@ -94,7 +99,8 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(peers: usize) -> Self {
-        Self { retry_is_due: vec![false; peers], ..Self::default() }
+        let (retry_is_due, has_greeted) = (vec![false; peers], vec![false; peers]);
+        Self { retry_is_due, has_greeted, ..Self::default() }
     }
 }
 

@@ -77,6 +77,8 @@ pub(crate) struct End {
     pub(crate) direction: Direction,
     /// When it got its session.
     pub(crate) admitted_at: u64,
+    /// When its session had a handshake substream agreed.
+    pub(crate) agreed_at: Option<u64>,
     /// Since when its session speaks for the peer, if the application heard of it at once.
     pub(crate) current_since: Option<u64>,
     /// When its half of a substream broke last, and which.
@@ -90,6 +92,8 @@ pub(crate) struct End {
     pub(crate) last_input: u64,
     /// The substream of each id.
     pub(crate) substreams: Vec<Option<usize>>,
+    /// Substreams that its session has asked for and had no answer to.
+    pub(crate) unanswered: Vec<usize>,
     /// How the connection is lost, which is on its way to this end.
     pub(crate) loss: Option<ConnectionLost>,
     pub(crate) progress: Progress,
@@ -98,6 +102,8 @@ pub(crate) struct End {
     pub(crate) sent: Vec<Vec<u64>>,
     /// Bytes that the session was handed, less what came out of it.
     pub(crate) held: u64,
+    /// When the end of the session was reported.
+    pub(crate) closed_at: Option<u64>,
     /// At the end of the session: messages that are in doubt, and that the peer certainly doesn't have.
     pub(crate) closed: Option<(u64, u64)>,
     /// The session that has ended was of v2.
@@ -128,6 +134,8 @@ pub(crate) struct Progress {
     pub(crate) is_connected: bool,
     /// The session was granted.
     pub(crate) was_granted: bool,
+    /// Since when it is.
+    pub(crate) granted_at: Option<u64>,
     pub(crate) got_hello: bool,
     pub(crate) got_ready: bool,
     /// When the application has prepared streams.
@@ -164,6 +172,10 @@ pub(crate) struct Pipe {
     pub(crate) stage: Stage,
     pub(crate) proposals: Vec<ProtocolId>,
     pub(crate) agreed: Option<ProtocolId>,
+    /// When its opener's session has asked for it.
+    pub(crate) opened_at: u64,
+    /// Its opener's session was told what was agreed, or that nothing was.
+    pub(crate) is_answered: bool,
     /// The stream that it is for.
     pub(crate) stream: Option<usize>,
     pub(crate) carried: [Carried; 2],
@@ -181,6 +193,8 @@ pub(crate) struct Carried {
     pub(crate) since: Option<u64>,
     /// It has read something on it.
     pub(crate) has_read: bool,
+    /// Bytes that it has read on it.
+    pub(crate) read: u64,
 }
 
 /// How far a substream is opened.
@@ -265,6 +279,7 @@ impl End {
             life,
             direction,
             admitted_at: 0,
+            agreed_at: None,
             current_since: None,
             broke: None,
             state: EndState::Arriving,
@@ -276,11 +291,13 @@ impl End {
             timer: None,
             last_input: 0,
             substreams: Vec::new(),
+            unanswered: Vec::new(),
             loss: None,
             progress: Progress::default(),
             lanes: <[Lane; MAX_STREAMS]>::default(),
             sent: Vec::new(),
             held: 0,
+            closed_at: None,
             closed: None,
             speaks_v2: false,
             taken_back: (0, 0),
@@ -310,11 +327,25 @@ impl Pipe {
             stage: Stage::Offered,
             proposals,
             agreed: None,
+            opened_at: 0,
+            is_answered: false,
             stream: None,
             carried: <[Carried; 2]>::default(),
             buffers,
             halves: [Half::default(), Half::default()],
         }
+    }
+}
+
+impl Carried {
+    /// A session has given bytes for the substream: what its queue held before, and holds after.
+    /// Returns how many messages left the queue.
+    pub(crate) fn takes(&mut self, before: (usize, usize), after: (usize, usize), now: u64) -> u64 {
+        let messages = u64_of(before.0.saturating_sub(after.0));
+        self.messages += messages;
+        self.bytes += u64_of(before.1.saturating_sub(after.1));
+        self.since.get_or_insert(now);
+        messages
     }
 }
 

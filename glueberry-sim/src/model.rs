@@ -48,12 +48,23 @@ pub(crate) struct Lane {
     pub(crate) in_doubt: u64,
     /// Of what this end has written, on substreams that the peer has acknowledged.
     pub(crate) acknowledged: u64,
+    /// Written by this end, and when it last was.
+    pub(crate) written: (u64, u64),
     /// `send` has refused a message, and no event has told since that it accepts again.
     pub(crate) is_full: bool,
     /// Substreams that were proposed since one was agreed, or the stream was given up.
     pub(crate) attempts: u32,
+    /// When a substream was refused last, while messages waited for it.
+    pub(crate) refused_at: Option<u64>,
     /// A substream of this end was agreed.
     pub(crate) was_agreed: bool,
+}
+
+impl Lane {
+    /// This end has written so many messages.
+    pub(crate) const fn writes(&mut self, messages: u64, now: u64) {
+        self.written = (self.written.0 + messages, now);
+    }
 }
 
 impl Model {

@@ -184,7 +184,11 @@ impl Application<'_> {
                     let end = &mut self.net.links[link].ends[side];
                     end.progress.is_connected = true;
                     end.current_since = is_prompt.then_some(self.run.now);
+                    if is_prompt {
+                        self.nodes().checker().check_chosen(link, side);
+                    }
                     self.run.touch_session(link, side);
+                    self.scripts[host].has_greeted[peer] = false;
                     self.send_hello(link, side);
                 }
             }

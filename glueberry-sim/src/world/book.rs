@@ -59,6 +59,7 @@ impl Nodes<'_> {
             // What has changed while the book was being written is stored by the next save.
             self.expected[host].unsaved_since = None;
         }
+        self.expected[host].storing.ended();
         self.input_of_node(host, Kind::Saved, (u64::from(!is_full), 0));
     }
 

@@ -176,7 +176,9 @@ impl Application<'_> {
         // What another session had prepared counts.
         let holds = match done {
             Some(Ok(())) => !progress.is_finalized,
-            Some(Err(HandshakeError::AlreadyFinalized)) => progress.is_finalized,
+            Some(Err(HandshakeError::AlreadyFinalized)) => {
+                progress.is_finalized || self.has_consented_elsewhere(link, side)
+            }
             Some(Err(HandshakeError::NotPrepared)) => !progress.is_prepared,
             _ => true,
         };

@@ -71,6 +71,8 @@ impl Checker<'_> {
         });
         self.check_book(host);
         self.watch_node(host);
+        self.check_directions(host);
+        self.check_deadlines(host);
         let state = &self.hosts[host];
         let Some(node) = &state.node else {
             return;
@@ -186,6 +188,10 @@ impl Checker<'_> {
         let since = self.expected[host].changed_at[peer];
         self.check_backoff(host, peer, from, event);
         self.watch_event(host, peer, (from, since), event);
+        // One that is taken late may be of a session that was replaced since.
+        if event.at.as_micros() >= self.hosts[host].last_input {
+            self.expected[host].told.insert(peer, event.direction);
+        }
         if from == Established {
             let is_disturbed = match &event.reason {
                 // By the peer, which must have given it up: each session is looked at.

@@ -140,6 +140,7 @@ impl Application<'_> {
         }
         let end = &mut self.net.links[link].ends[side];
         end.progress.is_closed = true;
+        end.closed_at = Some(self.run.now);
         end.closed = Some((closed.in_doubt, closed.not_received));
         end.speaks_v2 = end.session.as_ref().is_some_and(|one| one.profile() == Some(Profile::V2));
         let handshakes_sent = end.progress.handshakes_sent;
@@ -156,7 +157,7 @@ impl Application<'_> {
         });
         self.sessions().check_close_reason(link, side, &closed.reason);
         self.sessions().check_superseded(link, side, &closed.reason);
-        self.sessions().check_told(link, side, closed);
+        self.sessions().check_goodbye(link, side, closed);
         self.sessions().check_closed(link, side, closed, left);
         let closed = closed.clone();
         self.notify_program_of((link, side), |peer| Notice::Closed { peer, closed });

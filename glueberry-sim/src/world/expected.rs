@@ -1,8 +1,11 @@
 //! What a host must think of its peers, by its events and by what its application has asked.
 
-use glueberry_proto::ConnectionState;
+use std::collections::BTreeMap;
+
+use glueberry_proto::{ConnectionState, Direction};
 
 use super::node_checks::Watched;
+use super::reference::Storing;
 
 /// What is known of the peers of one host, each under its number.
 #[derive(Clone, Debug)]
@@ -23,6 +26,9 @@ pub(crate) struct Expected {
     /// has ended.
     pub(super) unsaved_since: Option<u64>,
     pub(super) watched: Watched,
+    pub(super) storing: Storing,
+    /// Who has dialled, as the latest events since the node was looked at say.
+    pub(super) told: BTreeMap<usize, Option<Direction>>,
 }
 
 impl Expected {
@@ -36,6 +42,8 @@ impl Expected {
             parted: vec![0; peers],
             unsaved_since: None,
             watched: Watched::default(),
+            storing: Storing::default(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -52,6 +60,8 @@ impl Expected {
     pub(super) fn forget(&mut self) {
         self.unsaved_since = None;
         self.watched = Watched::default();
+        self.storing = Storing::default();
+        self.told.clear();
         self.attempts.fill(0);
         self.asked.fill(false);
         self.reported.fill((ConnectionState::Disconnected, 0));

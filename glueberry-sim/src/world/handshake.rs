@@ -1,7 +1,7 @@
 //! How the scripted application holds the handshake: in its style.
 
 use bytes::Bytes;
-use glueberry_proto::{ProtocolId, SendError, StreamName};
+use glueberry_proto::{Profile, ProtocolId, SendError, StreamName};
 
 use super::app::Application;
 use crate::check::Invariant;
@@ -55,7 +55,8 @@ impl Application<'_> {
         if self.hosts.current_end(end.host, peer) != Some((link, side)) {
             return;
         }
-        if progress.handshakes_sent == 0 {
+        // What was said before in a session that has yielded to this one is handed over to it.
+        if progress.handshakes_sent == 0 && !self.scripts[end.host].has_greeted[peer] {
             return self.send_hello(link, side);
         }
         if progress.got_hello && !progress.is_prepared {
@@ -115,6 +116,9 @@ impl Application<'_> {
             said = self.say(link, side, vec![word; SHORT]);
         }
         let is_said = said == Some(Ok(()));
+        let ends = &self.net.links[link].ends;
+        let (host, peer) = (ends[side].host, ends[1 - side].host);
+        self.scripts[host].has_greeted[peer] |= is_said;
         let progress = &mut self.net.links[link].ends[side].progress;
         progress.handshakes_sent += usize::from(is_said);
         if is_said {
@@ -166,6 +170,7 @@ impl Application<'_> {
                 glueberry_proto::HandshakeError::NotConnected
                     | glueberry_proto::HandshakeError::Closed
             );
+            let is_moved = is_moved || self.has_consented_elsewhere(link, side);
             self.run.checks.hold(Invariant::Answer, (self.run.now, host), is_moved, || {
                 ("a Connected session was prepared".into(), format!("{error:?}"))
             });
@@ -188,9 +193,28 @@ impl Application<'_> {
         }
     }
 
+    /// Returns whether the application has consented on another session with the peer, which in v2 may
+    /// have handed that on.
+    pub(super) fn has_consented_elsewhere(&self, link: usize, side: Side) -> bool {
+        let ends = &self.net.links[link].ends;
+        let (host, life, peer) = (ends[side].host, ends[side].life, ends[1 - side].host);
+        let session = ends[side].session.as_ref();
+        let is_v2 = session.is_some_and(|session| session.profile() == Some(Profile::V2));
+        is_v2
+            && self.net.links.iter().any(|other| {
+                [0, 1].into_iter().any(|at| {
+                    let (own, theirs) = (&other.ends[at], &other.ends[1 - at]);
+                    let is_own = own.host == host && own.life == life && theirs.host == peer;
+                    is_own && own.progress.is_finalized
+                })
+            })
+    }
+
     /// The session reports that named streams carry messages.
     pub(super) fn established(&mut self, link: usize, side: Side) {
+        let has_consented = self.has_consented_elsewhere(link, side);
         let end = &mut self.net.links[link].ends[side];
+        end.progress.is_finalized |= has_consented;
         end.progress.is_established = true;
         let lasted = self.run.now - end.admitted_at;
         let (host, is_finalized) = (end.host, end.progress.is_finalized);

@@ -84,6 +84,7 @@ impl Sessions<'_> {
         let end = &mut self.net.links[link].ends[side];
         let (host, lane) = (end.host, &mut end.lanes[stream]);
         let (attempts, was_agreed) = (std::mem::take(&mut lane.attempts), lane.was_agreed);
+        lane.refused_at = None;
         let least = self.run.plan.limits.more.stream_attempts;
         let holds = !was_agreed || attempts + refused >= least;
         self.run.checks.hold(Invariant::Perseveres, (self.run.now, host), holds, || {
@@ -169,6 +170,7 @@ impl Sessions<'_> {
                 )
             });
         }
+        self.check_counted(link, side, closed);
         self.check_time_was_up(link, side, &closed.reason);
         let keys = self.run.witness.look(|seen| seen.alive(owner(link, side)));
         self.run.checks.hold(Invariant::KeysEnd, at, keys == 0, || {

@@ -10,7 +10,6 @@ use super::substreams::NOT_YET;
 use super::wires::Way;
 use crate::check::Invariant;
 use crate::link::{EndState, Line, LineEnd, Link, Stage};
-use crate::rng::u64_of;
 use crate::run::Run;
 use crate::trace::{Kind, digest};
 use crate::wake::{Side, Wake};
@@ -100,6 +99,7 @@ impl Sessions<'_> {
             // It is opened when the peer's hello arrives.
             Err(MuxError::NotReady) => {}
             Err(_) => {
+                self.net.links[link].pipes[at].is_answered = true;
                 self.with_session(end, Kind::OpenFailed, numbers, |session, now| {
                     session.handle_open_failed(now, id, OpenError::Failed);
                 });
@@ -119,7 +119,15 @@ impl Sessions<'_> {
             && let (Some(buffer), Some(session)) =
                 (pipe.buffers[side].as_mut(), ends[side].session.as_mut())
         {
-            if buffer.is_finishing() && buffer.chunk(session).is_none() {
+            let stream = pipe.stream.map(|stream| &self.run.streams[stream]);
+            let queued = |session: &Session| stream.map_or((0, 0), |name| session.queued(name));
+            let before = queued(session);
+            let is_over = buffer.is_finishing() && buffer.chunk(session).is_none();
+            let written = pipe.carried[side].takes(before, queued(session), self.run.now);
+            if let Some(stream) = pipe.stream {
+                ends[side].lanes[stream].writes(written, self.run.now);
+            }
+            if is_over {
                 half.is_shut = true;
                 mux.finish(id);
             } else {
@@ -215,10 +223,10 @@ impl Sessions<'_> {
             if let Some(chunk) = buffer.chunk(session) {
                 let whole = chunk.clone();
                 let taken = whole.slice(..mux.write(id, chunk, &mut out));
-                let (carried, after) = (&mut pipe.carried[side], queued(session));
-                carried.messages += u64_of(before.0.saturating_sub(after.0));
-                carried.bytes += u64_of(before.1.saturating_sub(after.1));
-                carried.since.get_or_insert(self.run.now);
+                let written = pipe.carried[side].takes(before, queued(session), self.run.now);
+                if let Some(stream) = pipe.stream {
+                    ends[side].lanes[stream].writes(written, self.run.now);
+                }
                 let numbers = (buffer.substream().as_u64(), digest(&taken));
                 self.run.note(host, link, Kind::Write, numbers);
             } else if buffer.is_finishing() {

@@ -26,6 +26,7 @@ mod node;
 mod node_checks;
 mod outputs;
 mod program;
+mod reference;
 mod session;
 mod session_checks;
 mod settle;
@@ -301,6 +302,11 @@ impl World {
     /// Looks at what should have ended, and does so again later.
     fn scan(&mut self) {
         self.checker().scan();
+        for link in self.net.live() {
+            for side in [0, 1] {
+                self.sessions().check_rooms(link, side);
+            }
+        }
         let every = (self.run.plan.calm_from / 100).max(SCAN);
         self.run.push(self.run.now + every, Wake::Scan);
     }

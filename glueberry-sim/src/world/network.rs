@@ -120,6 +120,16 @@ impl Network {
         pairs.filter(|pair| is_counted(*pair)).count()
     }
 
+    /// Returns whether a session of a host with another has ended since then.
+    pub(super) fn has_closed(&self, host: usize, other: usize, since: u64) -> bool {
+        let is_it = |(end, far): (&End, &End)| {
+            let is_between = (end.host, far.host) == (host, other);
+            is_between && end.closed_at.is_some_and(|at| at >= since)
+        };
+        let ends = self.links.iter().map(|link| &link.ends);
+        ends.flat_map(|[a, b]| [(a, b), (b, a)]).any(is_it)
+    }
+
     /// Both ends of a connection are over: what became of each message?
     pub(super) fn check_accounts(&self, run: &mut Run, link: usize) {
         let ends = &self.links[link].ends;

@@ -65,6 +65,7 @@ impl Checker<'_> {
             watched.pruned_at = Some(self.run.now);
             self.run.reach(Some(PRUNED));
             if is_prompt {
+                self.check_turn(host, peer, (from, since), event.direction);
                 self.check_pruned(host, peer, (from, since), event.direction);
             }
         }
@@ -190,6 +191,7 @@ impl Checker<'_> {
             self.run.checks.hold(Invariant::Pruned, at, count <= high || !is_left, || {
                 (format!("{high} peers may have a session"), format!("these have: {current:?}"))
             });
+            self.check_none_stale(host, &current);
         }
     }
 
@@ -198,6 +200,7 @@ impl Checker<'_> {
         for host in 0..self.hosts.len() {
             if self.hosts[host].node.is_some() {
                 self.scan_sessions(host);
+                self.check_statuses(host);
             }
         }
         for host in 0..self.hosts.len() {

@@ -75,7 +75,9 @@ impl World {
                 let to = self.nodes().resolve(host, &addresses);
                 self.run.note(host, NOWHERE, Kind::Dial, (u64_of(to), dial.as_u64()));
                 self.checker().check_dialled(host, peer, to);
-                self.hosts[host].dials.insert(dial, Dialled { to, tries: 0, since: self.run.now });
+                let (since, begun) = (self.run.now, self.hosts[host].last_input);
+                let dialled = Dialled { peer, to, tries: 0, since, begun };
+                self.hosts[host].dials.insert(dial, dialled);
                 self.nodes().dial_begins(host, dial);
             }
             NodeAction::CancelDial(dial) => {
@@ -136,7 +138,10 @@ impl World {
             is_told || !is_over,
             || ("the session is over".into(), "it has not told its end".into()),
         );
+        self.sessions().note_agreed(link, side);
         self.sessions().check_session(link, side);
+        self.sessions().check_waits(link, side);
+        self.sessions().check_told(link, side);
         self.sessions().arm_session(link, side);
     }
 

@@ -90,8 +90,11 @@ impl Sessions<'_> {
                 self.run.note(host, link, Kind::Open, (substream.as_u64(), 0));
                 let pipe = self.net.links[link].pipes.len();
                 let stream = self.proposed(link, side, &protocols);
-                let opened = Pipe { stream, ..Pipe::new(side, Some(substream), protocols) };
+                let opened_at = self.run.now;
+                let opened =
+                    Pipe { stream, opened_at, ..Pipe::new(side, Some(substream), protocols) };
                 self.net.links[link].pipes.push(opened);
+                self.net.links[link].ends[side].unanswered.push(pipe);
                 self.name_substream(link, side, substream, pipe);
                 self.open(link, pipe);
             }
@@ -128,12 +131,14 @@ impl Sessions<'_> {
             return None;
         };
         let stream = self.run.streams.iter().position(|one| one == name)?;
+        self.check_patience(link, side, stream);
         self.net.links[link].ends[side].lanes[stream].attempts += 1;
         Some(stream)
     }
 
     /// A substream that an end has proposed is agreed.
     pub(super) fn agreed(&mut self, link: usize, at: usize) {
+        self.net.links[link].pipes[at].is_answered = true;
         let Pipe { opener, stream, ref halves, .. } = self.net.links[link].pipes[at];
         // A name in a preamble is not answered.
         let is_negotiated = self.net.links[link].naming == Naming::Negotiated;
@@ -241,6 +246,8 @@ impl Sessions<'_> {
             let end = &mut self.net.links[link].ends[side];
             let is_granted = end.session.as_ref().is_some_and(|one| one.is_granted());
             end.progress.was_granted |= is_granted && !end.progress.is_closed;
+            let since = end.progress.granted_at.unwrap_or(self.run.now);
+            end.progress.granted_at = is_granted.then_some(since);
         }
     }
 

@@ -86,6 +86,7 @@ impl Sessions<'_> {
         self.run.checks.hold(Invariant::Blame, (self.run.now, host), holds, || {
             (format!("{other} keeps to the protocol"), format!("the session ended: {reason:?}"))
         });
+        self.check_handshake_ended(link, side, reason);
         self.check_blame(link, side, reason);
     }
 

@@ -86,6 +86,8 @@ impl Sessions<'_> {
             });
             self.net.read_later(self.run, link, at, opener, self.run.now);
         } else if !is_yes {
+            self.net.links[link].pipes[at].is_answered = true;
+            self.note_refused(link, at);
             self.with_session(end, Kind::OpenFailed, (id.as_u64(), 0), |session, now| {
                 session.handle_open_failed(now, id, OpenError::Refused);
             });
@@ -126,11 +128,10 @@ impl Sessions<'_> {
             match buffer.chunk(session) {
                 Some(chunk) => {
                     let bytes = chunk.split_to(chunk.len().min(room));
-                    let carried = &mut pipe.carried[side];
-                    let after = queued(session);
-                    carried.messages += u64_of(before.0.saturating_sub(after.0));
-                    carried.bytes += u64_of(before.1.saturating_sub(after.1));
-                    carried.since.get_or_insert(self.run.now);
+                    let written = pipe.carried[side].takes(before, queued(session), self.run.now);
+                    if let Some(stream) = pipe.stream {
+                        end.lanes[stream].writes(written, self.run.now);
+                    }
                     self.run.note(host, link, Kind::Write, (id, digest(&bytes)));
                     self.check_confirmed((link, side), at);
                     if self.net.break_off(self.run, link, at, side, &bytes) {
@@ -265,6 +266,7 @@ impl Sessions<'_> {
             };
             taken += bytes.len();
             pipe.carried[side].has_read = true;
+            pipe.carried[side].read += u64_of(bytes.len());
             end.held += u64_of(bytes.len());
             let id = buffer.substream().as_u64();
             buffer.append(session, now, &bytes);

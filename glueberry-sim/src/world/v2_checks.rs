@@ -85,7 +85,7 @@ impl Sessions<'_> {
     }
 
     /// A session has ended: where the peer has said the last thing nothing is in doubt.
-    pub(super) fn check_told(&mut self, link: usize, side: Side, closed: &Closed) {
+    pub(super) fn check_goodbye(&mut self, link: usize, side: Side, closed: &Closed) {
         if !matches!(closed.reason, CloseReason::EndedByPeer { .. }) {
             return;
         }

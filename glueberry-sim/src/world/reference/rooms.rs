@@ -1,0 +1,84 @@
+//! Who waits for whom: what has come was told, and where there is room it is read on.
+
+use glueberry_proto::Profile;
+
+use super::super::session::Sessions;
+use crate::check::Invariant;
+use crate::link::{EndState, Stage};
+use crate::model::Lane;
+use crate::rng::u64_of;
+use crate::wake::Side;
+
+impl Sessions<'_> {
+    /// A session was driven, and its events were taken: what waits to be taken was told.
+    pub(in super::super) fn check_told(&mut self, link: usize, side: Side) {
+        let end = &self.net.links[link].ends[side];
+        let Some(session) = &end.session else {
+            return;
+        };
+        let held = session.received_bytes();
+        // In v2 what comes before the session is granted is held, and may be void.
+        let is_void = !session.is_granted();
+        let holds = held == 0 || is_void || end.progress.readable.contains(&true);
+        self.run.checks.hold(Invariant::Told, (self.run.now, end.host), holds, || {
+            (
+                format!("{held} bytes of messages wait to be taken"),
+                "no event has told of them".into(),
+            )
+        });
+    }
+
+    /// Looks from time to time at the ends of a connection: nothing stands still for no reason, and
+    /// queues hold what was accepted and not written.
+    pub(in super::super) fn check_rooms(&mut self, link: usize, side: Side) {
+        let state = &self.net.links[link];
+        let end = &state.ends[side];
+        let Some(session) = end.session.as_ref().filter(|one| one.is_established()) else {
+            return;
+        };
+        let is_honest = !self.run.is_adversary(state.ends[1 - side].host);
+        let is_paused = self.hosts[end.host].paused_until >= self.run.now;
+        if end.state != EndState::Open || is_paused || !is_honest {
+            return;
+        }
+        let at = (self.run.now, end.host);
+        let held = session.received_bytes();
+        let stuck = state.pipes.iter().enumerate().find(|(number, pipe)| {
+            let buffer = pipe.buffers[side].as_ref();
+            let is_paused =
+                buffer.is_some_and(|buffer| !buffer.wants_read() && !buffer.is_read_over());
+            let is_first = pipe.stream.is_some() && !self.is_behind(link, side, *number);
+            let is_given_up = pipe.halves[side].is_over;
+            // An instance of v2 may wait for an earlier one, of which nothing was seen.
+            let is_given_up = is_given_up || session.profile() == Some(Profile::V2);
+            is_paused && is_first && !is_given_up && pipe.stage == Stage::Open
+        });
+        let stuck = stuck.map(|(number, pipe)| (number, pipe.stream)).filter(|_| held == 0);
+        let queued = self.run.streams.iter().map(|stream| session.queued(stream));
+        // In Go's profile what was written may wait to go out again.
+        let is_once = session.profile() == Some(Profile::V1);
+        let is_right = |((count, bytes), lane): ((usize, usize), &Lane)| {
+            let left = lane.accepted - (lane.written.0 + lane.unsent).min(lane.accepted);
+            (count > 0 || bytes == 0) && (!is_once || left == u64_of(count))
+        };
+        let is_balanced = queued.clone().zip(&end.lanes).all(is_right);
+        let queued: Vec<(usize, usize)> = if is_balanced { Vec::new() } else { queued.collect() };
+        let lanes = end.lanes;
+        self.run.checks.hold(Invariant::Told, at, stuck.is_none(), || {
+            ("no message waits to be taken".into(), format!("not read on: {stuck:?}"))
+        });
+        self.run.checks.hold(Invariant::Counted, at, is_balanced, || {
+            (format!("{lanes:?}"), format!("queued are {queued:?}"))
+        });
+    }
+
+    /// Returns whether a substream of the peer waits for an earlier one of the same stream.
+    fn is_behind(&self, link: usize, side: Side, at: usize) -> bool {
+        let pipes = &self.net.links[link].pipes;
+        pipes[..at].iter().any(|pipe| {
+            let is_read_over =
+                pipe.buffers[side].as_ref().is_none_or(|buffer| buffer.is_read_over());
+            pipe.stream == pipes[at].stream && !is_read_over
+        })
+    }
+}
