@@ -43,6 +43,9 @@ pub enum AddressProblem {
     /// The text is no multiaddr at all.
     #[error("not a multiaddr: {0}")]
     Malformed(String),
+    /// Its text is not read as it: one of its names has a slash, say. The address book holds texts.
+    #[error("written as text it is no address, or another")]
+    NoText,
     /// It has no parts.
     #[error("the address is empty")]
     Empty,
@@ -89,7 +92,10 @@ pub(crate) fn check(address: &Multiaddr) -> Result<(), AddressProblem> {
             _ => {}
         }
     }
-    Ok(())
+    match address.to_string().parse::<Multiaddr>() {
+        Ok(read) if read == *address => Ok(()),
+        _ => Err(AddressProblem::NoText),
+    }
 }
 
 pub(crate) fn check_ip(ip: IpAddr) -> Result<(), AddressProblem> {
@@ -119,6 +125,8 @@ mod tests {
         assert_eq!(problem("/ip6/ff02::1/udp/1/quic-v1"), AddressProblem::Multicast);
         assert_eq!(problem("/ip4/255.255.255.255/udp/1/quic-v1"), AddressProblem::Multicast);
         assert_eq!(check(&Multiaddr::empty()), Err(AddressProblem::Empty));
+        let slash = Multiaddr::empty().with(Protocol::Dns4("a/udp/1".into()));
+        assert_eq!(check(&slash.with(Protocol::Udp(1))), Err(AddressProblem::NoText));
         for fine in ["/ip4/127.0.0.1/udp/1/quic-v1", "/ip6/fe80::1/tcp/1", "/memory/7"] {
             assert_eq!(check(&fine.parse().unwrap()), Ok(()));
         }

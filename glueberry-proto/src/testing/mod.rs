@@ -16,6 +16,7 @@ mod records;
 mod script;
 mod session;
 mod v2;
+mod v2_session;
 
 #[cfg(feature = "serde")]
 pub use self::book::fuzz_book;
@@ -27,3 +28,4 @@ pub use self::preamble::fuzz_preamble;
 pub use self::records::fuzz_open_record;
 pub use self::session::fuzz_handshake_input;
 pub use self::v2::{Confirmation, fuzz_v2_frames, fuzz_v2_gate};
+pub use self::v2_session::fuzz_v2_session;

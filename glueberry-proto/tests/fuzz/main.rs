@@ -5,7 +5,7 @@
 
 use glueberry_proto::testing::{
     fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_mux, fuzz_node,
-    fuzz_open_record, fuzz_preamble, fuzz_v2_frames, fuzz_v2_gate,
+    fuzz_open_record, fuzz_preamble, fuzz_v2_frames, fuzz_v2_gate, fuzz_v2_session,
 };
 
 // There is nothing random in bare WebAssembly.
@@ -23,6 +23,7 @@ fn seeds() {
     replay("node", fuzz_node, include_str!("seeds/node.hex"));
     replay("v2_frames", fuzz_v2_frames, include_str!("seeds/v2_frames.hex"));
     replay("v2_gate", fuzz_v2_gate, include_str!("seeds/v2_gate.hex"));
+    replay("v2_session", fuzz_v2_session, include_str!("seeds/v2_session.hex"));
     #[cfg(feature = "serde")]
     replay("book", glueberry_proto::testing::fuzz_book, include_str!("seeds/book.hex"));
     replay("handshake_input", fuzz_handshake_input, include_str!("seeds/handshake_input.hex"));

@@ -2,7 +2,7 @@
 
 use glueberry_proto::testing::{
     fuzz_frames_v1, fuzz_frames_v1_go, fuzz_greeting, fuzz_handshake_input, fuzz_mux, fuzz_node,
-    fuzz_open_record, fuzz_preamble, fuzz_v2_frames, fuzz_v2_gate,
+    fuzz_open_record, fuzz_preamble, fuzz_v2_frames, fuzz_v2_gate, fuzz_v2_session,
 };
 use proptest::prelude::*;
 
@@ -61,5 +61,10 @@ proptest! {
     #[test]
     fn v2_gate(data in bytes()) {
         fuzz_v2_gate(&data);
+    }
+
+    #[test]
+    fn v2_session(data in bytes()) {
+        fuzz_v2_session(&data);
     }
 }

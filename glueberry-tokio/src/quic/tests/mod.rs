@@ -1,6 +1,8 @@
 //! Two nodes on the loopback, on every runtime that is compiled in.
 
 mod endpoint;
+mod fuzz;
+mod hostile_certificates;
 mod negotiate;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -8,7 +10,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 
-use super::{DialError, Endpoint, QuicAddr, QuicConfig, endpoint::AcceptError};
+use super::{DialError, Endpoint, QuicAddr, QuicConfig, certificate, endpoint::AcceptError};
 use crate::runtime::{Runtime, tests::on_every_runtime};
 
 struct Node {
