@@ -338,6 +338,11 @@ impl Pipe {
 }
 
 impl Carried {
+    /// It has read more than the bytes that say which stream and instance a substream is of.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.read >= PREAMBLE
+    }
+
     /// A session has given bytes for the substream: what its queue held before, and holds after.
     /// Returns how many messages left the queue.
     pub(crate) fn takes(&mut self, before: (usize, usize), after: (usize, usize), now: u64) -> u64 {
@@ -391,3 +396,6 @@ impl Half {
         }
     }
 }
+
+/// More bytes than the preambles of a substream have.
+const PREAMBLE: u64 = 100;

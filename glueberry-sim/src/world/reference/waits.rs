@@ -86,8 +86,7 @@ impl Sessions<'_> {
             // A name in a preamble is answered by the peer's preamble.
             true => {
                 let is_named = pipe.is_answered && state.naming == Naming::Preamble;
-                let is_awaited =
-                    !pipe.is_answered || (is_named && pipe.carried[side].read < PREAMBLE);
+                let is_awaited = !pipe.is_answered || (is_named && !pipe.carried[side].is_named());
                 is_awaited && due == pipe.opened_at + time
             }
             // Its name is awaited, or its end, once it was refused.
@@ -156,6 +155,3 @@ impl Sessions<'_> {
         first.map(|at| pipes[*at].opened_at + self.run.plan.limits.negotiation_timeout)
     }
 }
-
-/// More bytes than a preamble has.
-const PREAMBLE: u64 = 100;
