@@ -173,14 +173,6 @@ impl State {
         }
     }
 
-    /// Returns until when the session may drain or answer, whatever it hears meanwhile.
-    pub(super) const fn drain_limit(&self) -> Option<Instant> {
-        match &self.0 {
-            Phase::Draining(_, drain) | Phase::Answering(_, drain) => Some(drain.deadline),
-            _ => None,
-        }
-    }
-
     /// Returns why the session drains, answers or closes, if it does.
     pub(super) fn drain_reason(&self) -> Option<&CloseReason> {
         match &self.0 {

@@ -30,17 +30,13 @@ impl Session {
         let code = if matches!(reason, CloseReason::EndedByPeer { .. }) { 0 } else { code };
         let is_orderly = code == 0 && (was_carrying || is_answer);
         let entries = self.streams.close_entries();
-        let flushed = self.now + FLUSH;
-        let until = match is_orderly {
-            // What draining has taken of its time is not given again.
-            true => {
-                let limit = self.state.drain_limit();
-                limit.unwrap_or(self.now + self.params.config.drain_timeout).max(flushed)
-            }
-            false => flushed,
+        let patience = match is_orderly {
+            // The peer may have to read first what was sent ahead (WIRE.md §9.2).
+            true => self.params.config.drain_timeout,
+            false => FLUSH,
         };
         let awaits_peer = is_orderly && !is_answer;
-        self.state.move_to_closing(reason.clone(), until, awaits_peer);
+        self.state.move_to_closing(reason.clone(), self.now + patience, awaits_peer);
         let (handshake, _, mut lent) = self.parts();
         handshake.end_channel(Close { code, entries }, &mut lent);
         let channel = self.handshake.channel();
