@@ -110,15 +110,7 @@ impl Application<'_> {
         let crossing = if is_go { 2 * self.run.plan.longest_delay() } else { 0 };
         let was_prepared =
             other.progress.prepared_at.is_some_and(|at| at + crossing <= self.run.now);
-        // What says which stream and instance it is was on its way too long, behind other bytes.
-        let long_ago = self.run.now.saturating_sub(self.run.plan.limits.negotiation_timeout);
-        let is_late = |at: usize| {
-            self.net.links[link].pipes.iter().any(|pipe| {
-                let is_of_stream = pipe.stream == Some(at) && pipe.opener == side;
-                is_of_stream && pipe.opened_at <= long_ago && !pipe.carried[1 - side].is_named()
-            })
-        };
-        self.stream_at(stream).is_some_and(|at| is_excused(at) || is_late(at)) || !was_prepared
+        self.stream_at(stream).is_some_and(is_excused) || !was_prepared
     }
 
     /// Reports to the program of a host something about one of its sessions.
