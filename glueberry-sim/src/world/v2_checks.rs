@@ -28,15 +28,18 @@ impl Sessions<'_> {
     /// because it ends its session. That ends substreams at once, and says so behind.
     pub(super) fn check_loss(&mut self, (link, side): (usize, Side), fact: &dyn Fn() -> String) {
         let long_ago = self.run.now.saturating_sub(self.run.plan.limits.negotiation_timeout);
-        let other = &self.net.links[link].ends[1 - side];
+        let is_v2 = self.speaks_v2((link, side));
+        let state = &mut self.net.links[link];
         // The bytes that say of which stream and instance a substream is may be behind others for too
-        // long. What is then given up on one side is lost to the other.
-        let is_late = self.net.links[link].pipes.iter().any(|pipe| {
-            let is_named = pipe.carried[1 - pipe.opener].is_named();
-            pipe.stream.is_some() && pipe.opened_at <= long_ago && !is_named
-        });
+        // long. It is then given up, and with it what it carries.
+        state.is_touched |= is_v2
+            && state.pipes.iter().any(|pipe| {
+                let is_named = pipe.carried[1 - pipe.opener].is_named();
+                pipe.stream.is_some() && pipe.opened_at <= long_ago && !is_named
+            });
+        let other = &state.ends[1 - side];
         let ends = other.session.as_ref().is_none_or(|session| session.protocols().is_empty());
-        if !((ends || is_late) && self.speaks_v2((link, side))) {
+        if !(ends && is_v2) {
             self.check_untouched(link, side, fact);
         }
     }
