@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::proto::{ConnectError, DialError, HandshakeError, PeerMisbehaved, SendError};
+use glueberry_tokio::proto::{
+    ConnectError, DialError, HandshakeError, PeerMisbehaved, SendError, Violation,
+};
 use glueberry_tokio::runtime::Runtime;
-use glueberry_tokio::{CloseReason, Config, ErrorCode, Event, Node, StateReason};
+use glueberry_tokio::{CloseReason, Config, ErrorCode, Event, Node, Profile, StateReason};
 
 use crate::support::{Party, STREAM, establish, on_every_runtime};
 
@@ -82,11 +84,18 @@ async fn handshake_order(runtime: Arc<dyn Runtime>) {
 
 #[test]
 fn messages_above_the_limit_are_refused_on_both_sides() {
-    on_every_runtime(|runtime| Box::pin(too_large(runtime)));
+    on_every_runtime(|runtime| Box::pin(too_large(runtime, Profile::V2)));
+    on_every_runtime(|runtime| Box::pin(too_large(runtime, Profile::V1)));
 }
 
-async fn too_large(runtime: Arc<dyn Runtime>) {
+async fn too_large(runtime: Arc<dyn Runtime>, profile: Profile) {
+    let stream = Some(STREAM.parse().unwrap());
+    let misbehaved = match profile {
+        Profile::V2 => PeerMisbehaved::V2 { stream, violation: Violation::MessageTooLarge },
+        _ => PeerMisbehaved::MessageTooLarge { stream, announced: 5028, limit: 1028 },
+    };
     let mut config = Config::default();
+    config.core.profiles = vec![profile];
     config.core.max_message_size = 1000;
     let mut a = Party::with(&runtime, config, &[STREAM]).await;
     let mut b = Party::new(&runtime).await;
@@ -104,11 +113,6 @@ async fn too_large(runtime: Arc<dyn Runtime>) {
             _ => None,
         })
         .await;
-    let misbehaved = PeerMisbehaved::MessageTooLarge {
-        stream: Some(STREAM.parse().unwrap()),
-        announced: 5028,
-        limit: 1028,
-    };
     assert_eq!(reason, CloseReason::Misbehaved(misbehaved));
     establish(&mut a, &mut b, &[STREAM]).await;
 }
