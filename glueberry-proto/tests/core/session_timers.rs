@@ -85,3 +85,16 @@ fn a_handshake_timeout_that_crosses_the_end_of_the_handshake_ends_nothing() {
     assert_eq!(raw.node.state(raw.peer), ConnectionState::Established);
     raw.carries_messages("chat");
 }
+
+/// The handshake substream is lost, and the application finalizes before it is too late for another.
+#[test]
+fn the_loss_of_a_handshake_substream_matters_no_more_once_the_handshake_is_over() {
+    let (mut raw, handshake) = Raw::connected(Naming::Negotiated, config(&["chat"]));
+    raw.prepare(&["chat"]);
+    raw.end(handshake, SubstreamEnd::Aborted);
+    assert!(matches!(next(&raw), Some((_, Timer::HandshakeLost))), "{:?}", next(&raw));
+    raw.finalize();
+    raw.wait(2 * raw.node.config().negotiation_timeout);
+    assert!(raw.session.is_established());
+    raw.carries_messages("chat");
+}
