@@ -16,11 +16,13 @@ use support::{STREAM, established, node, stream};
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 fn main() {
-    let idle = measure(|_| {});
-    let used = measure(|pair| (0..1000).for_each(|_| exchange(pair)));
     println!("core memory per idle Established peer, at a node with {PEERS} of them:");
-    println!("  after the handshake:                   {idle:6} bytes");
-    println!("  after 1000 messages of 64 B each way:  {used:6} bytes");
+    for profile in [Profile::V1, Profile::V2] {
+        let idle = measure(profile, |_| {});
+        let used = measure(profile, |pair| (0..1000).for_each(|_| exchange(pair)));
+        println!("  {profile}, after the handshake:                   {idle:6} bytes");
+        println!("  {profile}, after 1000 messages of 64 B each way:  {used:6} bytes");
+    }
 }
 
 /// Sends a small message each way.
@@ -34,14 +36,14 @@ fn exchange(pair: &mut Pair<()>) {
     }
 }
 
-fn measure(use_it: impl Fn(&mut Pair<()>)) -> usize {
+fn measure(profile: Profile, use_it: impl Fn(&mut Pair<()>)) -> usize {
     // What is made once per process is made before.
-    drop(established([node(Profile::V1, 0, 1), node(Profile::V1, 0, 2)]));
+    drop(established([node(profile, 0, 1), node(profile, 0, 2)]));
     let before = ALLOCATOR.current_usage();
-    let mut hub = node(Profile::V1, 0, 1);
+    let mut hub = node(profile, 0, 1);
     let mut held = Vec::with_capacity(usize::from(PEERS));
     for number in 1..=PEERS {
-        let mut pair = established([hub, node(Profile::V1, number, 2)]);
+        let mut pair = established([hub, node(profile, number, 2)]);
         use_it(&mut pair);
         let (node, session, buffers) = keep_first(pair);
         hub = node;

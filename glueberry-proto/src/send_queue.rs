@@ -109,16 +109,24 @@ impl SendQueue {
     ///
     /// [`SendError::TooLarge`] and [`SendError::Backpressure`]; the queue is then as it was.
     pub fn push(&mut self, message: Bytes) -> Result<(), SendError> {
-        let (size, limit) = (message.len(), self.limits.max_message_size);
-        if size > limit {
-            return Err(SendError::TooLarge { size, limit });
+        self.check(message.len())?;
+        self.accept(message);
+        Ok(())
+    }
+
+    /// Accepts messages from the front of `messages`, in order, up to the first that is refused. What
+    /// was not accepted stays there.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`push`](Self::push), for the message that is then the first.
+    pub fn push_many(&mut self, messages: &mut VecDeque<Bytes>) -> Result<(), SendError> {
+        while let Some(message) = messages.front_mut() {
+            self.check(message.len())?;
+            let message = core::mem::take(message);
+            messages.pop_front();
+            self.accept(message);
         }
-        if self.is_full {
-            return Err(SendError::Backpressure);
-        }
-        self.bytes += size;
-        self.messages.push_back(message);
-        self.mark_if_full();
         Ok(())
     }
 
@@ -198,6 +206,20 @@ impl SendQueue {
     pub(crate) const fn release(&mut self, messages: usize, bytes: usize) {
         self.held.0 = self.held.0.saturating_sub(messages);
         self.held.1 = self.held.1.saturating_sub(bytes);
+    }
+
+    fn check(&self, size: usize) -> Result<(), SendError> {
+        let limit = self.limits.max_message_size;
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit });
+        }
+        if self.is_full { Err(SendError::Backpressure) } else { Ok(()) }
+    }
+
+    fn accept(&mut self, message: Bytes) {
+        self.bytes += message.len();
+        self.messages.push_back(message);
+        self.mark_if_full();
     }
 
     fn mark_if_full(&mut self) {

@@ -197,8 +197,8 @@ impl Inbox {
         wake_all(writers);
     }
 
-    /// Takes the messages that are next, which are none only at the end.
-    fn poll_batch(&self, cx: &Context<'_>) -> Poll<VecDeque<Run>> {
+    /// Takes the messages that are next, `limit` at most, which are none only at the end.
+    fn poll_batch(&self, cx: &Context<'_>, limit: usize) -> Poll<VecDeque<Run>> {
         let mut state = lock(&self.state);
         if state.lanes.is_empty() {
             if state.is_over() {
@@ -207,7 +207,7 @@ impl Inbox {
             remember(&mut state.reader, cx);
             return Poll::Pending;
         }
-        let (batch, writers) = state.lanes.take();
+        let (batch, writers) = state.lanes.take(limit);
         drop(state);
         wake_all(writers);
         Poll::Ready(batch)
@@ -228,7 +228,7 @@ impl InboxReader {
     }
 
     pub(crate) fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Message>> {
-        self.poll_batch(cx).map(|()| {
+        self.poll_batch(cx, READ_BATCH).map(|()| {
             let source = self.batch.front()?.source.clone();
             Some(Message::new(source, self.pop()?))
         })
@@ -236,15 +236,39 @@ impl InboxReader {
 
     /// Leaves out where the message comes from.
     pub(crate) fn poll_data(&mut self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
-        self.poll_batch(cx).map(|()| self.pop())
+        self.poll_batch(cx, READ_BATCH).map(|()| self.pop())
     }
 
-    /// Ready once something is at hand, or nothing ever will be.
-    fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<()> {
+    /// Waits for messages and passes those that are there to `take`, `limit` at most. Returns how
+    /// many that were, which is none only at the end or if `limit` is zero.
+    pub(crate) async fn recv_many(
+        &mut self,
+        limit: usize,
+        mut take: impl FnMut(&Source, Bytes),
+    ) -> usize {
+        if limit == 0 {
+            return 0;
+        }
+        std::future::poll_fn(|cx| self.poll_batch(cx, limit)).await;
+        let mut left = limit;
+        while let Some(run) = self.batch.front_mut()
+            && left > 0
+        {
+            left -= run.take(left, &mut take);
+            if run.data.is_empty() {
+                self.batch.pop_front();
+            }
+        }
+        limit - left
+    }
+
+    /// Ready once something is at hand, or nothing ever will be. What is not is taken from the inbox,
+    /// `limit` messages at most.
+    fn poll_batch(&mut self, cx: &Context<'_>, limit: usize) -> Poll<()> {
         if !self.batch.is_empty() {
             return Poll::Ready(());
         }
-        self.inbox.poll_batch(cx).map(|batch| self.batch = batch)
+        self.inbox.poll_batch(cx, limit).map(|batch| self.batch = batch)
     }
 
     fn pop(&mut self) -> Option<Bytes> {
@@ -306,6 +330,16 @@ impl Messages {
     pub async fn recv(&mut self) -> Option<Message> {
         std::future::poll_fn(|cx| self.0.poll_message(cx)).await
     }
+
+    /// Waits for messages, and appends those that are there to `buffer`, `limit` at most. Returns how
+    /// many that were: at least one, unless the node has shut down or `limit` is zero. Many small
+    /// messages cost less so than one by one.
+    ///
+    /// Cancel-safe, as [`recv`](Self::recv) is.
+    pub async fn recv_many(&mut self, buffer: &mut Vec<Message>, limit: usize) -> usize {
+        let take = |source: &Source, data| buffer.push(Message::new(source.clone(), data));
+        self.0.recv_many(limit, take).await
+    }
 }
 
 impl Stream for Messages {
@@ -318,6 +352,8 @@ impl Stream for Messages {
 
 /// Messages that a writer moves at a time, for which it reserves room.
 const BATCH: usize = 128;
+/// Messages that a reader takes at a time, if it asks for one. One that comes next waits behind them.
+const READ_BATCH: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -17,7 +17,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 pub use self::connected::ConnectedPeer;
-pub(crate) use self::messages::queue_on;
+pub(crate) use self::messages::{queue_many_on, queue_on};
 use crate::address::{AddressError, AddressProblem};
 use crate::command::{CoreCall, HandshakeCommand, NodeCommand};
 use crate::error::{Error, ErrorCode, Misuse};

@@ -97,7 +97,16 @@ impl SessionHandle {
 
     /// Queues a message, or says why not.
     pub(crate) fn send(&self, stream: &str, message: &Bytes) -> Result<(), SendError> {
-        self.push(lock(&self.state), stream, message).1
+        self.queue(stream, |queue| queue.push(message.clone()), |_| {})
+    }
+
+    /// Queues messages up to the first that is refused; those that are queued are removed.
+    pub(crate) fn send_many(
+        &self,
+        stream: &str,
+        messages: &mut VecDeque<Bytes>,
+    ) -> Result<(), SendError> {
+        self.queue(stream, |queue| queue.push_many(messages), |_| {})
     }
 
     /// Queues a message once the stream's queue accepts one.
@@ -108,14 +117,19 @@ impl SessionHandle {
         message: &Bytes,
         waiting: &mut Waiting,
     ) -> Poll<Result<(), SendError>> {
-        waiting.leave_others(self);
-        match self.push(lock(&self.state), stream, message) {
-            (Some(mut state), Err(SendError::Backpressure)) => {
-                waiting.register(self, &mut state, stream, cx);
-                Poll::Pending
-            }
-            (_, result) => Poll::Ready(result),
-        }
+        self.poll_queue(cx, stream, |queue| queue.push(message.clone()), waiting)
+    }
+
+    /// Queues messages, and removes them, once the stream's queue accepts them. Ready when all are
+    /// queued.
+    pub(crate) fn poll_send_many(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
+        stream: &str,
+        messages: &mut VecDeque<Bytes>,
+        waiting: &mut Waiting,
+    ) -> Poll<Result<(), SendError>> {
+        self.poll_queue(cx, stream, |queue| queue.push_many(messages), waiting)
     }
 
     /// Waits until the stream's queue accepts a message. Fails if it never will.
@@ -320,28 +334,47 @@ impl SessionHandle {
 
     // ---- parts --------------------------------------------------------------------------------
 
-    /// Queues a message. Gives the lock back if it is refused for want of room, so that the caller
-    /// can wait without missing the wake-up.
-    fn push<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
+    fn poll_queue(
+        self: &Arc<Self>,
+        cx: &Context<'_>,
         stream: &str,
-        message: &Bytes,
-    ) -> (Option<MutexGuard<'a, State>>, Result<(), SendError>) {
-        let found = match state.accepting(stream) {
-            Ok(found) => found,
-            Err(error) => return (None, Err(error)),
-        };
-        if let Err(error) = found.queue.push(message.clone()) {
-            return (Some(state), Err(error));
+        push: impl FnOnce(&mut SendQueue) -> Result<(), SendError>,
+        waiting: &mut Waiting,
+    ) -> Poll<Result<(), SendError>> {
+        waiting.leave_others(self);
+        let register = |state: &mut State| waiting.register(self, state, stream, cx);
+        match self.queue(stream, push, register) {
+            Err(SendError::Backpressure) => Poll::Pending,
+            result => Poll::Ready(result),
         }
-        let is_full = found.queue.is_full();
-        wake_task(state);
-        if is_full {
-            // The message that fills a queue is the last one that is accepted.
+    }
+
+    /// Has `push` put messages into a stream's queue. Calls `refused` if there was no room for one,
+    /// before the lock is released: who registers there does not miss the wake-up.
+    fn queue(
+        &self,
+        stream: &str,
+        push: impl FnOnce(&mut SendQueue) -> Result<(), SendError>,
+        refused: impl FnOnce(&mut State),
+    ) -> Result<(), SendError> {
+        let mut state = lock(&self.state);
+        let found = state.accepting(stream)?;
+        let (before, was_full) = (found.queue.len(), found.queue.is_full());
+        let result = push(&mut found.queue);
+        let has_queued = found.queue.len() > before;
+        let has_filled = found.queue.is_full() && !was_full;
+        if result == Err(SendError::Backpressure) {
+            refused(&mut state);
+        }
+        if has_queued {
+            wake_task(state);
+        } else {
+            drop(state);
+        }
+        if has_filled {
             self.backpressure(stream);
         }
-        (None, Ok(()))
+        result
     }
 
     /// Counts that a stream has become full, and publishes it now and then.

@@ -1,5 +1,6 @@
 //! One stream of one peer, as a [`Stream`] and a [`Sink`].
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,9 +13,10 @@ use libp2p_identity::PeerId;
 
 use crate::error::{Error, ErrorCode};
 use crate::inbox::{Inbox, InboxReader};
+use crate::message::Source;
 #[cfg(doc)]
 use crate::node::Node;
-use crate::node::{on_stream, queue_on};
+use crate::node::{on_stream, queue_many_on, queue_on};
 use crate::session_handle::{SessionHandle, Waiting};
 use crate::shared::Shared;
 
@@ -85,6 +87,15 @@ impl StreamHandle {
         std::future::poll_fn(|cx| self.reader.poll_data(cx)).await
     }
 
+    /// Waits for messages, and appends those that are there to `buffer`, `limit` at most. Returns how
+    /// many that were: at least one, unless the node has shut down or `limit` is zero.
+    ///
+    /// Cancel-safe.
+    pub async fn recv_many(&mut self, buffer: &mut Vec<Bytes>, limit: usize) -> usize {
+        let take = |_: &Source, data| buffer.push(data);
+        self.reader.recv_many(limit, take).await
+    }
+
     /// Sends a message, waiting while the queue is full. What the sink has accepted goes first.
     ///
     /// Cancel-safe: a message is queued whole or not at all.
@@ -104,26 +115,64 @@ impl StreamHandle {
         }
     }
 
+    /// Sends messages, waiting while the queue is full. Each is removed from `messages` when it is
+    /// queued: what is left there, after an error or because the future was dropped, was not. What
+    /// the sink has accepted goes first.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Node::send`], of the message that is then the first.
+    pub async fn send_many(&mut self, messages: &mut VecDeque<Bytes>) -> Result<(), Error> {
+        std::future::poll_fn(|cx| self.poll_pending(cx)).await?;
+        loop {
+            let session = self.session()?;
+            match queue_many_on(&session, self.name.as_str(), messages).await {
+                Err(SendError::Closed) if self.is_succeeded(&session)? => {}
+                result => return result.map_err(|error| self.error(error)),
+            }
+        }
+    }
+
     /// Sends a message if the queue has room, also for what the sink has accepted, which goes first.
     ///
     /// # Errors
     ///
     /// Those of [`Node::try_send`].
     pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        if let Some(pending) = self.pending.take() {
-            let sent = self.try_queue(&pending);
-            if sent.as_ref().is_err_and(|error| error.code() == ErrorCode::Backpressure) {
-                self.pending = Some(pending);
-            }
-            sent?;
-        }
-        self.try_queue(&message.into())
+        self.try_pending()?;
+        let message = message.into();
+        self.try_queue(|session, stream| session.send(stream, &message))
     }
 
-    fn try_queue(&mut self, message: &Bytes) -> Result<(), Error> {
+    /// Sends messages for as long as the queue has room. Each is removed from `messages` when it is
+    /// queued. What the sink has accepted goes first.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Node::try_send`], of the message that is then the first.
+    pub fn try_send_many(&mut self, messages: &mut VecDeque<Bytes>) -> Result<(), Error> {
+        self.try_pending()?;
+        self.try_queue(|session, stream| session.send_many(stream, messages))
+    }
+
+    fn try_pending(&mut self) -> Result<(), Error> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        let sent = self.try_queue(|session, stream| session.send(stream, &pending));
+        if sent.as_ref().is_err_and(|error| error.code() == ErrorCode::Backpressure) {
+            self.pending = Some(pending);
+        }
+        sent
+    }
+
+    fn try_queue(
+        &mut self,
+        mut send: impl FnMut(&SessionHandle, &str) -> Result<(), SendError>,
+    ) -> Result<(), Error> {
         loop {
             let session = self.session()?;
-            match session.send(self.name.as_str(), message) {
+            match send(&session, self.name.as_str()) {
                 Err(SendError::Closed) if self.is_succeeded(&session)? => {}
                 result => return result.map_err(|error| self.error(error)),
             }

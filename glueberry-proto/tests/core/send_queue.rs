@@ -10,6 +10,7 @@ use proptest::prelude::*;
 #[derive(Clone, Debug)]
 enum Op {
     Push(usize),
+    PushMany(Vec<usize>),
     Pop,
     Take(usize),
     Reopened,
@@ -73,7 +74,8 @@ fn limits() -> SendLimits {
 fn op() -> impl Strategy<Value = Op> {
     let size = prop_oneof![3 => 0..60_usize, 1 => 60..520_usize, 1 => Just(400)];
     prop_oneof![
-        8 => size.prop_map(Op::Push),
+        8 => size.clone().prop_map(Op::Push),
+        2 => prop::collection::vec(size, 0..6).prop_map(Op::PushMany),
         2 => Just(Op::Pop),
         2 => prop_oneof![Just(0), 1..300_usize, Just(usize::MAX)].prop_map(Op::Take),
         3 => Just(Op::Reopened),
@@ -93,6 +95,20 @@ proptest! {
                 Op::Push(size) => {
                     let message = Bytes::from(vec![u8::try_from(number).unwrap(); size]);
                     prop_assert_eq!(queue.push(message.clone()), model.push(message));
+                }
+                Op::PushMany(sizes) => {
+                    let message = |size| Bytes::from(vec![u8::try_from(number).unwrap(); size]);
+                    let mut batch: VecDeque<Bytes> = sizes.into_iter().map(message).collect();
+                    let mut refused = batch.clone();
+                    let mut expected = Ok(());
+                    while let (Ok(()), Some(message)) = (expected, refused.front()) {
+                        expected = model.push(message.clone());
+                        if expected.is_ok() {
+                            refused.pop_front();
+                        }
+                    }
+                    prop_assert_eq!(queue.push_many(&mut batch), expected);
+                    prop_assert_eq!(batch, refused);
                 }
                 Op::Pop => {
                     let oldest = (!model.messages.is_empty()).then(|| model.messages.remove(0));

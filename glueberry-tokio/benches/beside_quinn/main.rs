@@ -6,9 +6,9 @@
 //!
 //! **Rate:** sender and receiver in two threads, each on a current-thread runtime. Raw quinn sends
 //! frames of the same messages coalesced into 64 KiB chunks on one stream (its fastest way), and
-//! its receiver counts the bytes. Glueberry sends and receives message by message through the
-//! public `Node`, with each layer that can be inside: v1, and v2 with AES or ChaCha20-Poly1305. Rounds of
-//! raw quinn and of all layers take turns; each line gives medians, the median of the paired
+//! its receiver counts the bytes. Glueberry sends and receives messages through the public `Node`, one
+//! per call or in batches, with each layer that can be inside: v1, and v2 with AES or
+//! ChaCha20-Poly1305. Rounds of raw quinn and of all these ways take turns; each line gives medians, the median of the paired
 //! ratios, and the spread of raw quinn as a measure of the machine's noise.
 //!
 //! **Round trip:** both ends in one thread, one message there and one back.
@@ -30,7 +30,7 @@ mod suite;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ours::Layer;
+use ours::{Calls, Layer, WAYS};
 
 const SIZES: [(usize, Duration); 5] = [
     (64, Duration::from_millis(400)),
@@ -56,8 +56,12 @@ fn main() {
 
 fn rates(rounds: usize) {
     say("message rate and throughput, one stream, one direction");
-    say("   size |      layer |   raw quinn |   glueberry |  glueberry | ratio of | raw min..max");
-    say("        |            |        MB/s |        MB/s |     msg/s  |   pairs  |      MB/s");
+    say(
+        "   size |           layer |   raw quinn |   glueberry |  glueberry | ratio of | raw min..max",
+    );
+    say(
+        "        |                 |        MB/s |        MB/s |     msg/s  |   pairs  |      MB/s",
+    );
     for (size, time) in SIZES {
         rate(size, time, rounds);
     }
@@ -72,24 +76,26 @@ fn round_trips(rounds: usize) {
     }
 }
 
-/// What the rounds of one layer gave, each beside raw quinn's of the same round.
-#[derive(Default)]
+/// What the rounds of one way gave, each beside raw quinn's of the same round.
 struct Measured {
+    way: (Layer, Calls),
     ours: Vec<f64>,
     ratios: Vec<f64>,
 }
 
-/// Runs rounds in which raw quinn and every layer take turns.
+/// Runs rounds in which raw quinn and every way take turns.
 fn measure(
     rounds: usize,
+    ways: &[(Layer, Calls)],
     raw: impl Fn() -> f64,
-    ours: impl Fn(Layer) -> f64,
-) -> (Vec<f64>, [Measured; Layer::ALL.len()]) {
-    let (mut all_raw, mut all) = (Vec::new(), Layer::ALL.map(|_| Measured::default()));
+    ours: impl Fn((Layer, Calls)) -> f64,
+) -> (Vec<f64>, Vec<Measured>) {
+    let new = |way: &_| Measured { way: *way, ours: Vec::new(), ratios: Vec::new() };
+    let (mut all_raw, mut all): (_, Vec<_>) = (Vec::new(), ways.iter().map(new).collect());
     for _ in 0..rounds {
         let (of_raw, suite) = suite::of(&raw);
-        for (layer, measured) in Layer::ALL.into_iter().zip(&mut all) {
-            let (of_ours, ours_suite) = suite::of(|| ours(layer));
+        for measured in &mut all {
+            let (of_ours, ours_suite) = suite::of(|| ours(measured.way));
             assert_eq!(suite, ours_suite, "the suites differ");
             measured.ours.push(of_ours);
             measured.ratios.push(of_ours / of_raw);
@@ -101,33 +107,43 @@ fn measure(
 }
 
 fn rate(size: usize, time: Duration, rounds: usize) {
+    // A batch of one message is none.
+    let is_measured = |way: &&(_, Calls)| size < CHUNK || way.1 == Calls::Single;
+    let ways: Vec<_> = WAYS.iter().filter(is_measured).copied().collect();
     let (mut raw, all) =
-        measure(rounds, || raw::rate(size, time), |layer| ours::rate(layer, size, time));
+        measure(rounds, &ways, || raw::rate(size, time), |way| ours::rate(way, size, time));
     let of_raw = median(&mut raw);
-    for (layer, mut measured) in Layer::ALL.into_iter().zip(all) {
+    for mut measured in all {
         let ours = median(&mut measured.ours);
         let (messages, ratio) = (ours * 1e6 / size as f64, median(&mut measured.ratios));
         let (min, max) = (raw[0], raw[raw.len() - 1]);
-        let name = layer.name();
+        let name = name(measured.way);
         say(&format!(
-            "{size:7} | {name:>10} | {of_raw:11.0} | {ours:11.0} | {messages:10.0} | {ratio:8.3} | \
+            "{size:7} | {name:>15} | {of_raw:11.0} | {ours:11.0} | {messages:10.0} | {ratio:8.3} | \
              {min:.0}..{max:.0}"
         ));
     }
 }
 
 fn round_trip(size: usize, rounds: usize) {
+    let ways: Vec<_> = WAYS.iter().filter(|way| way.1 == Calls::Single).copied().collect();
     let (mut raw, all) = measure(
         rounds,
+        &ways,
         || runtime().block_on(raw::round_trip(size)),
-        |layer| runtime().block_on(ours::round_trip(layer, size)),
+        |(layer, _)| runtime().block_on(ours::round_trip(layer, size)),
     );
     let of_raw = median(&mut raw);
-    for (layer, mut measured) in Layer::ALL.into_iter().zip(all) {
-        let (ours, name) = (median(&mut measured.ours), layer.name());
+    for mut measured in all {
+        let (ours, name) = (median(&mut measured.ours), name(measured.way));
         let added = ours - of_raw;
         say(&format!("{size:7} | {name:>10} | {of_raw:8.2} us | {ours:8.2} us | {added:+.2} us"));
     }
+}
+
+fn name((layer, calls): (Layer, Calls)) -> String {
+    let batches = if calls == Calls::Batches { " batch" } else { "" };
+    format!("{}{batches}", layer.name())
 }
 
 const TRIPS: usize = 5_000;

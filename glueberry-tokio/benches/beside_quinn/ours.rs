@@ -1,5 +1,6 @@
-//! Glueberry, message by message through the public `Node`.
+//! Glueberry through the public `Node`: message by message, or in batches.
 
+use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -19,10 +20,6 @@ pub(crate) enum Layer {
 }
 
 impl Layer {
-    /// Every one that can be compared.
-    pub(crate) const ALL: [Self; 3] =
-        [Self::V1, Self::V2(Suite::MlKem768Aes256Gcm), Self::V2(Suite::MlKem768ChaCha20Poly1305)];
-
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::V1 => "v1 chacha",
@@ -31,6 +28,28 @@ impl Layer {
         }
     }
 }
+
+/// How the application sends and receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// One for each message.
+    Single,
+    /// One for as many messages as make a chunk.
+    Batches,
+}
+
+const AES: Layer = Layer::V2(Suite::MlKem768Aes256Gcm);
+const CHACHA: Layer = Layer::V2(Suite::MlKem768ChaCha20Poly1305);
+
+/// Every way that can be compared.
+pub(crate) const WAYS: [(Layer, Calls); 6] = [
+    (Layer::V1, Calls::Single),
+    (Layer::V1, Calls::Batches),
+    (AES, Calls::Single),
+    (AES, Calls::Batches),
+    (CHACHA, Calls::Single),
+    (CHACHA, Calls::Batches),
+];
 
 async fn node(layer: Layer) -> Node {
     let mut config = Config::default();
@@ -50,7 +69,7 @@ async fn node(layer: Layer) -> Node {
         .unwrap()
 }
 
-pub(crate) fn rate(layer: Layer, size: usize, time: Duration) -> f64 {
+pub(crate) fn rate((layer, calls): (Layer, Calls), size: usize, time: Duration) -> f64 {
     let (ready, address) = mpsc::sync_channel(1);
     let (own_key, dialler) = mpsc::sync_channel(1);
     let (end, total) = mpsc::sync_channel::<usize>(1);
@@ -63,16 +82,7 @@ pub(crate) fn rate(layer: Layer, size: usize, time: Duration) -> f64 {
             let key = dialler.recv().unwrap();
             node.complete_handshake(hello.peer, key, &[STREAM]).await.unwrap();
             node.stream(hello.peer, "unused").unwrap();
-            // Counts until the sender says how many there were.
-            let mut count = 0;
-            while let Some(message) = messages.recv().await {
-                if message.data.is_empty() {
-                    break;
-                }
-                assert_eq!(message.data.len(), size);
-                count += 1;
-            }
-            end.send(count).unwrap();
+            end.send(count(&mut messages, calls, size).await).unwrap();
             node.shutdown().await;
         });
     });
@@ -87,12 +97,18 @@ pub(crate) fn rate(layer: Layer, size: usize, time: Duration) -> f64 {
         let mut stream = node.stream(peer, STREAM).unwrap();
         let message = Bytes::from(vec![7; size]);
         let start = Instant::now();
-        let mut sent = 0;
+        let (mut sent, mut batch) = (0, VecDeque::new());
         while start.elapsed() < time {
-            for _ in 0..(CHUNK / size).max(1) {
-                stream.send(message.clone()).await.unwrap();
-                sent += 1;
+            let chunk = (CHUNK / size).max(1);
+            if calls == Calls::Batches {
+                batch.extend(std::iter::repeat_n(&message, chunk).cloned());
+                stream.send_many(&mut batch).await.unwrap();
+            } else {
+                for _ in 0..chunk {
+                    stream.send(message.clone()).await.unwrap();
+                }
             }
+            sent += chunk;
         }
         stream.send(Bytes::new()).await.unwrap();
         let count = tokio::task::spawn_blocking(move || total.recv().unwrap()).await.unwrap();
@@ -103,6 +119,25 @@ pub(crate) fn rate(layer: Layer, size: usize, time: Duration) -> f64 {
     });
     receiver.join().unwrap();
     rate
+}
+
+/// Counts messages up to the empty one, which is the last.
+async fn count(messages: &mut Messages, calls: Calls, size: usize) -> usize {
+    let (mut count, mut batch) = (0, Vec::new());
+    loop {
+        if calls == Calls::Batches {
+            messages.recv_many(&mut batch, (CHUNK / size).max(1)).await;
+        } else {
+            batch.extend(messages.recv().await);
+        }
+        for message in batch.drain(..) {
+            if message.data.is_empty() {
+                return count;
+            }
+            assert_eq!(message.data.len(), size);
+            count += 1;
+        }
+    }
 }
 
 pub(crate) async fn round_trip(layer: Layer, size: usize) -> f64 {

@@ -93,6 +93,17 @@ impl Run {
         Some(data)
     }
 
+    /// Removes the first messages, `limit` at most, and passes them on. Returns how many.
+    pub(super) fn take(&mut self, limit: usize, pass: &mut impl FnMut(&Source, Bytes)) -> usize {
+        let count = self.data.len().min(limit);
+        for data in self.data.drain(..count) {
+            self.bytes -= cost(data.len());
+            pass(&self.source, data);
+        }
+        self.charge.lower_to(self.bytes);
+        count
+    }
+
     /// Removes the first messages, with what is charged for them.
     fn split_off(&mut self, count: usize) -> Self {
         let data: VecDeque<Bytes> = self.data.drain(..count).collect();
@@ -186,9 +197,10 @@ impl Lanes {
 
     // ---- for the reader -----------------------------------------------------------------------
 
-    /// Takes the next messages: some of each lane, in turn. Returns them, and the writers to wake.
-    pub(super) fn take(&mut self) -> (VecDeque<Run>, Vec<Waker>) {
-        let (mut batch, mut writers, mut left) = (VecDeque::new(), Vec::new(), READ_BATCH);
+    /// Takes the next messages, `limit` at most: some of each lane, in turn. Returns them, and the
+    /// writers to wake.
+    pub(super) fn take(&mut self, limit: usize) -> (VecDeque<Run>, Vec<Waker>) {
+        let (mut batch, mut writers, mut left) = (VecDeque::new(), Vec::new(), limit);
         while left > 0
             && let Some(peer) = self.turns.pop_front()
         {
@@ -294,8 +306,6 @@ impl Lane {
 
 /// Messages of one peer that are handed out before another peer has its turn.
 const TURN: usize = 4;
-/// Messages that the reader takes at a time. One that comes next waits behind them.
-const READ_BATCH: usize = 32;
 /// Room for which it is worth to wake a writer.
 const WORTHWHILE: usize = 64;
 
@@ -336,7 +346,7 @@ mod tests {
     }
 
     fn take(lanes: &mut Lanes) -> Vec<PeerId> {
-        let (batch, _) = lanes.take();
+        let (batch, _) = lanes.take(32);
         batch.iter().flat_map(|run| run.data.iter().map(|_| run.source.peer)).collect()
     }
 
@@ -344,7 +354,7 @@ mod tests {
     fn one_that_is_alone_has_all_the_room() {
         let mut lanes = Lanes::new(100);
         assert_eq!(fill(&mut lanes, peer(1)), 100);
-        assert_eq!(take(&mut lanes).len(), READ_BATCH);
+        assert_eq!(take(&mut lanes).len(), 32);
     }
 
     #[test]

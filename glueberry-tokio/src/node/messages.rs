@@ -1,7 +1,9 @@
 //! Sending, receiving and subscribing by a node's handle.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use glueberry_proto::{ConnectionState, SendError};
@@ -49,6 +51,45 @@ impl Node {
         queued.map_err(|error| on_stream(error, peer, stream))
     }
 
+    /// Sends messages on a stream, waiting while its queue is full. Each is removed from `messages`
+    /// when it is queued: what is left there, after an error or because the future was dropped, was
+    /// not. Many small messages cost less so than one by one. [`HANDSHAKE`] is not among the streams
+    /// that this works on.
+    ///
+    /// ```
+    /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::collections::VecDeque;
+    ///
+    /// let (alice, bob) = pair().await?;
+    /// let mut messages = bob.messages().expect("the first call gets them");
+    /// let mut batch = VecDeque::from(["one".into(), "two".into(), "three".into()]);
+    /// alice.send_many(bob.peer_id(), "chat", &mut batch).await?;
+    /// assert!(batch.is_empty());
+    /// let mut received = Vec::new();
+    /// while received.len() < 3 {
+    ///     messages.recv_many(&mut received, 100).await;
+    /// }
+    /// assert_eq!(received[2].data, "three");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send), of the message that is then the first.
+    pub async fn send_many(
+        &self,
+        peer: PeerId,
+        stream: &str,
+        messages: &mut VecDeque<Bytes>,
+    ) -> Result<(), Error> {
+        let session = self.session(peer)?;
+        let queued = queue_many_on(&session, stream, messages).await;
+        queued.map_err(|error| on_stream(error, peer, stream))
+    }
+
     /// Sends a message if the stream's queue has room. [`HANDSHAKE`] is not among the streams
     /// that this works on.
     ///
@@ -64,6 +105,22 @@ impl Node {
     ) -> Result<(), Error> {
         let session = self.session(peer)?;
         session.send(stream, &message.into()).map_err(|error| on_stream(error, peer, stream))
+    }
+
+    /// Sends messages for as long as the stream's queue has room. Each is removed from `messages` when
+    /// it is queued. [`HANDSHAKE`] is not among the streams that this works on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_send`](Self::try_send), of the message that is then the first.
+    pub fn try_send_many(
+        &self,
+        peer: PeerId,
+        stream: &str,
+        messages: &mut VecDeque<Bytes>,
+    ) -> Result<(), Error> {
+        let session = self.session(peer)?;
+        session.send_many(stream, messages).map_err(|error| on_stream(error, peer, stream))
     }
 
     /// Takes over one stream of one peer: its messages come to the handle and no longer to
@@ -129,9 +186,28 @@ pub(crate) async fn queue_on(
     stream: &str,
     message: &Bytes,
 ) -> Result<(), SendError> {
+    queue_by(session, stream, |cx, waiting| session.poll_send(cx, stream, message, waiting)).await
+}
+
+/// Queues messages, and removes them, waiting for room.
+pub(crate) async fn queue_many_on(
+    session: &Arc<SessionHandle>,
+    stream: &str,
+    messages: &mut VecDeque<Bytes>,
+) -> Result<(), SendError> {
+    let poll =
+        |cx: &Context<'_>, waiting: &mut _| session.poll_send_many(cx, stream, messages, waiting);
+    queue_by(session, stream, poll).await
+}
+
+async fn queue_by(
+    session: &SessionHandle,
+    stream: &str,
+    mut poll: impl FnMut(&Context<'_>, &mut Waiting) -> Poll<Result<(), SendError>>,
+) -> Result<(), SendError> {
     let (mut waiting, mut waited_since) = (Waiting::new(), None);
     let result = poll_fn(|cx| {
-        let sent = session.poll_send(cx, stream, message, &mut waiting);
+        let sent = poll(cx, &mut waiting);
         if sent.is_pending() {
             waited_since.get_or_insert_with(|| session.now());
         }

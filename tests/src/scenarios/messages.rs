@@ -1,5 +1,6 @@
 //! Messages: order, sizes, backpressure, limits, orderly ends.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -152,6 +153,62 @@ pub(super) async fn stream_handle(stage: Stage) {
     }
     let block = b.receive().await;
     assert_eq!((block.stream(), &block.data[..]), ("blocks", &b"block"[..]));
+}
+
+/// Of a batch every message is queued, once and in order, or left with the sender.
+pub(super) async fn batches(stage: Stage) {
+    let mut config = Config::default();
+    (config.core.high_watermark, config.core.low_watermark) = (50, 10);
+    config.core.reconnect = glueberry_tokio::proto::ReconnectPolicy::never();
+    let (mut a, mut b) = stage.established(config).await;
+    let peer = b.id();
+    let mut near = a.node.stream(peer, STREAM).expect("nobody has it");
+    let numbers: Vec<Bytes> = (0..1_000_u16).map(|n| n.to_be_bytes().to_vec().into()).collect();
+    let mut batch = VecDeque::from(numbers.clone());
+
+    // No more than the queue takes at once; a future that is dropped leaves the rest.
+    let error = near.try_send_many(&mut batch).expect_err("the queue is full");
+    assert_eq!(error.code(), ErrorCode::Backpressure, "{error}");
+    assert_eq!(batch, &numbers[50..]);
+    drop(tokio::time::timeout(Duration::from_millis(1), near.send_many(&mut batch)).await);
+    assert_eq!(batch.front(), numbers.get(1_000 - batch.len()));
+    a.node.send_many(peer, STREAM, &mut batch).await.expect("sent");
+    assert!(batch.is_empty());
+
+    // One that is too large stays in front; those before it are queued.
+    let limit = Config::default().core.max_message_size;
+    batch.extend(["before".into(), Bytes::from(vec![0; limit + 1]), "behind".into()]);
+    let error = near.send_many(&mut batch).await.expect_err("too large");
+    assert_eq!(error.code(), ErrorCode::MessageTooLarge, "{error}");
+    assert_eq!(batch.iter().map(Bytes::len).collect::<Vec<_>>(), [limit + 1, 6]);
+    batch.pop_front();
+    a.node.send_many(peer, STREAM, &mut batch).await.expect("sent");
+
+    let (mut received, all) = (Vec::new(), 1_002);
+    assert_eq!(b.messages.recv_many(&mut received, 0).await, 0);
+    while received.len() < all {
+        let before = received.len();
+        let count = b.messages.recv_many(&mut received, 100).await;
+        assert!((1..=100).contains(&count), "{count}");
+        assert_eq!(received.len(), before + count);
+    }
+    let data = received.iter().map(|message| message.data.clone());
+    assert!(data.eq(numbers.into_iter().chain(["before".into(), "behind".into()])));
+
+    batch.extend(["to", "one", "reader"].map(Bytes::from));
+    b.node.send_many(a.id(), STREAM, &mut batch).await.expect("sent");
+    let mut received = Vec::new();
+    while received.len() < 3 {
+        assert_ne!(near.recv_many(&mut received, 2).await, 0);
+    }
+    assert_eq!(received, ["to", "one", "reader"]);
+    b.node.shutdown().await;
+    a.wait_for(peer, ConnectionState::Disconnected).await;
+    batch.push_back("nowhere".into());
+    assert!(near.send_many(&mut batch).await.is_err());
+    assert_eq!(batch, ["nowhere"]);
+    a.node.shutdown().await;
+    assert_eq!(near.recv_many(&mut received, 2).await, 0, "the end");
 }
 
 /// What was accepted before a shutdown arrives, and is counted as neither unsent nor in doubt,
