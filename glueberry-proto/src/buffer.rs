@@ -161,6 +161,18 @@ impl SubstreamBuffer {
         &mut self.read
     }
 
+    /// Has the next buffer be no larger than `len` bytes that are about to be [appended](Self::append), if
+    /// they are few and nothing waits before them. So a small message that comes alone gets a buffer of
+    /// its own size, and is delivered without a copy.
+    pub fn expect(&mut self, len: usize) {
+        if let Reading::Wanted(wanted) = self.reading
+            && self.read.capacity() == 0
+            && len.max(wanted) <= SMALL_LEN
+        {
+            self.read = BytesMut::with_capacity(len.max(wanted));
+        }
+    }
+
     /// Appends bytes from the transport. Hands them to the session whenever the buffer is full, so
     /// that each message is gathered in a buffer of its own size. Call [`received`](Self::received)
     /// after the last of them.
@@ -319,5 +331,8 @@ pub const READ_CHUNK: usize = 64 * 1024;
 /// The size of a buffer that messages share. It also has room for what frame and record add to one
 /// message of [`READ_CHUNK`] bytes, which is a common size.
 const SHARED_LEN: usize = READ_CHUNK + 64;
+/// The most bytes that get a buffer of their own size when they come alone. More are often followed by
+/// others.
+const SMALL_LEN: usize = 4 * 1024;
 /// Bytes that are written at a time. A single message may exceed it.
 pub const WRITE_CHUNK: usize = 64 * 1024;

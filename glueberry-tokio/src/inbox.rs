@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use libp2p_identity::PeerId;
 
-use self::lanes::{Lanes, Run, Turn};
+use self::lanes::{IDLE_RUNS, Lanes, Run, Turn};
 use crate::config::Delivery;
 use crate::mailbox::{lock, remember};
 use crate::memory::{PeerMemory, cost};
@@ -89,7 +89,7 @@ impl InboxWriter {
                     return 0;
                 }
             };
-            let (mut data, mut bytes) = (VecDeque::new(), 0);
+            let (mut data, mut bytes) = (VecDeque::with_capacity(1), 0);
             while data.len() < room
                 && let Some(message) = next()
             {
@@ -197,20 +197,20 @@ impl Inbox {
         wake_all(writers);
     }
 
-    /// Takes the messages that are next, `limit` at most, which are none only at the end.
-    fn poll_batch(&self, cx: &Context<'_>, limit: usize) -> Poll<VecDeque<Run>> {
+    /// Moves the messages that are next to `batch`, `limit` at most: none only at the end.
+    fn poll_batch(&self, cx: &Context<'_>, limit: usize, batch: &mut VecDeque<Run>) -> Poll<()> {
         let mut state = lock(&self.state);
         if state.lanes.is_empty() {
             if state.is_over() {
-                return Poll::Ready(VecDeque::new());
+                return Poll::Ready(());
             }
             remember(&mut state.reader, cx);
             return Poll::Pending;
         }
-        let (batch, writers) = state.lanes.take(limit);
+        let writers = state.lanes.take(limit, batch);
         drop(state);
         wake_all(writers);
-        Poll::Ready(batch)
+        Poll::Ready(())
     }
 }
 
@@ -268,7 +268,10 @@ impl InboxReader {
         if !self.batch.is_empty() {
             return Poll::Ready(());
         }
-        self.inbox.poll_batch(cx, limit).map(|batch| self.batch = batch)
+        if self.batch.capacity() > IDLE_RUNS {
+            self.batch = VecDeque::new();
+        }
+        self.inbox.poll_batch(cx, limit, &mut self.batch)
     }
 
     fn pop(&mut self) -> Option<Bytes> {

@@ -79,6 +79,17 @@ impl SessionDriver {
         &mut self.session
     }
 
+    pub(crate) const fn handle(&self) -> &Arc<SessionHandle> {
+        &self.handle
+    }
+
+    /// Tells the core that a stream has messages to send.
+    pub(crate) fn queued(&mut self, now: Instant, stream: &str) {
+        if let Some(stream) = self.streams.iter().find(|it| it.name.as_str() == stream) {
+            self.session.handle_queued(now, &stream.name);
+        }
+    }
+
     /// Passes commands to the core, and which streams have messages to send.
     pub fn take_commands(&mut self, now: Instant, cx: &Context<'_>) {
         let session = &mut self.session;
@@ -105,8 +116,10 @@ impl SessionDriver {
                 action => return Some(action),
             }
         }
-        for command in std::mem::take(&mut self.to_node) {
-            self.send(command);
+        if !self.to_node.is_empty() {
+            for command in std::mem::take(&mut self.to_node) {
+                self.send(command);
+            }
         }
         None
     }
@@ -213,14 +226,13 @@ impl SessionDriver {
 
     /// Adds to the statistics what was counted since the last time. Once for all that a poll of the
     /// task has moved is enough.
-    pub(crate) fn count(&mut self) {
+    pub(crate) fn count(&mut self, now: Instant) {
         let (peer, stats) = (self.handle.peer, &self.shared.telemetry.stats);
         let handshake = Some((HANDSHAKE, &mut self.handshake.tally));
         let streams = self.streams.iter_mut().map(|it| (it.name.as_str(), &mut it.inbound.tally));
         for (stream, tally) in streams.chain(handshake) {
             if !tally.is_empty() {
-                let at = (SystemTime::now(), self.shared.now());
-                stats.count(peer, stream, std::mem::take(tally), at);
+                stats.count(peer, stream, std::mem::take(tally), (SystemTime::now(), now));
             }
         }
     }
@@ -233,7 +245,7 @@ impl SessionDriver {
 /// The task is gone, in the order of things or with its runtime.
 impl Drop for SessionDriver {
     fn drop(&mut self) {
-        self.count();
+        self.count(self.shared.now());
         if self.is_counted {
             self.shared.remains.fetch_sub(1, Ordering::Relaxed);
         }

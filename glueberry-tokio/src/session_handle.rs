@@ -3,6 +3,7 @@
 mod waiting;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -40,7 +41,16 @@ pub(crate) struct SessionHandle {
     info: OnceLock<SessionInfo>,
     /// How the peer is reached; the connection owns it.
     path: OnceLock<Weak<dyn Path>>,
+    /// Who passes on a message in its sender's turn, if the session's task lets others do its work.
+    turns: OnceLock<Arc<dyn SendInTurn>>,
     state: Mutex<State>,
+}
+
+/// What passes on the messages of a session in their sender's turn.
+pub(crate) trait SendInTurn: fmt::Debug + Send + Sync {
+    /// Passes on what was queued on a stream, as far as the transport takes it now. Returns false if
+    /// the session's task is to look after it.
+    fn send(&self, stream: &str) -> bool;
 }
 
 #[derive(Debug)]
@@ -48,6 +58,9 @@ struct State {
     task: Option<Waker>,
     /// The task was woken and has not looked yet.
     is_woken: bool,
+    /// A sender has passed on a message in its own turn since the task last looked. Those that come
+    /// behind it wait for the task, which passes on many at once.
+    had_turn: bool,
     /// None once the session is over.
     commands: Option<VecDeque<SessionCommand>>,
     /// Why messages are refused, unless they are accepted.
@@ -76,6 +89,7 @@ impl SessionHandle {
         let state = State {
             task: None,
             is_woken: false,
+            had_turn: false,
             commands: Some(VecDeque::new()),
             refusal: Some(SendError::NotEstablished),
             streams: Vec::new(),
@@ -89,6 +103,7 @@ impl SessionHandle {
             connection: OnceLock::new(),
             info: OnceLock::new(),
             path: OnceLock::new(),
+            turns: OnceLock::new(),
             state: Mutex::new(state),
         }
     }
@@ -238,6 +253,11 @@ impl SessionHandle {
         self.path.get_or_init(|| path);
     }
 
+    /// Lets senders pass on messages in their own turn.
+    pub(crate) fn sent_in_turn_by(&self, turns: Arc<dyn SendInTurn>) {
+        self.turns.get_or_init(|| turns);
+    }
+
     /// Takes all commands, and calls `queued` for each stream with messages. Wakes the caller for
     /// whatever comes next.
     pub(crate) fn take_commands(
@@ -246,7 +266,7 @@ impl SessionHandle {
         mut queued: impl FnMut(&StreamName),
     ) -> VecDeque<SessionCommand> {
         let mut state = lock(&self.state);
-        state.is_woken = false;
+        (state.is_woken, state.had_turn) = (false, false);
         remember(&mut state.task, cx);
         let waiting = state.streams.iter().filter(|stream| !stream.queue.is_empty());
         waiting.for_each(|stream| queued(&stream.name));
@@ -359,15 +379,17 @@ impl SessionHandle {
     ) -> Result<(), SendError> {
         let mut state = lock(&self.state);
         let found = state.accepting(stream)?;
-        let (before, was_full) = (found.queue.len(), found.queue.is_full());
+        let was_full = found.queue.is_full();
+        let before = (found.queue.len(), found.queue.bytes());
         let result = push(&mut found.queue);
-        let has_queued = found.queue.len() > before;
+        let has_queued = found.queue.len() > before.0;
+        let bytes = found.queue.bytes() - before.1;
         let has_filled = found.queue.is_full() && !was_full;
         if result == Err(SendError::Backpressure) {
             refused(&mut state);
         }
         if has_queued {
-            wake_task(state);
+            self.pass_on(state, stream, bytes);
         } else {
             drop(state);
         }
@@ -375,6 +397,19 @@ impl SessionHandle {
             self.backpressure(stream);
         }
         result
+    }
+
+    /// Has messages passed on that were queued: now if nothing else is about to be, else by the task.
+    fn pass_on(&self, mut state: MutexGuard<'_, State>, stream: &str, bytes: usize) {
+        let turns = self.turns.get().filter(|_| bytes <= LONGEST_IN_TURN);
+        let (Some(turns), false, false) = (turns, state.is_woken, state.had_turn) else {
+            return wake_task(state);
+        };
+        state.had_turn = true;
+        drop(state);
+        if !turns.send(stream) {
+            wake_task(lock(&self.state));
+        }
     }
 
     /// Counts that a stream has become full, and publishes it now and then.
@@ -436,3 +471,7 @@ fn wake_task(mut state: MutexGuard<'_, State>) {
         task.wake();
     }
 }
+
+/// Bytes of messages that are sealed in their sender's turn, at most. More is worth the way to another
+/// core.
+const LONGEST_IN_TURN: usize = 16 * 1024;

@@ -116,7 +116,8 @@ pub(crate) type Moment = (SystemTime, Instant);
 #[derive(Debug)]
 pub(crate) struct Statistics {
     max_peers: usize,
-    peers: Mutex<HashMap<PeerId, PeerStats>>,
+    /// Ordered, because a comparison of ids costs less than a hash of one.
+    peers: Mutex<BTreeMap<PeerId, PeerStats>>,
 }
 
 impl Statistics {
@@ -183,7 +184,10 @@ impl Statistics {
 
     fn change(&self, peer: PeerId, change: impl FnOnce(&mut PeerStats)) {
         let mut peers = lock(&self.peers);
-        if peers.len() >= self.max_peers && !peers.contains_key(&peer) {
+        if let Some(stats) = peers.get_mut(&peer) {
+            return change(stats);
+        }
+        if peers.len() >= self.max_peers {
             let idle = peers.values().filter(|stats| !stats.is_connected);
             let oldest = idle.min_by_key(|stats| stats.touched_at).map(|stats| stats.peer);
             match oldest {

@@ -105,7 +105,7 @@ impl Substreams {
         if let Some(substream) = self.get_mut(id) {
             emit_refusal(&mut substream.preamble);
             substream.stage = Stage::Discarding { seen: 0 };
-            substream.deadline = Some(deadline);
+            self.expect(id, deadline);
             self.want_write(id, out);
             self.finish(id, out);
         }

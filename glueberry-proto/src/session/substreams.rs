@@ -18,6 +18,9 @@ use crate::wire::{ProtocolId, StreamName};
 pub(super) struct Substreams {
     /// Boxed, because a map of few entries keeps room for many.
     table: BTreeMap<SubstreamId, Box<Substream>>,
+    /// When a substream is given up, unless it gets beyond its stage. Most are beyond it, and every
+    /// input looks here.
+    deadlines: BTreeMap<SubstreamId, Instant>,
     ids: Counter,
 }
 
@@ -36,8 +39,6 @@ pub(super) struct Substream {
     pub(super) paused: bool,
     /// The adapter was asked to write and has not yet been given "nothing more".
     pub(super) write_wanted: bool,
-    /// When it is given up, unless it gets beyond its stage.
-    pub(super) deadline: Option<Instant>,
     /// What the adapter was asked for and has not answered.
     pub(super) asked: Asked,
 }
@@ -105,10 +106,12 @@ impl Substreams {
             write: WriteHalf::Open,
             paused: false,
             write_wanted: false,
-            deadline,
             asked: Asked::default(),
         };
         self.table.insert(id, Box::new(substream));
+        if let Some(deadline) = deadline {
+            self.deadlines.insert(id, deadline);
+        }
         id
     }
 
@@ -156,15 +159,20 @@ impl Substreams {
     pub(super) fn move_to(&mut self, id: SubstreamId, stage: Stage) {
         if let Some(substream) = self.get_mut(id) {
             substream.stage = stage;
-            substream.deadline = None;
         }
+        self.expect_nothing(id);
     }
 
     /// Something must arrive on a substream until then, or it is given up.
     pub(super) fn expect(&mut self, id: SubstreamId, deadline: Instant) {
-        if let Some(substream) = self.get_mut(id) {
-            substream.deadline = Some(deadline);
+        if self.table.contains_key(&id) {
+            self.deadlines.insert(id, deadline);
         }
+    }
+
+    /// What was expected on a substream has arrived.
+    pub(super) fn expect_nothing(&mut self, id: SubstreamId) {
+        self.deadlines.remove(&id);
     }
 
     /// Returns the peer's substreams that serve a named stream.
@@ -188,11 +196,12 @@ impl Substreams {
 
     pub(super) fn clear(&mut self) {
         self.table.clear();
+        self.deadlines.clear();
     }
 
     /// Forgets a substream and has the adapter reset it.
     pub(super) fn reset(&mut self, id: SubstreamId, code: ResetCode, out: &mut Outputs) {
-        if self.table.remove(&id).is_some() {
+        if self.forget(id) {
             out.push_action(Action::Reset { substream: id, code });
         }
     }
@@ -203,8 +212,14 @@ impl Substreams {
             .get(id)
             .is_some_and(|substream| substream.read_ended && substream.write == WriteHalf::Ended);
         if over {
-            self.table.remove(&id);
+            self.forget(id);
         }
+    }
+
+    /// Returns whether the substream was known.
+    fn forget(&mut self, id: SubstreamId) -> bool {
+        self.expect_nothing(id);
+        self.table.remove(&id).is_some()
     }
 
     /// Asks the adapter to write, unless it was asked already.
@@ -260,12 +275,11 @@ impl Substreams {
 
     /// Returns the substreams whose time is up.
     pub(super) fn overdue(&self, now: Instant) -> Vec<SubstreamId> {
-        let is_due = |substream: &Substream| substream.deadline.is_some_and(|at| at <= now);
-        self.iter().filter(|(_, substream)| is_due(substream)).map(|(id, _)| id).collect()
+        self.deadlines.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect()
     }
 
     pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Due<'_>)> {
-        self.table.iter().filter_map(|(id, it)| it.deadline.map(|at| (at, Due::Negotiation(*id))))
+        self.deadlines.iter().map(|(id, at)| (*at, Due::Negotiation(*id)))
     }
 
     /// The peer's handshake is over: what it has not answered yet it may have refused before.

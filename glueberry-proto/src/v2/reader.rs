@@ -198,7 +198,10 @@ impl Reader {
                 if 2 * len < buf.capacity() || rest.is_empty() {
                     self.plain = Bytes::copy_from_slice(&buf[rest]);
                 } else {
-                    self.plain = buf.split_to(len).freeze().slice(rest);
+                    let mut record = buf.split_to(len);
+                    record.truncate(rest.end);
+                    record.advance(rest.start);
+                    self.plain = record.freeze();
                     return Ok(());
                 }
             }

@@ -3,6 +3,7 @@
 mod offer;
 mod pump;
 mod task;
+mod turns;
 
 use std::io;
 use std::net::IpAddr;
@@ -206,6 +207,7 @@ impl ReadBuffer<'_> {
     /// Appends bytes that the transport holds.
     pub fn append(&mut self, bytes: &[u8]) {
         self.is_empty &= bytes.is_empty();
+        self.buffer.expect(bytes.len());
         self.buffer.append(self.session, self.now, bytes);
     }
 
@@ -223,6 +225,7 @@ impl ReadBuffer<'_> {
         if let Poll::Ready(Ok(count)) = &result {
             let bytes = scratch.get(..*count).unwrap_or_default();
             self.is_empty &= bytes.is_empty();
+            self.buffer.expect(bytes.len());
             self.buffer.append(self.session, self.now, bytes);
         }
         result
@@ -241,7 +244,9 @@ impl ReadBuffer<'_> {
         let chunks = self.scratch.chunks();
         let result = read(chunks);
         if let Poll::Ready(Ok(count)) = &result {
-            for chunk in chunks.iter_mut().take(*count) {
+            let chunks = chunks.get_mut(..*count).unwrap_or_default();
+            self.buffer.expect(chunks.iter().map(Bytes::len).sum());
+            for chunk in chunks {
                 let bytes = std::mem::take(chunk);
                 self.is_empty &= bytes.is_empty();
                 self.buffer.append(self.session, self.now, &bytes);

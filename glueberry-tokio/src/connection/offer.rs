@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::future::select;
 use glueberry_proto::{CloseCode, NewConnection, RefuseReason};
 
+use super::turns::Task;
 use super::{Connection, ConnectionLoop};
 use crate::session::SessionDriver;
 use crate::shared::Shared;
@@ -37,7 +38,9 @@ impl<C: Connection> PendingConnection for Offered<C> {
 
     fn accept(self: Box<Self>, session: SessionDriver) {
         let shared = self.shared.clone();
-        shared.spawn(ConnectionLoop::new(self.connection, session, self.shared));
+        let handle = session.handle().clone();
+        let inner = ConnectionLoop::new(self.connection, session, self.shared);
+        shared.spawn(Task::new(inner, &handle));
     }
 
     fn refuse(self: Box<Self>, _: RefuseReason) {

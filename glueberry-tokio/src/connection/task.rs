@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use glueberry_proto::{Action, ConnectionLost, Instant, Session, SubstreamId};
 
@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::pump::SubstreamPump;
 use super::{Connection, ConnectionEvent, Scratch};
+use crate::mailbox::remember;
 use crate::runtime::Timer;
 use crate::session::SessionDriver;
 use crate::shared::Shared;
@@ -26,7 +27,12 @@ pub struct ConnectionLoop<C: Connection> {
     /// Substreams that are being opened and that the session still wants.
     opening: BTreeSet<SubstreamId>,
     scratch: Scratch,
+    /// What all substreams hold, and when the first of their messages must be complete.
+    held: usize,
+    part_deadline: Option<Instant>,
     timer: Box<dyn Timer>,
+    /// What the timer is armed for.
+    armed: Option<Instant>,
     /// Why the connection is gone, until the session knows.
     lost: Option<ConnectionLost>,
     /// Until when readers may still take what had arrived before the loss.
@@ -36,6 +42,8 @@ pub struct ConnectionLoop<C: Connection> {
     is_event_blocked: bool,
     /// The connection knows that the session is Established.
     is_established: bool,
+    /// Of the task that polled last.
+    task: Option<Waker>,
 }
 
 /// How far the connection is from being closed by this side.
@@ -61,12 +69,16 @@ impl<C: Connection> ConnectionLoop<C> {
             substreams: BTreeMap::new(),
             opening: BTreeSet::new(),
             scratch: Scratch::default(),
+            held: 0,
+            part_deadline: None,
             timer,
+            armed: None,
             lost: None,
             lost_until: None,
             closing: Closing::Open,
             is_event_blocked: false,
             is_established: false,
+            task: None,
         }
     }
 
@@ -91,6 +103,21 @@ impl<C: Connection> ConnectionLoop<C> {
         self.event(self.shared.now(), event);
     }
 
+    /// Passes on what was queued on a stream, in the turn of who has queued it; returns whether nothing
+    /// is left to do. Nothing is read, because nothing has woken the task.
+    pub(super) fn send(&mut self, stream: &str) -> bool {
+        // What is not ready wakes the task, which takes it from there.
+        let Some(task) = self.task.take() else {
+            return false;
+        };
+        let now = self.shared.now();
+        self.driver.queued(now, stream);
+        let is_at_rest = !self.round(&mut Context::from_waker(&task), now);
+        self.driver.count(now);
+        self.task = Some(task);
+        is_at_rest && !self.has_ended() && !self.driver.is_done()
+    }
+
     /// Does everything that can be done once; returns whether to go round again.
     fn round(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         if self.has_ended() {
@@ -98,17 +125,32 @@ impl<C: Connection> ConnectionLoop<C> {
         }
         self.act(cx, now);
         let mut has_more = self.poll_events(cx, now);
-        let (driver, scratch) = (&mut self.driver, &mut self.scratch);
-        self.substreams.retain(|_, substream| {
-            has_more |= substream.poll(cx, driver, now, scratch);
-            !substream.is_over()
-        });
+        has_more |= self.poll_substreams(cx, now);
         self.driver.deliver(cx);
         self.hold();
         has_more |= self.give_up_overdue(now);
         // A substream may read on, or write: nothing else would look after it.
         has_more |= self.act(cx, now);
         has_more || self.handle_lost(now) || self.poll_close(cx, now) || self.poll_timer(cx)
+    }
+
+    /// Gives each substream a turn; returns whether there may be more at once.
+    fn poll_substreams(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Self { driver, scratch, .. } = self;
+        let timeout = self.shared.config.core.message_timeout;
+        let (mut has_more, mut has_ended) = (false, false);
+        (self.held, self.part_deadline) = (0, None);
+        for substream in self.substreams.values_mut() {
+            has_more |= substream.poll(cx, driver, now, scratch);
+            has_ended |= substream.is_over();
+            self.held += substream.held();
+            let deadlines = [self.part_deadline, substream.part_deadline(timeout)];
+            self.part_deadline = deadlines.into_iter().flatten().min();
+        }
+        if has_ended {
+            self.substreams.retain(|_, substream| !substream.is_over());
+        }
+        has_more
     }
 
     /// Returns whether the connection is to be given back to its owner.
@@ -167,7 +209,7 @@ impl<C: Connection> ConnectionLoop<C> {
 
     /// Takes note of what the connection holds, and of what it may hold from Established on.
     fn hold(&mut self) {
-        self.driver.hold(self.substreams.values().map(SubstreamPump::held).sum());
+        self.driver.hold(self.held);
         if !self.is_established && self.driver.session().is_established() {
             self.is_established = true;
             self.connection.established(self.driver.memory());
@@ -176,6 +218,9 @@ impl<C: Connection> ConnectionLoop<C> {
 
     /// Resets the substreams on which a message did not arrive in time.
     fn give_up_overdue(&mut self, now: Instant) -> bool {
+        if self.part_deadline.is_none_or(|deadline| deadline > now) {
+            return false;
+        }
         let timeout = self.shared.config.core.message_timeout;
         let is_overdue = |pump: &SubstreamPump<C::Substream>| {
             pump.part_deadline(timeout).is_some_and(|deadline| deadline <= now)
@@ -286,13 +331,17 @@ impl<C: Connection> ConnectionLoop<C> {
             Closing::Open | Closing::Closed => None,
         };
         let session = self.driver.session().poll_timeout();
-        let timeout = self.shared.config.core.message_timeout;
-        let part = self.substreams.values().filter_map(|pump| pump.part_deadline(timeout)).min();
-        let deadline = [session, lost_until, closing_until, part].into_iter().flatten().min();
-        self.timer.reset(deadline.and_then(|at| self.shared.clock.until(at)));
+        let deadlines = [session, lost_until, closing_until, self.part_deadline];
+        let deadline = deadlines.into_iter().flatten().min();
+        if deadline != self.armed {
+            self.timer.reset(deadline.and_then(|at| self.shared.clock.until(at)));
+            self.armed = deadline;
+        }
         if self.timer.poll(cx).is_pending() {
             return false;
         }
+        self.timer.reset(None);
+        self.armed = None;
         let now = self.shared.now();
         self.driver.session().handle_timeout(now);
         true
@@ -304,12 +353,13 @@ impl<C: Connection> Future for ConnectionLoop<C> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        remember(&mut this.task, cx);
         let now = this.shared.now();
         this.is_event_blocked = false;
         this.substreams.values_mut().for_each(SubstreamPump::woken);
         this.driver.take_commands(now, cx);
         let is_at_rest = (0..ROUNDS_PER_POLL).any(|_| !this.round(cx, now));
-        this.driver.count();
+        this.driver.count(now);
         if this.has_ended() {
             return Poll::Ready(());
         }

@@ -19,13 +19,21 @@ use crate::waiters::{WaiterId, Waiters};
 /// takes a few messages of each lane in turn.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    capacity: usize,
-    /// Those in use: with messages, reserved room, or writers that wait or have more to come.
+    room: Room,
+    /// Those in use, and a few that were, so that a message to a reader that waits needs no new one.
     table: BTreeMap<PeerId, Lane>,
     /// The peers that have messages, the next first.
     turns: VecDeque<PeerId>,
+}
+
+/// What the lanes share.
+#[derive(Debug)]
+struct Room {
+    capacity: usize,
     /// Messages in all lanes, and room that is reserved in them.
     used: usize,
+    /// Lanes with messages, reserved room, or writers that wait or have more to come.
+    lanes: usize,
 }
 
 /// What waits of one peer, on all its streams.
@@ -122,7 +130,8 @@ impl Turn {
 
 impl Lanes {
     pub(super) const fn new(capacity: usize) -> Self {
-        Self { capacity, table: BTreeMap::new(), turns: VecDeque::new(), used: 0 }
+        let room = Room { capacity, used: 0, lanes: 0 };
+        Self { room, table: BTreeMap::new(), turns: VecDeque::new() }
     }
 
     /// True if there is no message.
@@ -131,20 +140,20 @@ impl Lanes {
     }
 
     /// True if there is no message, and no writer that has more.
-    pub(super) fn is_unused(&self) -> bool {
-        self.table.is_empty()
+    pub(super) const fn is_unused(&self) -> bool {
+        self.room.lanes == 0
     }
 
     // ---- for writers --------------------------------------------------------------------------
 
     /// Reserves room for a peer's messages, at most as much as is asked for. Returns how much.
     pub(super) fn reserve(&mut self, peer: PeerId, wanted: usize) -> usize {
-        let room = self.room(peer).min(wanted);
-        if room > 0 {
-            self.used += room;
-            self.table.entry(peer).or_default().reserved += room;
-        }
-        room
+        self.change(peer, |lane, room, _| {
+            let reserved = room.of(lane).min(wanted);
+            room.used += reserved;
+            lane.reserved += reserved;
+            reserved
+        })
     }
 
     /// Fills room that was reserved, and gives back the rest. Returns the writers to wake.
@@ -155,123 +164,138 @@ impl Lanes {
         reserved: usize,
         run: Option<Run>,
     ) -> Vec<Waker> {
-        let lane = self.table.entry(peer).or_default();
-        if run.as_ref().is_none_or(|run| run.data.len() < reserved) {
-            lane.has_run_out(turn);
-        }
-        lane.reserved = lane.reserved.saturating_sub(reserved);
-        self.used = self.used.saturating_sub(reserved);
-        if let Some(run) = run {
-            if lane.len == 0 {
-                self.turns.push_back(peer);
+        self.change(peer, |lane, room, turns| {
+            if run.as_ref().is_none_or(|run| run.data.len() < reserved) {
+                lane.has_run_out(turn);
             }
-            lane.len += run.data.len();
-            self.used += run.data.len();
-            lane.runs.push_back(run);
-        }
-        self.settle(peer)
+            lane.reserved = lane.reserved.saturating_sub(reserved);
+            room.used = room.used.saturating_sub(reserved);
+            if let Some(run) = run {
+                if lane.len == 0 {
+                    turns.push_back(peer);
+                }
+                lane.len += run.data.len();
+                room.used += run.data.len();
+                lane.runs.push_back(run);
+            }
+            room.writers_of(lane)
+        })
     }
 
     /// Has the caller woken when there is room for the peer's messages.
     pub(super) fn wait(&mut self, peer: PeerId, turn: &mut Turn, cx: &Context<'_>) {
-        let lane = self.table.entry(peer).or_default();
-        lane.short += usize::from(!turn.is_short);
-        turn.is_short = true;
-        lane.writers.register(&mut turn.id, cx);
+        self.change(peer, |lane, _, _| {
+            lane.short += usize::from(!turn.is_short);
+            turn.is_short = true;
+            lane.writers.register(&mut turn.id, cx);
+        });
     }
 
     /// Removes a writer that waits, or was woken and does not come back.
     pub(super) fn stop_waiting(&mut self, peer: PeerId, turn: &mut Turn) -> Option<Waker> {
-        let lane = self.table.get_mut(&peer)?;
-        lane.has_run_out(turn);
-        let waker = turn.id.take().and_then(|id| lane.writers.remove(id));
-        self.forget_if_unused(peer);
-        waker
+        self.change(peer, |lane, _, _| {
+            lane.has_run_out(turn);
+            turn.id.take().and_then(|id| lane.writers.remove(id))
+        })
     }
 
     /// Takes the writers of a peer, or of all, to be woken. Their lanes stay in use.
     pub(super) fn take_writers(&mut self, of: Option<PeerId>) -> Vec<Waker> {
         let lanes = self.table.iter_mut().filter(|(peer, _)| of.is_none_or(|of| of == **peer));
-        lanes.flat_map(|(_, lane)| lane.writers.take()).collect()
+        let writers = lanes.flat_map(|(_, lane)| lane.writers.take()).collect();
+        self.recount();
+        writers
     }
 
     // ---- for the reader -----------------------------------------------------------------------
 
-    /// Takes the next messages, `limit` at most: some of each lane, in turn. Returns them, and the
+    /// Moves the next messages to `batch`, `limit` at most: some of each lane, in turn. Returns the
     /// writers to wake.
-    pub(super) fn take(&mut self, limit: usize) -> (VecDeque<Run>, Vec<Waker>) {
-        let (mut batch, mut writers, mut left) = (VecDeque::new(), Vec::new(), limit);
+    pub(super) fn take(&mut self, limit: usize, batch: &mut VecDeque<Run>) -> Vec<Waker> {
+        let (mut writers, mut left) = (Vec::new(), limit);
         while left > 0
             && let Some(peer) = self.turns.pop_front()
         {
             let is_alone = self.turns.is_empty();
-            let Some(lane) = self.table.get_mut(&peer) else {
-                debug_assert!(false, "a peer has a turn and no messages");
-                continue;
-            };
-            let run = lane.pop(if is_alone { left } else { left.min(TURN) });
-            let taken = run.as_ref().map_or(0, |run| run.data.len());
-            (self.used, left) = (self.used.saturating_sub(taken), left - taken);
-            batch.extend(run);
-            if lane.len > 0 {
-                self.turns.push_back(peer);
-            }
-            writers.extend(self.settle(peer));
+            writers.extend(self.change(peer, |lane, room, turns| {
+                let run = lane.pop(if is_alone { left } else { left.min(TURN) });
+                let taken = run.as_ref().map_or(0, |run| run.data.len());
+                (room.used, left) = (room.used.saturating_sub(taken), left - taken);
+                batch.extend(run);
+                if lane.len > 0 {
+                    turns.push_back(peer);
+                }
+                room.writers_of(lane)
+            }));
         }
-        (batch, writers)
+        writers
     }
 
     /// Forgets everything. Returns the messages, to be dropped without a lock, and all writers.
     pub(super) fn clear(&mut self) -> (Vec<VecDeque<Run>>, Vec<Waker>) {
         let (mut messages, mut writers) = (Vec::new(), Vec::new());
         for lane in self.table.values_mut() {
-            self.used = self.used.saturating_sub(lane.len);
+            self.room.used = self.room.used.saturating_sub(lane.len);
             lane.len = 0;
             messages.push(std::mem::take(&mut lane.runs));
             writers.extend(lane.writers.take());
             lane.short = 0;
         }
         self.turns.clear();
-        self.table.retain(|_, lane| lane.is_used());
+        self.recount();
         (messages, writers)
     }
 
     // ---- parts --------------------------------------------------------------------------------
 
-    /// Returns how many more messages of a peer there is room for.
-    fn room(&self, peer: PeerId) -> usize {
-        let lane = self.table.get(&peer);
-        let used = lane.map_or(0, Lane::used);
+    /// Counts the lanes in use, after a change of many.
+    fn recount(&mut self) {
+        self.table.retain(|_, lane| lane.is_used());
+        self.room.lanes = self.table.len();
+    }
+
+    /// Changes a lane, and keeps count of those in use.
+    fn change<T>(
+        &mut self,
+        peer: PeerId,
+        change: impl FnOnce(&mut Lane, &mut Room, &mut VecDeque<PeerId>) -> T,
+    ) -> T {
+        let lane = self.table.entry(peer).or_default();
+        let was_used = lane.is_used();
+        // Its share is that of one in use.
+        self.room.lanes += usize::from(!was_used);
+        let result = change(lane, &mut self.room, &mut self.turns);
+        if !lane.is_used() {
+            self.room.lanes -= 1;
+            lane.shrink();
+            if self.table.len() > IDLE_LANES {
+                self.table.remove(&peer);
+            }
+        }
+        result
+    }
+}
+
+impl Room {
+    /// Returns how many more messages a lane has room for.
+    fn of(&self, lane: &Lane) -> usize {
+        let used = lane.used();
         let free = self.capacity.saturating_sub(self.used);
-        let room = free.min(self.share(lane.is_none()).saturating_sub(used));
+        let room = free.min(self.share().saturating_sub(used));
         if used == 0 { room.max(1) } else { room }
     }
 
-    /// Returns a lane's share of the capacity, with one more lane or without.
-    fn share(&self, one_more: bool) -> usize {
-        let lanes = self.table.len() + usize::from(one_more);
-        (self.capacity / lanes.max(1)).max(1)
+    /// Returns a lane's share of the capacity.
+    fn share(&self) -> usize {
+        (self.capacity / self.lanes.max(1)).max(1)
     }
 
-    /// Returns the writers of a peer to wake, if there is room that is worth it, and forgets a lane
-    /// that is no longer in use.
-    fn settle(&mut self, peer: PeerId) -> Vec<Waker> {
-        let worthwhile = self.share(false).div_ceil(2).min(WORTHWHILE);
-        let room = self.room(peer);
-        let Some(lane) = self.table.get_mut(&peer) else {
-            return Vec::new();
-        };
+    /// Returns the writers of a lane to wake, if it has room that is worth it.
+    fn writers_of(&self, lane: &mut Lane) -> Vec<Waker> {
+        let worthwhile = self.share().div_ceil(2).min(WORTHWHILE);
         // Nothing else would wake the writers of a lane that is empty.
-        let is_due = room >= worthwhile || lane.used() == 0;
-        let writers = if is_due { lane.writers.take() } else { Vec::new() };
-        self.forget_if_unused(peer);
-        writers
-    }
-
-    fn forget_if_unused(&mut self, peer: PeerId) {
-        if self.table.get(&peer).is_some_and(|lane| !lane.is_used()) {
-            self.table.remove(&peer);
-        }
+        let is_due = lane.used() == 0 || self.of(lane) >= worthwhile;
+        if is_due { lane.writers.take() } else { Vec::new() }
     }
 }
 
@@ -282,6 +306,13 @@ impl Lane {
 
     fn is_used(&self) -> bool {
         self.used() > 0 || !self.writers.is_empty() || self.short > 0
+    }
+
+    /// One that is not in use keeps little.
+    fn shrink(&mut self) {
+        if self.runs.capacity() > IDLE_RUNS {
+            self.runs = VecDeque::new();
+        }
     }
 
     /// A writer has no more messages.
@@ -308,6 +339,10 @@ impl Lane {
 const TURN: usize = 4;
 /// Room for which it is worth to wake a writer.
 const WORTHWHILE: usize = 64;
+/// Lanes that are kept though they are not in use.
+const IDLE_LANES: usize = 4;
+/// Runs that a queue of them keeps room for while it is empty.
+pub(super) const IDLE_RUNS: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -346,7 +381,8 @@ mod tests {
     }
 
     fn take(lanes: &mut Lanes) -> Vec<PeerId> {
-        let (batch, _) = lanes.take(32);
+        let mut batch = VecDeque::new();
+        lanes.take(32, &mut batch);
         batch.iter().flat_map(|run| run.data.iter().map(|_| run.source.peer)).collect()
     }
 
@@ -429,6 +465,7 @@ mod tests {
                 _ => drop(lanes.stop_waiting(peer(number), &mut turn)),
             }
         }
-        assert_eq!((lanes.table.len(), lanes.turns.len(), lanes.used), (0, 0, 0));
+        assert_eq!((lanes.room.lanes, lanes.turns.len(), lanes.room.used), (0, 0, 0));
+        assert!(lanes.table.len() <= IDLE_LANES);
     }
 }

@@ -16,6 +16,7 @@ use quinn::{ConnectionError, RecvStream, SendStream, VarInt};
 use tracing::trace;
 
 use super::closing::Closing;
+use super::on_wake::OnWake;
 use super::substream::QuicSubstream;
 use super::window::Window;
 use super::{NegotiateError, Negotiated, QuicAddr, propose, respond};
@@ -30,6 +31,7 @@ pub(super) struct QuicConnection {
     connection: Option<Open>,
     shared: Arc<Shared>,
     accepting: Accepting,
+    acceptable: OnWake,
     negotiations: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     /// How many of the negotiations are of substreams that the peer has opened.
     answering: usize,
@@ -76,6 +78,7 @@ impl QuicConnection {
     ) -> Self {
         Self {
             accepting: accept(connection.clone()),
+            acceptable: OnWake::new(),
             connection: Some(Open {
                 window: Window::new(connection.clone(), shared.config.stream_window),
                 path: Arc::new(QuicPath(connection.clone())),
@@ -211,7 +214,7 @@ impl Connection for QuicConnection {
             let Some(Open { connection, .. }) = &self.connection else {
                 return Poll::Pending;
             };
-            match self.accepting.as_mut().poll(cx) {
+            match self.acceptable.poll(cx, |cx| self.accepting.as_mut().poll(cx)) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok((send, recv))) => {
                     self.accepting = accept(connection.clone());

@@ -14,6 +14,7 @@
 //! | `transport` | what the node asks of QUIC, and what is offered to it |
 //! | `connection` | the task that owns one connection and its session |
 //! | `substream` | one stream of the connection, between socket and buffers |
+//! | `on_wake` | asks quinn only for what it has woken |
 
 mod accept;
 mod address;
@@ -26,6 +27,7 @@ mod interfaces;
 mod name;
 mod negotiate;
 mod nowhere;
+mod on_wake;
 mod substream;
 mod tls;
 mod transport;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use glueberry_proto::ResetCode;
 use quinn::{RecvStream, SendStream, VarInt};
 
+use super::on_wake::OnWake;
 use super::window::Counted;
 use crate::connection::{ReadBuffer, ReadError, Substream, WriteError};
 
@@ -16,6 +17,7 @@ use crate::connection::{ReadBuffer, ReadError, Substream, WriteError};
 pub(super) struct QuicSubstream {
     send: SendStream,
     recv: RecvStream,
+    readable: OnWake,
     /// Ready when the peer has stopped reading, or acknowledged the end of this side's half. Made
     /// when first needed, since few streams need it before their end.
     stopped: Option<Pin<Box<dyn Future<Output = Fate> + Send>>>,
@@ -32,8 +34,8 @@ enum Fate {
 }
 
 impl QuicSubstream {
-    pub(super) const fn new(send: SendStream, recv: RecvStream, counted: Counted) -> Self {
-        Self { send, recv, stopped: None, _counted: counted }
+    pub(super) fn new(send: SendStream, recv: RecvStream, counted: Counted) -> Self {
+        Self { send, recv, readable: OnWake::new(), stopped: None, _counted: counted }
     }
 
     fn poll_fate(&mut self, cx: &mut Context<'_>) -> Poll<Fate> {
@@ -60,9 +62,12 @@ impl Substream for QuicSubstream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuffer<'_>,
     ) -> Poll<Result<(), ReadError>> {
-        let read = buffer.read_chunks_with(|chunks| {
-            let read = pin!(self.recv.read_chunks(chunks)).poll(cx);
-            read.map_ok(Option::unwrap_or_default)
+        let Self { recv, readable, .. } = self;
+        let read = readable.poll(cx, |cx| {
+            buffer.read_chunks_with(|chunks| {
+                let read = pin!(recv.read_chunks(chunks)).poll(cx);
+                read.map_ok(Option::unwrap_or_default)
+            })
         });
         match ready!(read) {
             Ok(_) => Poll::Ready(Ok(())),

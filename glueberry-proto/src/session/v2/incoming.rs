@@ -125,9 +125,7 @@ impl Incoming {
         let code = match verdict {
             Verdict::Wait => {
                 buf.advance(Preamble::LEN);
-                if let Some(substream) = lent.substreams.get_mut(id) {
-                    substream.deadline = None;
-                }
+                lent.substreams.expect_nothing(id);
                 return Ok(None);
             }
             Verdict::Stale => ResetCode::Stale,

@@ -210,7 +210,9 @@ impl Outgoing {
         let room = to.full.saturating_sub(to.out.len());
         let mut records = writer.write(to.out, now);
         let queued = batch.queue.bytes() + batch.queue.len() * MESSAGE_OVERHEAD;
-        records.reserve(queued.min(room));
+        if queued > 0 {
+            records.reserve(queued.min(room));
+        }
         while records.len() < to.full
             && let Some(message) = self.repeats.pop_front()
         {
