@@ -7,6 +7,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use glueberry_proto::testing::pair::{A, B, Host, Pair};
 use glueberry_proto::{Node, Profile, Session, SubstreamBuffer};
 use peak_alloc::PeakAlloc;
@@ -45,6 +47,8 @@ fn measure(profile: Profile, use_it: impl Fn(&mut Pair<()>)) -> usize {
     for number in 1..=PEERS {
         let mut pair = established([hub, node(profile, number, 2)]);
         use_it(&mut pair);
+        // Idle is who has done nothing for a while.
+        pair.advance(Duration::from_secs(5));
         let (node, session, buffers) = keep_first(pair);
         hub = node;
         held.push((session, buffers));

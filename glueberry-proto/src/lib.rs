@@ -321,7 +321,7 @@ pub use session::{
 pub use session_info::SessionInfo;
 pub use text::printable;
 pub use time::Instant;
-pub use v2::{PartialMessage, Suite, Violation};
+pub use v2::{Padding, PartialMessage, Suite, Violation};
 pub use version::{ProtocolVersion, VersionError};
 pub use wall::{WallTime, WallTimeError};
 pub use wire::{Profile, ProtocolId, StreamName};

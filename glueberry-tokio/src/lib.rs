@@ -185,7 +185,7 @@ pub use events::{EventFilter, Events};
 /// The core, for its types and for those who embed it.
 pub use glueberry_proto as proto;
 pub use glueberry_proto::{
-    CloseReason, Closed, ConnectionState, Direction, Profile, ProtocolVersion, PublicKey,
+    CloseReason, Closed, ConnectionState, Direction, Padding, Profile, ProtocolVersion, PublicKey,
     ReconnectPolicy, SessionInfo, StateReason, StreamName, Suite,
 };
 pub use greet::{Candidate, Handshake};

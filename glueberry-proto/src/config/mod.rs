@@ -11,7 +11,7 @@ pub use self::error::{ConfigError, Problem};
 pub use self::reconnect::ReconnectPolicy;
 use crate::book;
 use crate::prelude::*;
-use crate::v2::Suite;
+use crate::v2::{Padding, Suite};
 use crate::wire::{Profile, StreamName};
 
 /// The limits and timeouts of a [`Node`](crate::Node) and its sessions.
@@ -56,6 +56,8 @@ pub struct Config {
     /// Cipher suites that v2 may use; the best that both sides have is chosen, whatever the order. All. A
     /// node of which none is available, for want of instructions or of features, is not made.
     pub suites: Vec<Suite>,
+    /// How the lengths of what is sent in v2 are hidden. [`Padding::None`].
+    pub padding: Padding,
     /// The name of the network that the node belongs to, at most 1024 bytes. Empty. In v2, nodes with
     /// different names have no session with each other.
     pub network: String,
@@ -213,6 +215,7 @@ impl Default for Config {
             pin_time: Duration::from_secs(90 * 24 * 60 * 60),
             hardware_aes: false,
             suites: Suite::RANKED.to_vec(),
+            padding: Padding::None,
             network: String::new(),
             streams: Vec::new(),
             max_message_size: 10 * MIB,

@@ -15,7 +15,7 @@ use crate::v2::frame::Header;
 use crate::v2::gate::{self, Application, Gate, Messages, Setup, Step};
 use crate::v2::instance::{Open, Preamble};
 use crate::v2::kex::Kex;
-use crate::v2::{Role, Suite};
+use crate::v2::{Padding, Role, Suite};
 
 /// Parses bytes as each frame, body and preamble of v2. What parses is written and parsed once more.
 pub fn fuzz_v2_frames(data: &[u8]) {
@@ -151,6 +151,7 @@ impl End {
             aead: Arc::new(RustCrypto),
             suites,
             binding: Binding::None,
+            padding: Padding::None,
             application: Vec::new(),
             now: Instant::ZERO,
         });

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`suite`], [`schedule`], [`agreement`], [`kem`] | keys |
 //! | [`kex`], [`frame`], [`control`] | frames of the handshake substream |
-//! | [`record`] | records, epochs |
+//! | [`record`], `padding` | records, epochs |
 //! | [`instance`], [`reader`], `body`, [`order`] | what a named stream's substream carries, and in which order |
 //! | [`gate`] | the state machine of the handshake substream |
 
@@ -18,6 +18,7 @@ pub(crate) mod instance;
 pub(crate) mod kem;
 pub(crate) mod kex;
 pub(crate) mod order;
+mod padding;
 pub(crate) mod reader;
 pub(crate) mod record;
 pub(crate) mod schedule;
@@ -26,6 +27,7 @@ pub(crate) mod suite;
 mod tests;
 mod violation;
 
+pub use self::padding::Padding;
 pub use self::reader::PartialMessage;
 pub use self::suite::Suite;
 pub use self::violation::Violation;

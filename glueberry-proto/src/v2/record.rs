@@ -9,6 +9,7 @@ use core::time::Duration;
 use bytes::{BufMut, BytesMut};
 use zeroize::Zeroizing;
 
+use super::padding::Padding;
 use super::schedule::{derive, expand};
 use super::suite::Suite;
 use super::violation::Violation;
@@ -21,6 +22,8 @@ use crate::time::Instant;
 pub(crate) struct Cipher {
     pub(crate) aead: Arc<dyn Aead>,
     pub(crate) suite: Suite,
+    /// Of what is sealed.
+    pub(crate) padding: Padding,
 }
 
 /// What is in a record.
@@ -242,7 +245,7 @@ impl Writer<'_> {
     /// Appends to the byte stream.
     pub(crate) fn put(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let start = self.begin(DATA);
+            let start = self.begin_data();
             let room = MAX_SLICE - (self.out.len() - start - PREFIX - 1);
             let (fitting, rest) = bytes.split_at(room.min(bytes.len()));
             append(self.out, fitting);
@@ -265,7 +268,7 @@ impl Writer<'_> {
         self.end();
     }
 
-    /// Appends a record of its own, with padding, which this version does not send.
+    /// Appends a record of its own, with any bytes as padding.
     #[cfg(test)]
     pub(crate) fn put_padded(&mut self, data: &[u8], padding: usize) {
         self.end();
@@ -292,6 +295,17 @@ impl Writer<'_> {
         self.end();
     }
 
+    /// Begins a record of the byte stream, unless one has begun.
+    fn begin_data(&mut self) -> usize {
+        if self.start.is_none() && self.sealer.cipher.padding != Padding::None {
+            let start = self.begin(PADDED);
+            // The length of the data, known in the end.
+            self.out.put_u16(0);
+            return start;
+        }
+        self.begin(DATA)
+    }
+
     fn begin(&mut self, kind: u8) -> usize {
         *self.start.get_or_insert_with(|| {
             let start = self.out.len();
@@ -302,7 +316,25 @@ impl Writer<'_> {
 
     fn end(&mut self) {
         if let Some(start) = self.start.take() {
+            self.pad(start);
             self.sealer.seal(self.out, start, self.now);
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// Ends the plaintext of the record that begins at `start`, if it is a padded one.
+    fn pad(&mut self, start: usize) {
+        let (padding, begins) = (self.sealer.cipher.padding, start + PREFIX + 1);
+        let Some((&mut PADDED, slice)) = self.out[start + PREFIX..].split_first_mut() else {
+            return;
+        };
+        let len = slice.len();
+        if padding != Padding::None
+            && let Some((data, _)) = slice.split_first_chunk_mut()
+        {
+            *data = u16::try_from(len - data.len()).expect("a slice is limited").to_be_bytes();
+            self.out.resize(begins + padding.padded(len, MAX_SLICE), 0);
         }
     }
 }

@@ -117,6 +117,7 @@ impl Handshake {
             ephemeral: hedge.ephemeral(role, &suites),
             suites,
             binding: params.binding,
+            padding: params.config.padding,
             application: params.config.network.clone().into_bytes(),
             now: lent.now,
         })));

@@ -102,7 +102,7 @@ impl Gate {
         let secret = encapsulated.as_ref().map(|it| &it.secret);
         let parties = Parties { role: self.role, identity: &self.identity, peer: &self.peer };
         let master = ephemeral.agree(&parties, &offer.peers_ephemeral, secret, th)?;
-        let cipher = Cipher { aead: self.aead.clone(), suite };
+        let cipher = Cipher { aead: self.aead.clone(), suite, padding: self.padding };
         let (own, peers) = (self.role, self.role.other());
         let is_ours = own == Role::Initiator;
         self.exchange = Exchange::Agreed(Box::new(Agreed {

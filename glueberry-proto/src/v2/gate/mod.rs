@@ -19,6 +19,7 @@ use super::agreement::{Binding, Ephemeral};
 use super::control::{Abandon, Bucket, Close};
 use super::kem::Share;
 use super::kex::Kex;
+use super::padding::Padding;
 use super::record::{Cipher, Opener, Sealer};
 use super::schedule::Master;
 use super::suite::Suite;
@@ -39,6 +40,8 @@ pub(crate) struct Setup {
     pub(crate) ephemeral: Ephemeral,
     /// The best channel binding that there is.
     pub(crate) binding: Binding,
+    /// Of what is sealed in the session.
+    pub(crate) padding: Padding,
     /// What both sides' configurations must have alike.
     pub(crate) application: Vec<u8>,
     pub(crate) now: Instant,
@@ -52,6 +55,7 @@ pub(crate) struct Gate {
     aead: Arc<dyn Aead>,
     suites: Vec<Suite>,
     binding: Binding,
+    padding: Padding,
     application: Vec<u8>,
     /// Until both sides' were exchanged.
     own_kex: Vec<u8>,
@@ -146,8 +150,8 @@ enum Reading {
 
 impl Gate {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { role, identity, peer, aead, suites, ephemeral, binding, application, now } =
-            setup;
+        let Setup { role, identity, peer, aead, suites, ephemeral, now, .. } = setup;
+        let (binding, padding, application) = (setup.binding, setup.padding, setup.application);
         let own_kex = Kex {
             bindings: binding.mask(),
             suites: suites.iter().map(|suite| suite.code()).collect(),
@@ -161,6 +165,7 @@ impl Gate {
             aead,
             suites,
             binding,
+            padding,
             application,
             own_kex: own_kex.emit(),
             exchange: Exchange::Waiting { ephemeral, offer: None },

@@ -14,7 +14,7 @@ use crate::v2::kex::Kex;
 use crate::v2::reader::{Progress, Reader};
 use crate::v2::record::{Cipher, Kind, Opener, Sealer};
 use crate::v2::schedule::{Master, StreamRoot, derive, expand};
-use crate::v2::{Role, Suite};
+use crate::v2::{Padding, Role, Suite};
 use crate::wire::StreamName;
 
 const BINDING: Binding = Binding::Exporter([0x77; 32]);
@@ -68,7 +68,7 @@ fn chat() -> StreamName {
 }
 
 fn cipher(suite: Suite) -> Cipher {
-    Cipher { aead: std::sync::Arc::new(RustCrypto), suite }
+    Cipher { aead: std::sync::Arc::new(RustCrypto), suite, padding: Padding::None }
 }
 
 fn root() -> StreamRoot {

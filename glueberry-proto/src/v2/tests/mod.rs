@@ -16,6 +16,7 @@ use super::reader::Sink;
 use super::suite::Suite;
 use crate::crypto::{Identity, RustCrypto};
 use crate::time::Instant;
+use crate::v2::Padding;
 
 /// The hexadecimal blocks of WIRE.md, by name.
 fn blocks() -> BTreeMap<String, Vec<u8>> {
@@ -57,6 +58,7 @@ fn gate(role: Role, suites: &[Suite], binding: Binding) -> Gate {
         suites: suites.to_vec(),
         ephemeral: ephemeral(role),
         binding,
+        padding: Padding::None,
         application: Vec::new(),
         now: Instant::ZERO,
     })

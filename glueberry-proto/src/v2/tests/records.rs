@@ -1,5 +1,6 @@
 //! Records and messages: whatever is written is read, however it is cut.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -12,12 +13,16 @@ use crate::v2::control::Received;
 use crate::v2::instance::{InstanceWriter, Last, Open, Preamble};
 use crate::v2::reader::{Progress, Reader};
 use crate::v2::record::{Cipher, Kind, MAX_SLICE, OVERHEAD, Opened, Opener, Sealer};
-use crate::v2::{Suite, Violation};
+use crate::v2::{Padding, Suite, Violation};
 
 const LIMIT: usize = 1 << 20;
 
 fn cipher() -> Cipher {
-    Cipher { aead: std::sync::Arc::new(RustCrypto), suite: Suite::ChaCha20Poly1305 }
+    Cipher {
+        aead: std::sync::Arc::new(RustCrypto),
+        suite: Suite::ChaCha20Poly1305,
+        padding: Padding::None,
+    }
 }
 
 fn secret() -> SharedKey {
@@ -107,6 +112,41 @@ fn small_messages_are_views_and_cost_what_they_occupy() {
     assert_eq!(log.messages[200].len(), 100_000);
     assert!(log.cost >= 200 * 65 + 100_000);
     assert!(log.cost <= 200 * 65 + 2 * 100_000);
+}
+
+/// Every slice has a length of the padding's, and what is read is what was written.
+#[test]
+fn padded_records_hide_lengths() {
+    let multiple = |of| Padding::Multiple(NonZeroU16::new(of).unwrap());
+    let sizes = [0, 1, 13, 14, 15, 250, 1000, 16_381, 16_382, 16_383, 16_384, 40_000];
+    for padding in [multiple(1), multiple(16), multiple(1000), multiple(u16::MAX), Padding::Padme] {
+        let secret = secret();
+        let mut writer =
+            InstanceWriter::new(Cipher { padding, ..cipher() }, &secret, [1; 8], FIRST);
+        let mut out = BytesMut::new();
+        for size in sizes {
+            let mut records = writer.write(&mut out, Instant::ZERO);
+            records.put_message(&vec![7; size]);
+            records.finish();
+        }
+        writer.close(&mut out, Instant::ZERO);
+        let mut rest = &out[Preamble::LEN..];
+        let mut slices = Vec::new();
+        while let Some(len) = Opener::record_len(rest).unwrap() {
+            slices.push(len - OVERHEAD);
+            rest = &rest[len..];
+        }
+        // Not those that open and close the instance.
+        for slice in &slices[1..slices.len() - 1] {
+            assert_eq!(padding.padded(*slice, MAX_SLICE), *slice, "{padding:?}");
+            assert!(*slice <= MAX_SLICE);
+        }
+        let mut log = Log::default();
+        assert_eq!(read(&out[Preamble::LEN..], &[], 0, &mut log), Ok(Progress::Closed));
+        let lengths: Vec<usize> = log.messages.iter().map(|message| message.len()).collect();
+        assert_eq!(lengths, sizes);
+        assert!(log.messages.iter().flatten().all(|byte| *byte == 7));
+    }
 }
 
 /// What a record holds of a message that began before goes straight into the message, whatever

@@ -8,12 +8,13 @@ mod orders;
 mod replay;
 mod stolen;
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use glueberry_proto::testing::pair::{A, B, Side};
 use glueberry_proto::{
-    CloseReason, Closed, Config, Event, Instant, Naming, Node, PeerMisbehaved, Problem, Profile,
-    Seed, SessionInfo, Suite, Violation,
+    CloseReason, Closed, Config, Event, Instant, Naming, Node, Padding, PeerMisbehaved, Problem,
+    Profile, Seed, SessionInfo, Suite, Violation,
 };
 
 use crate::support::{BOTH, Move, World, config, established_world, identity, name, new_world};
@@ -141,6 +142,36 @@ fn what_is_sent_is_not_seen_on_the_wire() {
     assert!(!holds(b"a secret message"));
     assert!(!holds(b"later words are not"));
     assert_eq!(world.app.sides[B].handshake.len(), 2);
+}
+
+/// A side that pads shows how many records it sends and not how long its messages are; the other side
+/// need not pad.
+#[test]
+fn messages_of_a_side_that_pads_look_alike() {
+    let mut configs = configs();
+    configs[A].padding = Padding::Multiple(NonZeroU16::new(256).expect("it is above zero"));
+    let mut world = new_world(Naming::Negotiated, configs);
+    world.app.log.is_on = true;
+    world.connect(A);
+    world.run();
+    let written = |world: &mut World| {
+        world.run();
+        std::mem::take(&mut world.app.log.written).len()
+    };
+    written(&mut world);
+    world.complete_handshake(&["chat", "sync"]);
+    world.send(A, "chat", b"opens the substream");
+    written(&mut world);
+    for len in [0, 1, 100, 200] {
+        world.send(A, "chat", &vec![7; len]);
+        // Length, type and tag.
+        assert_eq!(written(&mut world), 2 + 1 + 256 + 16, "{len}");
+    }
+    world.send(B, "chat", b"short");
+    world.run();
+    let lengths: Vec<usize> = world.app.received(B, "chat").iter().map(|it| it.len()).collect();
+    assert_eq!(lengths, [19, 0, 1, 100, 200]);
+    assert_eq!(world.app.received(A, "chat"), ["short"]);
 }
 
 /// Established is when this side has finalized and the peer has confirmed, in whatever order.

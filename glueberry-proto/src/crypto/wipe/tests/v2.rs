@@ -16,7 +16,7 @@ use crate::v2::kem::Share;
 use crate::v2::kex::Kex;
 use crate::v2::record::{Cipher, Opener, Sealer};
 use crate::v2::schedule::{Master, StreamRoot, derive, expand};
-use crate::v2::{Role, Suite};
+use crate::v2::{Padding, Role, Suite};
 use crate::wire::StreamName;
 
 /// Seeds of both identities, I's first, and the entropy of both ephemerals.
@@ -153,6 +153,7 @@ fn session(inputs: Inputs<'_>) -> Box<Session> {
             suites: vec![SUITE],
             ephemeral: ephemeral(role, &identities[at], inputs[at + 2]),
             binding: Binding::None,
+            padding: Padding::None,
             application: Vec::new(),
             now: Instant::ZERO,
         })
@@ -176,7 +177,7 @@ fn session(inputs: Inputs<'_>) -> Box<Session> {
     }
     assert!(gates.iter().all(Gate::is_confirmed));
     // Established: the streams have their roots, and the master secret goes.
-    let cipher = Cipher { aead: Arc::new(RustCrypto), suite: SUITE };
+    let cipher = Cipher { aead: Arc::new(RustCrypto), suite: SUITE, padding: Padding::None };
     let masters: Vec<Master> =
         gates.iter_mut().map(|gate| gate.take_master().expect("once")).collect();
     let ends = masters.iter().zip(ROLES).map(|(master, role)| {

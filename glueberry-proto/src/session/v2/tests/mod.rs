@@ -21,8 +21,8 @@ use serde_json::Value;
 
 use self::tested::Tested;
 use crate::Instant;
-use crate::v2::Suite;
 use crate::v2::agreement::Binding;
+use crate::v2::{Padding, Suite};
 
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("{field} of {value}"))
@@ -167,7 +167,11 @@ fn epochs() {
     let all: Value =
         serde_json::from_str(include_str!("../../../../tests/vectors/v2/epochs.json")).unwrap();
     let secret = SharedKey::from_bytes(&[3; 32]).unwrap();
-    let cipher = Cipher { aead: std::sync::Arc::new(RustCrypto), suite: Suite::ChaCha20Poly1305 };
+    let cipher = Cipher {
+        aead: std::sync::Arc::new(RustCrypto),
+        suite: Suite::ChaCha20Poly1305,
+        padding: Padding::None,
+    };
     let mut run = 0;
     for step in list(&all, "steps") {
         let number = |field: &str| step[field].as_u64().unwrap();

@@ -11,7 +11,7 @@ use crate::v2::agreement::{Binding, Ephemeral};
 use crate::v2::gate::{Gate, Setup};
 use crate::v2::kem::{self, Share};
 use crate::v2::kex::Kex;
-use crate::v2::{Role, Suite};
+use crate::v2::{Padding, Role, Suite};
 use crate::{
     Action, Admission, CloseReason, Config, Identity, Instant, Naming, NewConnection, Node,
     NodeAction, Origin, PeerMisbehaved, Profile, PublicKey, Seed, StreamName, SubstreamBuffer,
@@ -143,6 +143,7 @@ impl Tested {
             suites,
             ephemeral,
             binding,
+            padding: Padding::None,
             application: bytes(own, "app_context"),
             now: self.now,
         });

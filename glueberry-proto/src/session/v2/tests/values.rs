@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{bytes, list, text};
 use crate::crypto::{AgreementError, Identity, PublicKey, PublicKeyError, RustCrypto, SharedKey};
 use crate::v2::record::{Cipher, Kind, Opener, Sealer};
-use crate::v2::{Suite, Violation};
+use crate::v2::{Padding, Suite, Violation};
 use crate::wire::{Answer, PreambleError, Proposal, emit_proposal, parse_answer, parse_proposal};
 use crate::{Instant, Profile, StreamName};
 
@@ -99,7 +99,11 @@ fn a_whole_epoch() {
         serde_json::from_str(include_str!("../../../../tests/vectors/v2/epochs.json")).unwrap();
     let case = &all["whole_epoch"];
     let secret = SharedKey::from_bytes(&bytes(case, "secret")).unwrap();
-    let cipher = Cipher { aead: std::sync::Arc::new(RustCrypto), suite: Suite::ChaCha20Poly1305 };
+    let cipher = Cipher {
+        aead: std::sync::Arc::new(RustCrypto),
+        suite: Suite::ChaCha20Poly1305,
+        padding: Padding::None,
+    };
     let mut sealer = Sealer::new(cipher.clone(), &secret);
     let mut opener = Opener::new(cipher, &secret);
     let mut seal = || {
@@ -123,7 +127,11 @@ fn a_whole_epoch() {
     assert_eq!(hex::encode(&next), text(case, "next_record"));
     assert!(opener.open(&mut next).is_ok());
     opener = Opener::new(
-        Cipher { aead: std::sync::Arc::new(RustCrypto), suite: Suite::ChaCha20Poly1305 },
+        Cipher {
+            aead: std::sync::Arc::new(RustCrypto),
+            suite: Suite::ChaCha20Poly1305,
+            padding: Padding::None,
+        },
         &secret,
     );
     opener.set_counts(65_535, 0);
