@@ -1,7 +1,7 @@
 //! Glueberry beside raw quinn: the same bytes, transport configuration, machine and run.
 //!
 //! ```text
-//! cargo bench -p glueberry-tokio --bench beside_quinn [-- ROUNDS] [rate | trip]
+//! cargo bench -p glueberry-tokio --bench beside_quinn [-- ROUNDS] [rate | trip] [size=BYTES] [way=NAME]
 //! ```
 //!
 //! **Rate:** sender and receiver in two threads, each on a current-thread runtime. Raw quinn sends
@@ -62,7 +62,8 @@ fn rates(rounds: usize) {
     say(
         "        |                 |        MB/s |        MB/s |     msg/s  |   pairs  |      MB/s",
     );
-    for (size, time) in SIZES {
+    for (size, time) in SIZES.into_iter().filter(|(size, _)| is_chosen("size=", &size.to_string()))
+    {
         rate(size, time, rounds);
     }
     say("");
@@ -74,6 +75,12 @@ fn round_trips(rounds: usize) {
     for size in [64, 1 << 10] {
         round_trip(size, rounds);
     }
+}
+
+/// Returns whether an argument with this prefix names the value, or none is given.
+fn is_chosen(prefix: &str, value: &str) -> bool {
+    let mut given = std::env::args().filter_map(|arg| Some(arg.strip_prefix(prefix)?.to_owned()));
+    given.next().is_none_or(|given| given == value)
 }
 
 /// What the rounds of one way gave, each beside raw quinn's of the same round.
@@ -108,7 +115,8 @@ fn measure(
 
 fn rate(size: usize, time: Duration, rounds: usize) {
     // A batch of one message is none.
-    let is_measured = |way: &&(_, Calls)| size < CHUNK || way.1 == Calls::Single;
+    let is_measured =
+        |way: &&_| is_chosen("way=", &name(**way)) && (size < CHUNK || way.1 == Calls::Single);
     let ways: Vec<_> = WAYS.iter().filter(is_measured).copied().collect();
     let (mut raw, all) =
         measure(rounds, &ways, || raw::rate(size, time), |way| ours::rate(way, size, time));
@@ -126,7 +134,8 @@ fn rate(size: usize, time: Duration, rounds: usize) {
 }
 
 fn round_trip(size: usize, rounds: usize) {
-    let ways: Vec<_> = WAYS.iter().filter(|way| way.1 == Calls::Single).copied().collect();
+    let is_measured = |way: &&_| is_chosen("way=", &name(**way)) && way.1 == Calls::Single;
+    let ways: Vec<_> = WAYS.iter().filter(is_measured).copied().collect();
     let (mut raw, all) = measure(
         rounds,
         &ways,
@@ -142,7 +151,7 @@ fn round_trip(size: usize, rounds: usize) {
 }
 
 fn name((layer, calls): (Layer, Calls)) -> String {
-    let batches = if calls == Calls::Batches { " batch" } else { "" };
+    let batches = if calls == Calls::Batches { "-batch" } else { "" };
     format!("{}{batches}", layer.name())
 }
 

@@ -22,9 +22,9 @@ pub(crate) enum Layer {
 impl Layer {
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::V1 => "v1 chacha",
-            Self::V2(Suite::Aes256Gcm | Suite::MlKem768Aes256Gcm) => "v2 aes",
-            Self::V2(_) => "v2 chacha",
+            Self::V1 => "v1-chacha",
+            Self::V2(Suite::Aes256Gcm | Suite::MlKem768Aes256Gcm) => "v2-aes",
+            Self::V2(_) => "v2-chacha",
         }
     }
 }
