@@ -21,6 +21,8 @@ mod certificate;
 mod closing;
 mod connection;
 mod dial;
+#[cfg(feature = "dnsaddr")]
+mod dnsaddr;
 mod endpoint;
 mod interfaces;
 mod name;
