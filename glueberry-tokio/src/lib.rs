@@ -165,6 +165,7 @@ pub mod runtime;
 mod session;
 mod session_handle;
 mod shared;
+mod span;
 mod start;
 mod stats;
 pub mod store;

@@ -20,7 +20,8 @@ use crate::message::HANDSHAKE;
 use crate::path::Path;
 use crate::session_handle::SessionHandle;
 use crate::shared::Shared;
-use crate::telemetry::{Telemetry, within};
+use crate::span::within;
+use crate::telemetry::Telemetry;
 use crate::waiters::WaiterId;
 
 /// Drives one [`Session`] between the node, its handles and an adapter that moves its bytes.

@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use glueberry_proto::{CloseReason, ConnectionState, Direction, StreamName};
 use libp2p_identity::PeerId;
-use tracing::Span;
-use tracing::dispatcher::with_default;
 
 use crate::event::{Event, StateChanged};
 use crate::events::EventHub;
@@ -89,14 +87,6 @@ impl Telemetry {
     pub(crate) fn backpressure(&self, peer: PeerId, stream: StreamName) {
         self.events.publish(&Event::Backpressure { peer, stream });
     }
-}
-
-/// Begins a span within another, with the subscriber that has that one: its id means nothing to
-/// others. What is not recorded has no parent to give.
-pub(crate) fn within(parent: &Span, begin: impl Fn() -> Span) -> Span {
-    let begun = parent
-        .with_subscriber(|(_, subscriber)| with_default(subscriber, || parent.in_scope(&begin)));
-    begun.unwrap_or_else(begin)
 }
 
 fn handshake_outcome(changed: &StateChanged) -> HandshakeOutcome {

@@ -10,7 +10,7 @@ use super::NodeTask;
 use crate::error::{Error, ErrorCode};
 use crate::event::{Event, StateChanged};
 use crate::mailbox::answer;
-use crate::telemetry::within;
+use crate::span::within;
 use crate::transport::Transport;
 use crate::views::Entered;
 

@@ -117,7 +117,7 @@ fn attempt<'a>(
             }
             #[cfg(feature = "dnsaddr")]
             Target::Dnsaddr(list) => {
-                let resolved = list.resolve(runtime, peer).await;
+                let resolved = Target::listed(&list, runtime, peer).await;
                 Outcome::Resolved(resolved.map_err(|error| unresolved(list.name(), &error)))
             }
         };

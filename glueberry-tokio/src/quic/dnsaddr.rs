@@ -7,7 +7,6 @@ use std::io;
 use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 
-use super::name::Target;
 use crate::address::{AddressProblem, check};
 use crate::runtime::Runtime;
 
@@ -39,44 +38,27 @@ impl TryFrom<&Multiaddr> for Dnsaddr {
 }
 
 impl Dnsaddr {
-    /// Returns the addresses of a peer in the list that this node can dial. As in libp2p, an address must
-    /// name the peer: a list may be that of many peers.
-    pub(super) async fn resolve(
+    /// Returns the addresses of a peer in the list. As in libp2p, an address must name the peer: a list
+    /// may be that of many peers.
+    pub(super) async fn addresses(
         &self,
         runtime: &dyn Runtime,
         peer: PeerId,
-    ) -> io::Result<Vec<Target>> {
+    ) -> io::Result<Vec<Multiaddr>> {
         if self.depth > MOST_DEPTH {
             return Err(io::Error::other("too many /dnsaddr lead to each other"));
         }
         let records = runtime.resolve_txt(&format!("_dnsaddr.{}", self.name)).await?;
-        let mut targets: Vec<Target> = Vec::new();
-        for record in records.iter().filter_map(|record| record.strip_prefix("dnsaddr=")) {
-            if let Some(target) = self.target(record, peer)
-                && !targets.contains(&target)
-                && targets.len() < MOST_RECORDS
-            {
-                targets.push(target);
-            }
-        }
-        match targets.is_empty() {
-            true => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "no TXT record has an address of the peer that raw QUIC dials",
-            )),
-            false => Ok(targets),
-        }
+        let texts = records.iter().filter_map(|record| record.strip_prefix("dnsaddr="));
+        let addresses = texts.filter_map(|text| text.parse::<Multiaddr>().ok());
+        let is_of_peer =
+            |it: &Multiaddr| it.iter().last() == Some(Protocol::P2p(peer)) && check(it).is_ok();
+        Ok(addresses.filter(is_of_peer).collect())
     }
 
-    fn target(&self, text: &str, peer: PeerId) -> Option<Target> {
-        let address: Multiaddr = text.parse().ok()?;
-        if address.iter().last() != Some(Protocol::P2p(peer)) || check(&address).is_err() {
-            return None;
-        }
-        match Target::try_from(&address).ok()? {
-            Target::Dnsaddr(next) => Some(Target::Dnsaddr(Self { depth: self.depth + 1, ..next })),
-            target => Some(target),
-        }
+    /// Returns the list as one that another has led to.
+    pub(super) fn below(self, other: &Self) -> Self {
+        Self { depth: other.depth + 1, ..self }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -86,5 +68,3 @@ impl Dnsaddr {
 
 /// Lists that may lead to each other.
 const MOST_DEPTH: usize = 4;
-/// Addresses of one list that are tried.
-const MOST_RECORDS: usize = 16;

@@ -62,6 +62,35 @@ impl TryFrom<&Multiaddr> for Target {
 }
 
 #[cfg(feature = "dnsaddr")]
+impl Target {
+    /// Returns the addresses of a peer in a list that this node can dial.
+    pub(super) async fn listed(
+        list: &Dnsaddr,
+        runtime: &dyn Runtime,
+        peer: libp2p_identity::PeerId,
+    ) -> io::Result<Vec<Self>> {
+        let mut targets = Vec::new();
+        for address in list.addresses(runtime, peer).await? {
+            let target = match Self::try_from(&address) {
+                Ok(Self::Dnsaddr(next)) => Self::Dnsaddr(next.below(list)),
+                Ok(target) => target,
+                Err(_) => continue,
+            };
+            if !targets.contains(&target) && targets.len() < MOST_RECORDS {
+                targets.push(target);
+            }
+        }
+        match targets.is_empty() {
+            true => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no TXT record has an address of the peer that raw QUIC dials",
+            )),
+            false => Ok(targets),
+        }
+    }
+}
+
+#[cfg(feature = "dnsaddr")]
 fn dnsaddr(address: &Multiaddr) -> Result<Target, AddressProblem> {
     Dnsaddr::try_from(address).map(Target::Dnsaddr)
 }
@@ -111,6 +140,9 @@ impl Name {
 
 /// Addresses of one name that are tried.
 const MOST_ADDRESSES: usize = 8;
+/// Addresses of one list that are tried.
+#[cfg(feature = "dnsaddr")]
+const MOST_RECORDS: usize = 16;
 
 #[cfg(test)]
 mod tests {

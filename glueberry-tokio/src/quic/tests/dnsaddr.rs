@@ -120,7 +120,7 @@ async fn long_lists_are_cut(runtime: Arc<dyn Runtime>) {
     });
     let address: Multiaddr = "/dnsaddr/example.org".parse().unwrap();
     let Target::Dnsaddr(list) = Target::try_from(&address).unwrap() else { panic!() };
-    let found = list.resolve(&*server.beside(&runtime), peer).await.unwrap();
+    let found = Target::listed(&list, &*server.beside(&runtime), peer).await.unwrap();
     assert_eq!(found.len(), 16);
     assert!(found.iter().all(|target| matches!(target, Target::Dnsaddr(_))), "{found:?}");
 }
