@@ -1,6 +1,8 @@
 //! The example of a chat over TCP, as two people use it: processes, their input and output, and Ctrl-C.
 
 #![cfg(all(unix, not(target_family = "wasm")))]
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "it runs programs")]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
-/// Where in a trace something belongs: what W3C's Trace Context carries from one program to another.
+/// A place in a trace: what W3C's Trace Context carries from one program to another.
 ///
 /// A node never sends it by itself. An application that wants one trace over several nodes
 /// [injects](Self::inject) the context into the messages of a stream, and [extracts](Self::extract) it
@@ -18,11 +18,16 @@ use thiserror::Error;
 /// the context of a `tracing` span, and `TraceContext::continue_in` makes a span of the receiver its
 /// child; the example `traces` shows all of it.
 ///
-/// A message with a context has these bytes:
+/// A message with a context has these parts:
 ///
-/// ```text
-/// version (1 byte, 0) ‖ length (1) ‖ traceparent ‖ length (2, big-endian) ‖ tracestate ‖ message
-/// ```
+/// | bytes | what |
+/// |---|---|
+/// | 1 | the version, 0 |
+/// | 1 | the length of `traceparent` |
+/// | that many | `traceparent` |
+/// | 2 | the length of `tracestate`, big-endian |
+/// | that many | `tracestate` |
+/// | the rest | the message |
 ///
 /// `traceparent` and `tracestate` are the values of the headers of these names in W3C's
 /// [Trace Context](https://www.w3.org/TR/trace-context/). Without a context, both are empty.
@@ -33,7 +38,8 @@ use thiserror::Error;
 /// ```
 /// use glueberry_tokio::TraceContext;
 ///
-/// let context: TraceContext = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".parse()?;
+/// let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+/// let context: TraceContext = parent.parse()?;
 /// let sent = TraceContext::inject(Some(&context), "hello");
 /// let (received, message) = TraceContext::extract(sent)?;
 /// assert_eq!((received, &message[..]), (Some(context), &b"hello"[..]));
@@ -255,7 +261,7 @@ mod tests {
         for state in [&"a".repeat(513), "a\nb", "é"] {
             assert_eq!(context.clone().with_state(state).state(), "");
         }
-        let long = context.clone().with_state(&"a".repeat(512));
+        let long = context.with_state(&"a".repeat(512));
         let (received, _) = TraceContext::extract(TraceContext::inject(Some(&long), "")).unwrap();
         assert_eq!(received, Some(long));
     }

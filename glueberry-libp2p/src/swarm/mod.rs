@@ -26,7 +26,7 @@ use self::task::OwnedSwarm;
 use crate::Behaviour;
 use crate::settings::{Ownership, Settings};
 
-/// libp2p as what a [`Node`] runs over: TCP with TLS or Noise, QUIC, relays and hole punching.
+/// libp2p as the transport of a [`Node`](glueberry_tokio::Node): TCP with TLS or Noise, QUIC, relays and hole punching.
 ///
 /// What a peer-to-peer program needs is on by default; switch off what is not wanted. What serves others or
 /// finds peers is off. The choice between raw QUIC and
@@ -37,8 +37,8 @@ use crate::settings::{Ownership, Settings};
 /// use glueberry_libp2p::Libp2p;
 /// use glueberry_tokio::{Node, identity::Keypair};
 ///
-/// # let mut over = Libp2p::default();
-/// # over.upnp = false;
+/// let mut over = Libp2p::default();
+/// over.upnp = false;
 /// let node = Node::builder(Keypair::generate_ed25519())
 ///     .listen("/ip4/127.0.0.1/tcp/0".parse().unwrap())
 ///     .streams(["chat"])

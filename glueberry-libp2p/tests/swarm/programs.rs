@@ -26,8 +26,8 @@ fn program() -> PathBuf {
     let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--locked", "-p", "glueberry-libp2p", "--example", "relay"]);
-    for feature in ["kad", "mdns"] {
-        let is_on = if feature == "kad" { cfg!(feature = "kad") } else { cfg!(feature = "mdns") };
+    // With other features than this test, all of it would be built once more.
+    for (feature, is_on) in [("kad", cfg!(feature = "kad")), ("mdns", cfg!(feature = "mdns"))] {
         if is_on {
             cargo.args(["--features", feature]);
         }

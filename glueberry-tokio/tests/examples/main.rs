@@ -180,3 +180,16 @@ async fn a_node_on_smol_answers_until_it_is_interrupted() {
     assert!(is_good && text.contains("ping 3: "), "{text}");
     assert!(echo.signal("-INT").await);
 }
+
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn a_configuration_comes_from_a_file_and_a_bad_value_is_named() {
+    let folder = Folder::new("from-env");
+    std::fs::write(folder.0.join("good.toml"), "keep_alive = \"2s\"\nstream_window = \"1MiB\"")
+        .unwrap();
+    std::fs::write(folder.0.join("bad.toml"), "keep_alive = \"soon\"").unwrap();
+    let (is_good, text) = output("from_env", &folder.0, &["good.toml"]).await;
+    assert!(is_good && text.contains("PEERS"), "{text}");
+    let (is_good, text) = output("from_env", &folder.0, &["bad.toml"]).await;
+    assert!(!is_good && text.contains("keep_alive"), "{text}");
+}

@@ -17,6 +17,8 @@ pub(super) const EXAMPLES: &[&str] = &[
     "file",
     "integration",
     "rpc",
+    #[cfg(feature = "config")]
+    "from_env",
     #[cfg(feature = "opentelemetry")]
     "traces",
     #[cfg(feature = "smol")]
