@@ -34,7 +34,7 @@ fn table(debug: &Value) -> Vec<String> {
     let mut lines = vec![
         format!("{}  protocol {}", text(&state["peer_id"]), text(&state["version"])),
         format!(
-            "{} sessions, {} peers in the book, {} KiB held",
+            "sessions: {}  peers in the book: {}  held: {} KiB",
             state["sessions"],
             state["address_book"]["total_peers"],
             state["held_bytes"].as_u64().unwrap_or_default() / 1024

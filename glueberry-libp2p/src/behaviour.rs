@@ -124,6 +124,15 @@ impl Behaviour {
         self.shared.listener_restored(address);
     }
 
+    /// A peer was found at an address.
+    #[cfg(any(feature = "kad", feature = "mdns"))]
+    pub(crate) fn peer_discovered(&self, peer: PeerId, address: Multiaddr) {
+        // Some name the peer, and some do not.
+        if let Ok(address) = address.with_p2p(peer) {
+            self.shared.peer_discovered(peer, address);
+        }
+    }
+
     /// Returns the span that every event of the node is in.
     #[cfg(feature = "node")]
     pub(crate) fn span(&self) -> tracing::Span {

@@ -28,24 +28,24 @@ use glueberry_proto::{
 use libp2p_identity::Keypair;
 use rustls::{ClientConnection, Connection as TlsConnection, ServerConnection};
 
-type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 // ---- glue: begin ------------------------------------------------------------------------------
 
-struct Program {
-    driver: Driver<Tls>,
-    listener: TcpListener,
-    keypair: Keypair,
-    epoch: std::time::Instant,
+pub(crate) struct Program {
+    pub(crate) driver: Driver<Tls>,
+    pub(crate) listener: TcpListener,
+    pub(crate) keypair: Keypair,
+    pub(crate) epoch: std::time::Instant,
 }
 
 impl Program {
-    fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         Instant::ZERO + self.epoch.elapsed()
     }
 
     /// Moves what can be moved, and returns what concerns the application.
-    fn turn(&mut self) -> Result<Vec<Output<Infallible>>> {
+    pub(crate) fn turn(&mut self) -> Result<Vec<Output<Infallible>>> {
         while let Ok((tcp, _)) = self.listener.accept() {
             let config = libp2p_tls::make_server_config(&self.keypair)?;
             let tls = ServerConnection::new(config.into())?;
@@ -79,7 +79,7 @@ impl Program {
     }
 }
 
-struct Tls {
+pub(crate) struct Tls {
     tcp: TcpStream,
     tls: TlsConnection,
 }

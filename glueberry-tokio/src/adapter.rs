@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
 use glueberry_proto::{Address, DialError, DialId, Instant, NewConnection, PublicKey};
-use libp2p_identity::Keypair;
+use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 
 use crate::command::NodeCommand;
@@ -156,6 +156,11 @@ impl Shared {
     /// Reports that the node listens again on an address that was lost.
     pub fn listener_restored(&self, address: Multiaddr) {
         self.telemetry.events.publish(&Event::ListenerRestored { address });
+    }
+
+    /// Reports that a peer was found at an address, which ends with the peer's id.
+    pub fn peer_discovered(&self, peer: PeerId, address: Multiaddr) {
+        self.telemetry.events.publish(&Event::PeerDiscovered { peer, address });
     }
 
     /// Changes where the node listens.

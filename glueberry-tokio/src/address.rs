@@ -63,8 +63,18 @@ pub enum AddressProblem {
     OtherPeer(PeerId),
     /// It does not begin with an IP address or a name, and raw QUIC knows no other. It cannot be
     /// listened on at a name.
-    #[error("does not begin with /ip4 or /ip6, nor, to be dialled, with /dns, /dns4 or /dns6")]
+    #[error(
+        "does not begin with /ip4 or /ip6, nor, to be dialled, with /dns, /dns4, /dns6 or /dnsaddr"
+    )]
     NotIp,
+    /// It begins with `/dnsaddr`, which raw QUIC resolves only with the feature `dnsaddr`.
+    #[error(
+        "raw QUIC resolves /dnsaddr only with the feature `dnsaddr` of glueberry-tokio; libp2p does so with dns on"
+    )]
+    NoDnsaddr,
+    /// Something other than one `/p2p` follows `/dnsaddr` and its name.
+    #[error("/dnsaddr and its name are followed by /{0}; only /p2p may follow")]
+    AfterDnsaddr(&'static str),
     /// The IP address or name is not followed by a UDP port, and raw QUIC needs one.
     #[error("the IP address or name is not followed by /udp")]
     NotUdp,

@@ -118,9 +118,9 @@ impl Builder {
         self
     }
 
-    /// Stores the address book in a file, and begins with what is in it: peers, their addresses
-    /// and metadata, and bans. It is the file that Go nodes write, and may move between the two.
-    /// Without one, the node forgets with its end.
+    /// Keeps the address book in a file: peers, their addresses and metadata, and bans. The node begins with
+    /// what is in it. The format is that of Go nodes, so the file can move between the two. Without a
+    /// file, the address book is lost when the node ends.
     ///
     /// The file is locked until the node has shut down. If it is no address book it is renamed;
     /// [`Node::address_book_findings`] then says so.
@@ -129,7 +129,7 @@ impl Builder {
         self
     }
 
-    /// Has everything counted and measured that there is.
+    /// Reports everything that is counted and measured to `metrics`.
     pub fn metrics(mut self, metrics: Arc<dyn Metrics>) -> Self {
         self.metrics = metrics;
         self

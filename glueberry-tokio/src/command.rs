@@ -9,11 +9,19 @@ use glueberry_proto::{
     Address, Closed, DialError, DialId, Instant, NewConnection, Node, PeerStatus, PublicKey,
     SessionId, StreamName, ToNode, ToSession,
 };
+use tracing::span::Id;
 
 use crate::error::Error;
 use crate::mailbox::answer;
 use crate::store::{Loaded, StoreError};
 use crate::transport::PendingConnection;
+
+/// Who waits for the outcome of [`connect`](crate::Node::connect).
+pub(crate) struct ConnectCaller {
+    pub(crate) answer: Answer<()>,
+    /// The span that the connection follows from. Not the span itself: it ends with the call.
+    pub(crate) cause: Option<Id>,
+}
 
 /// A command to the node's task, or something that it must know.
 pub(crate) enum NodeCommand {
@@ -22,7 +30,7 @@ pub(crate) enum NodeCommand {
     Call(CoreCall),
     /// One that changes the address book, and the change for a book that replaces it meanwhile.
     Change(CoreCall, BookChange),
-    Connect(PublicKey, Answer<()>),
+    Connect(PublicKey, ConnectCaller),
     Handshake(HandshakeRequest),
     FlushBook(Answer<()>),
     ReloadBook(Answer<()>),

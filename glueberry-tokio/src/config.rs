@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// What a node may do and hold: the core's limits and those of the async side.
 ///
-/// Set fields, then hand it to [`Builder::config`](crate::Builder::config); it is checked when the
-/// node is built and cannot change afterwards.
+/// Set fields, then pass it to [`Builder::config`](crate::Builder::config). It is checked when the
+/// node is built and cannot change afterwards. The value in the text of a field, such as `5 s`, is its
+/// default.
 ///
 /// It can be read from a file through serde: a field that is missing has its default, an unknown
 /// one is an error, and times are written like `1m 30s` or `250ms`. With the feature `config`,
@@ -32,12 +33,12 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The core's limits and times.
     pub core: glueberry_proto::Config,
-    /// What becomes of a message that finds its reader's queue full. Lossless by default.
+    /// What happens to a received message if its reader's queue is full. Lossless.
     pub delivery: Delivery,
-    /// Whether sending never waits for a queue to drain. False. If true, what is sent faster than
-    /// the peer takes it is held without any bound.
+    /// Whether sending never waits for a queue to drain. False. If true, messages that are sent faster
+    /// than the peer takes them are held without a limit.
     pub disable_backpressure: bool,
-    /// Time for which statistics of a peer that is not connected are kept. 24 h.
+    /// Time for which the statistics of a disconnected peer are kept. 24 h.
     #[serde(with = "duration")]
     pub stats_retention: Duration,
     /// Messages that wait for the application in [`Messages`](crate::Messages), and in each
@@ -48,21 +49,20 @@ pub struct Config {
     /// Silence after which a connection is probed. 5 s.
     #[serde(with = "duration")]
     pub keep_alive: Duration,
-    /// Silent intervals after which it is lost. 3.
+    /// Intervals of [`keep_alive`](Self::keep_alive) without an answer after which a connection is lost. 3.
     pub lost_after: u32,
     /// Bytes that a peer may send ahead of the reader, per substream. 512 KiB.
     pub stream_window: u32,
     /// Bytes sent on a connection that may be unacknowledged. 8 MiB.
     pub send_window: u64,
-    /// Handshakes of incoming connections at one time. 64; more wait.
+    /// Incoming connections whose transport handshake is under way at one time. 64. Further ones wait.
     pub max_incoming: usize,
-    /// Connections of strangers from one network, an IPv4 /24 or an IPv6 /56, that are taken in a
-    /// minute, or at once. 240. Peers in the address book, and protected ones, are not counted, nor
-    /// is this machine itself.
+    /// Connections of strangers that are accepted per minute from one network, an IPv4 /24 or an IPv6
+    /// /56. 240. Not counted are peers in the address book, protected peers, and this machine itself.
     pub strangers_per_minute: usize,
 }
 
-/// What becomes of a received message that finds its reader's queue full.
+/// What happens to a received message if its reader's queue is full.
 ///
 /// ```
 /// use glueberry_tokio::{Config, Delivery};
@@ -75,11 +75,11 @@ pub struct Config {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Delivery {
-    /// It waits, and in the end its sender does: nothing is lost.
+    /// It waits, and flow control slows its sender: nothing is lost.
     #[default]
     Lossless,
     /// It is dropped, counted, and reported by
-    /// [`Event::MessagesDropped`](crate::Event::MessagesDropped): a slow reader slows no other reader down.
+    /// [`Event::MessagesDropped`](crate::Event::MessagesDropped). A slow reader slows no sender down.
     DropNewest,
 }
 
@@ -107,7 +107,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names the first field that does not, and why.
+    /// The first field that does not, and why.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.core.check()?;
         let counts = [

@@ -16,10 +16,10 @@ use libp2p_identity::PeerId;
 
 use self::hints::Advice;
 
-/// What a command of a [`Node`](crate::Node) could not do, and why.
+/// Why an operation of a [`Node`](crate::Node) failed.
 ///
-/// Match on [`code`](Self::code); the text is for people. [`source`](StdError::source) leads to
-/// the typed cause. `{}` prints the error alone, `{:#}` all causes behind it.
+/// Match on [`code`](Self::code): the text is for people. [`source`](StdError::source) is the typed
+/// cause. `{}` prints the error alone, `{:#}` the error and its causes.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
@@ -69,7 +69,7 @@ struct Parts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// Something that has no code of its own.
+    /// The cause has no code of its own.
     Unknown,
     /// The peer could not be reached.
     ConnectionFailed,
@@ -77,7 +77,7 @@ pub enum ErrorCode {
     HandshakeFailed,
     /// The handshake took too long.
     HandshakeTimeout,
-    /// The handshake is not at the stage that the command needs.
+    /// The handshake has not reached the stage that the operation needs.
     HandshakeNotComplete,
     /// The stream, or the session that carried it, is closed.
     StreamClosed,
@@ -85,17 +85,17 @@ pub enum ErrorCode {
     StreamNotFound,
     /// There is a [`StreamHandle`](crate::StreamHandle) for the stream already.
     StreamTaken,
-    /// The name is not one that a stream may have.
+    /// The name is not valid for a stream.
     InvalidStreamName,
     /// No streams were named.
     NoStreamsRequested,
-    /// The public key is not the peer's, or none that Glueberry can use.
+    /// The public key is not the peer's, or not an Ed25519 key that Glueberry can use.
     InvalidPublicKey,
-    /// No key could be agreed on, so nothing can be encrypted for the peer.
+    /// No key could be agreed on with the peer.
     EncryptionFailed,
-    /// A record of the peer did not open.
+    /// A record of the peer could not be decrypted.
     DecryptionFailed,
-    /// A message of the peer is not what the handshake calls for.
+    /// A handshake message of the peer is not the one that is expected.
     InvalidMessage,
     /// The peer's protocol version is not compatible.
     VersionMismatch,
@@ -105,15 +105,15 @@ pub enum ErrorCode {
     PeerAlreadyExists,
     /// The peer is banned.
     PeerBlacklisted,
-    /// The metadata of a peer are larger than the limit.
+    /// The metadata of a peer is larger than the limit.
     MetadataTooLarge,
     /// The address book cannot be read or stored.
     AddressBookFailed,
-    /// The configuration cannot work.
+    /// The configuration is not valid.
     InvalidConfig,
-    /// An address is none that this transport can use.
+    /// This transport cannot use the address.
     InvalidAddress,
-    /// The node could not listen.
+    /// The node could not listen on an address.
     ListenFailed,
     /// The node has not been started.
     NodeNotStarted,
@@ -123,13 +123,13 @@ pub enum ErrorCode {
     AlreadyConnected,
     /// There is no session with the peer.
     NotConnected,
-    /// The peer's handshake failed lately.
+    /// The peer's last handshake failed, and its cooldown is not over.
     InCooldown,
-    /// What was waited for was cancelled: by a disconnect, a ban, or the end of the node.
+    /// The operation was cancelled by a disconnect, a ban, or the end of the node.
     Cancelled,
     /// The message is longer than the limit.
     MessageTooLarge,
-    /// The queue is full.
+    /// The send queue is full.
     Backpressure,
     /// A limit of the configuration is reached.
     LimitReached,

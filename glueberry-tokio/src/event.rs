@@ -1,4 +1,4 @@
-//! What a node tells of its peers and of itself.
+//! What a node reports of its peers and of itself.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use glueberry_proto::{
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
-/// Something that happened to a peer.
+/// Something that happened to a peer, or to the node.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
@@ -32,7 +32,8 @@ use multiaddr::Multiaddr;
 pub enum Event {
     /// A peer's state changed.
     State(StateChanged),
-    /// A record was not delivered; the stream goes on, within a limit.
+    /// A record of the peer could not be decrypted, and was not delivered. The stream goes on; after
+    /// [`max_rejected_records`](glueberry_proto::Config::max_rejected_records) the session ends.
     RecordRejected {
         /// The peer that sent it.
         peer: PeerId,
@@ -51,15 +52,15 @@ pub enum Event {
         /// arrived.
         in_doubt: u64,
     },
-    /// The substream that carried the peer's messages ended other than cleanly (v2). The stream goes on
-    /// with the next; what is lost of it is then known.
+    /// The substream that carried the peer's messages did not end cleanly (v2). The stream goes on with
+    /// the next substream, which says what was lost.
     StreamTruncated {
         /// The peer.
         peer: PeerId,
         /// The stream.
         stream: StreamName,
     },
-    /// The peer has given up messages that it had sent, and goes on behind them (v2).
+    /// The peer has given up messages that it had sent, and goes on with later ones (v2).
     MessagesLost {
         /// The peer that sent them.
         peer: PeerId,
@@ -68,7 +69,7 @@ pub enum Event {
         /// How many.
         messages: u64,
     },
-    /// The peer refuses the stream; its queue was given up.
+    /// The peer refuses the stream. The messages that were queued on it are not sent.
     StreamRefused {
         /// The peer.
         peer: PeerId,
@@ -84,7 +85,7 @@ pub enum Event {
         /// The stream.
         stream: StreamName,
     },
-    /// A session with the peer is over, and this is what became of its messages.
+    /// A session with the peer is over. Says how many messages were not delivered for certain.
     SessionClosed {
         /// The peer.
         peer: PeerId,
@@ -102,9 +103,9 @@ pub enum Event {
         /// The profile that it has come with; `None` if it has refused v2 when it was dialled.
         offered: Option<Profile>,
     },
-    /// A stream's queue came above its high watermark: senders wait, and
-    /// [`try_send`](crate::Node::try_send) says
-    /// [`Backpressure`](crate::ErrorCode::Backpressure). Told at most once a second per stream.
+    /// A stream's send queue has reached its high watermark: [`send`](crate::Node::send) waits, and
+    /// [`try_send`](crate::Node::try_send) fails with
+    /// [`Backpressure`](crate::ErrorCode::Backpressure). Reported at most once a second per stream.
     Backpressure {
         /// The peer.
         peer: PeerId,
@@ -121,7 +122,7 @@ pub enum Event {
         /// How many.
         count: u64,
     },
-    /// The address book could not be stored, or an entry of it not be read.
+    /// The address book could not be stored, or an entry of it could not be read.
     AddressBook(BookTrouble),
     /// The node does not listen on an address, though it should: its relay is gone, or an interface.
     /// It tries again by itself. Raw QUIC has no such address.
@@ -136,6 +137,15 @@ pub enum Event {
         /// The address as it was given.
         address: Multiaddr,
     },
+    /// The transport has found an address of a peer: a libp2p node with mDNS or Kademlia on. Nothing is done
+    /// with it. Pass the address to [`Node::dial`](crate::Node::dial) if the peer is wanted: it proves its key
+    /// then, and only then.
+    PeerDiscovered {
+        /// The peer that is said to be there.
+        peer: PeerId,
+        /// Where, with `/p2p/` and the peer's id.
+        address: Multiaddr,
+    },
     /// This subscriber was too slow: events are missing here.
     /// [`Snapshot`](Self::Snapshot) follows.
     Lagged {
@@ -147,7 +157,7 @@ pub enum Event {
     Snapshot(Vec<StateChanged>),
 }
 
-/// Something that went wrong with the stored address book. The book in memory is not touched.
+/// Something that went wrong with the stored address book. The book in memory is not affected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BookTrouble {
@@ -191,7 +201,8 @@ impl Event {
             | Self::SessionClosed { peer, .. }
             | Self::DowngradeRefused { peer, .. }
             | Self::Backpressure { peer, .. }
-            | Self::MessagesDropped { peer, .. } => Some(*peer),
+            | Self::MessagesDropped { peer, .. }
+            | Self::PeerDiscovered { peer, .. } => Some(*peer),
             Self::AddressBook(_)
             | Self::ListenerLost { .. }
             | Self::ListenerRestored { .. }

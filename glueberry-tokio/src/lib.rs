@@ -46,8 +46,10 @@
 //! | feature | adds |
 //! |---|---|
 //! | `quic` (default) | raw QUIC: [`Builder::build`] |
+//! | `dnsaddr` | addresses such as `/dnsaddr/example.org`, which stand for a list in DNS |
 //! | `prometheus` | `prometheus::PrometheusMetrics`: metrics for Prometheus, and a Grafana dashboard |
 //! | `http` | `http::router`: `/health`, `/ready`, `/metrics` and `/debug` |
+//! | `opentelemetry` | `TraceContext::of` and `continue_in`: one trace over several nodes |
 //! | `config` | `ConfigLoader`: a [`Config`] from files and environment variables |
 //! | `test-util` | `test_util`: nodes without sockets, scripted peers, captured metrics and logs |
 //!
@@ -163,6 +165,7 @@ pub mod runtime;
 mod session;
 mod session_handle;
 mod shared;
+mod span;
 mod start;
 mod stats;
 pub mod store;
@@ -171,6 +174,7 @@ mod stream;
 mod telemetry;
 #[cfg(feature = "test-util")]
 pub mod test_util;
+mod trace_context;
 mod transport;
 mod views;
 mod waiters;
@@ -202,3 +206,4 @@ pub use peers::PeerEntry;
 pub use request::{IncomingRequests, Request, RequestError, RequestLimits, Requester};
 pub use stats::{PeerStats, StreamStats};
 pub use stream::StreamHandle;
+pub use trace_context::{ExtractError, TraceContext, TraceParentError};

@@ -15,11 +15,12 @@ use glueberry_proto::{
 };
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
+use tracing::{Instrument, info_span};
 
 pub use self::connected::ConnectedPeer;
 pub(crate) use self::messages::{queue_many_on, queue_on};
 use crate::address::{AddressError, AddressProblem};
-use crate::command::{CoreCall, HandshakeCommand, NodeCommand};
+use crate::command::{ConnectCaller, CoreCall, HandshakeCommand, NodeCommand};
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::event::BookTrouble;
 use crate::inbox::{Inbox, Messages};
@@ -29,9 +30,9 @@ use crate::shared::Shared;
 
 /// A running node: connects to peers by key, and exchanges named, encrypted messages with them.
 ///
-/// A handle that is cheap to clone; all its methods take `&self` and may be called from anywhere.
-/// Cancelling any of its futures is safe. When the last of them is dropped, the node shuts down by
-/// itself, whatever streams, messages and events of it are still held; [`shutdown`](Self::shutdown) waits for it.
+/// This is a handle: it is cheap to clone, and its methods can be called from any thread. Cancelling any
+/// of its futures is safe. When the last handle is dropped, the node shuts down, even if streams,
+/// messages or events of it are still held. [`shutdown`](Self::shutdown) waits for that.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
@@ -116,7 +117,10 @@ impl Node {
     /// [`LimitReached`](ErrorCode::LimitReached), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn connect(&self, peer: PeerId) -> Result<(), Error> {
         let key = key_of(peer)?;
-        self.ask(|answer| NodeCommand::Connect(key, answer))
+        let span = info_span!("dial", node = %self.peer_id(), %peer);
+        let cause = span.id();
+        self.ask(|answer| NodeCommand::Connect(key, ConnectCaller { answer, cause }))
+            .instrument(span)
             .await?
             .map_err(|error| error.of_peer(peer))
     }
@@ -287,7 +291,8 @@ impl Node {
     }
 
     /// Shuts down: sends what was queued, within the drain timeout, closes all connections and
-    /// waits until that is done. Every handle is of no more use afterwards.
+    /// waits until that is done. Afterwards all handles return
+    /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn shutdown(&self) {
         let (answer, done) = oneshot::channel();
         if self.inner.shared.mailbox.put(NodeCommand::Shutdown(Some(answer))).is_ok() {

@@ -19,7 +19,9 @@ use libp2p_identity::PeerId;
 use tracing::{debug, info, warn};
 
 use crate::book_storage::BookStorage;
-use crate::command::{Answer, Examination, HandshakeRequest, NodeCommand, Reply, SessionCommand};
+use crate::command::{
+    ConnectCaller, Examination, HandshakeRequest, NodeCommand, Reply, SessionCommand,
+};
 use crate::entropy::entropy;
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::event::{BookTrouble, Event};
@@ -42,7 +44,7 @@ pub(crate) struct NodeTask<T> {
     timer: Box<dyn Timer>,
     sessions: BTreeMap<SessionId, (PublicKey, Arc<SessionHandle>)>,
     /// Callers of `connect`, by peer.
-    connecting: BTreeMap<PublicKey, Vec<Answer<()>>>,
+    connecting: BTreeMap<PublicKey, Vec<ConnectCaller>>,
     turn: Turn,
     /// How often strangers have come lately, by where from.
     strangers: Rates<Network>,
@@ -151,7 +153,7 @@ impl<T: Transport> NodeTask<T> {
                 self.turn.replies.push(reply);
                 self.book.changed(again);
             }
-            NodeCommand::Connect(peer, answer_to) => self.connect(now, peer, answer_to),
+            NodeCommand::Connect(peer, caller) => self.connect(now, peer, caller),
             NodeCommand::Handshake(request) => self.turn.handshakes.push(request),
             NodeCommand::FlushBook(answer_to) => {
                 self.node.flush_book(now);
@@ -207,7 +209,7 @@ impl<T: Transport> NodeTask<T> {
     }
 
     /// Connects to a peer. What has happened before is published first: it is no answer to this call.
-    fn connect(&mut self, now: Instant, peer: PublicKey, answer_to: Answer<()>) {
+    fn connect(&mut self, now: Instant, peer: PublicKey, caller: ConnectCaller) {
         self.node.handle_timeout(now);
         self.publish();
         match self.node.connect(now, peer) {
@@ -215,11 +217,11 @@ impl<T: Transport> NodeTask<T> {
                 let callers = self.connecting.entry(peer).or_default();
                 // Those who have stopped waiting are forgotten now and then.
                 if callers.len().is_power_of_two() {
-                    callers.retain(|caller| !caller.is_canceled());
+                    callers.retain(|caller| !caller.answer.is_canceled());
                 }
-                callers.push(answer_to);
+                callers.push(caller);
             }
-            Err(error) => answer(answer_to, Err(error.into())),
+            Err(error) => answer(caller.answer, Err(error.into())),
         }
     }
 

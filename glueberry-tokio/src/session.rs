@@ -20,6 +20,7 @@ use crate::message::HANDSHAKE;
 use crate::path::Path;
 use crate::session_handle::SessionHandle;
 use crate::shared::Shared;
+use crate::span::within;
 use crate::telemetry::Telemetry;
 use crate::waiters::WaiterId;
 
@@ -196,11 +197,11 @@ impl SessionDriver {
             self.to_node.push(NodeCommand::HandshakeDone(request.command, Ok(())));
         }
         let (peer, telemetry) = (self.handle.peer, &self.shared.telemetry);
-        let connection = self.handle.connection().and_then(Span::id);
         for stream in &mut self.streams {
             telemetry.metrics.stream_opened(stream.name.as_str());
-            let name = &stream.name;
-            stream.span = debug_span!(parent: connection.clone(), "stream", %peer, stream = %name);
+            let (node, name) = (self.shared.node, &stream.name);
+            let begin = || debug_span!("stream", %node, %peer, stream = %name);
+            stream.span = self.handle.connection().map_or_else(begin, |it| within(it, begin));
             debug!(parent: &stream.span, "stream opened");
         }
     }

@@ -29,6 +29,8 @@ use crate::views::PeerViews;
 /// What handles, the node's task and sessions share.
 #[derive(Debug)]
 pub struct Shared {
+    /// Whose node this is, as every span says.
+    pub(crate) node: PeerId,
     pub(crate) mailbox: Mailbox<NodeCommand>,
     pub(crate) views: Arc<PeerViews>,
     pub(crate) readers: Readers,

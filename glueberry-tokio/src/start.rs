@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::time::SystemTime;
 
 use glueberry_proto::{Identity, Seed, SendLimits};
+use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use tracing::{Span, error_span, info, warn};
 
@@ -47,7 +48,7 @@ pub(crate) fn start<T: Transport + Unpin>(
     let opened = parts.book.map(|path| open_book(path, limits)).transpose()?;
     let buffer = parts.config.message_buffer;
     let inbox = Inbox::new(buffer);
-    let node = libp2p_identity::PeerId::from(key);
+    let node = PeerId::from(key);
     // It is on whatever level the subscriber lets through.
     let span = error_span!("node", %node);
     let handshake = parts.handshake.map(|it| (it, Arc::new(Greetings::new(buffer))));
@@ -59,6 +60,7 @@ pub(crate) fn start<T: Transport + Unpin>(
         addrs,
         inbox: inbox.clone(),
         greetings,
+        node,
         span,
     });
     let _entered = shared.span.clone().entered();
@@ -97,16 +99,18 @@ struct Origin {
     addrs: Vec<Multiaddr>,
     inbox: Arc<Inbox>,
     greetings: Option<Arc<Greetings>>,
+    node: PeerId,
     span: Span,
 }
 
 fn shared<T: Transport>(origin: Origin) -> Arc<Shared> {
-    let Origin { config, runtime, metrics, addrs, inbox, greetings, span } = origin;
+    let Origin { config, runtime, metrics, addrs, inbox, greetings, node, span } = origin;
     let handshake = greetings.as_ref().map_or_else(|| inbox.clone(), |it| it.inbox.clone());
     let views = Arc::new(PeerViews::default());
     let events = EventHub::new(config.event_buffer, metrics.clone(), views.clone());
     let stats = Statistics::new(config.core.max_peers);
     Arc::new(Shared {
+        node,
         mailbox: Mailbox::new(),
         views,
         readers: Readers::new(inbox, handshake),

@@ -105,18 +105,33 @@ async fn everything_says_which_node_it_is_of_and_a_connection_is_one_trace() {
     node.shutdown().await;
     let ids = [node.peer_id(), peer.id()].map(|id| id.to_string());
     let mut traces = BTreeMap::new();
-    for event in logs.events().into_iter().filter(|event| event.message != "node") {
-        let (name, fields) = event.within.first().unwrap_or_else(|| panic!("{event:?}"));
-        assert_eq!(name, "node", "{event:?}");
-        assert!(ids.contains(&fields["node"]), "{event:?}");
-        if ["connect", "handshake", "stream"].contains(&&*event.message) {
-            let trace = event.within.get(1).unwrap_or_else(|| panic!("{event:?}"));
-            assert_eq!(trace.0, "connection", "{event:?}");
-            *traces.entry(event.message).or_insert(0) += 1;
+    for event in logs.events() {
+        // A span says it itself, and an event by the span that it is in.
+        let within = event.within.last();
+        let fields = if event.is_span { Some(&event.fields) } else { within.map(|it| &it.1) };
+        let node = fields.and_then(|it| it.get("node")).unwrap_or_else(|| panic!("{event:?}"));
+        assert!(ids.contains(node), "{event:?}");
+        let parent = within.map(|it| &*it.0);
+        match &*event.message {
+            "connect" | "handshake" | "stream" | "state changed" => {
+                assert_eq!(parent, Some("connection"), "{event:?}");
+            }
+            // Nothing is the caller's here, and a session is a trace of its own.
+            "dial" | "connection" | "node" => assert_eq!(parent, None, "{event:?}"),
+            _ => continue,
         }
+        *traces.entry(event.message).or_insert(0) += 1;
     }
-    // The peer did not dial.
-    let expected = [("connect", 1), ("handshake", 2), ("stream", 2)];
+    // The peer did not dial. Its states are Connected, Established and Disconnected.
+    let expected = [
+        ("connect", 1),
+        ("connection", 2),
+        ("dial", 1),
+        ("handshake", 2),
+        ("node", 2),
+        ("state changed", 7),
+        ("stream", 2),
+    ];
     assert_eq!(traces, expected.map(|(name, count)| (name.to_owned(), count)).into());
 }
 

@@ -31,6 +31,10 @@ struct Go;
 #[cfg(doctest)]
 struct Transports;
 
+#[doc = include_str!("../../docs/observing.md")]
+#[cfg(doctest)]
+struct Observing;
+
 #[doc = include_str!("../../docs/tuning.md")]
 #[cfg(doctest)]
 struct Tuning;

@@ -1,11 +1,13 @@
 //! The behaviours of a ready-made node.
 
+use std::io;
+
 use glueberry_tokio::Config;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{autonat, dcutr, identify, ping, relay, upnp};
+use libp2p::{PeerId, autonat, dcutr, identify, ping, relay, upnp};
 
 use super::Libp2p;
 use crate::Behaviour;
@@ -18,11 +20,19 @@ pub(super) struct Behaviours {
     identify: Toggle<identify::Behaviour>,
     ping: Toggle<ping::Behaviour>,
     relay: Toggle<relay::client::Behaviour>,
+    relay_server: Toggle<relay::Behaviour>,
     hole_punching: Toggle<dcutr::Behaviour>,
     autonat_client: Toggle<autonat::v2::client::Behaviour>,
     autonat_server: Toggle<autonat::v2::server::Behaviour>,
     upnp: Toggle<upnp::tokio::Behaviour>,
+    #[cfg(feature = "mdns")]
+    mdns: Toggle<libp2p::mdns::tokio::Behaviour>,
+    #[cfg(feature = "kad")]
+    pub(super) kademlia: Toggle<Kademlia>,
 }
+
+#[cfg(feature = "kad")]
+pub(super) type Kademlia = libp2p::kad::Behaviour<libp2p::kad::store::MemoryStore>;
 
 impl Behaviours {
     pub(super) fn new(
@@ -31,22 +41,43 @@ impl Behaviours {
         config: &Config,
         glueberry: Behaviour,
         relay: Option<relay::client::Behaviour>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let peer = identity.public().to_peer_id();
         let identify = identify::Config::new(PROTOCOL.to_owned(), identity.public())
             .with_agent_version(AGENT.to_owned());
-        Self {
+        Ok(Self {
             limits: connection_limits::Behaviour::new(limits(config)),
             glueberry,
             identify: options.identify.then(|| identify::Behaviour::new(identify)).into(),
             ping: options.ping.then(ping::Behaviour::default).into(),
             relay: relay.into(),
+            relay_server: options.relay_server.then(|| relay_server(peer)).into(),
             hole_punching: options.hole_punching.then(|| dcutr::Behaviour::new(peer)).into(),
             autonat_client: options.autonat.then(Default::default).into(),
             autonat_server: options.autonat.then(Default::default).into(),
             upnp: options.upnp.then(upnp::tokio::Behaviour::default).into(),
-        }
+            #[cfg(feature = "mdns")]
+            mdns: mdns(options, peer)?.into(),
+            #[cfg(feature = "kad")]
+            kademlia: options.kademlia.clone().map(|protocol| kademlia(peer, protocol)).into(),
+        })
     }
+}
+
+fn relay_server(peer: PeerId) -> relay::Behaviour {
+    relay::Behaviour::new(peer, relay::Config::default())
+}
+
+#[cfg(feature = "mdns")]
+fn mdns(options: &Libp2p, peer: PeerId) -> io::Result<Option<libp2p::mdns::tokio::Behaviour>> {
+    let made = || libp2p::mdns::tokio::Behaviour::new(libp2p::mdns::Config::default(), peer);
+    options.mdns.then(made).transpose()
+}
+
+#[cfg(feature = "kad")]
+fn kademlia(peer: PeerId, protocol: libp2p::StreamProtocol) -> Kademlia {
+    let store = libp2p::kad::store::MemoryStore::new(peer);
+    Kademlia::with_config(peer, store, libp2p::kad::Config::new(protocol))
 }
 
 /// Connections are limited a little above sessions: one may be relayed and one direct, and the
@@ -79,7 +110,7 @@ mod tests {
             let (glueberry, _node) = Behaviour::new(Node::builder(identity.clone())).unwrap();
             let options = Libp2p { upnp, ..Libp2p::default() };
             let behaviours =
-                Behaviours::new(&options, &identity, &Config::default(), glueberry, None);
+                Behaviours::new(&options, &identity, &Config::default(), glueberry, None).unwrap();
             assert_eq!(behaviours.upnp.is_enabled(), upnp);
         }
     }

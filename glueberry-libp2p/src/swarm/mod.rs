@@ -16,8 +16,8 @@ use futures_channel::oneshot;
 use glueberry_tokio::adapter::{Fabric, Parts};
 use glueberry_tokio::runtime::TokioRuntime;
 use glueberry_tokio::{Error, ErrorCode, Node};
-use libp2p::Swarm;
 use libp2p::swarm::Config as SwarmConfig;
+use libp2p::{Multiaddr, Swarm};
 use tracing::Instrument;
 
 use self::behaviours::Behaviours;
@@ -26,9 +26,10 @@ use self::task::OwnedSwarm;
 use crate::Behaviour;
 use crate::settings::{Ownership, Settings};
 
-/// libp2p as what a [`Node`] runs over: TCP with TLS or Noise, QUIC, relays and hole punching.
+/// libp2p as the transport of a [`Node`](glueberry_tokio::Node): TCP with TLS or Noise, QUIC, relays and hole punching.
 ///
-/// Everything is on by default; switch off what is not wanted. The choice between raw QUIC and
+/// What a peer-to-peer program needs is on by default; switch off what is not wanted. What serves others or
+/// finds peers is off. The choice between raw QUIC and
 /// libp2p is the last line of a builder:
 ///
 /// ```
@@ -36,8 +37,8 @@ use crate::settings::{Ownership, Settings};
 /// use glueberry_libp2p::Libp2p;
 /// use glueberry_tokio::{Node, identity::Keypair};
 ///
-/// # let mut over = Libp2p::default();
-/// # over.upnp = false;
+/// let mut over = Libp2p::default();
+/// over.upnp = false;
 /// let node = Node::builder(Keypair::generate_ed25519())
 ///     .listen("/ip4/127.0.0.1/tcp/0".parse().unwrap())
 ///     .streams(["chat"])
@@ -78,6 +79,25 @@ pub struct Libp2p {
     pub ping: bool,
     /// Asking the router to forward a port.
     pub upnp: bool,
+    /// Being a relay for others, with libp2p's default limits: 128 peers can be reached over it, by 16
+    /// connections at a time, each for 2 minutes and 128 KiB. Off by default. Peers must be able to reach
+    /// the relay: see [`external_addresses`](Self::external_addresses).
+    pub relay_server: bool,
+    /// Addresses at which this node can be reached, if that is known: a relay tells them to peers. What
+    /// `autonat` and `upnp` find out is added. None by default.
+    pub external_addresses: Vec<Multiaddr>,
+    /// Finding peers on the local network by mDNS, and being found. Each is a
+    /// [`PeerDiscovered`](glueberry_tokio::Event::PeerDiscovered). Off by default. Anybody on that network
+    /// sees who this node is, and may announce what it likes. Only with the feature `mdns`.
+    #[cfg(feature = "mdns")]
+    pub mdns: bool,
+    /// Finding peers by asking peers, with Kademlia's protocol of this name, such as
+    /// `/my-application/kad/1.0.0`; those that share it know each other. Each is a
+    /// [`PeerDiscovered`](glueberry_tokio::Event::PeerDiscovered). Needs `identify`. A node answers others
+    /// once it knows that it can be reached, by `autonat` or `external_addresses`. `None`, the default,
+    /// is off. Only with the feature `kad`.
+    #[cfg(feature = "kad")]
+    pub kademlia: Option<libp2p::StreamProtocol>,
     /// How long a connection over a relay waits for a direct one before it carries the session.
     /// 5 s; zero, or `hole_punching` off, is not at all.
     pub hole_punch_wait: Duration,
@@ -99,6 +119,12 @@ impl Default for Libp2p {
             identify: true,
             ping: true,
             upnp: true,
+            relay_server: false,
+            external_addresses: Vec::new(),
+            #[cfg(feature = "mdns")]
+            mdns: false,
+            #[cfg(feature = "kad")]
+            kademlia: None,
             hole_punch_wait: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(10),
         }
@@ -136,10 +162,19 @@ impl Libp2p {
             "tcp and relay need tls or noise"
         } else if self.hole_punching && !(self.relay && self.identify) {
             "hole_punching needs relay and identify"
+        } else if self.has_kademlia() && !self.identify {
+            "kademlia needs identify"
         } else {
             return Ok(());
         };
         Err(Error::because(ErrorCode::InvalidConfig, problem))
+    }
+
+    const fn has_kademlia(&self) -> bool {
+        #[cfg(feature = "kad")]
+        return self.kademlia.is_some();
+        #[cfg(not(feature = "kad"))]
+        false
     }
 }
 
@@ -159,7 +194,8 @@ impl Fabric for Libp2p {
         let (glueberry, node) =
             Behaviour::bind(parts, settings, |swarm| OwnedSwarm::new(swarm, stop))?;
         let (executor, span) = (runtime.clone(), glueberry.span());
-        let behaviours = Behaviours::new(&self, &identity, &config, glueberry, relay);
+        let behaviours = Behaviours::new(&self, &identity, &config, glueberry, relay)
+            .map_err(|error| Error::because(ErrorCode::ListenFailed, error))?;
         let in_span = span.clone();
         let swarm_config =
             SwarmConfig::with_executor(move |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
@@ -168,6 +204,7 @@ impl Fabric for Libp2p {
             .with_idle_connection_timeout(self.idle_timeout);
         let peer = identity.public().to_peer_id();
         let mut swarm = Swarm::new(stack, behaviours, peer, swarm_config);
+        self.external_addresses.into_iter().for_each(|it| swarm.add_external_address(it));
         let listeners = Listeners::start(&mut swarm, &addresses, &*runtime).await?;
         let task = task::run(swarm, listeners, stopping, Arc::clone(&runtime));
         runtime.spawn(Box::pin(task.instrument(span)));

@@ -129,6 +129,39 @@ pub(super) fn handle(swarm: &mut Swarm<Behaviours>, event: SwarmEvent<Behaviours
         SwarmEvent::IncomingConnectionError { error, .. } => {
             debug!(%error, "incoming connection failed");
         }
+        #[cfg(feature = "mdns")]
+        SwarmEvent::Behaviour(BehavioursEvent::Mdns(libp2p::mdns::Event::Discovered(found))) => {
+            for (peer, address) in found {
+                swarm.behaviour().glueberry.peer_discovered(peer, address);
+            }
+        }
+        #[cfg(feature = "kad")]
+        SwarmEvent::Behaviour(event) => kademlia(swarm, event),
+        _ => {}
+    }
+}
+
+/// Tells Kademlia which peers speak it, and the application whom Kademlia has found.
+#[cfg(feature = "kad")]
+fn kademlia(swarm: &mut Swarm<Behaviours>, event: BehavioursEvent) {
+    use libp2p::{identify, kad};
+
+    let behaviours = swarm.behaviour_mut();
+    match event {
+        BehavioursEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+            if let Some(kademlia) = behaviours.kademlia.as_mut()
+                && info.protocols.iter().any(|it| kademlia.protocol_names().contains(it))
+            {
+                for address in info.listen_addrs {
+                    kademlia.add_address(&peer_id, address);
+                }
+            }
+        }
+        BehavioursEvent::Kademlia(kad::Event::RoutingUpdated { peer, addresses, .. }) => {
+            for address in addresses.into_vec() {
+                behaviours.glueberry.peer_discovered(peer, address);
+            }
+        }
         _ => {}
     }
 }

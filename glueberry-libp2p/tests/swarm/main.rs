@@ -4,6 +4,8 @@
 
 mod gates;
 mod parts;
+#[cfg(unix)]
+mod programs;
 mod relays;
 mod shared;
 mod strangers;

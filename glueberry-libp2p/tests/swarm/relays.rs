@@ -113,6 +113,36 @@ async fn both_ways(a: &Node, b: &Node) {
     }
 }
 
+/// A ready-made node can be the relay, and is none by default.
+#[test]
+fn a_node_relays_for_others_if_it_is_to() {
+    run_test(async {
+        for is_relay in [true, false] {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let at: Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", free.port()).parse().unwrap();
+            let mut relaying = over_relays();
+            relaying.relay_server = is_relay;
+            relaying.external_addresses.push(at.clone());
+            let relaying = node(relaying, at).await;
+            let relay = relaying.dial_addrs().remove(0);
+            let hidden = Node::builder(Keypair::generate_ed25519()).listen(circuit(&relay));
+            let mut over = over_relays();
+            over.hole_punching = false;
+            let hidden = hidden.streams([STREAM]).build_over(over.clone()).await;
+            if !is_relay {
+                assert_eq!(hidden.unwrap_err().code(), ErrorCode::ListenFailed);
+                continue;
+            }
+            let hidden = hidden.unwrap();
+            let other = node(over, "/ip4/127.0.0.1/tcp/0".parse().unwrap()).await;
+            other.add_peer(hidden.peer_id(), [circuit(&relay)]).await.unwrap();
+            other.connect(hidden.peer_id()).await.unwrap();
+            establish(&other, &hidden).await;
+            both_ways(&other, &hidden).await;
+        }
+    });
+}
+
 /// A relayed connection becomes a direct one before it gets the session, which then lives on
 /// without the relay.
 #[test]

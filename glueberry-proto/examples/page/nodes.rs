@@ -27,8 +27,8 @@ pub(crate) type Fallible<T> = Result<T, Box<dyn Error>>;
 
 type Queue = Rc<RefCell<VecDeque<u8>>>;
 
-struct End {
-    from: Queue,
+pub(crate) struct End {
+    pub(crate) from: Queue,
     to: Queue,
     peer: PublicKey,
 }
@@ -57,14 +57,14 @@ impl Pipe for End {
     }
 }
 
-struct Page {
-    now: Instant,
-    nodes: [Driver<End>; 2],
+pub(crate) struct Page {
+    pub(crate) now: Instant,
+    pub(crate) nodes: [Driver<End>; 2],
 }
 
 impl Page {
     /// Moves what can be moved. Returns what concerns the application of a node, and when it is due.
-    fn turn(&mut self, side: usize) -> (Vec<Output<Infallible>>, Option<Instant>) {
+    pub(crate) fn turn(&mut self, side: usize) -> (Vec<Output<Infallible>>, Option<Instant>) {
         let keys = self.nodes.each_ref().map(|node| node.endpoint().node().public_key());
         let mut outputs = Vec::new();
         self.nodes[side].handle_all_ready();
@@ -102,7 +102,7 @@ pub(crate) struct Report {
     pub(crate) in_doubt: u64,
 }
 
-fn node(random: Random) -> Fallible<Driver<End>> {
+pub(crate) fn node(random: Random) -> Fallible<Driver<End>> {
     let mut config = Config::default();
     config.streams = vec![StreamName::new("chat")?];
     let (identity, seed) = (Identity::from_seed(&random.secret), Seed::from_bytes(random.seed));

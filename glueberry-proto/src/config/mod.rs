@@ -16,7 +16,8 @@ use crate::wire::{Profile, StreamName};
 
 /// The limits and timeouts of a [`Node`](crate::Node) and its sessions.
 ///
-/// A plain value with the defaults of the architecture document. [`Node::new`](crate::Node::new)
+/// A plain value with the defaults of the architecture document: the value in the text of a field, such as
+/// `60 s`, is its default. [`Node::new`](crate::Node::new)
 /// checks it and takes it over: the configuration of a running node does not change.
 ///
 /// With the feature `serde` it can be read from a file. A missing field has its default, an unknown
@@ -39,8 +40,9 @@ pub struct Config {
     /// Wire profiles that this node supports, in the order in which a dialler offers them. v2, v1,
     /// v1-go.
     pub profiles: Vec<Profile>,
-    /// The lowest profile of a session; v1-go is below v1, and v1 below v2. v1-go. Those of
-    /// [`profiles`](Self::profiles) that are below it are neither offered nor accepted.
+    /// The lowest profile of a session: v1-go is below v1, and v1 below v2. Profiles in
+    /// [`profiles`](Self::profiles) that are below it are neither offered nor accepted. v1-go, so all are
+    /// allowed.
     pub min_profile: Profile,
     /// Time for which a peer in the address book that has spoken v2 is held to it, renewed by each
     /// session of v2. 90 days. Until it is over no session of an earlier profile begins with the peer:
@@ -150,10 +152,10 @@ pub struct Config {
     pub probe_timeout: Duration,
     /// When a lost peer is dialled again. A policy per peer overrides it.
     pub reconnect: ReconnectPolicy,
-    /// Whether peers are dialled as soon as they are added. False; see also
+    /// Whether peers are dialled as soon as they are added. False. See also
     /// [`Node::autoconnect`](crate::Node::autoconnect).
     pub autoconnect: bool,
-    /// Longest time before last-seen times are stored. 30 s. All other changes of the address book
+    /// Longest time before a peer's last-seen time is stored. 30 s. All other changes of the address book
     /// are stored at once.
     #[cfg_attr(feature = "serde", serde(with = "crate::config::duration"))]
     pub book_flush_interval: Duration,
@@ -184,8 +186,8 @@ pub struct Config {
     /// in the book, a dialled or a protected one needs the place. Sessions that end because of that
     /// may for a moment exist beyond this number.
     pub max_sessions: usize,
-    /// How many of [`max_sessions`](Self::max_sessions) strangers never have, though at most half
-    /// of them. 48.
+    /// Sessions of [`max_sessions`](Self::max_sessions) that strangers cannot take, at most half of them.
+    /// 48.
     pub reserved_sessions: usize,
     /// Sessions with strangers that are not current: no handshake substream is agreed yet, or they
     /// wait for another to end. 64. A further one ends the oldest of them.
@@ -197,8 +199,8 @@ pub struct Config {
     /// Peers that a node holds addresses or state for. 10,000. If there are as many, strangers of
     /// which only a cooldown or a refusal is remembered are forgotten first.
     pub max_peers: usize,
-    /// Peers of which nothing is known but a ban, beside [`max_peers`](Self::max_peers). 10,000. One
-    /// more, and the ban is lifted of the one that was not seen for the longest time.
+    /// Peers of which nothing is known but a ban, beside [`max_peers`](Self::max_peers). 10,000. A further
+    /// ban lifts the ban of the peer that was seen the longest time ago.
     pub max_bans: usize,
     /// Addresses held per peer. 16.
     pub max_addresses: usize,

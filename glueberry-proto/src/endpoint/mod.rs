@@ -68,7 +68,8 @@
 //!
 //! The glue of `examples/embedded.rs` has 79 lines, without blank ones and comments, for connections
 //! both ways over TCP with TLS, their loss, and the timer.
-//! The glue of `examples/page/nodes.rs` has 49 lines, for two nodes in a page.
+//! The glue of `examples/page/nodes.rs` has 49 lines, for two nodes in a page; the folder `browser` of the
+//! repository is that page.
 //!
 //! `MISUSE.md` in this crate lists what a driver can do wrong, what happens then, and what is reported.
 //!

@@ -147,18 +147,18 @@ impl Node {
         lock(&self.inner.messages).take()
     }
 
-    /// Subscribes to all that happens from now on.
+    /// Subscribes to all events from now on.
     pub fn events(&self) -> Events {
         self.subscribe(EventFilter::default())
     }
 
-    /// Subscribes to what passes a filter. Every subscription has a queue of its own, and its end
-    /// is when it is dropped.
+    /// Subscribes to the events that pass a filter. Every subscription has a queue of its own, and ends
+    /// when it is dropped.
     pub fn subscribe(&self, filter: EventFilter) -> Events {
         self.inner.shared.telemetry.events.subscribe(filter)
     }
 
-    /// Subscribes to what happens to one peer.
+    /// Subscribes to the events of one peer.
     pub fn events_for_peer(&self, peer: PeerId) -> Events {
         self.subscribe(EventFilter { peers: vec![peer], states: Vec::new() })
     }

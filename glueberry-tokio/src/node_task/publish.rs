@@ -10,6 +10,7 @@ use super::NodeTask;
 use crate::error::{Error, ErrorCode};
 use crate::event::{Event, StateChanged};
 use crate::mailbox::answer;
+use crate::span::within;
 use crate::transport::Transport;
 use crate::views::Entered;
 
@@ -59,25 +60,28 @@ impl<T: Transport> NodeTask<T> {
     fn publish_change(&mut self, event: ConnectionEvent) {
         let ConnectionEvent { peer: key, state, direction, session, reason, at: since, .. } = event;
         let peer = PeerId::from(key);
-        match &reason {
-            Some(reason) => info!(%peer, %state, %reason, "state changed"),
-            None => info!(%peer, %state, "state changed"),
-        }
-        self.answer_connecting(key, state, reason.as_ref());
         // From the first attempt to the last session's end, all is one trace.
+        let known = self.shared.views.connection_span(&peer);
         let connection = match state {
             ConnectionState::Connecting
             | ConnectionState::Connected
             | ConnectionState::Established => {
-                let known = self.shared.views.connection_span(&peer);
-                known.unwrap_or_else(|| info_span!("connection", %peer))
+                known.clone().unwrap_or_else(|| self.connection_span(key))
             }
             _ => Span::none(),
         };
+        known.unwrap_or_else(|| connection.clone()).in_scope(|| match &reason {
+            Some(reason) => info!(%peer, %state, %reason, "state changed"),
+            None => info!(%peer, %state, "state changed"),
+        });
+        self.answer_connecting(key, state, reason.as_ref());
+        let node = self.shared.node;
         let span = match state {
-            ConnectionState::Connecting => info_span!(parent: &connection, "connect", %peer),
+            ConnectionState::Connecting => {
+                within(&connection, || info_span!("connect", %node, %peer))
+            }
             ConnectionState::Connected => {
-                info_span!(parent: &connection, "handshake", %peer, ?direction)
+                within(&connection, || info_span!("handshake", %node, %peer, ?direction))
             }
             _ => Span::none(),
         };
@@ -90,6 +94,17 @@ impl<T: Transport> NodeTask<T> {
         self.shared.telemetry.state_changed(entered);
     }
 
+    /// Begins the span of an attempt and its sessions: a trace of its own, which lasts longer than the
+    /// calls that it follows from.
+    fn connection_span(&self, key: PublicKey) -> Span {
+        let (node, peer) = (self.shared.node, PeerId::from(key));
+        let connection = info_span!(parent: None, "connection", %node, %peer);
+        for caller in self.connecting.get(&key).into_iter().flatten() {
+            connection.follows_from(caller.cause.clone());
+        }
+        connection
+    }
+
     /// Answers the callers of `connect` once the outcome is known.
     fn answer_connecting(
         &mut self,
@@ -100,7 +115,7 @@ impl<T: Transport> NodeTask<T> {
         if state == ConnectionState::Connecting {
             return;
         }
-        for answer_to in self.connecting.remove(&key).unwrap_or_default() {
+        for caller in self.connecting.remove(&key).unwrap_or_default() {
             let result = match state {
                 ConnectionState::Connected | ConnectionState::Established => Ok(()),
                 _ => Err(reason
@@ -108,7 +123,7 @@ impl<T: Transport> NodeTask<T> {
                     .map_or_else(|| Error::new(ErrorCode::NotConnected), Error::from)
                     .of_peer(key.into())),
             };
-            self.turn.replies.push(Box::new(move || answer(answer_to, result)));
+            self.turn.replies.push(Box::new(move || answer(caller.answer, result)));
         }
     }
 }

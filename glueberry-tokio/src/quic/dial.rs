@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, pending};
-use std::net::SocketAddr;
+use std::io;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
@@ -27,17 +27,17 @@ pub(super) async fn dial_any(
     peer: PeerId,
     addresses: &[Address],
 ) -> Result<(quinn::Connection, Address), DialError> {
-    let mut untried = VecDeque::new();
+    let mut untried = Untried::default();
     for address in addresses {
-        untried.extend(Target::parse(address.as_str()).map(|target| (target, address)));
+        untried.targets.extend(Target::parse(address.as_str()).map(|target| (target, address)));
     }
     let mut attempts: FuturesUnordered<Attempt<'_>> = FuturesUnordered::new();
     let mut last = DialError::NoUsableAddress;
     loop {
-        if let Some((target, address)) = untried.pop_front() {
+        if let Some((target, address)) = untried.targets.pop_front() {
             attempts.push(attempt(endpoint, runtime, peer, target, address));
         }
-        let is_last = untried.is_empty();
+        let is_last = untried.targets.is_empty();
         let head_start = async {
             match is_last {
                 true => pending().await,
@@ -53,10 +53,12 @@ pub(super) async fn dial_any(
                 debug!(%peer, %address, error = %chain(&error), "dial failed");
                 last = dial_error(&error);
             }
-            // In the place of the name.
-            Either::Left((Some((address, Outcome::Resolved(Ok(sockets)))), _)) => {
-                for socket in sockets.into_iter().rev() {
-                    untried.push_front((Target::Socket(socket), address));
+            Either::Left((Some((address, Outcome::Resolved(Ok(found)))), _)) => {
+                let left_out = untried.found(found, address);
+                if left_out > 0 {
+                    debug!(%peer, %address, left_out, "name leads to too many addresses");
+                    let error = format!("{address} leads to too many addresses");
+                    last = DialError::Transport(printable(error));
                 }
             }
             Either::Left((Some((address, Outcome::Resolved(Err(error)))), _)) => {
@@ -68,13 +70,34 @@ pub(super) async fn dial_any(
     }
 }
 
+/// What is left to try.
+#[derive(Default)]
+struct Untried<'a> {
+    targets: VecDeque<(Target, &'a Address)>,
+    /// Targets that names have led to: others write those lists.
+    found: usize,
+}
+
+impl<'a> Untried<'a> {
+    /// Puts what a name leads to in its place. Returns how many of it were too many.
+    fn found(&mut self, mut found: Vec<Target>, address: &'a Address) -> usize {
+        let left_out = found.len().saturating_sub(MOST_FOUND - self.found);
+        found.truncate(MOST_FOUND - self.found);
+        self.found += found.len();
+        for target in found.into_iter().rev() {
+            self.targets.push_front((target, address));
+        }
+        left_out
+    }
+}
+
 type Attempt<'a> = Pin<Box<dyn Future<Output = (&'a Address, Outcome)> + Send + 'a>>;
 
 /// What came of one address.
 enum Outcome {
     Dialled(Result<quinn::Connection, QuicDialError>),
-    /// The sockets behind a name, or why there are none.
-    Resolved(Result<Vec<SocketAddr>, String>),
+    /// What a name leads to, or why to nothing.
+    Resolved(Result<Vec<Target>, String>),
 }
 
 fn attempt<'a>(
@@ -89,12 +112,21 @@ fn attempt<'a>(
             Target::Socket(socket) => Outcome::Dialled(endpoint.dial(socket, peer).await),
             Target::Name(name) => {
                 let resolved = name.resolve(runtime).await;
-                let failed = |error| printable(format!("name {}: {error}", name.name()));
-                Outcome::Resolved(resolved.map_err(failed))
+                let resolved = resolved.map(|it| it.into_iter().map(Target::Socket).collect());
+                Outcome::Resolved(resolved.map_err(|error| unresolved(name.name(), &error)))
+            }
+            #[cfg(feature = "dnsaddr")]
+            Target::Dnsaddr(list) => {
+                let resolved = Target::listed(&list, runtime, peer).await;
+                Outcome::Resolved(resolved.map_err(|error| unresolved(list.name(), &error)))
             }
         };
         (address, outcome)
     })
+}
+
+fn unresolved(name: &str, error: &io::Error) -> String {
+    printable(format!("name {name}: {error}"))
 }
 
 fn dial_error(error: &QuicDialError) -> DialError {
@@ -110,3 +142,5 @@ fn dial_error(error: &QuicDialError) -> DialError {
 /// How long an address is alone before the next is tried beside it; RFC 8305, section 8, has this
 /// default.
 const HEAD_START: Duration = Duration::from_millis(250);
+/// What the names among a peer's addresses may lead to in one dial, names that are looked up included.
+const MOST_FOUND: usize = 64;

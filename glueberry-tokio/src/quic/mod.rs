@@ -22,6 +22,8 @@ mod certificate;
 mod closing;
 mod connection;
 mod dial;
+#[cfg(feature = "dnsaddr")]
+mod dnsaddr;
 mod endpoint;
 mod interfaces;
 mod name;

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use multiaddr::{Multiaddr, Protocol};
 
 use super::QuicAddr;
+#[cfg(feature = "dnsaddr")]
+use super::dnsaddr::Dnsaddr;
 use crate::address::{AddressProblem, check_ip};
 use crate::runtime::Runtime;
 
@@ -14,6 +16,8 @@ use crate::runtime::Runtime;
 pub(super) enum Target {
     Socket(SocketAddr),
     Name(Name),
+    #[cfg(feature = "dnsaddr")]
+    Dnsaddr(Dnsaddr),
 }
 
 /// A name to resolve, and which of its addresses count.
@@ -46,6 +50,7 @@ impl TryFrom<&Multiaddr> for Target {
             Some(Protocol::Dns(name)) => (name, Family::Any),
             Some(Protocol::Dns4(name)) => (name, Family::V4),
             Some(Protocol::Dns6(name)) => (name, Family::V6),
+            Some(Protocol::Dnsaddr(_)) => return dnsaddr(address),
             _ => return QuicAddr::try_from(address).map(|quic| Self::Socket(quic.socket)),
         };
         // The rest is as behind an IP address.
@@ -54,6 +59,45 @@ impl TryFrom<&Multiaddr> for Target {
         let port = QuicAddr::try_from(&behind)?.socket.port();
         Ok(Self::Name(Name { name: name.into_owned(), family, port }))
     }
+}
+
+#[cfg(feature = "dnsaddr")]
+impl Target {
+    /// Returns the addresses of a peer in a list that this node can dial.
+    pub(super) async fn listed(
+        list: &Dnsaddr,
+        runtime: &dyn Runtime,
+        peer: libp2p_identity::PeerId,
+    ) -> io::Result<Vec<Self>> {
+        let mut targets = Vec::new();
+        for address in list.addresses(runtime, peer).await? {
+            let target = match Self::try_from(&address) {
+                Ok(Self::Dnsaddr(next)) => Self::Dnsaddr(next.below(list)),
+                Ok(target) => target,
+                Err(_) => continue,
+            };
+            if !targets.contains(&target) && targets.len() < MOST_RECORDS {
+                targets.push(target);
+            }
+        }
+        match targets.is_empty() {
+            true => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "no TXT record has an address of the peer that raw QUIC dials",
+            )),
+            false => Ok(targets),
+        }
+    }
+}
+
+#[cfg(feature = "dnsaddr")]
+fn dnsaddr(address: &Multiaddr) -> Result<Target, AddressProblem> {
+    Dnsaddr::try_from(address).map(Target::Dnsaddr)
+}
+
+#[cfg(not(feature = "dnsaddr"))]
+const fn dnsaddr(_: &Multiaddr) -> Result<Target, AddressProblem> {
+    Err(AddressProblem::NoDnsaddr)
 }
 
 impl Name {
@@ -96,6 +140,9 @@ impl Name {
 
 /// Addresses of one name that are tried.
 const MOST_ADDRESSES: usize = 8;
+/// Addresses of one list that are tried.
+#[cfg(feature = "dnsaddr")]
+const MOST_RECORDS: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -104,7 +151,7 @@ mod tests {
     fn name(text: &str) -> Name {
         match Target::parse(text).unwrap() {
             Target::Name(name) => name,
-            Target::Socket(socket) => panic!("{socket}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -122,7 +169,8 @@ mod tests {
         assert_eq!(problem("/dns4/a.b/tcp/1"), AddressProblem::NotUdp);
         assert_eq!(problem("/dns4/a.b/udp/1"), AddressProblem::NotQuicV1);
         assert_eq!(problem("/dns4/a.b"), AddressProblem::NotUdp);
-        assert_eq!(problem("/dnsaddr/a.b/udp/1/quic-v1"), AddressProblem::NotIp);
+        #[cfg(not(feature = "dnsaddr"))]
+        assert_eq!(problem("/dnsaddr/a.b"), AddressProblem::NoDnsaddr);
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod any;
 #[cfg(feature = "tokio")]
 mod on_tokio;
 mod resolve;
+#[cfg(feature = "dnsaddr")]
+pub(crate) mod txt;
 #[cfg(all(feature = "async-io", feature = "quic"))]
 mod udp;
 
@@ -59,7 +61,19 @@ pub trait Runtime: Send + Sync + Debug + 'static {
     ///
     /// The default asks it in a thread of its own, at most 32 at one time in a process.
     fn resolve(&self, name: &str) -> Resolving {
-        resolve::in_thread(name.to_owned())
+        let name = name.to_owned();
+        resolve::in_thread(move || resolve::blocking(&name))
+    }
+
+    /// Looks up the TXT records of a name, each as one text. Only with the feature `dnsaddr`, which
+    /// `/dnsaddr` addresses need.
+    ///
+    /// The default asks the name servers that the operating system is configured with, in a thread of its
+    /// own that counts as one of those of [`resolve`](Self::resolve).
+    #[cfg(feature = "dnsaddr")]
+    fn resolve_txt(&self, name: &str) -> ResolvingTxt {
+        let name = name.to_owned();
+        resolve::in_thread(move || txt::blocking(&name, None))
     }
 
     /// Waits until `deadline`.
@@ -79,6 +93,10 @@ pub trait Runtime: Send + Sync + Debug + 'static {
 
 /// The addresses that a name leads to; see [`Runtime::resolve`].
 pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
+/// The TXT records of a name; see [`Runtime::resolve_txt`].
+#[cfg(feature = "dnsaddr")]
+pub type ResolvingTxt = Pin<Box<dyn Future<Output = io::Result<Vec<String>>> + Send>>;
 
 /// One alarm, set as often as needed.
 pub trait Timer: Send + Debug + 'static {

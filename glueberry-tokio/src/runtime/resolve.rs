@@ -1,13 +1,13 @@
-//! Looking up names by the operating system's resolver, which blocks.
+//! Looking up names in threads, because the operating system's resolver blocks.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use futures_channel::oneshot;
-
-use super::Resolving;
 
 /// Asks the resolver, and blocks until it answers.
 pub(super) fn blocking(name: &str) -> io::Result<Vec<IpAddr>> {
@@ -15,12 +15,14 @@ pub(super) fn blocking(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|socket| socket.ip()).collect())
 }
 
-/// Asks the resolver in a thread of its own.
-pub(super) fn in_thread(name: String) -> Resolving {
+/// Does a look-up in a thread of its own.
+pub(super) fn in_thread<T: Send + 'static>(
+    blocking: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Pin<Box<dyn Future<Output = io::Result<T>> + Send>> {
     let (answer, result) = oneshot::channel();
     let begun = Lookup::begin().and_then(|lookup| {
         thread::Builder::new().name("glueberry-dns".to_owned()).spawn(move || {
-            let result = blocking(&name);
+            let result = blocking();
             drop(lookup);
             // A dial that was given up waits no more.
             answer.send(result).ok();

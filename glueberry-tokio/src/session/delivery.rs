@@ -142,19 +142,25 @@ impl SessionDriver {
     }
 
     fn event(&mut self, event: SessionEvent) {
-        let peer = self.handle.peer;
-        let event = match event {
-            SessionEvent::HandshakeReadable => {
-                self.handshake.is_readable = true;
-                return;
-            }
+        match event {
+            SessionEvent::HandshakeReadable => self.handshake.is_readable = true,
             SessionEvent::Readable { stream } => {
                 for it in &mut self.streams {
                     it.inbound.is_readable |= it.name == stream;
                 }
-                return;
             }
-            SessionEvent::Established(_) => return self.established(),
+            SessionEvent::Established(_) => self.established(),
+            event => {
+                // What is logged of a session is in its trace.
+                let connection = self.handle.connection().cloned();
+                connection.unwrap_or_else(Span::none).in_scope(|| self.report(event));
+            }
+        }
+    }
+
+    fn report(&mut self, event: SessionEvent) {
+        let peer = self.handle.peer;
+        let event = match event {
             SessionEvent::RecordRejected { stream, error } => {
                 warn!(%peer, %stream, %error, "record rejected");
                 self.telemetry().metrics.decryption_error();

@@ -99,8 +99,13 @@ fn what_cannot_be_dialled_is_refused_with_the_reason() {
         let a = Party::new(quick()).await;
         let peer = stranger(1);
         let other = stranger(2);
+        let dnsaddr = match cfg!(feature = "dnsaddr") {
+            true => AddressProblem::AfterDnsaddr("udp"),
+            false => AddressProblem::NoDnsaddr,
+        };
         let cases = [
-            ("/dnsaddr/example.org/udp/1/quic-v1", AddressProblem::NotIp),
+            ("/memory/1", AddressProblem::NotIp),
+            ("/dnsaddr/example.org/udp/1/quic-v1", dnsaddr),
             ("/ip4/192.0.2.1/tcp/1", AddressProblem::NotUdp),
             ("/ip4/192.0.2.1/udp/1/quic", AddressProblem::NotQuicV1),
             ("/ip4/0.0.0.0/udp/1/quic-v1", AddressProblem::Unspecified),

@@ -149,6 +149,7 @@ items! {
     glueberry_tokio::StreamStats,
     glueberry_tokio::store::FileStore,
     glueberry_tokio::http::router,
+    glueberry_tokio::TraceContext,
     glueberry_tokio::prometheus::PrometheusMetrics,
     glueberry_tokio::test_util::LogCapture,
     glueberry_tokio::test_util::MemoryNetwork,

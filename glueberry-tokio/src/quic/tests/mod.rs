@@ -1,5 +1,7 @@
 //! Two nodes on the loopback, on every runtime that is compiled in.
 
+#[cfg(feature = "dnsaddr")]
+mod dnsaddr;
 mod endpoint;
 mod fuzz;
 mod hostile_certificates;

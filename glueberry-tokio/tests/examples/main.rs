@@ -2,126 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command as Blocking, Stdio};
-use std::sync::Once;
-use std::time::{Duration, SystemTime};
+#[cfg(feature = "opentelemetry")]
+mod opentelemetry;
+mod programs;
+
+use std::time::Duration;
 
 use glueberry_tokio::identity::Keypair;
 use glueberry_tokio::{Handshake, Node, RequestLimits};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-const LONG: Duration = Duration::from_secs(120);
-const EXAMPLES: [&str; 5] = ["chat", "cluster", "file", "integration", "rpc"];
-
-/// Returns the program of an example, which is built unless it is newer than the sources: `cargo
-/// test` builds all examples, but not if only some tests are chosen.
-fn program(name: &str) -> PathBuf {
-    static BUILT: Once = Once::new();
-    // target/PROFILE/deps/examples-HASH
-    let folder = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    BUILT.call_once(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let sources = ["src", "examples", "../glueberry-proto/src"];
-        let changed_at = sources.iter().filter_map(|it| newest(&root.join(it))).max();
-        let is_new = |name: &&str| {
-            let program = std::fs::metadata(folder.join("examples").join(name));
-            program.and_then(|it| it.modified()).ok() > changed_at
-        };
-        if EXAMPLES.iter().all(is_new) {
-            return;
-        }
-        let features = if cfg!(feature = "config") { "http,config" } else { "http" };
-        let mut cargo = Blocking::new(env!("CARGO"));
-        cargo.args(["build", "--quiet", "--locked", "--package", "glueberry-tokio"]);
-        cargo.args(["--features", features, "--examples", "--target-dir"]);
-        cargo.arg(folder.parent().unwrap());
-        if folder.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(cargo.status().unwrap().success());
-    });
-    folder.join("examples").join(name)
-}
-
-/// Returns when a file of a folder was last changed.
-fn newest(folder: &Path) -> Option<SystemTime> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let times = entries.map(|path| match path.is_dir() {
-        true => newest(&path),
-        false => path.metadata().and_then(|it| it.modified()).ok(),
-    });
-    times.max().flatten()
-}
-
-/// A folder that is removed with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("glueberry-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
-    }
-}
-
-/// An example that runs, and is killed with the test.
-struct Running {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Running {
-    fn start(name: &str, folder: &Path, args: &[&str]) -> Self {
-        let mut command = Command::new(program(name));
-        command.args(args).current_dir(folder).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
-    }
-
-    /// Returns the rest of the first line that has a text in it.
-    async fn wait_for(&mut self, text: &str) -> String {
-        let wait = async {
-            while let Some(line) = self.lines.next_line().await.unwrap() {
-                if let Some((_, rest)) = line.split_once(text) {
-                    return rest.to_owned();
-                }
-            }
-            panic!("it ended without `{text}`");
-        };
-        timeout(LONG, wait).await.unwrap_or_else(|_| panic!("no `{text}`"))
-    }
-
-    /// Sends a signal, as Ctrl-C and a container's end do; returns whether it ended well.
-    async fn signal(&mut self, signal: &str) -> bool {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().await.unwrap().success());
-        self.ends_well().await
-    }
-
-    async fn ends_well(&mut self) -> bool {
-        timeout(LONG, self.child.wait()).await.unwrap().unwrap().success()
-    }
-}
-
-/// Runs an example to its end; returns whether it ended well, and what it printed.
-async fn output(name: &str, folder: &Path, args: &[&str]) -> (bool, String) {
-    let mut command = Command::new(program(name));
-    command.args(args).current_dir(folder).kill_on_drop(true);
-    let output = timeout(LONG, command.output()).await.unwrap().unwrap();
-    let text = [&output.stdout[..], &output.stderr[..]].concat();
-    (output.status.success(), String::from_utf8(text).unwrap())
-}
+use self::programs::{EXAMPLES, Folder, LONG, Running, output};
 
 #[tokio::test]
 async fn each_explains_itself() {
@@ -132,7 +25,6 @@ async fn each_explains_itself() {
     }
 }
 
-#[cfg(unix)]
 #[cfg(unix)]
 #[tokio::test]
 async fn a_sender_that_does_not_wait_ends_no_receiver() {
@@ -275,4 +167,29 @@ async fn requests_in_json_are_answered() {
     let (is_good, text) = output("rpc", &folder.0, &[]).await;
     assert!(is_good && text.contains("2 + 3 = 5"), "{text}");
     assert!(text.contains("division by zero"), "{text}");
+}
+
+#[cfg(all(unix, feature = "smol"))]
+#[tokio::test]
+async fn a_node_on_smol_answers_until_it_is_interrupted() {
+    let folder = Folder::new("smol");
+    let mut echo = Running::start("on_smol", &folder.0, &["echo"]);
+    let address = echo.wait_for("to ping: ").await;
+    let ping = ["ping", &address, "--count", "3", "--identity", "ping.key"];
+    let (is_good, text) = output("on_smol", &folder.0, &ping).await;
+    assert!(is_good && text.contains("ping 3: "), "{text}");
+    assert!(echo.signal("-INT").await);
+}
+
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn a_configuration_comes_from_a_file_and_a_bad_value_is_named() {
+    let folder = Folder::new("from-env");
+    std::fs::write(folder.0.join("good.toml"), "keep_alive = \"2s\"\nstream_window = \"1MiB\"")
+        .unwrap();
+    std::fs::write(folder.0.join("bad.toml"), "keep_alive = \"soon\"").unwrap();
+    let (is_good, text) = output("from_env", &folder.0, &["good.toml"]).await;
+    assert!(is_good && text.contains("PEERS"), "{text}");
+    let (is_good, text) = output("from_env", &folder.0, &["bad.toml"]).await;
+    assert!(!is_good && text.contains("keep_alive"), "{text}");
 }
