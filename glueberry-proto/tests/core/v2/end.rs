@@ -5,7 +5,7 @@ use std::time::Duration;
 use glueberry_proto::testing::pair::{A, B};
 use glueberry_proto::{CloseReason, Instant, Naming};
 
-use super::{SECOND, configs, established};
+use super::{SECOND, break_pipe, configs, established, stall};
 use crate::support::{BOTH, name, new_world};
 
 #[test]
@@ -95,6 +95,33 @@ fn both_may_end_at_once() {
             assert_eq!((closed.unsent, closed.in_doubt), (0, 0));
         }
     }
+}
+
+/// A transport that does not show what has arrived can't tell a peer that leaves too from a substream
+/// that broke.
+#[test]
+fn a_substream_that_seems_to_break_at_its_end_is_not_repeated_for_long() {
+    let mut world = established(Naming::Negotiated);
+    for number in 0..20_u8 {
+        world.send(A, "chat", &[number; 1000]);
+    }
+    world.command(A, |session, now| session.close(now));
+    // It is sent once more, as it may have been lost.
+    let mut broken = 0;
+    for _ in 0..2 {
+        let pipe = stall(&mut world, B);
+        assert!(pipe > broken, "not sent again");
+        broken = pipe;
+        break_pipe(&mut world, pipe);
+        stall(&mut world, B);
+        world.wait(SECOND);
+    }
+    world.run();
+    // B waits for what A has sent, by what A says.
+    world.advance(3 * SECOND);
+    let closed = world.app.closed(A);
+    assert_eq!((closed.unsent, closed.in_doubt, closed.not_received), (0, 0, 20));
+    assert_eq!(closed.reason, CloseReason::Disconnected);
 }
 
 #[test]
