@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use glueberry_proto::testing::pair::{A, B};
-use glueberry_proto::{CloseReason, Instant, Naming};
+use glueberry_proto::{CloseReason, Instant, Naming, PeerMisbehaved};
 
 use super::{SECOND, break_pipe, configs, established, stall};
-use crate::support::{BOTH, name, new_world};
+use crate::support::{BOTH, established_world, name, new_world};
 
 #[test]
 fn after_an_orderly_end_nothing_is_in_doubt() {
@@ -189,4 +189,19 @@ fn a_rejection_reaches_the_peer() {
         assert_eq!(a.reason, CloseReason::EndedByPeer { code: 1 });
         assert_eq!(b.reason, CloseReason::Rejected("no".to_owned()));
     }
+}
+
+#[test]
+fn a_message_above_the_limit_is_told_with_its_lengths_and_has_a_number_of_its_own() {
+    let mut both = configs();
+    both[B].max_message_size = 1000;
+    let mut world = established_world(Naming::Negotiated, both, &["chat"]);
+    world.send(A, "chat", &[7; 1000]);
+    world.send(A, "chat", &[7; 1001]);
+    world.run();
+    assert_eq!(world.app.received(B, "chat").len(), 1);
+    let (stream, announced, limit) = (Some(name("chat")), 1001, 1000);
+    let how = PeerMisbehaved::MessageTooLarge { stream, announced, limit };
+    assert_eq!(world.app.closed(B).reason, CloseReason::Misbehaved(how));
+    assert_eq!(world.app.closed(A).reason, CloseReason::EndedByPeer { code: 26 });
 }
