@@ -100,6 +100,18 @@ impl Account {
         memory
     }
 
+    /// Charges bytes of one peer to the node, and to the strangers if it is one, if that fits.
+    fn try_add(&self, bytes: usize, part: usize, is_stranger: bool) -> bool {
+        if is_stranger && !self.strangers.try_add(bytes, part) {
+            return false;
+        }
+        let fits = self.node.try_add(bytes, part);
+        if !fits && is_stranger {
+            self.strangers.sub(bytes);
+        }
+        fits
+    }
+
     /// Returns how many bytes are charged.
     pub(crate) fn used(&self) -> usize {
         self.node.used.load(Ordering::Relaxed)
@@ -166,15 +178,7 @@ impl PeerMemory {
         if !charge_within(&self.used, bytes, self.account.per_peer / part) {
             return false;
         }
-        let mut fits = true;
-        if self.is_stranger && !self.account.strangers.try_add(bytes, part) {
-            fits = false;
-        } else if !self.account.node.try_add(bytes, part) {
-            fits = false;
-            if self.is_stranger {
-                self.account.strangers.sub(bytes);
-            }
-        }
+        let fits = self.account.try_add(bytes, part, self.is_stranger);
         if !fits {
             self.used.fetch_sub(bytes, Ordering::SeqCst);
         }

@@ -4,6 +4,7 @@
 //! fabrics, and in the simulator those that it can [play](simulated), and prints the table; behind `--`, words choose scenarios by their names. The program
 //! on the front page of the repository is compiled and run as a test of the documentation.
 
+pub mod crowd;
 #[cfg(test)]
 mod document;
 pub mod fabric;

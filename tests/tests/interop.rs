@@ -1,4 +1,4 @@
-//! Exchanges with js-libp2p, py-libp2p, and rust-libp2p with libp2p-stream: one line per peer,
+//! Exchanges with js-libp2p, py-libp2p, rust-libp2p with libp2p-stream, and aioquic: one line per peer,
 //! transport, profile and habit.
 //!
 //! ```text
@@ -25,9 +25,10 @@ async fn main() -> ExitCode {
     let (mut passed, mut skipped, mut failed) = (0, 0, 0);
     for case in all().into_iter().filter(is_chosen) {
         let told = match run(case).await {
-            Outcome::Passed(took) => {
+            Outcome::Passed(took, seen) => {
                 passed += 1;
-                format!("ok in {:.2} s", took.as_secs_f64())
+                let separator = if seen.is_empty() { "" } else { ": " };
+                format!("ok in {:.2} s{separator}{seen}", took.as_secs_f64())
             }
             Outcome::Missing(what) if !is_required => {
                 skipped += 1;

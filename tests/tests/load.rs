@@ -1,4 +1,4 @@
-//! A node with a thousand peers that come and go, and one with few descriptors.
+//! A node with a thousand peers that come and go.
 //!
 //! ```text
 //! cargo test -p glueberry-tests --test load [-- SECONDS PEERS]
@@ -6,27 +6,21 @@
 //!
 //! First so many peers (1,000) talk with one node over raw QUIC on the loopback for so long (180 s), each
 //! in sessions of a few seconds. Every accepted message must be accounted for, memory must not grow, and
-//! when all have left, sessions, tasks and descriptors must be what they were. Then nodes with 64
-//! descriptors get more peers than that, and must be open to a newcomer once these have left.
+//! when all have left, sessions, tasks and descriptors must be what they were.
 
 #![expect(clippy::print_stdout, reason = "figures are what it is for")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use glueberry_tests::crowd::{limited, node, once, runtime, serve};
 use glueberry_tests::fabric::Fabric;
+use glueberry_tests::party::STREAM;
 use glueberry_tokio::identity::{Keypair, PeerId};
-use glueberry_tokio::proto::ReconnectPolicy;
-use glueberry_tokio::{Config, ConnectionState, Event, HANDSHAKE, Multiaddr, Node, PublicKey};
-use tokio::runtime::{Builder, Runtime};
+use glueberry_tokio::{Config, Event, HANDSHAKE, Multiaddr, Node, PublicKey};
 use tokio::time::{sleep, timeout};
-
-const STREAM: &str = "chat";
-const FEW: usize = 64;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -36,31 +30,12 @@ fn main() {
     };
     match words.first() {
         Some(&"churn") => churn(number(0, 180), number(1, 1000)),
-        Some(&"hub") => {
-            hub_of_few(if words.contains(&"tcp") { Fabric::Noise } else { Fabric::RawQuic })
-        }
         _ => {
             let (seconds, peers) = (number(0, 180).to_string(), number(1, 1000).to_string());
             let ended = limited(8192, &["churn", &seconds, &peers]).status().expect("it runs");
             assert!(ended.success(), "the churn failed");
-            for fabric in [Fabric::RawQuic, Fabric::Noise] {
-                few_descriptors(fabric);
-            }
         }
     }
-}
-
-/// This program again, with so many descriptors.
-fn limited(descriptors: usize, words: &[&str]) -> Command {
-    let mut command = Command::new("sh");
-    command
-        .args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")])
-        .arg(std::env::current_exe().expect("known"))
-        .args(words)
-        // Else glibc takes the large buffers of sockets from its heap after a while, and resident memory
-        // tells more about that than about what is held.
-        .env("MALLOC_MMAP_THRESHOLD_", "131072");
-    command
 }
 
 // ---- many peers that come and go --------------------------------------------------------------
@@ -94,7 +69,10 @@ fn churn(seconds: usize, peers: usize) {
     config.core.max_sessions_per_minute = 1000;
     let hub = hubs.block_on(hubs.spawn(node(Fabric::RawQuic, config, true))).expect("no panic");
     let account = Arc::new(Account::default());
-    drop(hubs.spawn(serve(hub.clone(), Some(account.clone()))));
+    let counted = account.clone();
+    drop(hubs.spawn(serve(hub.clone(), move |_, message| {
+        *lock(&counted.delivered).entry(message.peer).or_default() += 1;
+    })));
     others.block_on(async { sleep(Duration::from_millis(500)).await });
     let tasks = || hubs.metrics().num_alive_tasks();
     let (tasks_before, descriptors_before) = (tasks(), descriptors());
@@ -237,114 +215,7 @@ async fn lives(
     }
 }
 
-/// The application of a hub: completes every handshake, and counts.
-async fn serve(node: Node, account: Option<Arc<Account>>) {
-    let mut messages = node.messages().expect("first");
-    while let Some(message) = messages.recv().await {
-        if message.is_handshake() {
-            let (node, peer) = (node.clone(), message.peer);
-            if let Ok(key) = PublicKey::from_bytes(&message.data) {
-                // The session may be over by then.
-                drop(tokio::spawn(
-                    async move { node.complete_handshake(peer, key, &[STREAM]).await },
-                ));
-            }
-        } else if let Some(account) = &account {
-            *lock(&account.delivered).entry(message.peer).or_default() += 1;
-        }
-    }
-}
-
-// ---- few descriptors --------------------------------------------------------------------------
-
-fn few_descriptors(fabric: Fabric) {
-    let word = if fabric.is_datagrams() { "quic" } else { "tcp" };
-    let hub = limited(FEW, &["hub", word]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut hub = Hub(hub.expect("it runs"));
-    let mut line = String::new();
-    let output = hub.0.stdout.take().expect("piped");
-    BufReader::new(output).read_line(&mut line).expect("it says its address");
-    let (peer, address) = line.trim().split_once(' ').expect("two words");
-    let (peer, address): (PeerId, Multiaddr) =
-        (peer.parse().expect("a peer"), address.parse().expect("an address"));
-    let others = runtime(2);
-    others.block_on(async {
-        let mut crowd = Vec::new();
-        for _ in 0..2 * FEW {
-            let node = node(fabric, once(), false).await;
-            node.add_peer(peer, [address.clone()]).await.expect("added");
-            let dialling = node.clone();
-            let dial = tokio::spawn(async move { dialling.connect(peer).await.is_ok() });
-            crowd.push((node, dial));
-        }
-        let mut connected = 0;
-        for (_, dial) in &mut crowd {
-            connected += usize::from(dial.await.expect("no panic"));
-        }
-        println!("{FEW} descriptors over {fabric}: {connected} of {} peers connected", 2 * FEW);
-        assert!(connected > 0);
-        for (node, _) in crowd {
-            node.shutdown().await;
-        }
-        let began = Instant::now();
-        let newcomer = node(fabric, once(), false).await;
-        newcomer.add_peer(peer, [address]).await.expect("added");
-        while newcomer.connect(peer).await.is_err() {
-            assert!(began.elapsed() < Duration::from_secs(60), "it has not recovered");
-            sleep(Duration::from_millis(200)).await;
-        }
-        newcomer
-            .send(peer, HANDSHAKE, newcomer.public_key().as_bytes().to_vec())
-            .await
-            .expect("said");
-        let key = PublicKey::try_from(&peer).expect("ed25519");
-        newcomer.complete_handshake(peer, key, &[STREAM]).await.expect("completed");
-        println!(
-            "{FEW} descriptors over {fabric}: a newcomer Established {:?} after they left",
-            began.elapsed()
-        );
-        assert_eq!(newcomer.connection_state(peer), ConnectionState::Established);
-        newcomer.shutdown().await;
-    });
-}
-
-/// A process that is to end with this one.
-struct Hub(Child);
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        drop((self.0.kill(), self.0.wait()));
-    }
-}
-
-fn hub_of_few(fabric: Fabric) {
-    let runtime = runtime(1);
-    runtime.block_on(async {
-        let node = node(fabric, Config::default(), true).await;
-        println!("{} {}", node.peer_id(), node.addrs()[0]);
-        serve(node, None).await;
-    });
-}
-
 // ---- parts ------------------------------------------------------------------------------------
-
-fn runtime(threads: usize) -> Runtime {
-    Builder::new_multi_thread().worker_threads(threads).enable_all().build().expect("a runtime")
-}
-
-async fn node(fabric: Fabric, config: Config, listens: bool) -> Node {
-    let mut node = Node::builder(Keypair::generate_ed25519()).config(config).streams([STREAM]);
-    if listens {
-        node = node.listen(fabric.listen());
-    }
-    fabric.build(node).await.expect("built")
-}
-
-fn once() -> Config {
-    let mut config = Config::default();
-    config.core.reconnect = ReconnectPolicy::never();
-    config
-}
 
 /// Returns how many descriptors this process has open; 0 where the system does not say.
 fn descriptors() -> usize {

@@ -12,6 +12,7 @@ use crate::id::SubstreamId;
 use crate::message::FromSession;
 use crate::prelude::*;
 use crate::session::streams::Left;
+use crate::v2::reader::TOO_LARGE;
 use crate::wire::Profile;
 
 impl Session {
@@ -123,11 +124,25 @@ impl Session {
         unsent += self.handshake.queue.waiting();
         self.handshake.wipe();
         self.substreams.clear();
-        let code = close_code(&reason).as_u64();
+        let code = self.close_code(&reason).as_u64();
         let closed = Closed { reason: reason.clone(), unsent, in_doubt, not_received, owed };
         self.out.emit(Event::Closed(closed));
         self.out.forward(FromSession::Closed(reason, self.params.guard.take()));
         self.out.push_action(Action::CloseConnection { code });
+    }
+}
+
+impl Session {
+    /// Returns what the peer may see. Where v2 has a number of its own, so has the session.
+    pub(super) fn close_code(&self, reason: &CloseReason) -> CloseCode {
+        match reason {
+            CloseReason::Misbehaved(PeerMisbehaved::MessageTooLarge { .. })
+                if self.profile() == Some(Profile::V2) =>
+            {
+                CloseCode::Other(TOO_LARGE)
+            }
+            reason => close_code(reason),
+        }
     }
 }
 
@@ -137,7 +152,7 @@ const fn is_timeout(reason: &CloseReason) -> bool {
 }
 
 /// Returns what the peer may see. It shows what the peer did, not what we know.
-pub(super) const fn close_code(reason: &CloseReason) -> CloseCode {
+const fn close_code(reason: &CloseReason) -> CloseCode {
     match reason {
         CloseReason::Disconnected
         | CloseReason::Dropped

@@ -18,6 +18,8 @@ impl Session {
     /// records. A driver with an account of memory charges it with its length before it reads more.
     /// [`SubstreamBuffer`](crate::SubstreamBuffer) counts it with what it holds and wants.
     pub fn partial_message(&self, substream: SubstreamId) -> Option<PartialMessage> {
+        // Elsewhere a message waits in the read buffer, and is not looked for.
+        self.profile().filter(|profile| profile.has_instances())?;
         match &self.substreams.get(substream)?.stage {
             Stage::Bound(Purpose::Stream(name)) => {
                 self.streams.get(name)?.incoming.as_ref()?.partial(substream)

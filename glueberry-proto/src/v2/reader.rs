@@ -125,7 +125,7 @@ impl Reader {
         limit: usize,
         received: &mut Received,
         sink: &mut dyn Sink,
-    ) -> Result<Progress, Violation> {
+    ) -> Result<Progress, ReadError> {
         loop {
             if !self.take_plain(limit, received, sink)? {
                 return Ok(Progress::Full);
@@ -133,7 +133,7 @@ impl Reader {
             if self.is_closed() {
                 return match buf.is_empty() {
                     true => Ok(Progress::Closed),
-                    false => Err(Violation::BadRecord),
+                    false => Err(Violation::BadRecord.into()),
                 };
             }
             // Before the record: a full queue doesn't look at what is next.
@@ -217,7 +217,7 @@ impl Reader {
         limit: usize,
         received: &mut Received,
         sink: &mut dyn Sink,
-    ) -> Result<bool, Violation> {
+    ) -> Result<bool, ReadError> {
         while !self.plain.is_empty() || !self.length.is_empty() {
             if !sink.admits(0) {
                 return Ok(false);
@@ -227,9 +227,9 @@ impl Reader {
                 self.plain = Bytes::new();
                 return Ok(true);
             };
-            if len > limit {
-                return Err(Violation::MessageTooLarge);
-            }
+            let Some(len) = usize::try_from(len).ok().filter(|len| *len <= limit) else {
+                return Err(ReadError::TooLarge { announced: len.into(), limit });
+            };
             let is_repeated = self.number < received.next;
             if !is_repeated && !sink.admits(len) {
                 return Ok(false);
@@ -254,7 +254,7 @@ impl Reader {
 
     /// Reads the length of the next message, which may have begun in an earlier record. Returns how
     /// many bytes of the plaintext belong to it.
-    fn peek_length(&self) -> Result<Option<(usize, usize)>, Violation> {
+    fn peek_length(&self) -> Result<Option<(u32, usize)>, Violation> {
         let parsed = if self.length.is_empty() {
             parse_varint(&self.plain, MAX_LENGTH, Violation::BadLength)?
         } else {
@@ -266,7 +266,6 @@ impl Reader {
             return Ok(None);
         };
         let len = u32::try_from(len).map_err(|_| Violation::BadLength)?;
-        let len = usize::try_from(len).map_err(|_| Violation::MessageTooLarge)?;
         Ok(Some((len, taken - self.length.len())))
     }
 
@@ -284,5 +283,27 @@ impl Reader {
     }
 }
 
+/// What the peer has done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadError {
+    /// It announced a message above the limit.
+    TooLarge {
+        /// The announced length in bytes.
+        announced: u64,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// It broke a rule.
+    Violation(Violation),
+}
+
+impl From<Violation> for ReadError {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+/// The number of a message above the limit, as WIRE.md §10.1 gives it.
+pub(crate) const TOO_LARGE: u64 = 26;
 /// The longest varint of a message's length.
 const MAX_LENGTH: usize = 5;

@@ -4,7 +4,8 @@ use thiserror::Error;
 
 /// A violation of v2 by the peer, with the number that WIRE.md §10.1 gives it.
 ///
-/// It is in [`PeerMisbehaved::V2`](crate::PeerMisbehaved::V2).
+/// It is in [`PeerMisbehaved::V2`](crate::PeerMisbehaved::V2). A message above the limit is not among
+/// them: it has the same reason in every profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum Violation {
@@ -38,9 +39,6 @@ pub enum Violation {
     /// The length of a message is malformed.
     #[error("length of a message is malformed")]
     BadLength,
-    /// A message is longer than this side's limit.
-    #[error("message is too long")]
-    MessageTooLarge,
     /// An instance of a stream is repeated, mismatched or too far ahead.
     #[error("instance is repeated, mismatched or too far ahead")]
     Instance,
@@ -75,7 +73,6 @@ impl Violation {
             Self::RecordAuthentication => 23,
             Self::EpochLimit => 24,
             Self::BadLength => 25,
-            Self::MessageTooLarge => 26,
             Self::Instance => 27,
             Self::Number => 28,
             Self::Rate => 29,

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::proto::{
-    ConnectError, DialError, HandshakeError, PeerMisbehaved, SendError, Violation,
-};
+use glueberry_tokio::proto::{ConnectError, DialError, HandshakeError, PeerMisbehaved, SendError};
 use glueberry_tokio::runtime::Runtime;
 use glueberry_tokio::{CloseReason, Config, ErrorCode, Event, Node, Profile, StateReason};
 
@@ -90,10 +88,9 @@ fn messages_above_the_limit_are_refused_on_both_sides() {
 
 async fn too_large(runtime: Arc<dyn Runtime>, profile: Profile) {
     let stream = Some(STREAM.parse().unwrap());
-    let misbehaved = match profile {
-        Profile::V2 => PeerMisbehaved::V2 { stream, violation: Violation::MessageTooLarge },
-        _ => PeerMisbehaved::MessageTooLarge { stream, announced: 5028, limit: 1028 },
-    };
+    // v1 counts what seals a message.
+    let (announced, limit) = if profile == Profile::V2 { (5000, 1000) } else { (5028, 1028) };
+    let misbehaved = PeerMisbehaved::MessageTooLarge { stream, announced, limit };
     let mut config = Config::default();
     config.core.profiles = vec![profile];
     config.core.max_message_size = 1000;

@@ -2,7 +2,7 @@
 
 It greets, and echoes what it gets on `chat`. One JSON object per line goes out: what happened.
 
-    python peer.py --transport tcp --profile v1|v1-go|v2 [--habit none] [--dial ADDRESS]
+    python peer.py --transport tcp --profile v1|v1-go|v2 [--habit none|leaves] [--dial ADDRESS]
 """
 
 import argparse
@@ -21,8 +21,8 @@ from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from multiaddr import Multiaddr
-from live import CHAT as CHAT_V2
 from live import HANDSHAKE as HANDSHAKE_V2
+from live import STREAMS as STREAMS_V2
 from live import Live
 from nacl.bindings import (
     crypto_scalarmult,
@@ -170,7 +170,7 @@ async def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--transport", choices=["tcp"], default="tcp")
     parser.add_argument("--profile", choices=[*HANDSHAKES, "v2"], default="v1")
-    parser.add_argument("--habit", choices=["none"], default="none")
+    parser.add_argument("--habit", choices=["none", "leaves"], default="none")
     parser.add_argument("--dial")
     args = parser.parse_args()
     seed, sessions = os.urandom(32), {}
@@ -229,11 +229,15 @@ async def speak_v2(host, seed, dial):
             async def on_handshake(stream):
                 session_of(stream.muxed_conn.peer_id).begin(stream, is_i=False)
 
-            async def on_chat(stream):
-                await session_of(stream.muxed_conn.peer_id).accept(stream)
+            def handler(name):
+                async def on_stream(stream):
+                    await session_of(stream.muxed_conn.peer_id).accept(stream, name)
+
+                return on_stream
 
             host.set_stream_handler(HANDSHAKE_V2, on_handshake)
-            host.set_stream_handler(CHAT_V2, on_chat)
+            for name, protocol in STREAMS_V2.items():
+                host.set_stream_handler(protocol, handler(name))
             tell(event="listening", address=str(host.get_addrs()[0]), id=str(host.get_id()))
             if dial:
                 info = info_from_p2p_addr(Multiaddr(dial))

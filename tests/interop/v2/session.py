@@ -76,6 +76,10 @@ class Session:
         elif self.closing is None:
             self.closing = ("drain", now)
 
+    def stays(self):
+        """Whether this side is Established, and does not end the session by itself (§3.4)."""
+        return self.state == "established" and (self.closing is None or self.answered)
+
     def reject(self, now):
         self.end(Code.REJECTED, now)
 

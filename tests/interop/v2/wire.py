@@ -6,6 +6,7 @@ from .codes import Code, SessionError
 
 NAME_BYTES = frozenset((string.ascii_letters + string.digits + "_-").encode())
 HANDSHAKE_ID = b"/glueberry/handshake/2.0.0"
+STAYS = b"/glueberry/stays/1.0.0"
 
 
 def u8(n):

@@ -7,6 +7,7 @@ use glueberry_tokio::{Config, ConnectionState, Profile};
 
 use super::greeter::{Finalize, greet};
 use super::other::{Implementation, Other};
+use super::v2;
 use crate::fabric::Fabric;
 use crate::party::{Party, STREAM, pause};
 
@@ -26,7 +27,7 @@ pub struct Case {
     pub habit: Habit,
 }
 
-/// Something that Go nodes do and that a node must put up with.
+/// Something that Go nodes do and that a node must put up with, or what is peculiar about a peer of v2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "tests are to notice what is new")]
 pub enum Habit {
@@ -44,10 +45,16 @@ pub enum Habit {
     ResetsSecond,
     /// Opens a named stream with no handshake at all.
     NoHandshake,
+    /// Ends the session itself (v2).
+    Leaves,
+    /// Binds its session to nothing, as a node without TLS's exporter (v2).
+    NoExporter,
+    /// Binds its session to another connection than the one that it is on (v2).
+    OtherExporter,
 }
 
 impl Habit {
-    const ALL: [Self; 6] = [
+    const OF_GO: [Self; 6] = [
         Self::LateHandshake,
         Self::NeverCloses,
         Self::DataBeforeComplete,
@@ -70,14 +77,14 @@ pub fn all() -> Vec<Case> {
             }
         }
     }
-    // v2 has no other implementation than one from its specification, which runs over py-libp2p.
-    for profile in [Profile::V1, Profile::V1Go, Profile::V2] {
+    for profile in [Profile::V1, Profile::V1Go] {
         for is_dialled in [false, true] {
             let (with, over) = (Implementation::Python, Fabric::Noise);
             cases.push(Case { with, over, profile, is_dialled, habit: Habit::None });
         }
     }
-    for habit in Habit::ALL {
+    cases.extend(v2::all());
+    for habit in Habit::OF_GO {
         for over in fabrics {
             if habit == Habit::ResetsSecond && over.is_datagrams() {
                 // js-libp2p's QUIC waits for a read to end before it can refuse to read, so it
@@ -92,12 +99,15 @@ pub fn all() -> Vec<Case> {
 }
 
 impl Case {
-    /// Runs it; panics if something is not as it must be.
-    pub async fn run(self) {
+    /// Runs it, and returns what is worth telling; panics if something is not as it must be.
+    pub async fn run(self) -> String {
         let mut config = Config::default();
         config.core.reconnect = ReconnectPolicy::never();
         if self.profile == Profile::V2 {
             config.core.profiles = vec![Profile::V2];
+            let party = Party::start(self.over, config, &v2::STREAMS).await;
+            let other = self.start(&party).await;
+            return v2::run(self, party, other).await;
         }
         let mut party = Party::start(self.over, config, &[STREAM]).await;
         let mut other = self.start(&party).await;
@@ -111,7 +121,7 @@ impl Case {
             Habit::LateComplete => Finalize::AtOnce,
             _ => Finalize::AfterComplete,
         };
-        greet(&mut party, other.id, finalize).await;
+        greet(&mut party, other.id, finalize, &[STREAM]).await;
         match self.habit {
             Habit::LateComplete => self.with_late_complete(&mut party, &mut other).await,
             Habit::ResetsSecond => with_reset(&mut party, &mut other).await,
@@ -119,6 +129,7 @@ impl Case {
         }
         party.node.disconnect(other.id).await.expect("disconnected");
         other.until("closed").await;
+        String::new()
     }
 
     async fn plainly(self, party: &mut Party, other: &mut Other) {
@@ -196,6 +207,9 @@ impl fmt::Display for Habit {
             Self::LateComplete => "late-complete",
             Self::ResetsSecond => "resets-second",
             Self::NoHandshake => "no-handshake",
+            Self::Leaves => "leaves",
+            Self::NoExporter => "no-exporter",
+            Self::OtherExporter => "other-exporter",
         })
     }
 }

@@ -3,7 +3,7 @@
 use glueberry_tokio::identity::PeerId;
 use glueberry_tokio::{HANDSHAKE, Message, PublicKey};
 
-use crate::party::{Party, STREAM};
+use crate::party::Party;
 
 /// When this side finalizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) enum Finalize {
 
 /// Greets a peer that is Connected. Fails on anything but a message of the handshake, since
 /// nothing else may be delivered before Established.
-pub(super) async fn greet(party: &mut Party, peer: PeerId, finalize: Finalize) {
+pub(super) async fn greet(party: &mut Party, peer: PeerId, finalize: Finalize, streams: &[&str]) {
     say(party, peer, &[HELLO]).await;
     let (mut has_told_key, mut is_prepared, mut is_complete) = (false, false, false);
     loop {
@@ -31,7 +31,7 @@ pub(super) async fn greet(party: &mut Party, peer: PeerId, finalize: Finalize) {
             Some((&PUB_KEY, key)) if !is_prepared => {
                 is_prepared = true;
                 let key = PublicKey::from_bytes(key).expect("a key");
-                party.node.prepare_streams(peer, key, &[STREAM]).await.expect("prepared");
+                party.node.prepare_streams(peer, key, streams).await.expect("prepared");
                 say(party, peer, &[COMPLETE]).await;
             }
             Some((&COMPLETE, _)) => is_complete = true,

@@ -3,6 +3,7 @@
 mod cases;
 mod greeter;
 mod other;
+mod v2;
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ pub use self::other::{Implementation, Other};
 #[derive(Debug)]
 #[expect(clippy::exhaustive_enums, reason = "the runner tells each")]
 pub enum Outcome {
-    /// All was as it must be, in this time.
-    Passed(Duration),
+    /// All was as it must be: in which time, and what was seen.
+    Passed(Duration, String),
     /// Something was not.
     Failed(String),
     /// The implementation is not installed.
@@ -29,7 +30,7 @@ pub async fn run(case: Case) -> Outcome {
     let began = Instant::now();
     let task = tokio::spawn(case.run());
     match tokio::time::timeout(PATIENCE, task).await {
-        Ok(Ok(())) => Outcome::Passed(began.elapsed()),
+        Ok(Ok(seen)) => Outcome::Passed(began.elapsed(), seen),
         Ok(Err(panic)) => Outcome::Failed(panic.to_string()),
         Err(_) => Outcome::Failed(format!("still running after {PATIENCE:?}")),
     }

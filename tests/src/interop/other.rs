@@ -18,6 +18,8 @@ pub enum Implementation {
     JavaScript,
     /// py-libp2p, with cryptography by pyca.
     Python,
+    /// aioquic without libp2p, and session v2 as its specification says: raw QUIC from the other side.
+    Aioquic,
     /// rust-libp2p with libp2p-stream.
     Rust,
 }
@@ -27,7 +29,7 @@ impl Implementation {
     pub fn missing(self) -> Option<&'static str> {
         let (path, what) = match self {
             Self::JavaScript => ("js/node_modules/.bin/node", "npm ci in tests/interop/js"),
-            Self::Python => {
+            Self::Python | Self::Aioquic => {
                 ("py/.venv/bin/python", "python3 -m venv and pip install in tests/interop/py")
             }
             // Cargo builds it with the test.
@@ -40,6 +42,7 @@ impl Implementation {
         let (folder, program, script) = match self {
             Self::JavaScript => ("js", "node_modules/.bin/node", "peer.mjs"),
             Self::Python => ("py", ".venv/bin/python", "peer.py"),
+            Self::Aioquic => ("py", ".venv/bin/python", "raw_quic.py"),
             Self::Rust => return Command::new(beside_tests("libp2p-stream-peer")),
         };
         let folder = super::other::folder().join(folder);
@@ -54,6 +57,7 @@ impl fmt::Display for Implementation {
         f.write_str(match self {
             Self::JavaScript => "js-libp2p",
             Self::Python => "py-libp2p",
+            Self::Aioquic => "aioquic",
             Self::Rust => "rust-libp2p",
         })
     }

@@ -244,3 +244,34 @@ pub(super) async fn shutdown_drain(stage: Stage) {
         assert!(a.messages.recv().await.is_none());
     }
 }
+
+/// Where both end the session at once, neither waits for the other longer than it takes, and with v2
+/// nothing is in doubt.
+pub(super) async fn both_leave(stage: Stage) {
+    let (mut a, mut b) = stage.established(Config::default()).await;
+    for number in 0..20_u8 {
+        a.node.send(b.id(), STREAM, vec![number; 1000]).await.expect("sent");
+        b.node.send(a.id(), STREAM, vec![number; 1000]).await.expect("sent");
+    }
+    for _ in 0..20 {
+        a.receive().await;
+        b.receive().await;
+    }
+    let began = std::time::Instant::now();
+    let (of_a, of_b) = tokio::join!(a.node.disconnect(b.id()), b.node.disconnect(a.id()));
+    // Where one was faster the other has no session any more.
+    assert!(of_a.is_ok() || of_b.is_ok(), "{of_a:?}, {of_b:?}");
+    for party in [&mut a, &mut b] {
+        let closed = party
+            .event(|event| match event {
+                Event::SessionClosed { closed, .. } => Some(closed),
+                _ => None,
+            })
+            .await;
+        if stage.a.has_v2 && stage.b.has_v2 {
+            let left = (closed.unsent, closed.in_doubt, closed.not_received);
+            assert_eq!(left, (0, 0, 0), "{closed:?}");
+        }
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "it took {:?}", began.elapsed());
+}

@@ -5,7 +5,6 @@ use core::time::Duration;
 
 use crate::error::CloseReason;
 use crate::session::Session;
-use crate::session::close::close_code;
 use crate::v2::control::Close;
 
 impl Session {
@@ -25,7 +24,7 @@ impl Session {
             return false;
         }
         let is_answer = self.handshake.gate().is_some_and(|gate| gate.is_read_over());
-        let code = u16::try_from(close_code(reason).as_u64()).unwrap_or(5);
+        let code = u16::try_from(self.close_code(reason).as_u64()).unwrap_or(5);
         // The peer's reason is not ours.
         let code = if matches!(reason, CloseReason::EndedByPeer { .. }) { 0 } else { code };
         let is_orderly = code == 0 && (was_carrying || is_answer);

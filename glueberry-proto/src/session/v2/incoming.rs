@@ -16,7 +16,7 @@ use crate::time::Instant;
 use crate::v2::control::Received;
 use crate::v2::instance::Preamble;
 use crate::v2::order::{Next, Order, Verdict};
-use crate::v2::reader::{Progress, Reader, Sink};
+use crate::v2::reader::{Progress, ReadError, Reader, Sink};
 use crate::v2::record::Cipher;
 use crate::v2::schedule::StreamRoot;
 use crate::v2::{PartialMessage, Violation};
@@ -93,7 +93,12 @@ impl Incoming {
             let (stream, messages) = (name.clone(), sink.lost);
             lent.out.emit(Event::MessagesLost { stream, messages });
         }
-        let progress = progress.map_err(violation)?;
+        let progress = progress.map_err(|error| match error {
+            ReadError::TooLarge { announced, limit } => {
+                PeerMisbehaved::MessageTooLarge { stream: Some(name.clone()), announced, limit }
+            }
+            ReadError::Violation(error) => violation(error),
+        })?;
         self.order.progressed(progress == Progress::Full, lent.now);
         Ok(match progress {
             Progress::More { missing } => Ingest::More { missing },

@@ -73,7 +73,7 @@ impl Session {
         id: SubstreamId,
         buf: &mut BytesMut,
     ) -> Result<Ingest, PeerMisbehaved> {
-        let of_channel = |violation| PeerMisbehaved::V2 { stream: None, violation };
+        let of_channel = PeerMisbehaved::from;
         loop {
             let has_finalized = self.state.has_finalized();
             let messages = match self.handshake.has_room(&self.params.config) {

@@ -37,6 +37,8 @@ pub(in crate::session) struct Outgoing {
     settle_time: Duration,
     /// What is sent again, ahead of everything else. The stream's queue counts it.
     repeats: VecDeque<Bytes>,
+    /// An instance that was written to its end broke, which happens when the session ends.
+    has_broken_at_end: bool,
 }
 
 /// Without what messages hold.
@@ -98,6 +100,7 @@ impl Outgoing {
             settle_at: None,
             settle_time,
             repeats: VecDeque::new(),
+            has_broken_at_end: false,
         }
     }
 
@@ -124,12 +127,19 @@ impl Outgoing {
     }
 
     /// The instance broke: the last of what was written on it is sent again, with the same numbers.
+    ///
+    /// But one that was written to its end is repeated once only. A transport that does not show what
+    /// has arrived reports it as broken too if the peer leaves, and the peer's CLOSE is about to say
+    /// what it has.
     pub(in crate::session) fn broken(
         &mut self,
         writer: &InstanceWriter,
         queue: &mut SendQueue,
     ) -> Broken {
         self.last = Last::Broken;
+        if writer.is_closed() && core::mem::replace(&mut self.has_broken_at_end, true) {
+            self.forget();
+        }
         let (messages, bytes) = (self.kept.len(), self.kept_bytes);
         let kept = core::mem::take(&mut self.kept);
         self.forget();

@@ -11,7 +11,7 @@ use crate::crypto::{RustCrypto, SharedKey};
 use crate::time::Instant;
 use crate::v2::control::Received;
 use crate::v2::instance::{InstanceWriter, Last, Open, Preamble};
-use crate::v2::reader::{Progress, Reader};
+use crate::v2::reader::{Progress, ReadError, Reader};
 use crate::v2::record::{Cipher, Kind, MAX_SLICE, OVERHEAD, Opened, Opener, Sealer};
 use crate::v2::{Padding, Suite, Violation};
 
@@ -54,7 +54,7 @@ fn instance(open: Open, batches: &[Vec<Vec<u8>>], closes: bool) -> BytesMut {
 }
 
 /// Reads bytes that arrive in pieces.
-fn read(bytes: &[u8], cuts: &[usize], instance: u32, log: &mut Log) -> Result<Progress, Violation> {
+fn read(bytes: &[u8], cuts: &[usize], instance: u32, log: &mut Log) -> Result<Progress, ReadError> {
     let mut reader = Reader::new(cipher(), &secret(), instance);
     let mut received = log.received;
     let (mut buf, mut rest) = (BytesMut::new(), bytes);
@@ -244,7 +244,7 @@ fn lengths_of_records() {
 }
 
 /// Writes records that no `InstanceWriter` would, and returns what the reader makes of them.
-fn hostile(write: impl FnOnce(&mut crate::v2::record::Writer<'_>)) -> Result<Progress, Violation> {
+fn hostile(write: impl FnOnce(&mut crate::v2::record::Writer<'_>)) -> Result<Progress, ReadError> {
     let mut sealer = Sealer::new(cipher(), &secret());
     let mut out = BytesMut::new();
     let mut writer = sealer.write(&mut out, Instant::ZERO);
@@ -257,7 +257,7 @@ fn hostile(write: impl FnOnce(&mut crate::v2::record::Writer<'_>)) -> Result<Pro
 fn hostile_records() {
     let open = FIRST.emit();
     let ok = Ok(Progress::More { missing: 2 });
-    let bad = Err(Violation::BadRecord);
+    let bad = Err(Violation::BadRecord.into());
     assert_eq!(hostile(|it| it.put_record(Kind::Open, &open)), ok);
     assert_eq!(hostile(|it| it.put_record(Kind::Data, b"")), bad, "no OPEN");
     assert_eq!(hostile(|it| it.put_record(Kind::Close, &[0, 0])), bad, "no OPEN");
@@ -273,11 +273,11 @@ fn hostile_records() {
     assert_eq!(behind(Kind::Close, &[0, 0]), Ok(Progress::Closed));
     assert_eq!(behind(Kind::Data, b""), ok);
     for length in [&[0x80, 0][..], &[0x80; 5], &[0xff, 0xff, 0xff, 0xff, 0x1f]] {
-        assert_eq!(behind(Kind::Data, length.to_vec().leak()), Err(Violation::BadLength));
+        assert_eq!(behind(Kind::Data, length.to_vec().leak()), Err(Violation::BadLength.into()));
     }
     assert_eq!(
         behind(Kind::Data, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
-        Err(Violation::MessageTooLarge)
+        Err(ReadError::TooLarge { announced: u32::MAX.into(), limit: LIMIT })
     );
     for front in [&[5][..], &[0x85], &[5, 1, 2]] {
         let inside = hostile(|it| {

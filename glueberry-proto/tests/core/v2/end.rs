@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use glueberry_proto::testing::pair::{A, B};
-use glueberry_proto::{CloseReason, Instant, Naming};
+use glueberry_proto::{CloseReason, Instant, Naming, PeerMisbehaved};
 
-use super::{SECOND, configs, established};
-use crate::support::{BOTH, name, new_world};
+use super::{SECOND, break_pipe, configs, established, stall};
+use crate::support::{BOTH, established_world, name, new_world};
 
 #[test]
 fn after_an_orderly_end_nothing_is_in_doubt() {
@@ -97,6 +97,33 @@ fn both_may_end_at_once() {
     }
 }
 
+/// A transport that does not show what has arrived can't tell a peer that leaves too from a substream
+/// that broke.
+#[test]
+fn a_substream_that_seems_to_break_at_its_end_is_not_repeated_for_long() {
+    let mut world = established(Naming::Negotiated);
+    for number in 0..20_u8 {
+        world.send(A, "chat", &[number; 1000]);
+    }
+    world.command(A, |session, now| session.close(now));
+    // It is sent once more, as it may have been lost.
+    let mut broken = 0;
+    for _ in 0..2 {
+        let pipe = stall(&mut world, B);
+        assert!(pipe > broken, "not sent again");
+        broken = pipe;
+        break_pipe(&mut world, pipe);
+        stall(&mut world, B);
+        world.wait(SECOND);
+    }
+    world.run();
+    // B waits for what A has sent, by what A says.
+    world.advance(3 * SECOND);
+    let closed = world.app.closed(A);
+    assert_eq!((closed.unsent, closed.in_doubt, closed.not_received), (0, 0, 20));
+    assert_eq!(closed.reason, CloseReason::Disconnected);
+}
+
 #[test]
 fn a_peer_that_does_not_answer_the_end_is_not_waited_for_long() {
     let mut world = established(Naming::Negotiated);
@@ -162,4 +189,19 @@ fn a_rejection_reaches_the_peer() {
         assert_eq!(a.reason, CloseReason::EndedByPeer { code: 1 });
         assert_eq!(b.reason, CloseReason::Rejected("no".to_owned()));
     }
+}
+
+#[test]
+fn a_message_above_the_limit_is_told_with_its_lengths_and_has_a_number_of_its_own() {
+    let mut both = configs();
+    both[B].max_message_size = 1000;
+    let mut world = established_world(Naming::Negotiated, both, &["chat"]);
+    world.send(A, "chat", &[7; 1000]);
+    world.send(A, "chat", &[7; 1001]);
+    world.run();
+    assert_eq!(world.app.received(B, "chat").len(), 1);
+    let (stream, announced, limit) = (Some(name("chat")), 1001, 1000);
+    let how = PeerMisbehaved::MessageTooLarge { stream, announced, limit };
+    assert_eq!(world.app.closed(B).reason, CloseReason::Misbehaved(how));
+    assert_eq!(world.app.closed(A).reason, CloseReason::EndedByPeer { code: 26 });
 }

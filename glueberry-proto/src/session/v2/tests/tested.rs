@@ -11,6 +11,7 @@ use crate::v2::agreement::{Binding, Ephemeral};
 use crate::v2::gate::{Gate, Setup};
 use crate::v2::kem::{self, Share};
 use crate::v2::kex::Kex;
+use crate::v2::reader::TOO_LARGE;
 use crate::v2::{Padding, Role, Suite};
 use crate::{
     Action, Admission, CloseReason, Config, Identity, Instant, Naming, NewConnection, Node,
@@ -266,6 +267,7 @@ impl Tested {
             CloseReason::Misbehaved(PeerMisbehaved::V2 { violation, .. }) => {
                 violation.code().into()
             }
+            CloseReason::Misbehaved(PeerMisbehaved::MessageTooLarge { .. }) => TOO_LARGE,
             CloseReason::EndedByPeer { code } => (*code).into(),
             CloseReason::ConnectionLost(crate::ConnectionLost::ClosedByPeer { code }) => *code,
             CloseReason::HandshakeLost => 2,
