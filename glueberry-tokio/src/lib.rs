@@ -90,8 +90,9 @@
 //!
 //! - A sender puts a reference into the stream's send queue, under its session's lock. There is one
 //!   rule for watermarks, that of [`SendQueue`](proto::SendQueue).
-//! - When the transport can take bytes, the session's task takes as many messages as fit into a
-//!   write buffer, and seals them into it without the lock: the one copy on the way out.
+//! - When the transport can take bytes, as many messages as fit into a write buffer are taken, and
+//!   sealed into it without the lock: the one copy on the way out. The session's task does so, or the
+//!   sender of a message before which nothing waits, in its own turn.
 //! - What arrives is opened where it lies, and is handed on by reference.
 //! - The reader takes the inbox's whole queue and hands out what was in it.
 //!
@@ -118,6 +119,7 @@
 //! Handshake commands go by way of the node's task, which knows the session that is current, and
 //! so do their answers: once a future is ready, the peer's view shows its effect.
 //!
+//! What drives a session is taken out of its place by whoever does so, and nobody waits for it.
 //! No lock is held while metrics, `tracing` or wakers run. Two locks are held at a time only where a
 //! change of state is published: the table of views, then the list of subscribers, then the queue of
 //! one subscriber, in this order.

@@ -136,7 +136,7 @@ impl SessionDriver {
     /// Returns whether a little more of the peer may be read. If not, the task is woken when there
     /// is room.
     pub(crate) fn may_read(&mut self, cx: &Context<'_>) -> bool {
-        let memory = self.held.memory().clone();
+        let memory = self.held.memory();
         memory.has_room() || {
             memory.wait(&mut self.waiting, cx);
             memory.has_room()

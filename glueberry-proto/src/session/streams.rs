@@ -182,15 +182,18 @@ impl Streams {
 
     // ---- timers and the end -------------------------------------------------------------------
 
-    pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Due<'_>)> {
-        self.table.iter().flat_map(|(name, stream)| {
-            let settle = stream.sender.settle_at().map(|at| (at, Due::Settle(name)));
-            let retry = stream.sender.retry_at().map(|at| (at, Due::Retry(name)));
-            let incoming = stream.incoming.as_ref();
-            let instance = incoming.and_then(|incoming| incoming.waits_until());
-            let instance = instance.map(|at| (at, Due::Instance(name)));
-            settle.into_iter().chain(retry).chain(instance)
-        })
+    pub(super) fn each_deadline<'a>(&'a self, mut deadline: impl FnMut(Instant, Due<'a>)) {
+        for (name, stream) in &self.table {
+            if let Some(at) = stream.sender.settle_at() {
+                deadline(at, Due::Settle(name));
+            }
+            if let Some(at) = stream.sender.retry_at() {
+                deadline(at, Due::Retry(name));
+            }
+            if let Some(at) = stream.incoming.as_ref().and_then(|it| it.waits_until()) {
+                deadline(at, Due::Instance(name));
+            }
+        }
     }
 
     /// Tries other substreams for the streams whose time for it has come.

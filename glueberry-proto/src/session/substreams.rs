@@ -278,8 +278,13 @@ impl Substreams {
         self.deadlines.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect()
     }
 
-    pub(super) fn deadlines(&self) -> impl Iterator<Item = (Instant, Due<'_>)> {
-        self.deadlines.iter().map(|(id, at)| (*at, Due::Negotiation(*id)))
+    pub(super) fn next_deadline(&self) -> Option<(Instant, Due<'_>)> {
+        // Most often there is none.
+        if self.deadlines.is_empty() {
+            return None;
+        }
+        let (id, at) = self.deadlines.iter().min_by_key(|(_, at)| **at)?;
+        Some((*at, Due::Negotiation(*id)))
     }
 
     /// The peer's handshake is over: what it has not answered yet it may have refused before.

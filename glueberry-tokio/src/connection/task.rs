@@ -110,6 +110,8 @@ impl<C: Connection> ConnectionLoop<C> {
         let Some(task) = self.task.take() else {
             return false;
         };
+        // What is logged is the node's, whoever has the turn.
+        let _of_node = self.shared.span.clone().entered();
         let now = self.shared.now();
         self.driver.queued(now, stream);
         let is_at_rest = !self.round(&mut Context::from_waker(&task), now);
@@ -144,8 +146,8 @@ impl<C: Connection> ConnectionLoop<C> {
             has_more |= substream.poll(cx, driver, now, scratch);
             has_ended |= substream.is_over();
             self.held += substream.held();
-            let deadlines = [self.part_deadline, substream.part_deadline(timeout)];
-            self.part_deadline = deadlines.into_iter().flatten().min();
+            let deadline = substream.part_deadline(timeout);
+            self.part_deadline = earliest(self.part_deadline, deadline);
         }
         if has_ended {
             self.substreams.retain(|_, substream| !substream.is_over());
@@ -331,8 +333,8 @@ impl<C: Connection> ConnectionLoop<C> {
             Closing::Open | Closing::Closed => None,
         };
         let session = self.driver.session().poll_timeout();
-        let deadlines = [session, lost_until, closing_until, self.part_deadline];
-        let deadline = deadlines.into_iter().flatten().min();
+        let own = earliest(earliest(lost_until, closing_until), self.part_deadline);
+        let deadline = earliest(session, own);
         if deadline != self.armed {
             self.timer.reset(deadline.and_then(|at| self.shared.clock.until(at)));
             self.armed = deadline;
@@ -380,6 +382,14 @@ impl<C: Connection> fmt::Debug for ConnectionLoop<C> {
             .field("substreams", &self.substreams.len())
             .field("closing", &self.closing)
             .finish_non_exhaustive()
+    }
+}
+
+/// Returns the earlier of two deadlines, of those that there are.
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

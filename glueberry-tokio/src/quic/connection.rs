@@ -196,7 +196,9 @@ impl Connection for QuicConnection {
         session: &Session,
     ) -> Poll<ConnectionEvent<QuicSubstream>> {
         loop {
-            while let Poll::Ready(Some(outcome)) = self.negotiations.poll_next_unpin(cx) {
+            while !self.negotiations.is_empty()
+                && let Poll::Ready(Some(outcome)) = self.negotiations.poll_next_unpin(cx)
+            {
                 self.answering -= usize::from(matches!(outcome, Outcome::Accepted(_)));
                 if let Some(event) = self.outcome(outcome) {
                     return Poll::Ready(event);

@@ -1,11 +1,11 @@
 //! Asks quinn about one thing only when quinn has said that it is worth it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use futures_util::task::AtomicWaker;
+use crate::mailbox::{lock, remember};
 
 /// Polls one thing of a connection when its own waker was woken, and not whenever the task runs.
 ///
@@ -15,21 +15,24 @@ pub(super) struct OnWake {
     signal: Arc<Signal>,
     /// What quinn gets: the signal.
     waker: Waker,
+    /// The task that the signal wakes.
+    task: Option<Waker>,
     /// It was polled and had nothing; the signal says when it may have.
     is_pending: bool,
 }
 
 #[derive(Debug, Default)]
 struct Signal {
+    /// Set under the lock: while it is not, the task is registered.
     is_woken: AtomicBool,
-    task: AtomicWaker,
+    task: Mutex<Option<Waker>>,
 }
 
 impl OnWake {
     /// Polls at the first call.
     pub(super) fn new() -> Self {
         let signal = Arc::<Signal>::default();
-        Self { waker: signal.clone().into(), signal, is_pending: false }
+        Self { waker: signal.clone().into(), signal, task: None, is_pending: false }
     }
 
     /// Calls `poll`, unless it had nothing the last time and its waker was not woken since.
@@ -38,9 +41,13 @@ impl OnWake {
         cx: &Context<'_>,
         poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        // First, so that a signal behind the look wakes the task.
-        self.signal.task.register(cx.waker());
-        let is_woken = self.signal.is_woken.swap(false, Ordering::AcqRel);
+        let is_same = self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker()));
+        let mut is_woken = self.signal.is_woken.load(Ordering::Acquire);
+        if is_woken || !is_same {
+            // Before the look, so that a signal behind it wakes the task.
+            is_woken = self.signal.register(cx);
+            remember(&mut self.task, cx);
+        }
         if self.is_pending && !is_woken {
             return Poll::Pending;
         }
@@ -50,14 +57,28 @@ impl OnWake {
     }
 }
 
+impl Signal {
+    /// Has the task woken by the next signal. Returns whether there was one since it was registered.
+    fn register(&self, cx: &Context<'_>) -> bool {
+        let mut task = lock(&self.task);
+        remember(&mut task, cx);
+        self.is_woken.swap(false, Ordering::AcqRel)
+    }
+}
+
 impl Wake for Signal {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        let mut task = lock(&self.task);
         self.is_woken.store(true, Ordering::Release);
-        self.task.wake();
+        let woken = task.take();
+        drop(task);
+        if let Some(woken) = woken {
+            woken.wake();
+        }
     }
 }
 

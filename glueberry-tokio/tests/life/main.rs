@@ -29,3 +29,4 @@ mod sockets;
 mod strangers;
 mod suites;
 mod support;
+mod turns;
