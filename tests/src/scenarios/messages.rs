@@ -160,7 +160,7 @@ pub(super) async fn batches(stage: Stage) {
     let mut config = Config::default();
     (config.core.high_watermark, config.core.low_watermark) = (50, 10);
     config.core.reconnect = glueberry_tokio::proto::ReconnectPolicy::never();
-    let (mut a, mut b) = stage.established(config).await;
+    let (a, mut b) = stage.established(config).await;
     let peer = b.id();
     let mut near = a.node.stream(peer, STREAM).expect("nobody has it");
     let numbers: Vec<Bytes> = (0..1_000_u16).map(|n| n.to_be_bytes().to_vec().into()).collect();
