@@ -172,14 +172,7 @@ impl Reader {
         match (self.phase, opened.kind) {
             (Phase::Opening, Kind::Open) => {
                 let open = Open::parse(slice, self.instance)?;
-                let lost = open.first.saturating_sub(received.next);
-                if lost > 0 {
-                    received.lost = received.lost.saturating_add(lost);
-                    received.next = open.first;
-                    sink.lost(lost);
-                }
-                self.number = open.first;
-                self.phase = Phase::Open;
+                self.begin(open, received, sink);
             }
             (Phase::Open, Kind::Close) => {
                 if slice.len() != 2 || self.body.is_some() || !self.length.is_empty() {
@@ -209,6 +202,18 @@ impl Reader {
         }
         buf.advance(len);
         Ok(())
+    }
+
+    /// The instance begins with this message.
+    fn begin(&mut self, open: Open, received: &mut Received, sink: &mut dyn Sink) {
+        let lost = open.first.saturating_sub(received.next);
+        if lost > 0 {
+            received.lost = received.lost.saturating_add(lost);
+            received.next = open.first;
+            sink.lost(lost);
+        }
+        self.number = open.first;
+        self.phase = Phase::Open;
     }
 
     /// Hands out the messages in what was opened. False if the sink has no room for the next.
