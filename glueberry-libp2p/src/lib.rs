@@ -5,7 +5,8 @@
 //! - [`Behaviour`]: for a swarm that you have already. It composes with other behaviours, uses
 //!   connections that are there, and closes none that others use.
 //! - [`Libp2p`]: a ready-made node over TCP with TLS or Noise, over QUIC, over relays and through
-//!   NATs. Its connections are its own.
+//!   NATs. Its connections are its own. It can be a relay for others, and with the features `mdns` and
+//!   `kad` it finds peers.
 //!
 //! A node over libp2p and one over raw QUIC speak the same wire, and meet over QUIC.
 //!

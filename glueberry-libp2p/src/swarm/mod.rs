@@ -26,7 +26,7 @@ use self::task::OwnedSwarm;
 use crate::Behaviour;
 use crate::settings::{Ownership, Settings};
 
-/// libp2p as the transport of a [`Node`](glueberry_tokio::Node): TCP with TLS or Noise, QUIC, relays and hole punching.
+/// libp2p as the transport of a [`Node`]: TCP with TLS or Noise, QUIC, relays and hole punching.
 ///
 /// What a peer-to-peer program needs is on by default; switch off what is not wanted. What serves others or
 /// finds peers is off. The choice between raw QUIC and
