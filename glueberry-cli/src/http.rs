@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use glueberry_tokio::proto::printable;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -30,7 +31,7 @@ async fn exchange(address: SocketAddr, path: &str) -> Result<Vec<u8>, Failure> {
     let status = String::from_utf8_lossy(&response[..end]);
     let status = status.lines().next().unwrap_or_default().to_owned();
     if status.split(' ').nth(1) != Some("200") {
-        return Err(Failure::new(format!("http://{address}{path}: {status}")));
+        return Err(Failure::new(format!("http://{address}{path}: {}", printable(status))));
     }
     Ok(response.split_off(end + 4))
 }

@@ -1,5 +1,8 @@
 //! A table of a node's peers.
 
+use std::collections::BTreeMap;
+
+use glueberry_tokio::proto::printable;
 use serde_json::Value;
 
 use crate::cli::Top;
@@ -28,33 +31,41 @@ pub(crate) async fn run(top: Top, output: Output) -> Result<(), Failure> {
     }
 }
 
+/// Returns the lines of the table. Whoever answers has a say in them: nothing of it may reach the
+/// terminal as it is.
 fn table(debug: &Value) -> Vec<String> {
     let state = &debug["state"];
     let peers = state["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let connected = by_peer(&debug["connected"]);
+    let statistics = by_peer(&debug["statistics"]);
     let mut lines = vec![
         format!("{}  protocol {}", text(&state["peer_id"]), text(&state["version"])),
         format!(
             "sessions: {}  peers in the book: {}  held: {} KiB",
-            state["sessions"],
-            state["address_book"]["total_peers"],
-            state["held_bytes"].as_u64().unwrap_or_default() / 1024
+            count(&state["sessions"]),
+            count(&state["address_book"]["total_peers"]),
+            count(&state["held_bytes"]) / 1024
         ),
         format!(
             "{:<53} {:<12} {:<4} {:>9} {:<6} {:>9} {:>9}",
             "PEER", "STATE", "WAY", "RTT", "WIRE", "SENT", "RECEIVED"
         ),
     ];
-    lines.extend(peers.iter().map(|peer| line(debug, peer)));
+    lines.extend(peers.iter().map(|peer| {
+        let id = peer["peer_id"].as_str().unwrap_or_default();
+        let (connected, statistics) = (connected.get(id), statistics.get(id));
+        line(peer, connected.unwrap_or(&&Value::Null), statistics.unwrap_or(&&Value::Null))
+    }));
     lines
 }
 
-fn line(debug: &Value, peer: &Value) -> String {
-    let id = text(&peer["peer_id"]);
-    let of_peer = |list: &Value| -> Value {
-        let found = list.as_array().and_then(|all| all.iter().find(|it| text(&it["peer"]) == id));
-        found.cloned().unwrap_or_default()
-    };
-    let (connected, statistics) = (of_peer(&debug["connected"]), of_peer(&debug["statistics"]));
+/// Returns the entries of a list by their peers: a node may have many.
+fn by_peer(list: &Value) -> BTreeMap<&str, &Value> {
+    let entries = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    entries.iter().filter_map(|entry| Some((entry["peer"].as_str()?, entry))).collect()
+}
+
+fn line(peer: &Value, connected: &Value, statistics: &Value) -> String {
     let way = match peer["is_outbound"].as_bool() {
         Some(true) => "out",
         Some(false) => "in",
@@ -65,16 +76,20 @@ fn line(debug: &Value, peer: &Value) -> String {
         (Some(secs), Some(nanos)) => format!("{:.2} ms", secs * 1e3 + nanos / 1e6),
         _ => String::new(),
     };
-    let count = |name: &str| statistics[name].as_u64().unwrap_or_default();
     format!(
-        "{id:<53} {:<12} {way:<4} {round_trip:>9} {:<6} {:>9} {:>9}",
+        "{:<53} {:<12} {way:<4} {round_trip:>9} {:<6} {:>9} {:>9}",
+        text(&peer["peer_id"]),
         text(&peer["state"]),
         text(&connected["profile"]),
-        count("messages_sent"),
-        count("messages_received"),
+        count(&statistics["messages_sent"]),
+        count(&statistics["messages_received"]),
     )
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
+fn text(value: &Value) -> String {
+    printable(value.as_str().unwrap_or_default())
+}
+
+fn count(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
 }

@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 use glueberry_tokio::identity::Keypair;
 use glueberry_tokio::{Config, Handshake, Node};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A folder that is removed with the test.
 struct Folder(PathBuf);
@@ -48,7 +48,7 @@ fn text(folder: &Path, args: &[&str]) -> String {
 }
 
 /// Returns the lines of a command that must succeed, as JSON.
-fn json(folder: &Path, args: &[&str]) -> Vec<Value> {
+fn json_of(folder: &Path, args: &[&str]) -> Vec<Value> {
     let args = [args, &["--json"]].concat();
     text(folder, &args).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -96,9 +96,9 @@ impl Drop for Listener {
 #[test]
 fn keys_are_created_once_and_shown_in_every_form() {
     let folder = Folder::new("key");
-    let created = json(&folder.0, &["key", "own.key"]);
+    let created = json_of(&folder.0, &["key", "own.key"]);
     assert_eq!(created[0]["created"], true);
-    let again = json(&folder.0, &["key", "own.key"]);
+    let again = json_of(&folder.0, &["key", "own.key"]);
     assert_eq!(
         (&again[0]["created"], &again[0]["peer_id"]),
         (&false.into(), &created[0]["peer_id"])
@@ -106,7 +106,7 @@ fn keys_are_created_once_and_shown_in_every_form() {
     let (peer, key) = (created[0]["peer_id"].as_str(), created[0]["public_key"].as_str());
     let address = format!("/ip4/127.0.0.1/udp/1/quic-v1/p2p/{}", peer.unwrap());
     for of in ["own.key", peer.unwrap(), key.unwrap(), &address] {
-        let shown = json(&folder.0, &["id", of]);
+        let shown = json_of(&folder.0, &["id", of]);
         assert_eq!(shown[0]["peer_id"].as_str(), peer, "{of}");
     }
     let (code, error) = failure(&folder.0, &["id", "nonsense"]);
@@ -121,28 +121,29 @@ fn two_nodes_are_dialled_pinged_and_measured() {
     let mut listener = Listener::start(&folder.0, &["--http", "127.0.0.1:0"]);
     let address = listener.wait_for("listening", "address");
     let http = listener.wait_for("http", "address");
-    let dialled = json(&folder.0, &["dial", &address]);
+    let dialled = json_of(&folder.0, &["dial", &address]);
     assert!(address.ends_with(dialled[0]["peer"].as_str().unwrap()));
     assert!(dialled[0]["profile"].as_str().unwrap().starts_with('v'));
-    let pinged = json(&folder.0, &["ping", &address, "-c", "3", "-i", "10ms"]);
+    let pinged = json_of(&folder.0, &["ping", &address, "-c", "3", "-i", "10ms"]);
     assert_eq!(pinged.len(), 4, "three answers and a summary");
     assert_eq!((&pinged[3]["sent"], &pinged[3]["lost"]), (&3.into(), &0.into()));
     assert!(pinged[3]["median_ms"].as_f64().unwrap() > 0.0);
     let said = text(&folder.0, &["ping", &address, "-c", "1"]);
     assert!(said.contains("1 sent, 0 lost"), "{said}");
     let args = ["bench", &address, "--size", "1000", "--duration", "200ms", "--key", "own.key"];
-    let measured = json(&folder.0, &args);
+    let measured = json_of(&folder.0, &args);
     assert!(measured[0]["messages"].as_u64().unwrap() > 0);
     let count = measured[0]["messages"].as_u64().unwrap();
     assert_eq!(measured[0]["bytes"].as_u64().unwrap(), count * 1000);
     // Of an identity that has measured before, only the new messages count.
-    let again = json(&folder.0, &args);
+    let again = json_of(&folder.0, &args);
     assert_eq!(again[0]["bytes"].as_u64().unwrap(), again[0]["messages"].as_u64().unwrap() * 1000);
     let table = text(&folder.0, &["top", &http, "--once"]);
     assert!(table.contains("PEER") && table.contains("peers in the book"), "{table}");
-    let debug = json(&folder.0, &["top", &http, "--once"]);
+    let debug = json_of(&folder.0, &["top", &http, "--once"]);
     assert!(address.ends_with(debug[0]["state"]["peer_id"].as_str().unwrap()));
-    let checks = json(&folder.0, &["doctor", &address, "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    let checks =
+        json_of(&folder.0, &["doctor", &address, "--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
     assert!(checks.iter().all(|check| check["ok"] == true), "{checks:?}");
     assert!(checks.iter().any(|check| check["check"] == "peer"), "{checks:?}");
 }
@@ -150,7 +151,7 @@ fn two_nodes_are_dialled_pinged_and_measured() {
 #[test]
 fn what_fails_has_a_reason_a_hint_and_an_exit_code() {
     let folder = Folder::new("fail");
-    let key = json(&folder.0, &["key", "own.key"]);
+    let key = json_of(&folder.0, &["key", "own.key"]);
     let peer = key[0]["peer_id"].as_str().unwrap();
     let nobody = format!("/ip4/127.0.0.1/udp/9/quic-v1/p2p/{peer}");
     let (code, error) = failure(&folder.0, &["dial", &nobody, "--timeout", "300ms"]);
@@ -178,13 +179,13 @@ fn what_fails_has_a_reason_a_hint_and_an_exit_code() {
 #[test]
 fn a_book_is_shown_checked_repaired_and_changed() {
     let folder = Folder::new("book");
-    let peer = json(&folder.0, &["key", "own.key"])[0]["peer_id"].as_str().unwrap().to_owned();
-    json(&folder.0, &["book", "ban", "book.json", &peer, "--for", "1h"]);
-    let shown = json(&folder.0, &["book", "show", "book.json"]);
+    let peer = json_of(&folder.0, &["key", "own.key"])[0]["peer_id"].as_str().unwrap().to_owned();
+    json_of(&folder.0, &["book", "ban", "book.json", &peer, "--for", "1h"]);
+    let shown = json_of(&folder.0, &["book", "show", "book.json"]);
     assert_eq!(shown[0]["peer"].as_str(), Some(&*peer));
     assert_eq!(shown[0]["banned"], true);
     assert!(text(&folder.0, &["book", "show", "book.json"]).contains("BANNED"));
-    assert_eq!(json(&folder.0, &["book", "check", "book.json"])[0]["rejected"], 0);
+    assert_eq!(json_of(&folder.0, &["book", "check", "book.json"])[0]["rejected"], 0);
 
     // An entry that cannot be read.
     let path = folder.0.join("book.json");
@@ -194,13 +195,13 @@ fn a_book_is_shown_checked_repaired_and_changed() {
     std::fs::write(&path, &spoiled).unwrap();
     let (code, error) = failure(&folder.0, &["book", "check", "book.json"]);
     assert!(code == 1 && error.contains("repair"), "{error}");
-    let repaired = json(&folder.0, &["book", "repair", "book.json"]);
+    let repaired = json_of(&folder.0, &["book", "repair", "book.json"]);
     assert_eq!(repaired[0]["removed"], 1);
     assert_eq!(std::fs::read(folder.0.join("book.json.before-repair")).unwrap(), spoiled);
-    assert_eq!(json(&folder.0, &["book", "check", "book.json"])[0]["peers"], 1);
-    assert_eq!(json(&folder.0, &["book", "show", "book.json"])[0]["banned"], true);
+    assert_eq!(json_of(&folder.0, &["book", "check", "book.json"])[0]["peers"], 1);
+    assert_eq!(json_of(&folder.0, &["book", "show", "book.json"])[0]["banned"], true);
 
-    json(&folder.0, &["book", "unban", "book.json", &peer]);
+    json_of(&folder.0, &["book", "unban", "book.json", &peer]);
     let (code, error) = failure(&folder.0, &["book", "unban", "book.json", &peer]);
     assert!(code == 1 && error.contains("is not banned"), "{error}");
 
@@ -275,3 +276,45 @@ fn a_peer_that_reads_no_answers_keeps_no_other_waiting() {
 }
 
 const CONTROL: &str = "glueberry-cli";
+
+/// Answers one request over HTTP, and returns where.
+fn answer_once(head: &'static str, body: String) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+        while !request.next().unwrap().unwrap().is_empty() {}
+        stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+    });
+    address
+}
+
+#[test]
+fn who_answers_as_a_node_has_no_hold_of_the_terminal() {
+    let folder = Folder::new("terminal");
+    let evil = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}2J\u{202e}\nforged";
+    let peer = json!({ "peer_id": evil, "state": evil, "is_outbound": true });
+    let connected = json!({ "peer": evil, "profile": evil });
+    let debug = json!({
+        "state": {
+            "peer_id": evil, "version": evil, "sessions": evil, "held_bytes": 2048,
+            "address_book": { "total_peers": [evil] }, "peers": [peer],
+        },
+        "connected": [connected],
+        "statistics": [{ "peer": evil, "messages_sent": 7 }],
+    });
+    let address = answer_once("HTTP/1.0 200 OK", debug.to_string());
+    let shown = text(&folder.0, &["top", &address, "--once"]);
+    let is_safe =
+        |shown: &str| shown.chars().all(|it| it == '\n' || !(it.is_control() || it == '\u{202e}'));
+    assert!(is_safe(&shown), "{shown:?}");
+    assert_eq!(shown.lines().count(), 4, "{shown:?}");
+    let line = shown.lines().last().unwrap();
+    assert!(line.contains(" out ") && line.contains(" 7 "), "{line}");
+    assert!(shown.contains("2 KiB held"), "{shown}");
+
+    let address = answer_once("HTTP/1.0 500 \u{1b}[2J\u{202e}", String::new());
+    let (_, errors) = failure(&folder.0, &["top", &address, "--once"]);
+    assert!(errors.contains("500") && is_safe(&errors), "{errors:?}");
+}

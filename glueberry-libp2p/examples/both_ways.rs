@@ -271,6 +271,7 @@ struct Sessions {
     closed: u64,
     unsent: u64,
     in_doubt: u64,
+    not_received: u64,
     rejected: u64,
     missed_events: u64,
 }
@@ -285,6 +286,7 @@ impl Sessions {
                 self.closed += 1;
                 self.unsent += u64::try_from(closed.unsent).unwrap_or(u64::MAX);
                 self.in_doubt += closed.in_doubt;
+                self.not_received += closed.not_received;
             }
             Event::RecordRejected { .. } => self.rejected += 1,
             Event::Lagged { missed } => self.missed_events += missed,
@@ -300,6 +302,7 @@ fn print(sent: &Sent, received: &Received, sessions: &Sessions) {
         ("delivered", u64::try_from(received.numbers.len()).unwrap_or(u64::MAX)),
         ("unsent", sessions.unsent),
         ("in_doubt", sessions.in_doubt),
+        ("not_received", sessions.not_received),
         ("repeated", received.repeated),
         ("reordered", received.reordered),
         ("altered", received.altered),

@@ -161,7 +161,7 @@ pub(crate) struct Report {
     pub(crate) echoes: Vec<Bytes>,
     /// How often the peer was Established.
     pub(crate) established: usize,
-    /// Messages that an orderly end has left unsent or in doubt.
+    /// Messages that an orderly end has left unsent, in doubt or not received.
     pub(crate) in_doubt: u64,
     /// Messages that the other side got before its end.
     pub(crate) received: usize,
@@ -227,7 +227,7 @@ pub(crate) fn run() -> Result<Report> {
         }
     }
     let (_, last) = closed.pop_last().ok_or("no session has ended")?;
-    report.in_doubt = last.in_doubt + u64::try_from(last.unsent)?;
+    report.in_doubt = last.in_doubt + last.not_received + u64::try_from(last.unsent)?;
     Ok(report)
 }
 

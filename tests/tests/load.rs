@@ -19,7 +19,9 @@ use glueberry_tests::crowd::{limited, node, once, runtime, serve};
 use glueberry_tests::fabric::Fabric;
 use glueberry_tests::party::STREAM;
 use glueberry_tokio::identity::{Keypair, PeerId};
-use glueberry_tokio::{Config, Event, HANDSHAKE, Multiaddr, Node, PublicKey};
+use glueberry_tokio::{
+    Config, ConnectionState, Event, Events, HANDSHAKE, Multiaddr, Node, PublicKey,
+};
 use tokio::time::{sleep, timeout};
 
 fn main() {
@@ -44,6 +46,7 @@ fn main() {
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
     accepted: u64,
+    /// And what by the peer's word was not received.
     unsent: u64,
     in_doubt: u64,
 }
@@ -55,6 +58,8 @@ struct Account {
     sessions: AtomicU64,
     failed: AtomicU64,
     now: AtomicUsize,
+    /// Sessions of the hub that were Established, that have ended, and events that it has missed.
+    events: [AtomicU64; 3],
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -73,6 +78,7 @@ fn churn(seconds: usize, peers: usize) {
     drop(hubs.spawn(serve(hub.clone(), move |_, message| {
         *lock(&counted.delivered).entry(message.peer).or_default() += 1;
     })));
+    drop(hubs.spawn(watch(hub.events(), account.clone())));
     others.block_on(async { sleep(Duration::from_millis(500)).await });
     let tasks = || hubs.metrics().num_alive_tasks();
     let (tasks_before, descriptors_before) = (tasks(), descriptors());
@@ -93,14 +99,15 @@ fn churn(seconds: usize, peers: usize) {
         })
         .collect();
     println!(
-        "seconds  sessions now  sessions so far  failed dials  messages  resident MiB  tasks  descriptors"
+        "seconds  sessions now  sessions so far  failed dials  messages  resident MiB  tasks  descriptors  processor"
     );
+    let mut used = processor();
     let mut resident_early = 0;
     while Instant::now() < until {
         others.block_on(async { sleep(Duration::from_secs(10)).await });
         let sent: u64 = lock(&account.sent).values().map(|sent| sent.accepted).sum();
         println!(
-            "{:>7}  {:>12}  {:>15}  {:>12}  {:>8}  {:>12}  {:>5}  {:>11}",
+            "{:>7}  {:>12}  {:>15}  {:>12}  {:>8}  {:>12}  {:>5}  {:>11}  {:>7} %",
             began.elapsed().as_secs(),
             account.now.load(Ordering::Relaxed),
             account.sessions.load(Ordering::Relaxed),
@@ -108,8 +115,10 @@ fn churn(seconds: usize, peers: usize) {
             sent,
             resident() / MIB,
             tasks(),
-            descriptors()
+            descriptors(),
+            (processor() - used) / 10
         );
+        used = processor();
         if resident_early == 0
             && began.elapsed().as_secs() * 2 >= u64::try_from(seconds).expect("few")
         {
@@ -154,11 +163,31 @@ fn churn(seconds: usize, peers: usize) {
         total.in_doubt += sent.in_doubt;
     }
     println!("{total:?}, {} delivered", delivered.values().sum::<u64>());
+    let events = account.events.each_ref().map(|count| count.load(Ordering::Relaxed));
+    println!(
+        "events: {} Established, {} sessions ended, {} missed",
+        events[0], events[1], events[2]
+    );
+    assert!(events[1] >= events[0] && events[2] == 0, "an end is not told");
+    assert!(events[0] >= account.sessions.load(Ordering::Relaxed), "a beginning is not told");
     assert_eq!((state.sessions, state.held_bytes), (0, 0));
     assert!(tasks() <= tasks_before && descriptors() <= descriptors_before);
     assert!(resident_late < resident_early + resident_early / 8 + 16 * MIB, "memory grows");
     // On a busy machine most dials take too long.
     assert!(account.sessions.load(Ordering::Relaxed) * 10 > u64::try_from(peers).expect("few"));
+}
+
+/// Counts the events of the hub.
+async fn watch(mut events: Events, account: Arc<Account>) {
+    while let Some(event) = events.recv().await {
+        let (which, count) = match event {
+            Event::State(changed) if changed.state == ConnectionState::Established => (0, 1),
+            Event::SessionClosed { .. } => (1, 1),
+            Event::Lagged { missed } => (2, missed),
+            _ => continue,
+        };
+        account.events[which].fetch_add(count, Ordering::Relaxed);
+    }
 }
 
 /// One identity, which comes and goes.
@@ -207,7 +236,7 @@ async fn lives(
             if let Event::SessionClosed { closed, .. } = event {
                 let mut sent = lock(&account.sent);
                 let sent = sent.entry(identity.public().to_peer_id()).or_default();
-                sent.unsent += u64::try_from(closed.unsent).expect("few");
+                sent.unsent += u64::try_from(closed.unsent).expect("few") + closed.not_received;
                 sent.in_doubt += closed.in_doubt;
             }
         }
@@ -220,6 +249,14 @@ async fn lives(
 /// Returns how many descriptors this process has open; 0 where the system does not say.
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+/// Returns the hundredths of a second for which this process, the peers included, has had a processor; 0
+/// where the system does not say.
+fn processor() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum()
 }
 
 /// Returns how many bytes of this process are in memory; 0 where the system does not say.

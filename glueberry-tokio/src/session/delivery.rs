@@ -207,7 +207,9 @@ impl SessionDriver {
         let (commands, left) = self.handle.close();
         closed.unsent += left;
         let peer = self.handle.peer;
-        debug!(%peer, reason = %closed.reason, closed.unsent, closed.in_doubt, "session closed");
+        let (unsent, in_doubt, not_received) =
+            (closed.unsent, closed.in_doubt, closed.not_received);
+        debug!(%peer, reason = %closed.reason, unsent, in_doubt, not_received, "session closed");
         self.to_node.push(NodeCommand::SessionClosed(self.session.id(), closed));
         self.return_all(commands);
         if let Some(request) = self.finalizing.take() {
