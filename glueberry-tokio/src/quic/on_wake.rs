@@ -87,3 +87,67 @@ impl fmt::Debug for OnWake {
         f.debug_struct("OnWake").field("is_pending", &self.is_pending).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A task that counts how often it is woken.
+    fn task() -> (Arc<Counter>, Waker) {
+        let counter = Arc::<Counter>::default();
+        (counter.clone(), counter.into())
+    }
+
+    #[derive(Default)]
+    struct Counter(std::sync::atomic::AtomicUsize);
+
+    impl Counter {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn what_had_nothing_is_polled_again_once_its_waker_was_woken() {
+        let (count, task) = task();
+        let (mut on_wake, cx) = (OnWake::new(), Context::from_waker(&task));
+        let mut inner = None;
+        let mut pend = |cx: &mut Context<'_>| {
+            inner = Some(cx.waker().clone());
+            Poll::<()>::Pending
+        };
+        assert!(on_wake.poll(&cx, &mut pend).is_pending());
+        assert!(on_wake.poll(&cx, |_| Poll::Ready(())).is_pending(), "polled without a signal");
+        for round in 1..4 {
+            inner.as_ref().unwrap().wake_by_ref();
+            inner.as_ref().unwrap().wake_by_ref();
+            assert_eq!(count.count(), round, "woken once for both signals");
+            assert!(on_wake.poll(&cx, |_| Poll::Ready(())).is_ready());
+            // One that was ready is asked again.
+            assert!(on_wake.poll(&cx, |_| Poll::<()>::Pending).is_pending());
+        }
+    }
+
+    #[test]
+    fn another_task_is_woken_from_then_on() {
+        let ((first, one), (second, other)) = (task(), task());
+        let mut on_wake = OnWake::new();
+        let mut inner = None;
+        let polled = on_wake.poll(&Context::from_waker(&one), |cx| {
+            inner = Some(cx.waker().clone());
+            Poll::<()>::Pending
+        });
+        assert!(polled.is_pending());
+        let cx = Context::from_waker(&other);
+        assert!(on_wake.poll(&cx, |_| Poll::Ready(())).is_pending(), "polled without a signal");
+        inner.unwrap().wake();
+        assert_eq!((first.count(), second.count()), (0, 1));
+        assert!(on_wake.poll(&cx, |_| Poll::Ready(())).is_ready());
+    }
+}
