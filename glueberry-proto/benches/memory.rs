@@ -47,8 +47,8 @@ fn measure(profile: Profile, use_it: impl Fn(&mut Pair<()>)) -> usize {
     for number in 1..=PEERS {
         let mut pair = established([hub, node(profile, number, 2)]);
         use_it(&mut pair);
-        // Idle is who has done nothing for a while.
-        pair.advance(Duration::from_secs(5));
+        // Idle is who has done nothing for a while. The node has the time of the pair before.
+        pair.advance(Duration::from_secs(5) * u32::from(number));
         let (node, session, buffers) = keep_first(pair);
         hub = node;
         held.push((session, buffers));
