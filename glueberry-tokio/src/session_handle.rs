@@ -356,7 +356,9 @@ impl SessionHandle {
             return (Some(state), Err(error));
         }
         let is_full = found.queue.is_full();
-        self.pass_on(state, stream, message.len());
+        // Behind others it would gain nothing, and records would be cut short.
+        let is_short = found.queue.len() == 1 && message.len() <= LONGEST_IN_TURN;
+        self.pass_on(state, stream, is_short);
         if is_full {
             // The message that fills a queue is the last one that is accepted.
             self.backpressure(stream);
@@ -364,9 +366,10 @@ impl SessionHandle {
         (None, Ok(()))
     }
 
-    /// Has a message passed on that was queued: now if nothing else is about to be, else by the task.
-    fn pass_on(&self, mut state: MutexGuard<'_, State>, stream: &str, len: usize) {
-        let turns = self.turns.get().filter(|_| len <= LONGEST_IN_TURN);
+    /// Has passed on what was queued: now if that `is_short` and nothing else is about to be, else by the
+    /// task.
+    fn pass_on(&self, mut state: MutexGuard<'_, State>, stream: &str, is_short: bool) {
+        let turns = self.turns.get().filter(|_| is_short);
         let (Some(turns), false, false) = (turns, state.is_woken, state.had_turn) else {
             return wake_task(state);
         };
