@@ -388,8 +388,10 @@ impl SessionHandle {
         if result == Err(SendError::Backpressure) {
             refused(&mut state);
         }
+        // Behind others it would gain nothing, and records would be cut short.
+        let is_short = before.0 == 0 && bytes <= LONGEST_IN_TURN;
         if has_queued {
-            self.pass_on(state, stream, bytes);
+            self.pass_on(state, stream, is_short);
         } else {
             drop(state);
         }
@@ -399,9 +401,10 @@ impl SessionHandle {
         result
     }
 
-    /// Has messages passed on that were queued: now if nothing else is about to be, else by the task.
-    fn pass_on(&self, mut state: MutexGuard<'_, State>, stream: &str, bytes: usize) {
-        let turns = self.turns.get().filter(|_| bytes <= LONGEST_IN_TURN);
+    /// Has passed on what was queued: now if that `is_short` and nothing else is about to be, else by the
+    /// task.
+    fn pass_on(&self, mut state: MutexGuard<'_, State>, stream: &str, is_short: bool) {
+        let turns = self.turns.get().filter(|_| is_short);
         let (Some(turns), false, false) = (turns, state.is_woken, state.had_turn) else {
             return wake_task(state);
         };
