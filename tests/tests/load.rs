@@ -169,7 +169,8 @@ fn churn(seconds: usize, peers: usize) {
         events[0], events[1], events[2]
     );
     assert!(events[1] >= events[0] && events[2] == 0, "an end is not told");
-    assert!(events[0] >= account.sessions.load(Ordering::Relaxed), "a beginning is not told");
+    // Where a peer leaves as soon as it is Established, the hub may not have become so.
+    assert!(events[1] >= account.sessions.load(Ordering::Relaxed), "a session is not told");
     assert_eq!((state.sessions, state.held_bytes), (0, 0));
     assert!(tasks() <= tasks_before && descriptors() <= descriptors_before);
     assert!(resident_late < resident_early + resident_early / 8 + 16 * MIB, "memory grows");
