@@ -105,19 +105,7 @@ fn churn(seconds: usize, peers: usize) {
     let mut resident_early = 0;
     while Instant::now() < until {
         others.block_on(async { sleep(Duration::from_secs(10)).await });
-        let sent: u64 = lock(&account.sent).values().map(|sent| sent.accepted).sum();
-        println!(
-            "{:>7}  {:>12}  {:>15}  {:>12}  {:>8}  {:>12}  {:>5}  {:>11}  {:>7} %",
-            began.elapsed().as_secs(),
-            account.now.load(Ordering::Relaxed),
-            account.sessions.load(Ordering::Relaxed),
-            account.failed.load(Ordering::Relaxed),
-            sent,
-            resident() / MIB,
-            tasks(),
-            descriptors(),
-            (processor() - used) / 10
-        );
+        tell(began.elapsed().as_secs(), &account, tasks(), processor() - used);
         used = processor();
         if resident_early == 0
             && began.elapsed().as_secs() * 2 >= u64::try_from(seconds).expect("few")
@@ -152,6 +140,31 @@ fn churn(seconds: usize, peers: usize) {
         resident_late / MIB,
         resident() / MIB
     );
+    check_messages(&account);
+    check_events(&account);
+    assert_eq!((state.sessions, state.held_bytes), (0, 0));
+    assert!(tasks() <= tasks_before && descriptors() <= descriptors_before);
+    assert!(resident_late < resident_early + resident_early / 8 + 16 * MIB, "memory grows");
+    // On a busy machine most dials take too long.
+    assert!(account.sessions.load(Ordering::Relaxed) * 10 > u64::try_from(peers).expect("few"));
+}
+
+/// Prints a row of the table; `used` is the processor's time in the last 10 s, in hundredths.
+fn tell(seconds: u64, account: &Account, tasks: usize, used: u64) {
+    let sent: u64 = lock(&account.sent).values().map(|sent| sent.accepted).sum();
+    println!(
+        "{seconds:>7}  {:>12}  {:>15}  {:>12}  {sent:>8}  {:>12}  {tasks:>5}  {:>11}  {:>7} %",
+        account.now.load(Ordering::Relaxed),
+        account.sessions.load(Ordering::Relaxed),
+        account.failed.load(Ordering::Relaxed),
+        resident() / MIB,
+        descriptors(),
+        used / 10
+    );
+}
+
+/// Checks that every accepted message is accounted for.
+fn check_messages(account: &Account) {
     let (sent, delivered) = (lock(&account.sent), lock(&account.delivered));
     let mut total = Sent::default();
     for (peer, sent) in sent.iter() {
@@ -163,18 +176,18 @@ fn churn(seconds: usize, peers: usize) {
         total.in_doubt += sent.in_doubt;
     }
     println!("{total:?}, {} delivered", delivered.values().sum::<u64>());
+}
+
+/// Checks that the hub has told of every session.
+fn check_events(account: &Account) {
     let events = account.events.each_ref().map(|count| count.load(Ordering::Relaxed));
     println!(
         "events: {} Established, {} sessions ended, {} missed",
         events[0], events[1], events[2]
     );
     assert!(events[1] >= events[0] && events[2] == 0, "an end is not told");
-    assert!(events[0] >= account.sessions.load(Ordering::Relaxed), "a beginning is not told");
-    assert_eq!((state.sessions, state.held_bytes), (0, 0));
-    assert!(tasks() <= tasks_before && descriptors() <= descriptors_before);
-    assert!(resident_late < resident_early + resident_early / 8 + 16 * MIB, "memory grows");
-    // On a busy machine most dials take too long.
-    assert!(account.sessions.load(Ordering::Relaxed) * 10 > u64::try_from(peers).expect("few"));
+    // Where a peer leaves as soon as it is Established, the hub may not have become so.
+    assert!(events[1] >= account.sessions.load(Ordering::Relaxed), "a session is not told");
 }
 
 /// Counts the events of the hub.
