@@ -1,5 +1,3 @@
-use core::num::NonZeroU16;
-
 use super::*;
 use crate::memory::MemoryLimits;
 
@@ -24,7 +22,7 @@ fn a_file_names_what_differs_from_the_defaults() {
     let config: Config = serde_json::from_str(text).unwrap();
     assert_eq!(config.handshake_timeout, Duration::from_secs(90));
     assert_eq!(config.suites, [Suite::Aes256Gcm, Suite::ChaCha20Poly1305]);
-    assert_eq!(config.padding, Padding::Multiple(NonZeroU16::new(256).unwrap()));
+    assert_eq!(config.padding, Padding::Multiple(core::num::NonZeroU16::new(256).unwrap()));
     assert_eq!(config.pin_time, Duration::from_secs(30 * 86_400));
     assert_eq!(config.reconnect.initial_backoff, Duration::from_millis(250));
     assert_eq!(config.reconnect.max_backoff, Duration::from_secs(300));
