@@ -12,7 +12,8 @@ fn both_dial_at_once_200_times_and_there_is_one_session() {
     run(async {
         for round in 0..200 {
             // A busy machine may be silent for longer than the quick configuration waits.
-            let config = Config { keep_alive: Config::default().keep_alive, ..quick() };
+            let mut config = quick();
+            config.keep_alive = Config::default().keep_alive;
             let (a, b) = (Party::greeting(config.clone()).await, Party::greeting(config).await);
             a.knows(&b).await;
             b.knows(&a).await;
