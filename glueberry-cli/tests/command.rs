@@ -312,7 +312,7 @@ fn who_answers_as_a_node_has_no_hold_of_the_terminal() {
     assert_eq!(shown.lines().count(), 4, "{shown:?}");
     let line = shown.lines().last().unwrap();
     assert!(line.contains(" out ") && line.contains(" 7 "), "{line}");
-    assert!(shown.contains("2 KiB held"), "{shown}");
+    assert!(shown.contains("held: 2 KiB"), "{shown}");
 
     let address = answer_once("HTTP/1.0 500 \u{1b}[2J\u{202e}", String::new());
     let (_, errors) = failure(&folder.0, &["top", &address, "--once"]);
