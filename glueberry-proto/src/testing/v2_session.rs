@@ -23,7 +23,7 @@ use crate::{
 /// What is delivered was sent by the peer, on that stream, in that order, once; what is missing in
 /// between is reported. Sessions that are Established have agreed on the same, and have read what the
 /// other application said before. At the end, each accepted message has one of the outcomes that the
-/// sender reports.
+/// sender reports, unless the adversary has forged an acknowledgement: the clean end of a half.
 pub fn fuzz_v2_session(data: &[u8]) {
     let mut world = World::new(Script::new(data));
     while let Some(step) = world.script.next() {
@@ -37,6 +37,8 @@ struct World<'a> {
     pair: Pair<Recorder>,
     script: Script<'a>,
     intrusions: usize,
+    /// The adversary has ended a half as its writer would.
+    has_forged_end: bool,
 }
 
 impl<'a> World<'a> {
@@ -52,7 +54,7 @@ impl<'a> World<'a> {
         if setup & 2 != 0 {
             pair.cuts = vec![1, 7, 300];
         }
-        let mut world = Self { pair, script, intrusions: 0 };
+        let mut world = Self { pair, script, intrusions: 0, has_forged_end: false };
         if setup & 4 != 0 {
             world.pair.connect(A);
             world.pair.run();
@@ -83,7 +85,9 @@ impl<'a> World<'a> {
             7 | 8 => adversary::alter(&mut self.pair, &mut self.script),
             9 => adversary::splice(&mut self.pair, &mut self.script),
             10 => self.intrude(choice),
-            11 => adversary::end(&mut self.pair, choice, &mut self.script),
+            11 => {
+                self.has_forged_end |= adversary::end(&mut self.pair, choice, &mut self.script);
+            }
             12 => self.command(side, choice >> 1),
             13 => self.pair.app.sides[side].is_paused = choice & 2 != 0,
             _ => self.stall(side),

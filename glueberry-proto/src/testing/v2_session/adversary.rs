@@ -80,10 +80,10 @@ pub(super) fn intrude(pair: &mut Pair<Recorder>, choice: u8, script: &mut Script
     }
 }
 
-/// Ends a half as its writer would, or breaks it, or both.
-pub(super) fn end(pair: &mut Pair<Recorder>, choice: u8, script: &mut Script<'_>) {
+/// Ends a half as its writer would, or breaks it, or both. Returns whether it was ended as by its writer.
+pub(super) fn end(pair: &mut Pair<Recorder>, choice: u8, script: &mut Script<'_>) -> bool {
     let Some(half) = half(pair, script.number()) else {
-        return;
+        return false;
     };
     match choice & 3 {
         0 => half.fin = true,
@@ -91,6 +91,7 @@ pub(super) fn end(pair: &mut Pair<Recorder>, choice: u8, script: &mut Script<'_>
         2 => half.stopped = true,
         _ => (half.reset, half.stopped) = (true, true),
     }
+    half.fin
 }
 
 /// Returns one of the directions of the substreams, those with bytes on their way first.
