@@ -13,7 +13,7 @@ impl SessionDriver {
     /// Does a handshake command, and answers it by way of the node's task, so that the caller finds
     /// the effect published. One that only another session of the peer may do is returned.
     pub(super) fn handshake(&mut self, now: Instant, request: HandshakeRequest) {
-        let result = self.attempt(now, &request.command);
+        let result = self.attempt(now, &request);
         let is_finalized = matches!(request.command, HandshakeCommand::Finalize(_));
         if result.is_ok() && is_finalized && self.stage == Stage::Handshake {
             self.finalizing = Some(request);
@@ -26,8 +26,8 @@ impl SessionDriver {
         });
     }
 
-    fn attempt(&mut self, now: Instant, command: &HandshakeCommand) -> Result<(), NotDone> {
-        match command {
+    fn attempt(&mut self, now: Instant, request: &HandshakeRequest) -> Result<(), NotDone> {
+        match &request.command {
             HandshakeCommand::Send(message, _) => {
                 self.session.send_handshake(now, message.clone())?;
                 self.handshake.tally.sent(message.len());
@@ -42,7 +42,11 @@ impl SessionDriver {
                 self.prepared(names);
             }
             HandshakeCommand::Finalize(_) => {
-                self.session.finalize_handshake(now)?;
+                match self.session.finalize_handshake(now) {
+                    // Another session had done so before it yielded to this one, which got its consent.
+                    Err(HandshakeError::AlreadyFinalized) if request.tries > 1 => {}
+                    result => result?,
+                }
                 if self.session.is_established() {
                     self.established();
                 }
