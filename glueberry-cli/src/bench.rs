@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use glueberry_tokio::Message;
 use glueberry_tokio::identity::PeerId;
+use glueberry_tokio::{Config, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::cli::Bench;
+use crate::interrupt::Interrupt;
 use crate::network::{BULK, Session};
 use crate::output::{Failure, Output};
 
@@ -41,9 +42,17 @@ impl Counted {
     }
 }
 
-pub(crate) async fn run(bench: Bench, output: Output) -> Result<(), Failure> {
-    let session = Session::open(&bench.to).await?;
-    let result = measure(&session, &bench, output).await;
+pub(crate) async fn run(
+    bench: Bench,
+    interrupt: &mut Interrupt,
+    output: Output,
+) -> Result<(), Failure> {
+    let limit = Config::default().core.max_message_size;
+    if bench.size > limit {
+        return Err(Failure::new(format!("a message has at most {limit} bytes")));
+    }
+    let session = Session::open(&bench.to, interrupt).await?;
+    let result = interrupt.or(measure(&session, &bench, output)).await;
     session.node.shutdown().await;
     result
 }

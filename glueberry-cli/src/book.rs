@@ -1,6 +1,7 @@
 //! Address books.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -40,7 +41,10 @@ fn limits() -> Limits {
 /// Reads a book without locking it: a node that has it open replaces it as a whole.
 fn read(path: &Path) -> Result<(PeerBook, Vec<Rejected>), Failure> {
     let failed = |error| Failure::new(format!("{}: {error}", path.display()));
-    let bytes = fs::read(path).map_err(failed)?;
+    // One byte more than a book may have: what is endless is refused as well.
+    let most = u64::try_from(limits().max_file).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(failed)?;
     PeerBook::parse(&bytes, limits(), is_multiaddr)
         .map_err(|error| Failure::new(format!("{} is no address book: {error}", path.display())))
 }
@@ -68,7 +72,8 @@ fn text_of(peer: PeerId, entry: &Entry, is_banned: bool) -> String {
         text.push_str("  BANNED");
     }
     for address in entry.addresses() {
-        text.push_str(&format!("\n  {address}"));
+        // A name in it may be any text.
+        text.push_str(&format!("\n  {}", address.as_str().escape_debug()));
     }
     for (name, value) in entry.metadata() {
         text.push_str(&format!("\n  {}: {}", name.escape_debug(), value.escape_debug()));
@@ -96,7 +101,7 @@ fn check(path: &Path, output: Output) -> Result<(), Failure> {
     }
     let value = json!({ "peers": book.len(), "rejected": rejected.len() });
     output.say(
-        format!("{} peers, {} entries that cannot be read", book.len(), rejected.len()),
+        format!("peers: {}, entries that cannot be read: {}", book.len(), rejected.len()),
         &value,
     );
     match rejected.len() {

@@ -10,6 +10,8 @@ use clap_complete::Shell;
 use glueberry_tokio::Multiaddr;
 use glueberry_tokio::identity::PeerId;
 
+use crate::http::HttpAddress;
+
 /// Keys, peers, round trips, throughput, diagnosis, address books and the simulator of Glueberry.
 #[derive(Debug, Parser)]
 #[command(
@@ -37,7 +39,7 @@ pub(crate) enum Command {
         /// A file, a peer id, a public key in hexadecimal, or an address that ends in /p2p/PEER.
         of: String,
     },
-    /// Listens, answers `ping` and `bench`, and prints what happens, until Ctrl-C.
+    /// Listens, answers `ping` and `bench`, and prints what happens, until Ctrl-C or SIGTERM.
     Listen(Listen),
     /// Connects to a peer, and says how that went.
     Dial(Dial),
@@ -81,7 +83,7 @@ pub(crate) struct Listen {
     #[command(flatten)]
     pub(crate) own: Own,
     /// Where to listen; may be given more than once.
-    #[arg(default_value = "/ip4/0.0.0.0/udp/4001/quic-v1")]
+    #[arg(default_value = "/ip4/0.0.0.0/udp/4001/quic-v1", value_parser = address)]
     pub(crate) addresses: Vec<Multiaddr>,
     /// The file of the address book.
     #[arg(long, value_name = "FILE")]
@@ -101,11 +103,12 @@ pub(crate) struct Dial {
 #[derive(Debug, Args)]
 pub(crate) struct Target {
     /// The peer's address, ending in /p2p/PEER.
+    #[arg(value_parser = address)]
     pub(crate) address: Multiaddr,
     #[command(flatten)]
     pub(crate) own: Own,
     /// How long to wait for the session.
-    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "30s", value_parser = time)]
     pub(crate) timeout: Duration,
 }
 
@@ -117,10 +120,10 @@ pub(crate) struct Ping {
     #[arg(long, short, default_value_t = 5)]
     pub(crate) count: u32,
     /// Time from one to the next.
-    #[arg(long, short, default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, short, default_value = "1s", value_parser = time)]
     pub(crate) interval: Duration,
     /// How long to wait for each answer before it counts as lost.
-    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "5s", value_parser = time)]
     pub(crate) patience: Duration,
 }
 
@@ -132,7 +135,7 @@ pub(crate) struct Bench {
     #[arg(long, default_value_t = 65536)]
     pub(crate) size: usize,
     /// How long to send.
-    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "5s", value_parser = time)]
     pub(crate) duration: Duration,
 }
 
@@ -145,22 +148,23 @@ pub(crate) struct Doctor {
     #[arg(long, value_name = "FILE")]
     pub(crate) book: Option<PathBuf>,
     /// Where a node is to listen.
-    #[arg(long, default_value = "/ip4/0.0.0.0/udp/0/quic-v1")]
+    #[arg(long, default_value = "/ip4/0.0.0.0/udp/0/quic-v1", value_parser = address)]
     pub(crate) listen: Multiaddr,
     /// A peer to connect to, its address ending in /p2p/PEER.
+    #[arg(value_parser = address)]
     pub(crate) peer: Option<Multiaddr>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Top {
-    /// Where the node serves HTTP.
+    /// Where the node serves HTTP: HOST:PORT, or a URL such as http://HOST:PORT/PATH.
     #[arg(default_value = "127.0.0.1:9090")]
-    pub(crate) address: SocketAddr,
+    pub(crate) address: HttpAddress,
     /// Prints the table once, and ends.
     #[arg(long)]
     pub(crate) once: bool,
     /// Time from one table to the next.
-    #[arg(long, short, default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, short, default_value = "1s", value_parser = time)]
     pub(crate) interval: Duration,
 }
 
@@ -187,9 +191,10 @@ pub(crate) enum Book {
         /// The file.
         path: PathBuf,
         /// The peer.
+        #[arg(value_parser = peer)]
         peer: PeerId,
         /// For how long; without it, for ever.
-        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(long = "for", value_name = "TIME", value_parser = time)]
         duration: Option<Duration>,
     },
     /// Lifts the ban of a peer.
@@ -197,6 +202,25 @@ pub(crate) enum Book {
         /// The file.
         path: PathBuf,
         /// The peer.
+        #[arg(value_parser = peer)]
         peer: PeerId,
     },
+}
+
+fn address(text: &str) -> Result<Multiaddr, String> {
+    text.parse().map_err(|error| {
+        format!(
+            "{error}; an address is such as /ip4/192.0.2.1/udp/4001/quic-v1, to dial one with /p2p/ and \
+             the peer's id behind it"
+        )
+    })
+}
+
+fn peer(text: &str) -> Result<PeerId, String> {
+    text.parse().map_err(|error| format!("{error}; a peer's id begins with 12D3KooW"))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; a time is such as 250ms, 30s or \"1h 30m\""))
 }

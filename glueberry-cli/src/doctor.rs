@@ -8,10 +8,15 @@ use serde_json::json;
 
 use crate::book;
 use crate::cli::{Doctor, Own, Target};
+use crate::interrupt::Interrupt;
 use crate::network::{Session, builder};
 use crate::output::{Failure, Output};
 
-pub(crate) async fn run(doctor: Doctor, output: Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    doctor: Doctor,
+    interrupt: &mut Interrupt,
+    output: Output,
+) -> Result<(), Failure> {
     let mut report = Report { output, failed: 0 };
     report.add("version", Ok(format!("protocol {}", glueberry_tokio::ProtocolVersion::CURRENT)));
     report.add("cipher", Ok(cipher().to_owned()));
@@ -40,7 +45,7 @@ pub(crate) async fn run(doctor: Doctor, output: Output) -> Result<(), Failure> {
     if let Some(address) = doctor.peer {
         let own = Own { key: doctor.key };
         let target = Target { address, own, timeout: Duration::from_secs(30) };
-        match Session::open(&target).await {
+        match Session::open(&target, interrupt).await {
             Ok(session) => {
                 report.add("peer", Ok(session.describe().0.replace('\n', " ")));
                 session.node.shutdown().await;

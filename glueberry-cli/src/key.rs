@@ -30,10 +30,13 @@ fn parse(of: &str) -> Result<PeerId, Failure> {
     if let Some(key) = hex::decode(of).ok().and_then(|it| PublicKey::from_bytes(&it).ok()) {
         return Ok(key.into());
     }
-    let last = |address: Multiaddr| address.iter().last().map(|it| it.to_string());
-    let last = of.parse().ok().and_then(last);
+    let Ok(address) = of.parse::<Multiaddr>() else {
+        let text = format!("`{of}` is no file, peer id, public key or address");
+        return Err(Failure::new(text));
+    };
+    let last = address.iter().last().map(|it| it.to_string());
     let peer = last.as_deref().and_then(|it| it.strip_prefix("/p2p/")?.parse().ok());
-    peer.ok_or_else(|| Failure::new(format!("`{of}` is no file, peer id, public key or address")))
+    peer.ok_or_else(|| Failure::new(format!("`{of}` names no peer: it does not end in /p2p/PEER")))
 }
 
 fn describe(peer: PeerId, is_new: bool, output: Output) -> Result<(), Failure> {

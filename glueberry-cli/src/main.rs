@@ -9,6 +9,7 @@ mod book;
 mod cli;
 mod doctor;
 mod http;
+mod interrupt;
 mod key;
 mod network;
 mod output;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::cli::{Cli, Command};
+use self::interrupt::Interrupt;
 use self::output::{Failure, Output};
 
 fn main() -> ExitCode {
@@ -47,17 +49,21 @@ fn run(command: Command, output: Output) -> Result<(), Failure> {
         Command::Completions { shell } => shell::completions(shell),
         Command::Man => shell::manual(),
         Command::Sim { .. } => Ok(()),
-        Command::Listen(listen) => wait(network::listen(listen, output)),
-        Command::Dial(dial) => wait(network::dial(dial, output)),
-        Command::Ping(ping) => wait(network::ping(ping, output)),
-        Command::Bench(bench) => wait(bench::run(bench, output)),
-        Command::Doctor(doctor) => wait(doctor::run(doctor, output)),
-        Command::Top(top) => wait(top::run(top, output)),
+        Command::Listen(listen) => {
+            wait(async |interrupt| network::listen(listen, interrupt, output).await)
+        }
+        Command::Dial(dial) => wait(async |interrupt| network::dial(dial, interrupt, output).await),
+        Command::Ping(ping) => wait(async |interrupt| network::ping(ping, interrupt, output).await),
+        Command::Bench(bench) => wait(async |interrupt| bench::run(bench, interrupt, output).await),
+        Command::Doctor(doctor) => {
+            wait(async |interrupt| doctor::run(doctor, interrupt, output).await)
+        }
+        Command::Top(top) => wait(async |interrupt| top::run(top, interrupt, output).await),
     }
 }
 
-/// Runs a command that uses the network, until it is done or Ctrl-C.
-fn wait(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+/// Runs a command that uses the network, until it is done or interrupted.
+fn wait(command: impl AsyncFnOnce(&mut Interrupt) -> Result<(), Failure>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(command)
+    runtime.block_on(async { command(&mut Interrupt::new()).await })
 }

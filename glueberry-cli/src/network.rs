@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::bench::Counted;
 use crate::cli::{Dial, Listen, Ping, Target};
+use crate::interrupt::Interrupt;
 use crate::output::{Failure, Output};
 
 /// Requests and responses of this command.
@@ -36,7 +37,11 @@ pub(crate) fn builder(key: Option<&Path>) -> Result<Builder, Failure> {
 
 // ---- listening ----------------------------------------------------------------------------------
 
-pub(crate) async fn listen(listen: Listen, output: Output) -> Result<(), Failure> {
+pub(crate) async fn listen(
+    listen: Listen,
+    interrupt: &mut Interrupt,
+    output: Output,
+) -> Result<(), Failure> {
     let mut registry = Registry::default();
     let metrics = Arc::new(PrometheusMetrics::register(&mut registry));
     let mut builder = builder(listen.own.key.as_deref())?.metrics(metrics);
@@ -53,7 +58,9 @@ pub(crate) async fn listen(listen: Listen, output: Output) -> Result<(), Failure
     }
     let mut serving = None;
     if let Some(address) = listen.http {
-        let listener = TcpListener::bind(address).await?;
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            Failure::new(format!("HTTP cannot be served at {address}: {error}"))
+        })?;
         let address = listener.local_addr()?;
         output.say(format!("http at {address}"), &json!({ "event": "http", "address": address }));
         let router = http::router(node.clone(), Arc::new(registry));
@@ -61,7 +68,7 @@ pub(crate) async fn listen(listen: Listen, output: Output) -> Result<(), Failure
     }
     tokio::select! {
         result = serve(&node, output) => result?,
-        result = tokio::signal::ctrl_c() => result?,
+        () = interrupt.came() => {}
     }
     node.shutdown().await;
     if let Some(serving) = serving {
@@ -104,20 +111,16 @@ async fn serve(node: &Node, output: Output) -> Result<(), Failure> {
 }
 
 fn tell(event: &Event, output: Output) {
-    match event {
+    let peer = event.peer().map(|it| it.to_string());
+    let value = match event {
         Event::State(changed) => {
             let reason = changed.reason.as_ref().map(ToString::to_string);
-            let why = reason.as_ref().map_or_else(String::new, |it| format!(" ({it})"));
-            let (peer, state) = (changed.peer.to_string(), changed.state.to_string());
-            let text = format!("{peer} {state}{why}");
-            let value = json!({ "event": "state", "peer": peer, "state": state, "reason": reason });
-            output.say(text, &value);
+            let state = changed.state.to_string();
+            json!({ "event": "state", "peer": peer, "state": state, "reason": reason })
         }
-        other => {
-            let text = format!("{other:?}");
-            output.say(&text, &json!({ "event": "other", "text": text }));
-        }
-    }
+        other => json!({ "event": "other", "peer": peer, "text": other.to_string() }),
+    };
+    output.say(event.to_string(), &value);
 }
 
 fn hear(message: &Message, output: Output) {
@@ -143,7 +146,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) async fn open(target: &Target) -> Result<Self, Failure> {
+    pub(crate) async fn open(target: &Target, interrupt: &mut Interrupt) -> Result<Self, Failure> {
         let node = builder(target.own.key.as_deref())?.build().await?;
         let (requester, _incoming) = node.requests(CONTROL, RequestLimits::default())?;
         let begun = Instant::now();
@@ -153,13 +156,16 @@ impl Session {
             node.wait_established(peer).await?;
             Ok::<_, Failure>((peer, connected_after))
         };
-        let opened = tokio::select! {
-            opened = dialling => opened,
-            () = tokio::time::sleep(target.timeout) => {
-                Err(Failure::new(format!("no session within {:?}", target.timeout)))
+        let opening = async {
+            tokio::select! {
+                opened = dialling => opened,
+                () = tokio::time::sleep(target.timeout) => {
+                    let failure = Failure::new(format!("no session within {:?}", target.timeout));
+                    Err(failure.with_hint(UNREACHED))
+                }
             }
-            _ = tokio::signal::ctrl_c() => Err(Failure::new("interrupted")),
         };
+        let opened = interrupt.or(opening).await;
         match opened {
             Ok((peer, connected_after)) => {
                 let established_after = begun.elapsed();
@@ -193,16 +199,24 @@ impl Session {
     }
 }
 
-pub(crate) async fn dial(dial: Dial, output: Output) -> Result<(), Failure> {
-    let session = Session::open(&dial.to).await?;
+pub(crate) async fn dial(
+    dial: Dial,
+    interrupt: &mut Interrupt,
+    output: Output,
+) -> Result<(), Failure> {
+    let session = Session::open(&dial.to, interrupt).await?;
     let (text, value) = session.describe();
     output.say(text, &value);
     session.node.shutdown().await;
     Ok(())
 }
 
-pub(crate) async fn ping(ping: Ping, output: Output) -> Result<(), Failure> {
-    let session = Session::open(&ping.to).await?;
+pub(crate) async fn ping(
+    ping: Ping,
+    interrupt: &mut Interrupt,
+    output: Output,
+) -> Result<(), Failure> {
+    let session = Session::open(&ping.to, interrupt).await?;
     let mut times: Vec<Duration> = Vec::new();
     let mut sent = 0;
     for number in 0..ping.count {
@@ -211,7 +225,7 @@ pub(crate) async fn ping(ping: Ping, output: Output) -> Result<(), Failure> {
         let asking = session.requester.request(session.peer, PING, ping.patience);
         let result = tokio::select! {
             result = asking => result,
-            _ = tokio::signal::ctrl_c() => break,
+            () = interrupt.came() => break,
         };
         match result {
             Ok(_) => {
@@ -228,8 +242,12 @@ pub(crate) async fn ping(ping: Ping, output: Output) -> Result<(), Failure> {
                 return Err(error.into());
             }
         }
-        if number + 1 < ping.count {
-            tokio::time::sleep(ping.interval).await;
+        if number + 1 == ping.count || !output.is_read() {
+            break;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(ping.interval) => {}
+            () = interrupt.came() => break,
         }
     }
     summarize(&mut times, sent, output);
@@ -263,3 +281,4 @@ pub(crate) fn millis(duration: Duration) -> f64 {
 }
 
 const PING: &str = "ping";
+const UNREACHED: &str = "is the peer running, is its address right, is a firewall between?";

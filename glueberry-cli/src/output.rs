@@ -1,7 +1,8 @@
 //! What is printed, for people or for programs.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use serde_json::json;
@@ -22,6 +23,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), hint: None }
+    }
+
+    /// Returns the failure with a hint.
+    pub(crate) fn with_hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
     }
 
     /// Returns the reason and the hint on one line.
@@ -66,6 +72,12 @@ impl Output {
         self.is_json
     }
 
+    /// Returns false once the reader of what is printed has gone: a command that does nothing but print
+    /// ends then.
+    pub(crate) fn is_read(self) -> bool {
+        !IS_CLOSED.load(Ordering::Relaxed)
+    }
+
     /// Prints a result: `text` for people, `value` for programs.
     pub(crate) fn say(self, text: impl Display, value: &impl Serialize) {
         match self.is_json {
@@ -90,7 +102,16 @@ impl Output {
 
 /// Prints a line. A reader that has gone is no error.
 pub(crate) fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").ok();
-    out.flush().ok();
+    print_bytes(format!("{text}\n").as_bytes());
 }
+
+/// Prints what is a text already. A reader that has gone is no error.
+pub(crate) fn print_bytes(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let printed = out.write_all(bytes).and_then(|()| out.flush());
+    if printed.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+        IS_CLOSED.store(true, Ordering::Relaxed);
+    }
+}
+
+static IS_CLOSED: AtomicBool = AtomicBool::new(false);

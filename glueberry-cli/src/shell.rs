@@ -1,17 +1,16 @@
 //! What a shell and `man` need.
 
-use std::io::{Write, stdout};
-
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::cli::Cli;
-use crate::output::Failure;
+use crate::output::{Failure, print_bytes};
 
 pub(crate) fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "glueberry", &mut script);
-    Ok(stdout().write_all(&script)?)
+    print_bytes(&script);
+    Ok(())
 }
 
 /// Prints the page of the command, with those of its subcommands behind it.
@@ -28,5 +27,6 @@ pub(crate) fn manual() -> Result<(), Failure> {
         man.render_description_section(&mut page)?;
         man.render_options_section(&mut page)?;
     }
-    Ok(stdout().write_all(&page)?)
+    print_bytes(&page);
+    Ok(())
 }

@@ -7,12 +7,21 @@ use serde_json::Value;
 
 use crate::cli::Top;
 use crate::http;
+use crate::interrupt::Interrupt;
 use crate::output::{Failure, Output, print};
 
-pub(crate) async fn run(top: Top, output: Output) -> Result<(), Failure> {
+pub(crate) async fn run(
+    top: Top,
+    interrupt: &mut Interrupt,
+    output: Output,
+) -> Result<(), Failure> {
     let mut drawn = 0;
     loop {
-        let debug: Value = serde_json::from_slice(&http::get(top.address, "/debug").await?)?;
+        let answer = tokio::select! {
+            answer = http::get(&top.address, "/debug") => answer?,
+            () = interrupt.came() => return Ok(()),
+        };
+        let debug: Value = serde_json::from_slice(&answer)?;
         if output.is_json() {
             print(&debug.to_string());
         } else {
@@ -21,18 +30,18 @@ pub(crate) async fn run(top: Top, output: Output) -> Result<(), Failure> {
             drawn = lines.len();
             print(&format!("{back}{}", lines.join("\n")));
         }
-        if top.once {
+        if top.once || !output.is_read() {
             return Ok(());
         }
         tokio::select! {
             () = tokio::time::sleep(top.interval) => {}
-            result = tokio::signal::ctrl_c() => return Ok(result?),
+            () = interrupt.came() => return Ok(()),
         }
     }
 }
 
-/// Returns the lines of the table. Whoever answers has a say in them: nothing of it may reach the
-/// terminal as it is.
+/// Returns the lines of the table. They hold text that the other end chose: none of it may reach the
+/// terminal unescaped.
 fn table(debug: &Value) -> Vec<String> {
     let state = &debug["state"];
     let peers = state["peers"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
 
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
@@ -112,6 +112,8 @@ fn keys_are_created_once_and_shown_in_every_form() {
     let (code, error) = failure(&folder.0, &["id", "nonsense"]);
     assert_eq!(code, 1);
     assert!(error.contains("is no file, peer id, public key or address"), "{error}");
+    let (code, error) = failure(&folder.0, &["id", "/ip4/127.0.0.1/udp/1/quic-v1"]);
+    assert!(code == 1 && error.contains("names no peer"), "{error}");
     assert!(text(&folder.0, &["id", "own.key"]).contains(peer.unwrap()));
 }
 
@@ -140,6 +142,10 @@ fn two_nodes_are_dialled_pinged_and_measured() {
     assert_eq!(again[0]["bytes"].as_u64().unwrap(), again[0]["messages"].as_u64().unwrap() * 1000);
     let table = text(&folder.0, &["top", &http, "--once"]);
     assert!(table.contains("PEER") && table.contains("peers in the book"), "{table}");
+    for end in ["", "/", "/debug"] {
+        let table = text(&folder.0, &["top", &format!("http://{http}{end}"), "--once"]);
+        assert!(table.contains("PEER"), "{table}");
+    }
     let debug = json_of(&folder.0, &["top", &http, "--once"]);
     assert!(address.ends_with(debug[0]["state"]["peer_id"].as_str().unwrap()));
     let checks =
@@ -156,7 +162,7 @@ fn what_fails_has_a_reason_a_hint_and_an_exit_code() {
     let nobody = format!("/ip4/127.0.0.1/udp/9/quic-v1/p2p/{peer}");
     let (code, error) = failure(&folder.0, &["dial", &nobody, "--timeout", "300ms"]);
     assert_eq!(code, 1);
-    assert!(error.contains("no session within 300ms"), "{error}");
+    assert!(error.contains("no session within 300ms") && error.contains("firewall"), "{error}");
     let (code, error) = failure(&folder.0, &["dial", "/ip4/127.0.0.1/udp/9/quic-v1"]);
     assert_eq!(code, 1);
     assert!(error.contains("hint: "), "{error}");
@@ -173,7 +179,31 @@ fn what_fails_has_a_reason_a_hint_and_an_exit_code() {
     assert!(text.contains("FAIL identity"), "{text}");
     let (code, error) = failure(&folder.0, &["top", "127.0.0.1:1", "--once"]);
     assert_eq!(code, 1);
-    assert!(error.contains("127.0.0.1:1"), "{error}");
+    assert!(error.contains("127.0.0.1:1") && error.contains("--http"), "{error}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let listen = ["listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--http", &taken];
+    let (code, error) = failure(&folder.0, &listen);
+    assert!(code == 1 && error.contains(&taken), "{error}");
+    let wrong: [(&[&str], &str); 4] = [
+        (&["dial", "nonsense"], "an address is such as /ip4/"),
+        (&["ping", &nobody, "-i", "soon"], "a time is such as 250ms"),
+        (&["book", "ban", "book.json", peer, "--for", "5"], "a time is such as 250ms"),
+        (&["book", "unban", "book.json", "nonsense"], "a peer's id begins with 12D3KooW"),
+    ];
+    for (args, why) in wrong {
+        let (code, error) = failure(&folder.0, args);
+        assert!(code == 2 && error.contains(why), "{args:?}: {error}");
+    }
+    for (address, why) in [
+        ("https://127.0.0.1:1", "https is not spoken"),
+        ("127.0.0.1", "no port"),
+        ("http://127.0.0.1:1/a?b", "a path"),
+        ("http://:1", "no host"),
+    ] {
+        let (code, error) = failure(&folder.0, &["top", address, "--once"]);
+        assert!(code == 2 && error.contains(why), "{address}: {error}");
+    }
 }
 
 #[test]
@@ -235,6 +265,125 @@ fn the_simulator_and_the_shell_have_their_parts() {
         assert!(page.contains(name), "{name}");
     }
     assert!(text(&folder.0, &["--help"]).contains("Exit codes"));
+}
+
+/// Waits for a command that was started, and must end by itself.
+fn ends(child: &mut Child) -> std::process::ExitStatus {
+    for _ in 0..1000 {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    panic!("it has not ended within 10 s");
+}
+
+#[test]
+fn what_prints_ends_when_its_reader_has_gone() {
+    let folder = Folder::new("pipe");
+    let mut listener = Listener::start(&folder.0, &["--http", "127.0.0.1:0"]);
+    let address = listener.wait_for("listening", "address");
+    let http = listener.wait_for("http", "address");
+    let all: [&[&str]; 4] = [
+        &["ping", &address, "-c", "1000000", "-i", "5ms"],
+        &["top", &http, "-i", "5ms"],
+        &["completions", "zsh"],
+        &["man"],
+    ];
+    for args in all {
+        let mut command = command(&folder.0, args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::with_capacity(16, child.stdout.take().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        drop(lines);
+        assert!(ends(&mut child).success(), "{args:?}");
+        let mut errors = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        assert_eq!(errors, "", "{args:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_end_a_command_whatever_it_waits_for() {
+    let folder = Folder::new("interrupt");
+    let mut listener = Listener::start(&folder.0, &[]);
+    let address = listener.wait_for("listening", "address");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap().to_string();
+    let all: [&[&str]; 3] = [
+        &["ping", &address, "-i", "1h"],
+        &["bench", &address, "--duration", "1h"],
+        &["top", &silent],
+    ];
+    for (args, signal) in all.into_iter().flat_map(|args| [(args, "-INT"), (args, "-TERM")]) {
+        let mut command = command(&folder.0, args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        if args[0] == "ping" {
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            lines.next().unwrap().unwrap();
+        } else {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        send(signal, &child);
+        // A signal without a handler leaves None.
+        assert!(ends(&mut child).code().is_some(), "{args:?} {signal}");
+    }
+}
+
+/// A container is stopped by SIGTERM, and what it has noted is not to be lost.
+#[cfg(unix)]
+#[test]
+fn signals_end_a_listener_in_order() {
+    let folder = Folder::new("terminate");
+    for (signal, book) in [("-INT", "int.json"), ("-TERM", "term.json")] {
+        let mut listener = Listener::start(&folder.0, &["--book", book]);
+        let address = listener.wait_for("listening", "address");
+        json_of(&folder.0, &["dial", &address]);
+        send(signal, &listener.child);
+        assert!(ends(&mut listener.child).success(), "{signal}");
+    }
+}
+
+#[cfg(unix)]
+fn send(signal: &str, to: &Child) {
+    let arguments = [signal.to_owned(), to.id().to_string()];
+    assert!(Command::new("kill").args(arguments).status().unwrap().success());
+}
+
+#[test]
+fn a_size_that_no_message_has_is_refused() {
+    let folder = Folder::new("size");
+    let nobody = "/ip4/127.0.0.1/udp/9/quic-v1";
+    for size in ["10485761", "18446744073709551615"] {
+        let (code, error) = failure(&folder.0, &["bench", nobody, "--size", size]);
+        assert!(code == 1 && error.contains("10485760"), "{error}");
+    }
+}
+
+#[test]
+fn a_book_has_no_hold_of_the_terminal_and_ends() {
+    let folder = Folder::new("evil-book");
+    let peer = json_of(&folder.0, &["key", "own.key"])[0]["peer_id"].as_str().unwrap().to_owned();
+    let time = "2026-01-01T00:00:00Z";
+    let evil = "\u{1b}[2J\u{9b}2J\u{202e}\nforged";
+    let entry = json!({
+        "peer_id": peer, "multiaddrs": [format!("/dns4/{evil}/udp/1/quic-v1")],
+        "metadata": { evil: evil }, "created_at": time, "updated_at": time, "last_seen": time,
+    });
+    let mut book = json!({ "version": 1, "peers": { evil: {} } });
+    book["peers"][&peer] = entry;
+    std::fs::write(folder.0.join("book.json"), book.to_string()).unwrap();
+    let shown = text(&folder.0, &["book", "show", "book.json"]);
+    assert!(shown.contains("/dns4/") && shown.contains("cannot be read"), "{shown:?}");
+    assert_eq!(shown.lines().count(), 4, "{shown:?}");
+    assert!(shown.chars().all(|it| it == '\n' || !(it.is_control() || it == '\u{202e}')));
+    if cfg!(unix) {
+        let (code, error) = failure(&folder.0, &["book", "check", "/dev/zero"]);
+        assert!(code == 1 && error.contains("no address book"), "{error}");
+    }
 }
 
 /// A peer that asks for much and reads nothing.

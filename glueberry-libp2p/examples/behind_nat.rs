@@ -1,4 +1,4 @@
-//! Two nodes behind routers that let nobody in, and a relay that both can reach: they meet over the
+//! Two nodes behind routers that admit no peer, and a relay that both can reach: they meet over the
 //! relay, make holes in both routers at the same time, and talk directly from then on. Each role is
 //! a process of its own; `.ci/nat` runs them in network namespaces.
 //!
@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use clap::Parser;
 use glueberry_libp2p::Libp2p;
 use glueberry_tokio::identity::{Keypair, PeerId};
 use glueberry_tokio::{HANDSHAKE, Messages, Node, PublicKey};
@@ -29,17 +30,46 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["relay", listen] => relay(listen.parse()?).await,
-        ["answer", relay, listen] => answer(relay.parse()?, listen.parse()?).await,
-        ["ask", relay, listen, peer, rest @ ..] => {
-            let makes_holes = rest != ["stay"];
-            ask(relay.parse()?, listen.parse()?, peer.parse()?, makes_holes).await
+    match Cli::parse() {
+        Cli::Relay { listen } => {
+            let stopped = stopped()?;
+            tokio::select! {
+                result = relay(listen) => result,
+                () = stopped => Ok(()),
+            }
         }
-        _ => Err("see the first lines of this program".into()),
+        Cli::Answer { relay, listen } => answer(relay, listen, stopped()?).await,
+        Cli::Ask { relay, listen, peer, stay } => ask(relay, listen, peer, stay.is_none()).await,
     }
+}
+
+/// Meets a peer behind another router over a relay, then talks to it directly.
+#[derive(Parser)]
+enum Cli {
+    /// Relays, until Ctrl-C or SIGTERM.
+    Relay {
+        /// Where to listen.
+        listen: Multiaddr,
+    },
+    /// Sends every message back, until Ctrl-C or SIGTERM.
+    Answer {
+        /// The address that the relay has printed.
+        relay: Multiaddr,
+        /// Where to listen.
+        listen: Multiaddr,
+    },
+    /// Sends numbered messages, and waits for a line on its input halfway.
+    Ask {
+        /// The address that the relay has printed.
+        relay: Multiaddr,
+        /// Where to listen.
+        listen: Multiaddr,
+        /// The peer id that `answer` has printed.
+        peer: PeerId,
+        /// Makes no holes, and stays on the relay.
+        #[arg(value_parser = ["stay"])]
+        stay: Option<String>,
+    },
 }
 
 #[derive(NetworkBehaviour)]
@@ -87,19 +117,50 @@ fn over(relay: &Multiaddr) -> Multiaddr {
     relay.clone().with(libp2p::multiaddr::Protocol::P2pCircuit)
 }
 
-async fn answer(relay: Multiaddr, listen: Multiaddr) -> Result<()> {
+async fn answer(
+    relay: Multiaddr,
+    listen: Multiaddr,
+    stopped: impl Future<Output = ()>,
+) -> Result<()> {
     let node = node([listen, over(&relay)], true).await?;
     let mut messages = node.messages().ok_or("taken")?;
     println!("{}", node.peer_id());
-    while let Some(message) = messages.recv().await {
-        if message.is_handshake() {
-            let key = PublicKey::from_bytes(&message.data)?;
-            node.complete_handshake(message.peer, key, &[STREAM]).await?;
-        } else if let Err(error) = node.send(message.peer, STREAM, message.data).await {
-            println!("not sent back: {error}");
+    let answering = async {
+        while let Some(message) = messages.recv().await {
+            if message.is_handshake() {
+                let key = PublicKey::from_bytes(&message.data)?;
+                node.complete_handshake(message.peer, key, &[STREAM]).await?;
+            } else if let Err(error) = node.send(message.peer, STREAM, message.data).await {
+                println!("not sent back: {error}");
+            }
         }
+        Ok(())
+    };
+    let result = tokio::select! {
+        result = answering => result,
+        () = stopped => Ok(()),
+    };
+    node.shutdown().await;
+    result
+}
+
+/// Returns what waits for Ctrl-C, or for what stops a container. Called before anything is printed: who
+/// reads that may send the signal at once, and it would end a program that does not wait for it yet.
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
     }
-    Ok(())
+    #[cfg(not(unix))]
+    Ok(async { tokio::signal::ctrl_c().await.unwrap_or_default() })
 }
 
 async fn ask(relay: Multiaddr, listen: Multiaddr, peer: PeerId, makes_holes: bool) -> Result<()> {

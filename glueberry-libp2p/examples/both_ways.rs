@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use clap::{Parser, ValueEnum};
 use glueberry_libp2p::Libp2p;
 use glueberry_tokio::identity::{Keypair, PeerId};
 use glueberry_tokio::proto::ReconnectPolicy;
@@ -34,26 +35,42 @@ const PAUSE_AT_END: Duration = Duration::from_millis(500);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
+/// Sends numbered messages both ways for a while, and prints an account of them.
+#[derive(Parser)]
+struct Cli {
+    /// Which of the two this process is.
+    role: Role,
+    /// `raw` is raw QUIC; `tcp` and `quic` are libp2p's.
+    #[arg(value_parser = ["raw", "tcp", "quic"])]
+    transport: String,
+    /// Where to listen, or the address that the listener has printed.
+    address: Multiaddr,
+    /// For how many seconds to send.
+    seconds: u64,
+    /// For how many seconds at most to wait for the peer's last message.
+    settle: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Role {
+    Listen,
+    Dial,
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let [role, transport, address, seconds, settle] = words.as_slice() else {
-        return Err("see the first lines of this program".into());
-    };
-    let address: Multiaddr = address.parse()?;
-    let times = Times {
-        sending: Duration::from_secs(seconds.parse()?),
-        settling: Duration::from_secs(settle.parse()?),
-    };
-    match *role {
-        "listen" => {
+    let Cli { role, transport, address, seconds, settle } = Cli::parse();
+    let transport = transport.as_str();
+    let times =
+        Times { sending: Duration::from_secs(seconds), settling: Duration::from_secs(settle) };
+    match role {
+        Role::Listen => {
             let node = node(transport, Some(address)).await?;
             let own = node.addrs().into_iter().next().ok_or("it does not listen")?;
             println!("{}", own.with_p2p(node.peer_id()).map_err(|_| "no address")?);
             account(node, None, times).await
         }
-        "dial" => {
+        Role::Dial => {
             let Some(Protocol::P2p(peer)) = address.iter().last() else {
                 return Err("the address must end in /p2p/PEER".into());
             };
@@ -61,7 +78,6 @@ async fn main() -> Result<()> {
             node.add_peer(peer, [address]).await?;
             account(node, Some(peer), times).await
         }
-        _ => Err("listen or dial".into()),
     }
 }
 

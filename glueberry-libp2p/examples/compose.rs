@@ -166,7 +166,7 @@ async fn run(
                     }
                 }
                 Some(Order::Count(count)) => {
-                    // Who has stopped waiting needs no answer.
+                    // A caller that has stopped waiting needs no answer.
                     count
                         .send(swarm.network_info().connection_counters().num_established())
                         .unwrap_or_default();

@@ -1,17 +1,19 @@
-//! A relay: peers that nobody can dial are reached over it, and punch holes from there.
+//! A relay: peers that cannot be dialled are reached over it, and punch holes from there.
 //!
 //! ```text
 //! cargo run --release -p glueberry-libp2p --example relay -- \
 //!     --listen /ip4/0.0.0.0/tcp/4001 --external /ip4/192.0.2.1/tcp/4001
 //! ```
 //!
-//! It prints what the others listen on (`Builder::listen`); `behind_nat` is such a program. Ctrl-C ends it.
+//! It prints what the others listen on (`Builder::listen`); `behind_nat` is such a program. Ctrl-C or
+//! SIGTERM ends it.
 
 use std::path::PathBuf;
 
 use clap::Parser;
 use glueberry_libp2p::Libp2p;
 use glueberry_tokio::{Handshake, Multiaddr, Node, identity};
+use libp2p::multiaddr::Protocol;
 
 /// Relays connections of others.
 #[derive(Parser)]
@@ -30,13 +32,15 @@ struct Cli {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cli = Cli::parse();
+    let stopped = stopped()?;
     let mut over = Libp2p::default();
     over.relay_server = true;
-    over.external_addresses.clone_from(match cli.external.is_empty() {
-        true => &cli.listen,
-        false => &cli.external,
-    });
-    let reached_at = over.external_addresses.clone();
+    let reached_at = if cli.external.is_empty() { &cli.listen } else { &cli.external }.clone();
+    if let Some(address) = reached_at.iter().find(|address| !says_where(address)) {
+        let why = "does not say where others reach this machine; name that by --external";
+        return Err(format!("{address} {why}").into());
+    }
+    over.external_addresses.clone_from(&reached_at);
     let mut builder = Node::builder(identity::load_or_create(&cli.identity)?)
         // Sessions with the relay itself carry nothing here.
         .streams(["none"])
@@ -48,9 +52,38 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for address in reached_at {
         say(&format!("listen on: {address}/p2p/{}/p2p-circuit", node.peer_id()));
     }
-    tokio::signal::ctrl_c().await?;
+    stopped.await;
     node.shutdown().await;
     Ok(())
+}
+
+/// Returns whether an address is one machine's and has a port.
+fn says_where(address: &Multiaddr) -> bool {
+    address.iter().all(|part| match part {
+        Protocol::Ip4(ip) => !ip.is_unspecified(),
+        Protocol::Ip6(ip) => !ip.is_unspecified(),
+        Protocol::Tcp(port) | Protocol::Udp(port) => port != 0,
+        _ => true,
+    })
+}
+
+/// Returns what waits for Ctrl-C, or for what stops a container. Called before anything is printed: who
+/// reads that may send the signal at once, and it would end a program that does not wait for it yet.
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(async { tokio::signal::ctrl_c().await.unwrap_or_default() })
 }
 
 #[expect(clippy::print_stdout, reason = "an example talks to a person")]

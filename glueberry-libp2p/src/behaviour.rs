@@ -35,8 +35,8 @@ use crate::transport::{Request, SwarmTransport};
 /// another behaviour closes it, the `connect` fails, and is tried again as the reconnection policy says.
 /// While there is a session the connection is kept alive, and is probed when the peer is silent.
 ///
-/// Over QUIC, the window of a connection must be larger than that of all its substreams together
-/// (`max_connection_data` above 128 times `max_stream_data` with the default
+/// Over QUIC, the window of a connection must be larger by a quarter than that of all its substreams
+/// together (`max_connection_data` above 160 times `max_stream_data` with the default
 /// configuration), or streams that are not read could stall the others.
 pub struct Behaviour {
     shared: Arc<Shared>,

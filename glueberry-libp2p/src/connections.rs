@@ -1,6 +1,7 @@
 //! The swarm's connections, and the dials of the node that wait for one.
 
 use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -387,6 +388,25 @@ fn dial_error(error: &SwarmDialError) -> DialError {
         {
             DialError::NoUsableAddress
         }
+        SwarmDialError::Transport(errors) => {
+            let each = errors.iter().map(|(address, error)| {
+                let mut address = address.clone();
+                // Who was dialled is known; where is not, of several addresses.
+                if matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+                    address.pop();
+                }
+                format!("{address}: {}", root(error))
+            });
+            DialError::Transport(printable(each.collect::<Vec<_>>().join("; ")))
+        }
         error => DialError::Transport(printable(error)),
     }
+}
+
+/// Returns what an error comes from: the text of each transport around it repeats it.
+fn root(mut error: &dyn StdError) -> &dyn StdError {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -333,6 +334,13 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 let error = match error {
                     StreamUpgradeError::NegotiationFailed => OpenError::Refused,
+                    // QUIC's way to say that the connection is lost. The behaviour is about to say why.
+                    StreamUpgradeError::Io(error)
+                        if error.kind() == ErrorKind::NotConnected
+                            && matches!(info.purpose, OpeningFor::Session(_)) =>
+                    {
+                        return;
+                    }
                     _ => OpenError::Failed,
                 };
                 self.with_session(info, |session| session.open_failed(info, error));

@@ -49,5 +49,8 @@ pub mod parts {
     pub use crate::session::Opening;
     pub use crate::upgrade::{Negotiated, Proposal};
 }
+/// The name of a protocol, which `Libp2p::kademlia` takes.
+#[cfg(all(feature = "node", feature = "kad"))]
+pub use libp2p::StreamProtocol;
 #[cfg(feature = "node")]
 pub use swarm::Libp2p;

@@ -6,13 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, Session, SessionId, SubstreamId};
+use glueberry_proto::{
+    ConnectionLost, OpenError, ProtocolId, PublicKey, Session, SessionId, SubstreamId,
+};
 use glueberry_tokio::adapter::{
-    Connection, ConnectionEvent, ConnectionLoop, SessionDriver, Shared,
+    Connection, ConnectionEvent, ConnectionLoop, PeerMemory, SessionDriver, Shared,
 };
 use glueberry_tokio::runtime::Timer;
 
-use crate::settings::Settings;
+use crate::settings::{Lender, Settings};
 use crate::silence::Liveness;
 use crate::substream::{Order, SwarmSubstream};
 use crate::upgrade::Negotiated;
@@ -56,15 +58,18 @@ pub(crate) enum OpeningFor {
 
 impl SwarmSession {
     pub(crate) fn new(
-        driver: SessionDriver,
+        mut driver: SessionDriver,
         shared: Arc<Shared>,
         order: Order,
         settings: &Settings,
     ) -> Self {
+        let lender = settings.lender.clone();
+        let connection =
+            SwarmConnection { peer: driver.session().peer(), lender, wanted: VecDeque::new() };
         Self {
             timer: shared.runtime().timer(),
             liveness: Liveness::new(shared.clone(), settings),
-            inner: ConnectionLoop::new(SwarmConnection::default(), driver, shared),
+            inner: ConnectionLoop::new(connection, driver, shared),
             order,
         }
     }
@@ -183,8 +188,10 @@ impl SwarmSession {
 
 /// A connection of the swarm as far as one session has it. The handler is called where another
 /// connection would be polled, and asks the swarm for what is wanted here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SwarmConnection {
+    peer: PublicKey,
+    lender: Option<Arc<dyn Lender>>,
     wanted: VecDeque<(SubstreamId, Vec<ProtocolId>)>,
 }
 
@@ -192,6 +199,12 @@ impl Connection for SwarmConnection {
     type Substream = SwarmSubstream;
 
     const OUTLIVES_SESSION: bool = true;
+
+    fn established(&mut self, memory: &Arc<PeerMemory>) {
+        if let Some(lender) = &self.lender {
+            lender.established(self.peer, memory);
+        }
+    }
 
     fn open(&mut self, substream: SubstreamId, protocols: Vec<ProtocolId>) {
         self.wanted.push_back((substream, protocols));

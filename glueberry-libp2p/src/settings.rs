@@ -1,9 +1,12 @@
 //! What a behaviour's connections have to know of its configuration.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use glueberry_proto::{Profile, ProtocolId};
+use glueberry_proto::{Profile, ProtocolId, PublicKey};
 use glueberry_tokio::Config;
+use glueberry_tokio::adapter::PeerMemory;
 
 use crate::upgrade::Proposal;
 
@@ -24,6 +27,15 @@ pub(crate) struct Settings {
     /// Both.
     pub(crate) idle: Proposal,
     pub(crate) handshakes: Vec<ProtocolId>,
+    /// What has peers send little until they have proven something, if this side's transport does.
+    pub(crate) lender: Option<Arc<dyn Lender>>,
+}
+
+/// A transport that lends peers larger windows once their sessions are Established.
+pub(crate) trait Lender: fmt::Debug + Send + Sync {
+    /// Takes note that a session of the peer is Established, as
+    /// [`Connection::established`](glueberry_tokio::adapter::Connection::established) does.
+    fn established(&self, peer: PublicKey, memory: &Arc<PeerMemory>);
 }
 
 /// Whose the connections are.
@@ -53,6 +65,7 @@ impl Settings {
             idle: Proposal::new(first.iter().chain([&ProtocolId::Probe])),
             probe: Proposal::new(&[ProtocolId::Probe]),
             handshakes,
+            lender: None,
         }
     }
 }

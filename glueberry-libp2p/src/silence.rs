@@ -188,7 +188,7 @@ impl Silence {
 /// Whether the peer stays in the session, which it is asked when that decides what is known.
 #[derive(Debug, Default)]
 struct Question {
-    /// From when on an answer is wanted: the earliest of those who want one.
+    /// From when on an answer is wanted: the earliest of all requests for one.
     wanted: Option<Instant>,
     /// When the question began that is under way.
     asked: Option<Instant>,

@@ -26,6 +26,7 @@ pub(crate) struct SwarmSubstream {
     /// The peer's end on it acknowledges all of this side's half (v2).
     is_instance: bool,
     writing: Writing,
+    has_written: bool,
     reading_is_over: bool,
     /// The peer's half is over; whether it also refuses ours shows only by writing.
     may_be_refused: bool,
@@ -68,6 +69,7 @@ impl SwarmSubstream {
                 Some(ProtocolId::Stream { version: StreamVersion::V2, .. })
             ),
             writing: Writing::Open,
+            has_written: false,
             reading_is_over: false,
             may_be_refused: false,
         }
@@ -161,6 +163,7 @@ impl Substream for SwarmSubstream {
     ) -> Poll<Result<(), WriteError>> {
         Poll::Ready(match ready!(Pin::new(&mut self.stream).poll_write(cx, bytes)) {
             Ok(count) if count > 0 => {
+                self.has_written = true;
                 bytes.advance(count);
                 Ok(())
             }
@@ -197,7 +200,9 @@ impl Substream for SwarmSubstream {
             }
             // Nothing is counted by it, and no end has to answer it.
             (Writing::Answered { .. }, _) if self.is_handshake => return Poll::Ready(Ok(())),
-            (Writing::Closed { at }, _) if self.is_handshake => {
+            // Nor where nothing was written. A peer that ended its half first has no end left to answer with:
+            // waited for, it would keep the place of another substream for as long as the session lasts.
+            (Writing::Closed { at }, _) if self.is_handshake || !self.has_written => {
                 return self.liveness.poll_proof(at + LINGER).map(Ok);
             }
             (Writing::Answered { at }, _) => ready!(self.liveness.poll_stays(at)),

@@ -93,7 +93,9 @@ fn chat(program: &mut Program, lines: &Receiver<String>, is_over: &AtomicBool) -
         for output in program.turn()? {
             match output {
                 Output::State(event) => {
-                    println!("{} is {}", short(&event.peer), event.state);
+                    let reason = event.reason.as_ref().map(|reason| format!(": {reason}"));
+                    let reason = reason.unwrap_or_default();
+                    println!("{} is {}{reason}", short(&event.peer), event.state);
                     let is_established = event.state == ConnectionState::Established;
                     peer = is_established.then_some(event.peer);
                 }

@@ -222,7 +222,11 @@ pub(crate) fn run() -> Result<Report> {
                         bob.driver.endpoint_mut().send(now, peer, &chat, message)?;
                     }
                 }
-                output => println!("bob: {output:?}"),
+                Output::State(change) => println!("bob: the peer is {}", change.state),
+                Output::Event { event: Event::Closed(end), .. } => {
+                    println!("bob: the session is over: {end}");
+                }
+                _ => {}
             }
         }
     }
@@ -233,7 +237,10 @@ pub(crate) fn run() -> Result<Report> {
 
 #[cfg_attr(test, expect(dead_code, reason = "a test calls `run`"))]
 fn main() -> Result<()> {
-    let report = run()?;
-    println!("{report:?}");
+    let Report { echoes, established, in_doubt, received } = run()?;
+    println!(
+        "{} echoes in {established} sessions, {received} messages at bob, {in_doubt} in doubt",
+        echoes.len()
+    );
     Ok(())
 }

@@ -33,7 +33,7 @@ pub enum CloseReason {
     #[error("the peer supports none of the offered protocols")]
     NoCommonProtocol,
     /// The peer has spoken v2 before, and would have had a session of an earlier profile now. It may
-    /// have gone back to an earlier version, or somebody makes it look so.
+    /// have gone back to an earlier version, or an attacker makes it look so.
     #[error("the peer has spoken v2 before, and now {}", offer(*.offered))]
     Downgrade {
         /// The profile of the session that there would have been, or was; `None` if the peer has refused
@@ -50,7 +50,7 @@ pub enum CloseReason {
     #[error("the handshake substream was lost")]
     HandshakeLost,
     /// The peer has ended the session, which is certain (v2).
-    #[error("ended by the peer with code {code}")]
+    #[error("ended by the peer{}", ending(*.code))]
     EndedByPeer {
         /// Why, as WIRE.md §10.1 numbers it. 0 is an orderly end, of a handshake too: nothing went
         /// wrong there, and it does not say why it ended.
@@ -73,6 +73,14 @@ pub enum CloseReason {
 /// Returns what a peer that was pinned to v2 has said in its place.
 fn offer(profile: Option<Profile>) -> String {
     profile.map_or_else(|| "refuses it".to_owned(), |profile| format!("comes with {profile}"))
+}
+
+/// Returns what a peer has said as it ended a session, other than that nothing went wrong.
+fn ending(code: u16) -> String {
+    match CloseCode::from(u64::from(code)) {
+        CloseCode::Ended => String::new(),
+        code => format!(": {code}"),
+    }
 }
 
 /// How a transport connection was lost.

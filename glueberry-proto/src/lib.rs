@@ -108,7 +108,7 @@
 //! | `multiformats` | yes | conversions from and to libp2p's `PeerId` and `Multiaddr` |
 //! | `serde` | yes | the address book's file |
 //! | `os-seed` | no | [`Seed`]`::from_os` |
-//! | `aws-lc-rs` | no | ChaCha20-Poly1305 and AES-256-GCM in C and assembly; needs a C compiler |
+//! | `aws-lc-rs` | no | ChaCha20-Poly1305, AES-256-GCM and X25519 in C and assembly; needs a C compiler |
 //! | `ml-kem` | no | ML-KEM-768 in v2's key exchange, beside X25519. The adapters turn it on |
 //! | `aes-gcm` | no | AES-256-GCM in Rust, for v2 on processors with instructions for it |
 //!

@@ -70,8 +70,8 @@ impl Seed {
         })
     }
 
-    /// Replaces it with one that also depends on `entropy` (HKDF-Extract, RFC 5869): who knows only
-    /// one of the two does not know the result.
+    /// Replaces it with one that also depends on `entropy` (HKDF-Extract, RFC 5869): a party that
+    /// knows only one of the two does not know the result.
     pub(crate) fn mix(&mut self, entropy: &[u8; 32]) {
         let mixed = Self::filled(|bytes| {
             let (prk, _) = Hkdf::<Sha256>::extract(Some(self.0.as_slice()), entropy);

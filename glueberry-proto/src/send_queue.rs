@@ -21,7 +21,7 @@ use crate::wire::StreamName;
 ///   watermarks and its owner has asked [`reopened`](Self::reopened).
 ///
 /// So one message always fits an empty queue, and a queue exceeds its high watermark in bytes by
-/// less than one message.
+/// less than one message. [`push_promised`](Self::push_promised) alone goes beyond.
 ///
 /// It has no lock and no waker: a [`Session`](crate::Session) has one per stream for what is given
 /// to [`send`](crate::Session::send). An adapter whose handles live on other threads keeps its own
@@ -112,6 +112,22 @@ impl SendQueue {
         self.check(message.len())?;
         self.accept(message);
         Ok(())
+    }
+
+    /// Accepts a message behind the others although the queue may be full: for one whose sender was
+    /// told that there is room, which somebody else has taken since.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TooLarge`]; the queue is then as it was.
+    pub fn push_promised(&mut self, message: Bytes) -> Result<(), SendError> {
+        match self.check(message.len()) {
+            Ok(()) | Err(SendError::Backpressure) => {
+                self.accept(message);
+                Ok(())
+            }
+            refused => refused,
+        }
     }
 
     /// Accepts messages from the front of `messages`, in order, up to the first that is refused. What
@@ -208,7 +224,7 @@ impl SendQueue {
         self.held.1 = self.held.1.saturating_sub(bytes);
     }
 
-    fn check(&self, size: usize) -> Result<(), SendError> {
+    pub(crate) fn check(&self, size: usize) -> Result<(), SendError> {
         let limit = self.limits.max_message_size;
         if size > limit {
             return Err(SendError::TooLarge { size, limit });
@@ -222,8 +238,12 @@ impl SendQueue {
         self.mark_if_full();
     }
 
+    pub(crate) const fn limits(&self) -> &SendLimits {
+        &self.limits
+    }
+
     fn mark_if_full(&mut self) {
-        self.is_full |= self.len() >= self.limits.high || self.bytes() >= self.limits.high_bytes;
+        self.is_full |= self.limits.are_reached(self.len(), self.bytes());
     }
 
     /// Frees the memory of a queue that ran empty: most streams are idle most of the time.
@@ -231,6 +251,13 @@ impl SendQueue {
         if self.messages.is_empty() && self.messages.capacity() > IDLE_CAPACITY {
             self.messages = VecDeque::new();
         }
+    }
+}
+
+impl SendLimits {
+    /// True if this number of messages, or of bytes, makes a queue full.
+    pub(crate) const fn are_reached(&self, messages: usize, bytes: usize) -> bool {
+        messages >= self.high || bytes >= self.high_bytes
     }
 }
 

@@ -1,12 +1,11 @@
-//! A trace as files: JSON lines for tools, a page with a picture for people.
+//! A trace as JSON lines, for tools.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::plan::{Plan, What};
 use crate::report::spoken;
-use crate::trace::{Kind, NOWHERE, Note};
+use crate::trace::{NOWHERE, Note};
 use crate::world::World;
 
 /// Returns the plan, every note and the outcome, one JSON object per line.
@@ -33,87 +32,7 @@ pub(crate) fn json_lines(world: &World) -> String {
     out
 }
 
-/// Returns a page that shows the run: nodes as lanes, messages as arrows, states as colours.
-///
-/// It needs nothing but a browser.
-pub(crate) fn page(world: &World, title: &str) -> String {
-    let notes: Vec<Value> = world
-        .trace()
-        .all()
-        .iter()
-        .filter(|note| is_shown(note))
-        .map(|note| {
-            json!([
-                note.at,
-                note.host,
-                connection(note),
-                note.what.name(),
-                note.a,
-                note.b,
-                spoken(note, world.plan())
-            ])
-        })
-        .collect();
-    let data = json!({
-        "title": title,
-        "nodes": world.plan().hosts.len(),
-        "end": world.now(),
-        "calm": world.plan().calm_from,
-        "notes": notes,
-        "faults": faults(world.plan()),
-        "broken": world.violation().map(|broken| json!({
-            "at": broken.at,
-            "node": broken.host,
-            "text": broken.to_string(),
-        })),
-    });
-    // A text in a script element ends it only by this.
-    let data = data.to_string().replace("</", "<\\/");
-    PAGE.replace("/*DATA*/", &data)
-}
-
-fn connection(note: &Note) -> Value {
+/// Returns the connection that a note is about, if it is about one.
+pub(crate) fn connection(note: &Note) -> Value {
     if note.link == NOWHERE { Value::Null } else { json!(note.link) }
 }
-
-/// Leaves out what would only blur the picture.
-fn is_shown(note: &Note) -> bool {
-    !matches!(
-        note.what,
-        Kind::SessionMessage | Kind::NodeMessage | Kind::NodeTimer | Kind::SessionTimer
-    )
-}
-
-/// What went wrong, with its time and how long it lasted.
-fn faults(plan: &Plan) -> Vec<Value> {
-    let steps = plan.steps.iter().filter(|step| !step.what.is_wish());
-    steps
-        .map(|step| {
-            let text = format!("{:?}", step.what);
-            json!([step.at, step.what.lasts(), step.what.hosts().first(), text])
-        })
-        .collect()
-}
-
-impl What {
-    /// Returns how long a step is felt, in microseconds.
-    const fn lasts(&self) -> u64 {
-        match *self {
-            Self::Partition { lasts, .. }
-            | Self::Spike { lasts, .. }
-            | Self::Stall { lasts, .. }
-            | Self::Pause { lasts, .. }
-            | Self::Sluggish { lasts, .. }
-            | Self::Absent { lasts, .. }
-            | Self::Mislead { lasts, .. }
-            | Self::Refuse { lasts, .. }
-            | Self::Ban { lasts, .. }
-            | Self::FullDisk { lasts, .. } => lasts,
-            Self::Flap { times, every, .. } => 2 * times * every,
-            Self::Crash { down, .. } => down,
-            _ => 0,
-        }
-    }
-}
-
-const PAGE: &str = include_str!("timeline.html");

@@ -8,6 +8,8 @@ use crate::plan::{
 };
 use crate::profiles::Wires;
 use crate::rng::{Rng, u64_of, usize_of};
+use crate::talk::Talk;
+use crate::vary;
 
 /// Sizes of a run that override what the seed would choose.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,6 +56,7 @@ pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
     let mut second = Rng::derive(seed, SECOND_VERSION, 0);
     speak_v2(&mut plan, &mut second);
     wishes(&mut plan, &mut rng);
+    vary::widen(&mut plan, &mut Rng::derive(seed, WIDEN, 0));
     traffic(&mut plan, &mut rng);
     faults(&mut plan, &mut rng);
     tamper(&mut plan, &mut second);
@@ -88,6 +91,7 @@ fn hosts(rng: &mut Rng, count: usize, mix: Mix) -> Vec<HostPlan> {
             handshake_style: rng.pick(&handshake_style),
             is_adversary: false,
             skips: 0,
+            talk: Talk::default(),
         })
         .collect();
     let adversaries = match mix {
@@ -460,7 +464,7 @@ fn wanted_pair(plan: &Plan, rng: &mut Rng) -> (usize, usize) {
 }
 
 impl Plan {
-    fn step(&mut self, at: u64, what: What) {
+    pub(crate) fn step(&mut self, at: u64, what: What) {
         self.steps.push(Step { at: at.min(self.calm_from), what });
     }
 }
@@ -478,6 +482,7 @@ const MORE: u64 = 4;
 const VARY: u64 = 5;
 const SECOND_VERSION: u64 = 6;
 const PIPE: u64 = 7;
+const WIDEN: u64 = 8;
 pub(crate) const SECOND: u64 = 1_000_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;

@@ -59,6 +59,8 @@ pub(crate) struct Dialled {
     pub(crate) since: u64,
     /// What the node knew of the time then.
     pub(crate) begun: u64,
+    /// Since when the application waits for it.
+    pub(crate) wanted_at: Option<u64>,
 }
 
 /// A ban, as the application knows it.
@@ -90,6 +92,8 @@ pub(crate) struct App {
     pub(crate) retry_is_due: Vec<bool>,
     /// Of each peer: whether it was greeted since it is Connected.
     pub(crate) has_greeted: Vec<bool>,
+    /// Of each peer: the number of the next handshake message to it, since it is Connected.
+    pub(crate) said: Vec<u16>,
     pub(crate) flows: Vec<Flow>,
     /// Microseconds per message that it takes; zero for all at once.
     pub(crate) pace: u64,
@@ -100,7 +104,7 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(peers: usize) -> Self {
         let (retry_is_due, has_greeted) = (vec![false; peers], vec![false; peers]);
-        Self { retry_is_due, has_greeted, ..Self::default() }
+        Self { retry_is_due, has_greeted, said: vec![0; peers], ..Self::default() }
     }
 }
 

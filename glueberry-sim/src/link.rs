@@ -151,6 +151,12 @@ pub(crate) struct Progress {
     pub(crate) said_at: Option<u64>,
     /// When the peer's latest came.
     pub(crate) heard_at: Option<u64>,
+    /// How many of what the peer says in the handshake were heard in their order.
+    pub(crate) heard: u16,
+    /// Which were, as bits.
+    pub(crate) heard_which: u128,
+    /// It was told of handshake messages, and has not taken them yet.
+    pub(crate) has_words: bool,
     /// Handshake messages that the application said.
     pub(crate) handshakes_sent: usize,
     /// Streams on which messages wait to be taken.
@@ -228,6 +234,8 @@ pub(crate) struct Half {
     /// The writer can write no more.
     pub(crate) is_shut: bool,
     pub(crate) is_acknowledged: bool,
+    /// The writer was told that it is.
+    pub(crate) was_told: bool,
     pub(crate) wants_write: bool,
     pub(crate) write_is_due: bool,
     pub(crate) read_is_due: bool,
@@ -334,6 +342,13 @@ impl Pipe {
             buffers,
             halves: [Half::default(), Half::default()],
         }
+    }
+}
+
+impl Pipe {
+    /// It was opened for the handshake.
+    pub(crate) fn is_handshake(&self) -> bool {
+        matches!(self.proposals.first(), Some(ProtocolId::Handshake(_)))
     }
 }
 

@@ -99,6 +99,11 @@ impl Model {
         self.messages.len()
     }
 
+    /// Returns a message by its number.
+    pub(crate) fn get(&self, number: usize) -> Option<&Sent> {
+        self.messages.get(number)
+    }
+
     /// Returns the message that a text claims to be.
     pub(crate) fn find(&self, text: &[u8]) -> Option<(usize, Sent)> {
         let number = text.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes))?;

@@ -1,6 +1,8 @@
-//! Which wire profiles a host speaks.
+//! Which wire profiles a host speaks, and how it pads.
 
-use glueberry_proto::Profile;
+use std::num::NonZeroU16;
+
+use glueberry_proto::{Padding, Profile};
 use serde::{Deserialize, Serialize};
 
 /// Which wire profiles a host speaks.
@@ -31,5 +33,14 @@ impl Wires {
             Self::V2AndGo => &[V2, V1Go],
             Self::All => &[V2, V1, V1Go],
         }
+    }
+}
+
+/// Returns the padding that a number stands for: Padmé for one, none for zero, or multiples of it.
+pub(crate) const fn padding(of: u16) -> Padding {
+    match NonZeroU16::new(of) {
+        None => Padding::None,
+        Some(NonZeroU16::MIN) => Padding::Padme,
+        Some(of) => Padding::Multiple(of),
     }
 }

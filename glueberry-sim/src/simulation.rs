@@ -11,6 +11,7 @@ use glueberry_proto::{Address, PublicKey, StreamName};
 use crate::check::Violation;
 use crate::generate::{SECOND, Size, generate};
 use crate::plan::{MAX_HOSTS, MAX_STREAMS, Mix, MoreLimits, Plan, What};
+use crate::profiles::Wires;
 use crate::report::latest;
 use crate::world::{Look, Programs, World, address_of};
 
@@ -195,11 +196,17 @@ impl<H: Handler> Simulation<H> {
         for host in &mut plan.hosts {
             host.is_adversary = false;
             host.skips = 0;
+            host.talk.rejects = 0;
         }
         // No pair of programs is kept apart for ever.
         let MoreLimits { sessions_low, sessions_high, .. } = MoreLimits::default();
         let more = &mut plan.limits.more;
         (more.sessions_low, more.sessions_high) = (sessions_low, sessions_high);
+        for host in 0..plan.hosts.len() {
+            if (0..plan.hosts.len()).any(|other| !plan.can_talk(host, other)) {
+                plan.hosts[host].wires = Wires::All;
+            }
+        }
         // Whom to connect to is the program's to say.
         plan.limits.autoconnect = false;
         plan
@@ -234,4 +241,36 @@ fn look<H: Handler>(check: Rc<Check<H>>) -> Look {
             .collect();
         check(&programs)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use glueberry_proto::handler::{Context, Notice};
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Handler for Nothing {
+        fn on_event(&mut self, _: &mut dyn Context, _: Notice) {}
+        fn on_message(&mut self, _: &mut dyn Context, _: PublicKey, _: &StreamName, _: Bytes) {}
+        fn on_timer(&mut self, _: &mut dyn Context, _: u64) {}
+    }
+
+    #[test]
+    fn every_two_programs_have_a_profile_in_common() {
+        let simulation = Simulation::new(4, &["chat"], |_, _| Nothing);
+        let mut apart = 0;
+        for seed in 0..200 {
+            let size = Size { hosts: Some(4), time: None };
+            let drawn = generate(seed, Mix::Default, size);
+            let plan = simulation.plan(seed, Mix::Default);
+            for (a, b) in (0..4).flat_map(|a| (0..4).map(move |b| (a, b))) {
+                apart += u32::from(!drawn.can_talk(a, b));
+                assert!(plan.can_talk(a, b), "seed {seed}, hosts {a} and {b}");
+            }
+        }
+        assert!(apart > 0, "no seed keeps two hosts apart, so this shows nothing");
+    }
 }

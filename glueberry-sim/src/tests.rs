@@ -1,7 +1,8 @@
 //! What the simulator promises of itself.
 
-use crate::export::{json_lines, page};
+use crate::export::json_lines;
 use crate::generate::{MINUTE, SECOND, Size, generate};
+use crate::page::page;
 use crate::plan::{Disk, Mix, Plan, Step, What};
 use crate::watch::watched;
 use crate::world::{Outcome, World};

@@ -35,6 +35,8 @@ pub(crate) enum Wake {
     Take(usize, Side),
     /// The application goes on with the handshake.
     Greet(usize, Side),
+    /// The application takes the handshake messages that it was told of.
+    Listen(usize, Side),
     Arrive(usize, Side),
     Lose(usize, Side),
     Retire(usize, Side),

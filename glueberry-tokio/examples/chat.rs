@@ -5,12 +5,13 @@
 //! cargo run --release -p glueberry-tokio --example chat -- --dial MULTIADDR
 //! ```
 //!
-//! The first prints the multiaddr that the second wants. Ctrl-C or the end of input ends either.
+//! The first prints the multiaddr that the second wants. Ctrl-C, SIGTERM or the end of input ends
+//! either.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use glueberry_tokio::identity::{self, Keypair, PeerId};
 use glueberry_tokio::{ConnectionState, Event, Handshake, Multiaddr, Node};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -21,9 +22,10 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Talks with a peer: one side listens, the other dials.
 #[derive(Parser)]
+#[command(group = ArgGroup::new("way").args(["listen", "dial"]).required(true).multiple(true))]
 struct Cli {
     /// Where to listen, such as /ip4/127.0.0.1/udp/4001/quic-v1.
-    #[arg(long, required_unless_present = "dial")]
+    #[arg(long)]
     listen: Option<Multiaddr>,
     /// The peer to dial, as the other side prints it: it ends in /p2p/PEER.
     #[arg(long)]
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<()> {
+    let stopped = stopped()?;
     let identity = match cli.identity {
         Some(path) => identity::load_or_create(path)?,
         None => Keypair::generate_ed25519(),
@@ -63,18 +66,27 @@ async fn run(cli: Cli) -> Result<()> {
     for address in node.dial_addrs() {
         say(&format!("listening; in another terminal: --dial {address}"));
     }
-    let peer = match cli.dial {
+    // Around all of it, so that it ends whatever it waits for.
+    let result = tokio::select! {
+        result = chat(&node, cli.dial) => result,
+        () = stopped => Ok(()),
+    };
+    if result.is_ok() {
+        say("bye");
+    }
+    node.shutdown().await;
+    result
+}
+
+/// Talks with one peer until input or the peer ends it.
+async fn chat(node: &Node, address: Option<Multiaddr>) -> Result<()> {
+    let mut peer = match address {
         Some(address) => match node.dial(address).await {
             Ok(peer) => Some(peer),
             Err(error) => return Err(format!("{error:#}\n({})", error.hint()).into()),
         },
         None => None,
     };
-    chat(&node, peer).await
-}
-
-/// Talks with one peer until input, or the peer, or the person ends it.
-async fn chat(node: &Node, mut peer: Option<PeerId>) -> Result<()> {
     let mut messages = node.messages().ok_or("messages were taken")?;
     let mut events = node.events();
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
@@ -109,12 +121,28 @@ async fn chat(node: &Node, mut peer: Option<PeerId>) -> Result<()> {
                 (Some(_), None) => complain("nobody is here yet"),
                 (None, _) => break,
             },
-            _ = tokio::signal::ctrl_c() => break,
         }
     }
-    say("bye");
-    node.shutdown().await;
     Ok(())
+}
+
+/// Returns what waits for Ctrl-C, or for what stops a container. Called before anything is printed: who
+/// reads that may send the signal at once, and it would end a program that does not wait for it yet.
+fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        Ok(async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+    }
+    #[cfg(not(unix))]
+    Ok(async { tokio::signal::ctrl_c().await.unwrap_or_default() })
 }
 
 fn is_over(event: &Event, peer: Option<PeerId>) -> bool {

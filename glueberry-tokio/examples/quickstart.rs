@@ -99,7 +99,7 @@ async fn history(say: &Narrator, [alice, bob]: [Events; 2]) {
                     let (unsent, in_doubt) = (closed.unsent, closed.in_doubt);
                     say.line(name, &format!("session over: {unsent} unsent, {in_doubt} in doubt"));
                 }
-                other => say.line(name, &format!("{other:?}")),
+                other => say.line(name, &other.to_string()),
             }
         }
     }

@@ -41,11 +41,19 @@ pub use crate::memory::PeerMemory;
 use crate::metrics::Metrics;
 use crate::node::Node;
 pub use crate::path::Path;
+#[cfg(feature = "quic")]
+#[doc(hidden)]
+pub use crate::quic::{
+    Admission as QuicAdmission, Counted as CountedSubstream, QuicParts, Window as QuicWindow,
+};
 use crate::runtime::Runtime;
 pub use crate::session::SessionDriver;
 pub use crate::shared::Shared;
 use crate::start::start;
 pub use crate::transport::{PendingConnection, Transport};
+#[cfg(feature = "quic")]
+#[doc(hidden)]
+pub use quinn;
 
 /// Something that a node runs over: see [`Builder::build_over`](crate::Builder::build_over).
 pub trait Fabric {

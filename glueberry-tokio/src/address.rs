@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use glueberry_proto::printable;
 use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 use thiserror::Error;
@@ -27,7 +28,7 @@ use thiserror::Error;
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{address}: {problem}")]
+#[error("{}: {problem}", printable(.address))]
 #[non_exhaustive]
 pub struct AddressError {
     /// The address.
@@ -55,6 +56,9 @@ pub enum AddressProblem {
     /// It is for many machines.
     #[error("a multicast or broadcast address is no peer's")]
     Multicast,
+    /// A name in it is empty, or has characters that no name has, which would be shown in its place.
+    #[error("no machine has a name with control characters or spaces, or an empty one")]
+    NoName,
     /// Port 0 asks for any port.
     #[error("port 0 can be listened on, and not dialled")]
     NoPort,
@@ -99,12 +103,31 @@ pub(crate) fn check(address: &Multiaddr) -> Result<(), AddressProblem> {
             Protocol::Ip4(ip) => check_ip(ip.into())?,
             Protocol::Ip6(ip) => check_ip(ip.to_canonical())?,
             Protocol::Tcp(0) | Protocol::Udp(0) => return Err(AddressProblem::NoPort),
+            Protocol::Dns(name)
+            | Protocol::Dns4(name)
+            | Protocol::Dns6(name)
+            | Protocol::Dnsaddr(name)
+                if name.is_empty()
+                    || name.contains(char::is_whitespace)
+                    || printable(&name) != *name =>
+            {
+                return Err(AddressProblem::NoName);
+            }
             _ => {}
         }
     }
     match address.to_string().parse::<Multiaddr>() {
         Ok(read) if read == *address => Ok(()),
         _ => Err(AddressProblem::NoText),
+    }
+}
+
+/// Returns the peer that an address names as the one that answers. Only the last part does so: before
+/// it, a relay may be named.
+pub(crate) fn named_peer(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(named)) => Some(named),
+        _ => None,
     }
 }
 
@@ -135,9 +158,20 @@ mod tests {
         assert_eq!(problem("/ip6/ff02::1/udp/1/quic-v1"), AddressProblem::Multicast);
         assert_eq!(problem("/ip4/255.255.255.255/udp/1/quic-v1"), AddressProblem::Multicast);
         assert_eq!(check(&Multiaddr::empty()), Err(AddressProblem::Empty));
+        for name in ["", "a b", "a\nERROR forged", "\u{1b}[2J", "a\u{202e}b", "a\u{2028}b"] {
+            let evil = Multiaddr::empty().with(Protocol::Dns4(name.into()));
+            let error = AddressError { address: evil.clone(), problem: check(&evil).unwrap_err() };
+            assert_eq!(error.problem, AddressProblem::NoName, "{name:?}");
+            assert!(!error.to_string().contains(char::is_control), "{error:?}");
+        }
         let slash = Multiaddr::empty().with(Protocol::Dns4("a/udp/1".into()));
         assert_eq!(check(&slash.with(Protocol::Udp(1))), Err(AddressProblem::NoText));
-        for fine in ["/ip4/127.0.0.1/udp/1/quic-v1", "/ip6/fe80::1/tcp/1", "/memory/7"] {
+        for fine in [
+            "/dns4/bücher.example/udp/1",
+            "/ip4/127.0.0.1/udp/1/quic-v1",
+            "/ip6/fe80::1/tcp/1",
+            "/memory/7",
+        ] {
             assert_eq!(check(&fine.parse().unwrap()), Ok(()));
         }
     }

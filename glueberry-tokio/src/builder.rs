@@ -8,6 +8,7 @@ use libp2p_identity::Keypair;
 use multiaddr::Multiaddr;
 
 use crate::adapter::{Fabric, Parts};
+use crate::address::{AddressError, AddressProblem, named_peer};
 use crate::config::Config;
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::greet::Handshake;
@@ -71,7 +72,8 @@ impl Builder {
     }
 
     /// Listens on an address such as `/ip4/0.0.0.0/udp/4001/quic-v1`; may be called again for
-    /// more. A node that listens nowhere can only dial.
+    /// more. A node that listens nowhere can only dial. An address may end with `/p2p/` and the node's
+    /// own id, as [`dial_addrs`](Node::dial_addrs) has it; another peer's is an error.
     pub fn listen(mut self, address: Multiaddr) -> Self {
         self.listen.push(address);
         self
@@ -177,6 +179,7 @@ impl Builder {
                 return Err(Error::because(ErrorCode::NoStreamsRequested, Misuse::NoStreams));
             }
         }
+        self.check_listen()?;
         let runtime = match self.runtime {
             Some(runtime) => runtime,
             None => default_runtime()
@@ -191,6 +194,19 @@ impl Builder {
             metrics: self.metrics,
             handshake: self.handshake,
         })
+    }
+
+    /// Checks that no address says that another peer listens there.
+    fn check_listen(&self) -> Result<(), Error> {
+        let own = self.identity.public().to_peer_id();
+        for address in &self.listen {
+            if let Some(named) = named_peer(address).filter(|named| *named != own) {
+                let problem = AddressProblem::OtherPeer(named);
+                let error = AddressError { address: address.clone(), problem };
+                return Err(Error::because(ErrorCode::InvalidAddress, error));
+            }
+        }
+        Ok(())
     }
 
     fn checked_config(&self) -> Result<Config, Error> {

@@ -9,8 +9,8 @@ use glueberry_proto::book::ChangeError;
 use glueberry_proto::crypto::AgreementError;
 use glueberry_proto::greeting::RejectReason;
 use glueberry_proto::{
-    CloseReason, ConfigError, ConnectError, DialError, HandshakeError, PeerError, RecordError,
-    SendError, StateReason, printable,
+    CloseCode, CloseReason, ConfigError, ConnectError, DialError, HandshakeError, PeerError,
+    RecordError, SendError, StateReason, printable,
 };
 use libp2p_identity::PeerId;
 
@@ -19,7 +19,9 @@ use self::hints::Advice;
 /// Why an operation of a [`Node`](crate::Node) failed.
 ///
 /// Match on [`code`](Self::code): the text is for people. [`source`](StdError::source) is the typed
-/// cause. `{}` prints the error alone, `{:#}` the error and its causes.
+/// cause. `{}` prints the error alone, `{:#}` the error and its causes. `{:?}`, which is what a `main`
+/// that returns the error and a failed `unwrap` print, adds the [`hint`](Self::hint); `{:#?}` prints the
+/// parts.
 ///
 /// ```
 /// # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/doctest/pair.rs"));
@@ -33,14 +35,12 @@ use self::hints::Advice;
 /// assert_eq!(error.code(), ErrorCode::PeerNotFound);
 /// assert_eq!(error.peer(), Some(stranger));
 /// assert!(!error.is_retriable());
-/// println!("{error:#}; {}", error.hint());
+/// assert_eq!(format!("{error:?}"), format!("{error:#}; {}", error.hint()));
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Error(Box<Parts>);
 
-#[derive(Debug)]
 struct Parts {
     code: ErrorCode,
     peer: Option<PeerId>,
@@ -219,6 +219,22 @@ impl fmt::Display for Error {
             Some(source) if f.alternate() => write!(f, ": {}", chain(&**source)),
             _ => Ok(()),
         }
+    }
+}
+
+/// On one line, with the causes and the hint; with `{:#?}`, part by part.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return write!(f, "{self:#}; {}", self.hint());
+        }
+        let Parts { code, peer, stream, source } = &*self.0;
+        f.debug_struct("Error")
+            .field("code", code)
+            .field("peer", peer)
+            .field("stream", stream)
+            .field("source", source)
+            .finish()
     }
 }
 
@@ -415,6 +431,7 @@ impl From<StateReason> for Error {
                 CloseReason::Rejected(_)
                 | CloseReason::NoCommonProtocol
                 | CloseReason::Downgrade { .. } => ErrorCode::HandshakeFailed,
+                CloseReason::EndedByPeer { code } => of_ending(CloseCode::from(u64::from(*code))),
                 CloseReason::Internal(_) => ErrorCode::Internal,
                 _ => ErrorCode::ConnectionFailed,
             },
@@ -431,5 +448,16 @@ impl From<StateReason> for Error {
             _ => ErrorCode::NotConnected,
         };
         Self::because(code, reason)
+    }
+}
+
+/// Returns what it means that the peer has ended the session, which is certain.
+const fn of_ending(code: CloseCode) -> ErrorCode {
+    match code {
+        CloseCode::HandshakeFailed
+        | CloseCode::Rejected
+        | CloseCode::NoCommonProtocol
+        | CloseCode::Downgrade => ErrorCode::HandshakeFailed,
+        _ => ErrorCode::ConnectionFailed,
     }
 }

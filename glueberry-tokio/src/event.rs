@@ -1,5 +1,7 @@
 //! What a node reports of its peers and of itself.
 
+mod display;
+
 use std::time::SystemTime;
 
 use glueberry_proto::{
@@ -86,6 +88,10 @@ pub enum Event {
         stream: StreamName,
     },
     /// A session with the peer is over. Says how many messages were not delivered for certain.
+    ///
+    /// It need not be the one that the peer's state is about: a second connection, of two dials that cross or
+    /// of libp2p's AutoNAT, has a session of its own until it proves not to be needed. Whether the peer is
+    /// still there is in [`State`](Self::State).
     SessionClosed {
         /// The peer.
         peer: PeerId,
@@ -95,7 +101,7 @@ pub enum Event {
     /// A peer that has spoken v2 would have had a session of an earlier profile: the session was
     /// refused, or ended. [`SessionClosed`](Self::SessionClosed) follows.
     ///
-    /// Either the peer has gone back to an earlier version, or somebody makes it look so. Once the peer
+    /// Either the peer has gone back to an earlier version, or an attacker makes it look so. Once the peer
     /// has confirmed the former, [`Node::clear_profile_pin`](crate::Node::clear_profile_pin) lets it in.
     DowngradeRefused {
         /// The peer.

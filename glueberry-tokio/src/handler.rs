@@ -187,7 +187,7 @@ impl<H: Handler> Runner<H> {
                 }
             }
             Next::Message(message) => {
-                let from = PublicKey::try_from(&message.peer);
+                let from = hand.node.shared().key_of(message.peer);
                 if let (Ok(from), Some(stream)) = (from, message.stream_name()) {
                     handler.on_message(hand, from, &stream.clone(), message.data);
                 }
@@ -231,7 +231,8 @@ impl Hand {
 
     /// Returns the notices of an event, and completes the handshake with a peer that connects.
     fn notices_of(&mut self, event: Event) -> Vec<Notice> {
-        let key = |peer: &PeerId| PublicKey::try_from(peer).ok();
+        let shared = self.node.shared().clone();
+        let key = |peer: &PeerId| shared.key_of(*peer).ok();
         match event {
             Event::State(changed) => self.changed(changed).into_iter().collect(),
             Event::Snapshot(all) => self.caught_up(all),
@@ -262,7 +263,7 @@ impl Hand {
         for peer in over {
             self.reported.remove(&peer);
             let state = ConnectionState::Disconnected;
-            let key = PublicKey::try_from(&peer).ok();
+            let key = self.node.shared().key_of(peer).ok();
             notices.extend(key.map(|peer| Notice::State {
                 peer,
                 state,
@@ -280,7 +281,7 @@ impl Hand {
 
     fn changed(&mut self, changed: StateChanged) -> Option<Notice> {
         let StateChanged { peer, state, direction, reason, at, .. } = changed;
-        let key = PublicKey::try_from(&peer).ok()?;
+        let key = self.node.shared().key_of(peer).ok()?;
         match state {
             ConnectionState::Disconnected => self.reported.remove(&peer),
             _ => self.reported.insert(peer, (state, at)),

@@ -8,7 +8,8 @@
 //! | `/debug` | 200, or 503 once the node has stopped | [`Debug`](struct@Debug) as JSON |
 //!
 //! `/debug` shows the ids and addresses of peers. Let the router listen on a loopback address, or
-//! behind something that decides who may ask.
+//! behind something that decides who may ask. [`public_router`] leaves it out: for probes that come
+//! from another machine, as those of a container do.
 //!
 //! ```no_run
 //! # #[tokio::main(flavor = "current_thread")]
@@ -65,12 +66,19 @@ struct Observed {
 
 /// Makes the router of a node. It holds a handle of the node, which so does not shut down by itself.
 pub fn router(node: Node, registry: Arc<Registry>) -> Router {
+    public().route("/debug", get(debug)).with_state(Observed { node, registry })
+}
+
+/// Makes a router without `/debug`. It holds a handle of the node, as [`router`] does.
+pub fn public_router(node: Node, registry: Arc<Registry>) -> Router {
+    public().with_state(Observed { node, registry })
+}
+
+fn public() -> Router<Observed> {
     Router::new()
         .route("/health", get(health))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
-        .route("/debug", get(debug))
-        .with_state(Observed { node, registry })
 }
 
 async fn health(State(observed): State<Observed>) -> Response {

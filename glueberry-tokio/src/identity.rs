@@ -1,6 +1,7 @@
 //! Identities: libp2p's, re-exported so that versions match, and the file that a node's identity is
 //! kept in.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -52,6 +53,9 @@ pub fn load(path: impl AsRef<Path>) -> Result<Keypair, IdentityFileError> {
     let path = path.as_ref();
     let failed = |source| IdentityFileError::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(failed(ErrorKind::IsADirectory.into()));
+    }
     check_mode(path, &file)?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
     let limit = u64::try_from(MAX_FILE + 1).unwrap_or(u64::MAX);
@@ -65,7 +69,9 @@ pub fn load(path: impl AsRef<Path>) -> Result<Keypair, IdentityFileError> {
 }
 
 /// Why an identity could not be loaded or stored.
-#[derive(Debug, Error)]
+///
+/// `{:?}`, which is what a `main` that returns it prints, is the text of `{}`.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum IdentityFileError {
     /// The file cannot be read or written.
@@ -84,13 +90,22 @@ pub enum IdentityFileError {
     },
     /// Users other than its owner may read or write the file. Give it the mode 0600, if the key is
     /// still secret.
-    #[error("identity file {path} is open to other users (mode {mode:03o})", path = .path.display())]
+    #[error(
+        "identity file {path} is open to other users (mode {mode:03o}): chmod 600 it, if the key is still secret",
+        path = .path.display()
+    )]
     TooOpen {
         /// The file.
         path: PathBuf,
         /// Its permissions.
         mode: u32,
     },
+}
+
+impl fmt::Debug for IdentityFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn create(path: &Path) -> Result<Keypair, IdentityFileError> {
@@ -227,5 +242,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"my shopping list");
         let missing = load_or_create(folder.0.join("no").join("folder")).unwrap_err();
         assert!(matches!(missing, IdentityFileError::Io { .. }), "{missing}");
+        let not_a_file = load_or_create(&folder.0).unwrap_err();
+        assert!(not_a_file.to_string().contains("is a directory"), "{not_a_file}");
     }
 }

@@ -34,6 +34,8 @@ struct State {
     reader: Option<Waker>,
     is_closed: bool,
     is_abandoned: bool,
+    /// Others read from now on what was to come here.
+    is_released: bool,
 }
 
 /// The end of an [`Inbox`] into which one session writes.
@@ -52,6 +54,8 @@ enum Room {
     Full,
     /// The reader is gone.
     Abandoned,
+    /// There is another reader.
+    Released,
 }
 
 impl InboxWriter {
@@ -66,36 +70,34 @@ impl InboxWriter {
         }
     }
 
-    /// Moves messages from `next` for as long as there is room and there are messages. If the inbox
-    /// is full, the caller is woken when it no longer is; or, if messages are to be dropped, the
-    /// rest is taken and forgotten. Returns how many messages that were.
+    /// Moves messages, which `take` appends to what it is given, for as long as there is room and
+    /// `take` appends as many as it may. If the inbox is full, the caller is woken when it no longer
+    /// is; or, if messages are to be dropped, the rest is taken and forgotten. Returns how many
+    /// messages that were.
     ///
-    /// No lock is held while `next` runs.
+    /// No lock is held while `take` runs.
     pub(crate) fn fill(
         &mut self,
         cx: &Context<'_>,
         delivery: Delivery,
         source: Source,
         memory: &Arc<PeerMemory>,
-        mut next: impl FnMut() -> Option<Bytes>,
+        mut take: impl FnMut(usize, &mut VecDeque<Bytes>),
     ) -> u64 {
         loop {
             let room = match self.reserve(cx, delivery) {
                 Room::For(room) => room,
                 Room::Full if delivery == Delivery::Lossless => return 0,
-                Room::Full => return std::iter::from_fn(next).map(|_| 1).sum(),
+                Room::Released => return 0,
+                Room::Full => return forget_all(take),
                 Room::Abandoned => {
-                    std::iter::from_fn(next).for_each(drop);
+                    forget_all(take);
                     return 0;
                 }
             };
-            let (mut data, mut bytes) = (VecDeque::with_capacity(1), 0);
-            while data.len() < room
-                && let Some(message) = next()
-            {
-                bytes += cost(message.len());
-                data.push_back(message);
-            }
+            let mut data = VecDeque::new();
+            take(room, &mut data);
+            let bytes = data.iter().map(|message| cost(message.len())).sum();
             if data.len() < room {
                 self.push(room, Run::new(source, data, bytes, memory));
                 return 0;
@@ -106,6 +108,9 @@ impl InboxWriter {
 
     fn reserve(&mut self, cx: &Context<'_>, delivery: Delivery) -> Room {
         let mut state = lock(&self.inbox.state);
+        if state.is_released {
+            return Room::Released;
+        }
         if state.is_abandoned {
             return Room::Abandoned;
         }
@@ -166,7 +171,8 @@ impl State {
 impl Inbox {
     pub(crate) fn new(capacity: usize) -> Arc<Self> {
         let lanes = Lanes::new(capacity);
-        let state = State { lanes, reader: None, is_closed: false, is_abandoned: false };
+        let (is_closed, is_abandoned, is_released) = (false, false, false);
+        let state = State { lanes, reader: None, is_closed, is_abandoned, is_released };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
@@ -185,6 +191,11 @@ impl Inbox {
     pub(crate) fn wake_writers(&self, of: Option<PeerId>) {
         let writers = lock(&self.state).lanes.take_writers(of);
         wake_all(writers);
+    }
+
+    /// Has sessions look again who reads what they have, and take nothing for the reader of this.
+    pub(crate) fn release(&self) {
+        lock(&self.state).is_released = true;
     }
 
     /// The reader is gone: messages are taken and forgotten, so that no session waits for room.
@@ -353,6 +364,19 @@ impl Stream for Messages {
     }
 }
 
+/// Takes all messages that there are, and forgets them. Returns how many that were.
+pub(crate) fn forget_all(mut take: impl FnMut(usize, &mut VecDeque<Bytes>)) -> u64 {
+    let (mut messages, mut count) = (VecDeque::new(), 0);
+    loop {
+        take(BATCH, &mut messages);
+        let is_last = messages.len() < BATCH;
+        count += messages.drain(..).map(|_| 1_u64).sum::<u64>();
+        if is_last {
+            return count;
+        }
+    }
+}
+
 /// Messages that a writer moves at a time, for which it reserves room.
 const BATCH: usize = 128;
 /// Messages that a reader takes at a time, if it asks for one. One that comes next waits behind them.
@@ -373,8 +397,37 @@ mod tests {
         let source = Source { peer, stream: None, received_at };
         let memory = Account::new(Config::default().memory_limits()).of(peer, false);
         let mut messages = std::iter::repeat_n(Bytes::from_static(b"x"), count);
+        let take = |limit, out: &mut VecDeque<_>| out.extend(messages.by_ref().take(limit));
         let cx = Context::from_waker(Waker::noop());
-        writer.fill(&cx, Delivery::DropNewest, source, &memory, || messages.next())
+        writer.fill(&cx, Delivery::DropNewest, source, &memory, take)
+    }
+
+    #[test]
+    fn what_comes_for_a_reader_that_has_left_is_kept_for_the_next() {
+        let inbox = Inbox::new(4);
+        let (peer, received_at) = (PeerId::random(), SystemTime::UNIX_EPOCH);
+        let mut writer = InboxWriter::new(inbox.clone(), peer);
+        let memory = Account::new(Config::default().memory_limits()).of(peer, false);
+        let mut left = 3;
+        let mut fill = |writer: &mut InboxWriter| {
+            let cx = Context::from_waker(Waker::noop());
+            let source = Source { peer, stream: None, received_at };
+            let take = |limit: usize, out: &mut VecDeque<_>| {
+                let taken = limit.min(left);
+                left -= taken;
+                out.extend(std::iter::repeat_n(Bytes::from_static(b"x"), taken));
+            };
+            writer.fill(&cx, Delivery::Lossless, source, &memory, take);
+            left
+        };
+        inbox.release();
+        drop(InboxReader::new(inbox));
+        assert_eq!(fill(&mut writer), 3, "it was taken and forgotten");
+        // Without another reader, it is of no interest.
+        let abandoned = Inbox::new(4);
+        drop(InboxReader::new(abandoned.clone()));
+        writer.write_to(abandoned);
+        assert_eq!(fill(&mut writer), 0);
     }
 
     #[test]

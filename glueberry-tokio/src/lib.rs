@@ -119,7 +119,7 @@
 //! Handshake commands go by way of the node's task, which knows the session that is current, and
 //! so do their answers: once a future is ready, the peer's view shows its effect.
 //!
-//! What drives a session is taken out of its place by whoever does so, and nobody waits for it.
+//! The task or sender that drives a session takes it out of its place, and no other task waits for it.
 //! No lock is held while metrics, `tracing` or wakers run. Two locks are held at a time only where a
 //! change of state is published: the table of views, then the list of subscribers, then the queue of
 //! one subscriber, in this order.
@@ -202,7 +202,7 @@ pub use inbox::Messages;
 pub use load::{ConfigLoadError, ConfigLoader};
 pub use message::{HANDSHAKE, Message};
 pub use metrics::{AttemptOutcome, HandshakeOutcome, Metrics, NoMetrics};
-pub use multiaddr::Multiaddr;
+pub use multiaddr::{self, Multiaddr};
 pub use node::{ConnectedPeer, Node};
 pub use peers::PeerEntry;
 pub use request::{IncomingRequests, Request, RequestError, RequestLimits, Requester};

@@ -1,6 +1,8 @@
 //! A configuration from a file and from environment variables. Only with the feature `config`.
 
-use std::fmt::Write as _;
+mod similar;
+
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,7 @@ use glueberry_proto::ConfigError;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use self::similar::{similar, tails};
 use crate::config::Config;
 
 /// Reads a [`Config`] from files and environment variables: what comes later overrides what came
@@ -50,7 +53,9 @@ pub struct ConfigLoader {
 }
 
 /// Why a configuration could not be loaded.
-#[derive(Debug, Error)]
+///
+/// `{:?}`, which is what a `main` that returns it prints, is the text of `{}`.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum ConfigLoadError {
     /// A file cannot be read.
@@ -85,6 +90,12 @@ pub enum ConfigLoadError {
     /// The values have the right form and cannot work.
     #[error(transparent)]
     Invalid(#[from] ConfigError),
+}
+
+impl fmt::Debug for ConfigLoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Default for ConfigLoader {
@@ -164,8 +175,14 @@ impl ConfigLoader {
             let name = name.as_ref();
             let Some(suffix) = name.strip_prefix(prefix) else { continue };
             let Some(path) = fields.iter().find(|path| variable(path) == suffix) else {
-                let names = fields.iter().map(|path| format!("{prefix}{}", variable(path)));
-                return Err(unknown(name, names));
+                let words: Vec<&str> = suffix.split('_').collect();
+                let known = fields.iter().map(|path| {
+                    let parts: Vec<String> =
+                        in_core(path).iter().map(|it| it.to_uppercase()).collect();
+                    (format!("{prefix}{}", variable(path)), tails(&parts, "_"))
+                });
+                let similar = similar(&tails(&words, "_"), known);
+                return Err(ConfigLoadError::Unknown { name: name.to_owned(), similar });
             };
             let default = at(&self.defaults, path);
             let value = leaf(name, default, Value::String(value.into()))?;
@@ -189,8 +206,18 @@ impl ConfigLoader {
     }
 
     fn merge(mut self, value: Value) -> Result<Self, ConfigLoadError> {
-        merge(&mut String::new(), &self.defaults, &mut self.merged, value)?;
-        Ok(self)
+        match merge(&mut String::new(), &self.defaults, &mut self.merged, value) {
+            Ok(()) => Ok(self),
+            Err(ConfigLoadError::Unknown { name, .. }) => {
+                let mut fields = Vec::new();
+                every(&self.defaults, &mut Vec::new(), &mut fields);
+                let known = fields.iter().map(|path| (path.join("."), tails(path, ".")));
+                let parts: Vec<&str> = name.split('.').collect();
+                let similar = similar(&tails(&parts, "."), known);
+                Err(ConfigLoadError::Unknown { name, similar })
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -213,8 +240,7 @@ fn merge(
         // Writing to a string does not fail.
         write!(path, "{dot}{name}").ok();
         let (Some(default), Some(field)) = (defaults.get(&name), merged.get_mut(&name)) else {
-            let names = defaults.keys().map(|known| format!("{}{dot}{known}", &path[..length]));
-            return Err(unknown(path, names));
+            return Err(ConfigLoadError::Unknown { name: path.clone(), similar: None });
         };
         match default.is_object() {
             true => merge(path, default, field, value)?,
@@ -277,27 +303,6 @@ fn form(name: &str, value: &Value, expected: &'static str) -> ConfigLoadError {
     ConfigLoadError::Form { name: name.to_owned(), value: value.to_string(), expected }
 }
 
-fn unknown(name: &str, names: impl Iterator<Item = String>) -> ConfigLoadError {
-    let close = names.map(|known| (distance(name, &known), known)).min();
-    let similar = close.filter(|(distance, _)| *distance <= 3).map(|(_, known)| known);
-    ConfigLoadError::Unknown { name: name.to_owned(), similar }
-}
-
-/// Returns how many characters differ, at least: Levenshtein's distance.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, a) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
-        for (column, b) in other.iter().enumerate() {
-            let changed = diagonal + usize::from(a != *b);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
-}
-
 /// Collects the paths of all fields that are no tables.
 fn leaves(value: &Value, path: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
     let Value::Object(fields) = value else {
@@ -311,10 +316,24 @@ fn leaves(value: &Value, path: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
     }
 }
 
+/// Collects the paths of all fields, tables among them.
+fn every(value: &Value, path: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        path.push(name.clone());
+        out.push(path.clone());
+        every(value, path, out);
+        path.pop();
+    }
+}
+
 /// Returns the variable of a field, without the prefix.
 fn variable(path: &[String]) -> String {
-    let path = path.strip_prefix(&["core".to_owned()]).unwrap_or(path);
-    path.join("_").to_uppercase()
+    in_core(path).join("_").to_uppercase()
+}
+
+/// Returns a path without the `core` in front.
+fn in_core(path: &[String]) -> &[String] {
+    path.strip_prefix(&["core".to_owned()]).unwrap_or(path)
 }
 
 fn at<'a>(value: &'a Value, path: &[String]) -> &'a Value {
@@ -405,6 +424,32 @@ mod tests {
         );
         let error = ConfigLoader::new().file("/nowhere/config.toml").unwrap_err();
         assert!(matches!(error, ConfigLoadError::File { .. }));
+    }
+
+    #[test]
+    fn a_name_in_the_wrong_section_is_recognised() {
+        for (name, meant) in [
+            ("APP_CORE_PEER_MEMORY", "APP_PEER_MEMORY"),
+            ("APP_CORE_PEER_MEMROY", "APP_PEER_MEMORY"),
+            ("APP_CORE_RECONNECT_MAX_BACKOFF", "APP_RECONNECT_MAX_BACKOFF"),
+            ("APP_MAX_BACKOFF", "APP_RECONNECT_MAX_BACKOFF"),
+        ] {
+            let error = ConfigLoader::new().vars("APP_", [(name, "1")]).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("; did you mean {meant}?")), "{error}");
+        }
+        for (text, meant) in [
+            ("peer_memory = 1", "core.peer_memory"),
+            ("[core]\nkeep_alive = \"1s\"", "keep_alive"),
+            ("[core]\nmax_backoff = \"1s\"", "core.reconnect.max_backoff"),
+            ("[reconnect]\nmax_backoff = \"1s\"", "core.reconnect"),
+        ] {
+            let error = toml_error(text);
+            assert!(error.ends_with(&format!("; did you mean {meant}?")), "{error}");
+        }
+        for name in ["APP_COLOUR", "APP_CORE", "APP_", "APP_CORE_COLOUR"] {
+            let error = ConfigLoader::new().vars("APP_", [(name, "1")]).unwrap_err().to_string();
+            assert!(error.ends_with(": there is no such field"), "{error}");
+        }
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl<T> Mailbox<T> {
     }
 }
 
-/// Answers a question; who has stopped waiting for the answer needs none.
+/// Answers a question; a caller that has stopped waiting needs no answer.
 pub(crate) fn answer<T>(to: oneshot::Sender<T>, value: T) {
     drop(to.send(value).err());
 }

@@ -80,6 +80,18 @@ pub trait Metrics: fmt::Debug + Send + Sync + 'static {
         let _ = (stream, bytes);
     }
 
+    /// Messages of these sizes, in bytes, were queued for sending. Calls
+    /// [`message_sent`](Self::message_sent) for each: what only counts is quicker with a method of its own.
+    fn messages_sent(&self, stream: &str, sizes: &mut dyn Iterator<Item = usize>) {
+        sizes.for_each(|bytes| self.message_sent(stream, bytes));
+    }
+
+    /// Messages of these sizes, in bytes, were received and handed to their reader. Calls
+    /// [`message_received`](Self::message_received) for each.
+    fn messages_received(&self, stream: &str, sizes: &mut dyn Iterator<Item = usize>) {
+        sizes.for_each(|bytes| self.message_received(stream, bytes));
+    }
+
     /// A stream of a session became ready for messages.
     fn stream_opened(&self, stream: &str) {
         let _ = stream;
@@ -158,4 +170,8 @@ pub enum HandshakeOutcome {
 #[non_exhaustive]
 pub struct NoMetrics;
 
-impl Metrics for NoMetrics {}
+impl Metrics for NoMetrics {
+    fn messages_sent(&self, _: &str, _: &mut dyn Iterator<Item = usize>) {}
+
+    fn messages_received(&self, _: &str, _: &mut dyn Iterator<Item = usize>) {}
+}

@@ -19,7 +19,7 @@ use tracing::{Instrument, info_span};
 
 pub use self::connected::ConnectedPeer;
 pub(crate) use self::messages::{queue_many_on, queue_on};
-use crate::address::{AddressError, AddressProblem};
+use crate::address::{AddressError, AddressProblem, named_peer};
 use crate::command::{ConnectCaller, CoreCall, HandshakeCommand, NodeCommand};
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::event::BookTrouble;
@@ -116,7 +116,7 @@ impl Node {
     /// [`HandshakeFailed`](ErrorCode::HandshakeFailed) if no protocol is common,
     /// [`LimitReached`](ErrorCode::LimitReached), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn connect(&self, peer: PeerId) -> Result<(), Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         let span = info_span!("dial", node = %self.peer_id(), %peer);
         let cause = span.id();
         self.ask(|answer| NodeCommand::Connect(key, ConnectCaller { answer, cause }))
@@ -132,7 +132,7 @@ impl Node {
     ///
     /// [`NotConnected`](ErrorCode::NotConnected), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         match self.core(move |core, now| core.disconnect(now, key)).await? {
             true => Ok(()),
             false => {
@@ -150,7 +150,7 @@ impl Node {
     /// [`NotConnected`](ErrorCode::NotConnected) if there are none,
     /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn cancel_reconnection(&self, peer: PeerId) -> Result<(), Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         match self.core(move |core, now| core.cancel_reconnection(now, key)).await? {
             true => Ok(()),
             false => {
@@ -173,7 +173,7 @@ impl Node {
         peer: PeerId,
         policy: Option<ReconnectPolicy>,
     ) -> Result<(), Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         self.core(move |core, now| core.set_reconnect_policy(now, key, policy)).await??;
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Node {
     /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey),
     /// [`LimitReached`](ErrorCode::LimitReached), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn protect(&self, peer: PeerId, is_protected: bool) -> Result<(), Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         self.core(move |core, now| core.protect(now, key, is_protected)).await??;
         Ok(())
     }
@@ -388,23 +388,13 @@ pub(crate) fn stream_name(name: &str) -> Result<StreamName, Error> {
         .map_err(|error| Error::because(ErrorCode::InvalidStreamName, error).on_stream(name))
 }
 
-pub(crate) fn key_of(peer: PeerId) -> Result<PublicKey, Error> {
-    PublicKey::try_from(&peer)
-        .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error).of_peer(peer))
-}
-
 /// Returns an address of a peer as the core has it, if the peer can be dialled at it.
 pub(crate) fn address_of(
     shared: &Shared,
     peer: PeerId,
     address: Multiaddr,
 ) -> Result<Address, Error> {
-    // Only the last part names who answers: before it, a relay may be named.
-    let named = match address.iter().last() {
-        Some(multiaddr::Protocol::P2p(named)) => Some(named),
-        _ => None,
-    };
-    let checked = match named {
+    let checked = match named_peer(&address) {
         Some(named) if named != peer => Err(AddressProblem::OtherPeer(named)),
         _ => crate::address::check(&address).and_then(|()| (shared.check_address)(&address)),
     };

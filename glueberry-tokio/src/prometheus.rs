@@ -305,6 +305,22 @@ impl Metrics for PrometheusMetrics {
         });
     }
 
+    fn messages_sent(&self, stream: &str, sizes: &mut dyn Iterator<Item = usize>) {
+        let (messages, bytes) = sum(sizes);
+        self.of_stream(stream, |of_stream| {
+            of_stream.messages_sent.inc_by(messages);
+            of_stream.bytes_sent.inc_by(bytes);
+        });
+    }
+
+    fn messages_received(&self, stream: &str, sizes: &mut dyn Iterator<Item = usize>) {
+        let (messages, bytes) = sum(sizes);
+        self.of_stream(stream, |of_stream| {
+            of_stream.messages_received.inc_by(messages);
+            of_stream.bytes_received.inc_by(bytes);
+        });
+    }
+
     fn stream_opened(&self, stream: &str) {
         self.of_stream(stream, |of_stream| _ = of_stream.opened.inc());
     }
@@ -363,6 +379,11 @@ const fn label_of(direction: Direction) -> DirectionLabel {
 
 fn wide(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// Returns how many there are, and their sum.
+fn sum(sizes: &mut dyn Iterator<Item = usize>) -> (u64, u64) {
+    sizes.fold((0, 0_u64), |(count, sum), size| (count + 1, sum.saturating_add(wide(size))))
 }
 
 /// Values of the label `stream`; a node that accepts more streams has them counted together.

@@ -88,14 +88,20 @@ impl Readers {
 
     pub(crate) fn release_all(&self, stream: &StreamName) {
         let released = self.write().of_all.remove(stream);
-        self.version.fetch_add(1, Ordering::Release);
-        drop(released);
+        self.released(released);
     }
 
     pub(crate) fn release(&self, peer: PeerId, stream: &StreamName) {
         let released = self.write().inboxes.remove(&(peer, stream.clone()));
+        self.released(released);
+    }
+
+    fn released(&self, inbox: Option<Arc<Inbox>>) {
+        // Before the inbox: a session that finds that released looks whether there is a new version.
         self.version.fetch_add(1, Ordering::Release);
-        drop(released);
+        if let Some(inbox) = inbox {
+            inbox.release();
+        }
     }
 
     /// Ends every reader's messages behind those that wait: the node has stopped.

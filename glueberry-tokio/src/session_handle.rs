@@ -73,6 +73,8 @@ struct State {
 struct StreamQueue {
     name: StreamName,
     queue: SendQueue,
+    /// Messages were given up, and no flush has reported it.
+    has_given_up: bool,
     /// When [`Event::Backpressure`](crate::Event::Backpressure) was last published.
     announced_at: Option<Instant>,
     waiters: Waiters,
@@ -113,6 +115,12 @@ impl SessionHandle {
     /// Queues a message, or says why not.
     pub(crate) fn send(&self, stream: &str, message: &Bytes) -> Result<(), SendError> {
         self.queue(stream, |queue| queue.push(message.clone()), |_| {})
+    }
+
+    /// Queues a message for which [`poll_writable`](Self::poll_writable) has found room, also if that
+    /// was taken since.
+    pub(crate) fn send_promised(&self, stream: &str, message: &Bytes) -> Result<(), SendError> {
+        self.queue(stream, |queue| queue.push_promised(message.clone()), |_| {})
     }
 
     /// Queues messages up to the first that is refused; those that are queued are removed.
@@ -165,18 +173,25 @@ impl SessionHandle {
         Poll::Pending
     }
 
-    /// Waits until the transport has taken all that was accepted on the stream.
+    /// Waits until the transport has taken all that was accepted on the stream. Fails, once, if some of
+    /// it was given up.
     pub(crate) fn poll_flushed(
         self: &Arc<Self>,
         cx: &Context<'_>,
         stream: &str,
         waiting: &mut Waiting,
-    ) -> Poll<()> {
+    ) -> Poll<Result<(), SendError>> {
         waiting.leave_others(self);
         let mut state = lock(&self.state);
-        // What a session that is over has not taken is reported as unsent.
-        if state.commands.is_none() || state.stream(stream).is_none_or(|it| it.queue.is_empty()) {
-            return Poll::Ready(());
+        let Some(found) = state.stream(stream) else {
+            return Poll::Ready(Ok(()));
+        };
+        if std::mem::take(&mut found.has_given_up) {
+            return Poll::Ready(Err(SendError::Closed));
+        }
+        // What a session that is over had not taken is given up.
+        if found.queue.is_empty() || state.commands.is_none() {
+            return Poll::Ready(Ok(()));
         }
         waiting.register(self, &mut state, stream, cx);
         Poll::Pending
@@ -332,7 +347,7 @@ impl SessionHandle {
         let Some(found) = state.stream(stream.as_str()) else {
             return 0;
         };
-        let given_up = found.queue.drain();
+        let given_up = found.give_up();
         let woken = found.waiters.take();
         drop(state);
         wake_all(woken);
@@ -345,7 +360,7 @@ impl SessionHandle {
         let mut state = lock(&self.state);
         state.refusal = Some(SendError::Closed);
         let commands = state.commands.take().unwrap_or_default();
-        let given_up: Vec<_> = state.streams.iter_mut().map(|it| it.queue.drain()).collect();
+        let given_up: Vec<_> = state.streams.iter_mut().map(StreamQueue::give_up).collect();
         let woken = state.take_waiters();
         drop(state);
         wake_all(woken);
@@ -449,7 +464,14 @@ impl State {
 impl StreamQueue {
     fn new(name: StreamName, limits: SendLimits) -> Self {
         let queue = SendQueue::new(limits);
-        Self { name, queue, announced_at: None, waiters: Waiters::default() }
+        let waiters = Waiters::default();
+        Self { name, queue, has_given_up: false, announced_at: None, waiters }
+    }
+
+    /// Removes all messages.
+    fn give_up(&mut self) -> impl Iterator<Item = Bytes> + use<> {
+        self.has_given_up |= !self.queue.is_empty();
+        self.queue.drain()
     }
 
     /// Returns the stream's name if its backpressure is to be published now.

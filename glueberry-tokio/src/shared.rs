@@ -7,7 +7,7 @@ use std::time::{Duration, Instant as StdInstant};
 
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
-use glueberry_proto::{Instant, SendLimits};
+use glueberry_proto::{Instant, PublicKey, SendLimits};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use tracing::{Instrument, Span};
@@ -89,6 +89,15 @@ impl Shared {
     #[doc(hidden)]
     pub const fn span(&self) -> &Span {
         &self.span
+    }
+
+    /// Returns the key that a peer's id contains. That of a peer that is known is not checked again.
+    pub(crate) fn key_of(&self, peer: PeerId) -> Result<PublicKey, Error> {
+        let checked = || {
+            PublicKey::try_from(&peer)
+                .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error).of_peer(peer))
+        };
+        self.views.key(&peer).map_or_else(checked, Ok)
     }
 
     /// Returns the session of a peer that is current.

@@ -99,14 +99,28 @@ impl Tally {
         add(&mut self.received, bytes);
     }
 
+    /// Counts messages, of `bytes` bytes in all.
+    pub(crate) fn sent_many(&mut self, messages: usize, bytes: usize) {
+        add_many(&mut self.sent, messages, bytes);
+    }
+
+    pub(crate) fn received_many(&mut self, messages: usize, bytes: usize) {
+        add_many(&mut self.received, messages, bytes);
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.sent.0 == 0 && self.received.0 == 0
     }
 }
 
 fn add(counts: &mut (u64, u64), bytes: usize) {
-    counts.0 += 1;
-    counts.1 = counts.1.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    add_many(counts, 1, bytes);
+}
+
+fn add_many(counts: &mut (u64, u64), messages: usize, bytes: usize) {
+    let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    counts.0 = counts.0.saturating_add(wide(messages));
+    counts.1 = counts.1.saturating_add(wide(bytes));
 }
 
 /// When something happened, by the calendar, which may be set at any time, and by the core's clock.

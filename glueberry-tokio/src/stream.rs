@@ -11,7 +11,9 @@ use futures_sink::Sink;
 use glueberry_proto::{SendError, StreamName};
 use libp2p_identity::PeerId;
 
-use crate::error::{Error, ErrorCode};
+use crate::error::Error;
+#[cfg(doc)]
+use crate::error::ErrorCode;
 use crate::inbox::{Inbox, InboxReader};
 use crate::message::Source;
 #[cfg(doc)]
@@ -54,8 +56,8 @@ pub struct StreamHandle {
     reader: InboxReader,
     /// The session that was last sent on.
     session: Option<Arc<SessionHandle>>,
-    /// A message that the sink has accepted and the queue has not.
-    pending: Option<Bytes>,
+    /// The sink has said that it is ready, for one message.
+    is_ready: bool,
     waiting: Waiting,
 }
 
@@ -67,7 +69,7 @@ impl StreamHandle {
         inbox: Arc<Inbox>,
     ) -> Self {
         let (reader, waiting) = (InboxReader::new(inbox), Waiting::new());
-        Self { shared, peer, name, reader, session: None, pending: None, waiting }
+        Self { shared, peer, name, reader, session: None, is_ready: false, waiting }
     }
 
     /// Returns the peer.
@@ -96,7 +98,7 @@ impl StreamHandle {
         self.reader.recv_many(limit, take).await
     }
 
-    /// Sends a message, waiting while the queue is full. What the sink has accepted goes first.
+    /// Sends a message, waiting while the queue is full.
     ///
     /// Cancel-safe: a message is queued whole or not at all.
     ///
@@ -105,7 +107,6 @@ impl StreamHandle {
     /// Those of [`Node::send`].
     pub async fn send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
         let message = message.into();
-        std::future::poll_fn(|cx| self.poll_pending(cx)).await?;
         loop {
             let session = self.session()?;
             match queue_on(&session, self.name.as_str(), &message).await {
@@ -116,14 +117,12 @@ impl StreamHandle {
     }
 
     /// Sends messages, waiting while the queue is full. Each is removed from `messages` when it is
-    /// queued: what is left there, after an error or because the future was dropped, was not. What
-    /// the sink has accepted goes first.
+    /// queued: what is left there, after an error or because the future was dropped, was not.
     ///
     /// # Errors
     ///
     /// Those of [`Node::send`], of the message that is then the first.
     pub async fn send_many(&mut self, messages: &mut VecDeque<Bytes>) -> Result<(), Error> {
-        std::future::poll_fn(|cx| self.poll_pending(cx)).await?;
         loop {
             let session = self.session()?;
             match queue_many_on(&session, self.name.as_str(), messages).await {
@@ -133,37 +132,24 @@ impl StreamHandle {
         }
     }
 
-    /// Sends a message if the queue has room, also for what the sink has accepted, which goes first.
+    /// Sends a message if the queue has room.
     ///
     /// # Errors
     ///
     /// Those of [`Node::try_send`].
     pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        self.try_pending()?;
         let message = message.into();
         self.try_queue(|session, stream| session.send(stream, &message))
     }
 
     /// Sends messages for as long as the queue has room. Each is removed from `messages` when it is
-    /// queued. What the sink has accepted goes first.
+    /// queued.
     ///
     /// # Errors
     ///
     /// Those of [`Node::try_send`], of the message that is then the first.
     pub fn try_send_many(&mut self, messages: &mut VecDeque<Bytes>) -> Result<(), Error> {
-        self.try_pending()?;
         self.try_queue(|session, stream| session.send_many(stream, messages))
-    }
-
-    fn try_pending(&mut self) -> Result<(), Error> {
-        let Some(pending) = self.pending.take() else {
-            return Ok(());
-        };
-        let sent = self.try_queue(|session, stream| session.send(stream, &pending));
-        if sent.as_ref().is_err_and(|error| error.code() == ErrorCode::Backpressure) {
-            self.pending = Some(pending);
-        }
-        sent
     }
 
     fn try_queue(
@@ -179,17 +165,12 @@ impl StreamHandle {
         }
     }
 
-    fn poll_pending(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
-        let Some(message) = self.pending.take() else {
-            return Poll::Ready(Ok(()));
-        };
+    /// Waits until the queue has room.
+    fn poll_writable(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         loop {
             let session = self.session()?;
-            match session.poll_send(cx, self.name.as_str(), &message, &mut self.waiting) {
-                Poll::Pending => {
-                    self.pending = Some(message);
-                    return Poll::Pending;
-                }
+            match session.poll_writable(cx, self.name.as_str(), &mut self.waiting) {
+                Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(SendError::Closed)) if self.is_succeeded(&session)? => {}
                 Poll::Ready(result) => {
                     return Poll::Ready(result.map_err(|error| self.error(error)));
@@ -228,35 +209,34 @@ impl Stream for StreamHandle {
     }
 }
 
-/// Ready for a message when the one before is queued; flushed when the transport has taken all.
+/// Ready for a message when the queue has room, in which the message then is at once; flushed when the
+/// transport has taken all. If the session ends before that, flushing fails with
+/// [`StreamClosed`](ErrorCode::StreamClosed): what was accepted is among the unsent of the
+/// [event](crate::Event) that reports the end.
 impl Sink<Bytes> for StreamHandle {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_pending(cx)
+        let result = self.poll_writable(cx);
+        self.is_ready = matches!(result, Poll::Ready(Ok(())));
+        result
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> Result<(), Error> {
-        match self.try_send(message.clone()) {
-            // One that was not ready keeps what it has.
-            Err(error) if error.code() == ErrorCode::Backpressure && self.pending.is_none() => {
-                self.pending = Some(message);
-                Ok(())
-            }
-            result => result,
+        // Others send on the stream, too. Only one that was ready need not care for that.
+        match std::mem::take(&mut self.is_ready) {
+            true => self.try_queue(|session, stream| session.send_promised(stream, &message)),
+            false => self.try_send(message),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        match self.poll_pending(cx) {
-            Poll::Ready(Ok(())) => {}
-            other => return other,
-        }
         let Self { session, name, waiting, .. } = &mut *self;
-        match session {
-            Some(session) => session.poll_flushed(cx, name.as_str(), waiting).map(Ok),
-            None => Poll::Ready(Ok(())),
-        }
+        let Some(session) = session else {
+            return Poll::Ready(Ok(()));
+        };
+        let flushed = session.poll_flushed(cx, name.as_str(), waiting);
+        flushed.map_err(|error| self.error(error))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

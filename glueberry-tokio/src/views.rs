@@ -25,6 +25,8 @@ pub(crate) struct PeerViews {
 /// How far a peer is. No other place outside of the core holds any of this.
 #[derive(Debug)]
 pub(crate) struct PeerView {
+    /// What the peer's id contains, once the core has named the peer by it.
+    key: Option<PublicKey>,
     /// The state that the last event reported.
     entered: Entered,
     /// Who dialled the connection that the peer has or last had.
@@ -70,6 +72,12 @@ impl PeerViews {
     /// Returns who dialled the connection that the peer has or last had.
     pub(crate) fn direction(&self, peer: &PeerId) -> Option<Direction> {
         self.read().get(peer)?.direction
+    }
+
+    /// Returns the key that a peer's id contains, if the peer is known by it. The core checks each key
+    /// once, which takes as long as a key agreement.
+    pub(crate) fn key(&self, peer: &PeerId) -> Option<PublicKey> {
+        self.read().get(peer)?.key
     }
 
     /// Returns why the last handshake with a peer failed that this side had dialled, unless another
@@ -172,6 +180,7 @@ impl PeerViews {
         let status = node.peer_status(key);
         let mut table = self.write();
         let mut view = table.remove(&peer).unwrap_or_else(|| PeerView::unknown(peer));
+        view.key = Some(key);
         // Of two sessions that compete, the one that is kept may be of the other direction.
         view.direction = status.as_ref().and_then(|status| status.direction);
         view.refused_until = status.and_then(|status| {
@@ -198,6 +207,7 @@ impl PeerViews {
         for (key, ban) in banned {
             let peer = PeerId::from(key);
             let view = table.entry(peer).or_insert_with(|| PeerView::unknown(peer));
+            view.key = Some(key);
             // One that is over stays in the book for a while.
             let was_banned = view.ban.replace(ban).is_some_and(|before| before.holds_at(now));
             if ban.holds_at(now) && !was_banned {
@@ -248,6 +258,7 @@ impl PeerView {
         let (connection, _span) = (Span::none(), Span::none());
         let entered = Entered { changed, since: Instant::ZERO, connection, _span };
         Self {
+            key: None,
             entered,
             direction: None,
             handshake_failure: None,

@@ -40,6 +40,11 @@ impl Waiters {
         self.waiting.is_empty()
     }
 
+    /// Takes the waker that has waited longest, to be woken without the lock.
+    pub(crate) fn take_first(&mut self) -> Option<Waker> {
+        self.waiting.pop_first().map(|(_, waker)| waker)
+    }
+
     /// Takes all wakers, the longest waiting first, to be woken without the lock.
     pub(crate) fn take(&mut self) -> Vec<Waker> {
         // Most often there are none, and this is on the way of every message.

@@ -32,9 +32,12 @@ async fn node(metrics: Arc<PrometheusMetrics>) -> Node {
 }
 
 async fn serve(node: Node, registry: Registry) -> SocketAddr {
+    serve_router(http::router(node, Arc::new(registry))).await
+}
+
+async fn serve_router(router: axum::Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let router = http::router(node, Arc::new(registry));
     tokio::spawn(async move { axum::serve(listener, router).await });
     addr
 }
@@ -99,6 +102,23 @@ async fn a_node_is_observed_over_http() {
     }
 }
 
+#[tokio::test]
+async fn a_public_router_says_nothing_of_peers() {
+    let mut registry = Registry::default();
+    let alice = node(Arc::new(PrometheusMetrics::register(&mut registry))).await;
+    let bob = node(Arc::new(PrometheusMetrics::register(&mut Registry::default()))).await;
+    let addr = serve_router(http::public_router(alice.clone(), Arc::new(registry))).await;
+    let peer = alice.dial(bob.dial_addrs().remove(0)).await.unwrap();
+    timeout(LONG, alice.wait_established(peer)).await.unwrap().unwrap();
+    for path in ["/health", "/ready", "/metrics"] {
+        let (status, body) = get(addr, path).await;
+        assert!(status.contains("200"), "{path}: {status}");
+        assert!(!body.contains(&peer.to_string()) && !body.contains("/udp/"), "{path}: {body}");
+    }
+    let (status, _) = get(addr, "/debug").await;
+    assert!(status.contains("404"), "{status}");
+}
+
 /// Has everything counted that there is.
 fn full() -> (Registry, PrometheusMetrics) {
     let mut registry = Registry::default();
@@ -122,6 +142,21 @@ fn full() -> (Registry, PrometheusMetrics) {
     metrics.backpressure_wait("chat", Duration::from_millis(2));
     metrics.pending_messages("chat", 7);
     (registry, metrics)
+}
+
+#[test]
+fn messages_counted_at_once_are_as_many_as_one_by_one() {
+    let [mut single, mut many] = [Registry::default(), Registry::default()];
+    let sizes = [5, 0, 700];
+    let metrics = PrometheusMetrics::register(&mut single);
+    for bytes in sizes {
+        metrics.message_sent("chat", bytes);
+        metrics.message_received("chat", bytes);
+    }
+    let metrics = PrometheusMetrics::register(&mut many);
+    metrics.messages_sent("chat", &mut sizes.into_iter());
+    metrics.messages_received("chat", &mut sizes.into_iter());
+    assert_eq!(encode(&single), encode(&many));
 }
 
 fn names(text: &str) -> BTreeSet<String> {

@@ -1,4 +1,4 @@
-//! Plays every hostile script over raw QUIC and over libp2p, and prints the table.
+//! Plays every hostile script over raw QUIC and over libp2p's QUIC and TCP, and prints the table.
 //!
 //! ```text
 //! cargo test -p glueberry-tests --test hostile [-- WORD...]

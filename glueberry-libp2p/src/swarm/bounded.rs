@@ -58,6 +58,11 @@ impl Bounded {
         }
     }
 
+    /// Bounds only the time: the stack looks after incoming handshakes by itself.
+    pub(super) fn in_time_only(inner: Stack, runtime: &Arc<dyn Runtime>, config: &Config) -> Self {
+        Self { limit: usize::MAX, ..Self::new(inner, runtime, config) }
+    }
+
     /// Returns whether there is a place for one more handshake, perhaps that of the oldest. If not,
     /// the caller is woken when there may be.
     fn has_place(&mut self, cx: &mut Context<'_>) -> bool {

@@ -3,6 +3,7 @@
 mod behaviours;
 mod bounded;
 mod listeners;
+mod quic;
 mod security;
 mod stack;
 mod task;
@@ -22,6 +23,7 @@ use tracing::Instrument;
 
 use self::behaviours::Behaviours;
 use self::listeners::Listeners;
+use self::quic::Windows;
 use self::task::OwnedSwarm;
 use crate::Behaviour;
 use crate::settings::{Ownership, Settings};
@@ -92,7 +94,7 @@ pub struct Libp2p {
     #[cfg(feature = "mdns")]
     pub mdns: bool,
     /// Finding peers by asking peers, with Kademlia's protocol of this name, such as
-    /// `/my-application/kad/1.0.0`; those that share it know each other. Each is a
+    /// `StreamProtocol::new("/my-application/kad/1.0.0")`; those that share it know each other. Each is a
     /// [`PeerDiscovered`](glueberry_tokio::Event::PeerDiscovered). Needs `identify`. A node answers others
     /// once it knows that it can be reached, by `autonat` or `external_addresses`. `None`, the default,
     /// is off. Only with the feature `kad`.
@@ -187,9 +189,11 @@ impl Fabric for Libp2p {
         let (identity, config) = (parts.identity.clone(), parts.config.clone());
         let (runtime, addresses) = (parts.runtime.clone(), parts.listen.clone());
         let wait = if self.hole_punching { self.hole_punch_wait } else { Duration::ZERO };
-        let (stack, relay) = stack::build(&self, &identity, &config, &runtime)
+        let windows = Windows::new(config.stream_window);
+        let (stack, relay) = stack::build(&self, &identity, &config, &windows, &runtime)
             .map_err(|error| Error::because(ErrorCode::InvalidConfig, error))?;
-        let settings = Settings::new(&config, Ownership::Owned, wait);
+        let mut settings = Settings::new(&config, Ownership::Owned, wait);
+        settings.lender = Some(windows);
         let (stop, stopping) = oneshot::channel();
         let (glueberry, node) =
             Behaviour::bind(parts, settings, |swarm| OwnedSwarm::new(swarm, stop))?;

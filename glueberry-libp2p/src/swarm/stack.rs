@@ -8,10 +8,11 @@ use libp2p::core::transport::dummy::DummyTransport;
 use libp2p::core::transport::{Boxed, Transport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, dns, quic, relay, tcp, yamux};
+use libp2p::{PeerId, dns, relay, tcp, yamux};
 
 use super::Libp2p;
 use super::bounded::Bounded;
+use super::quic::{Quic, Windows};
 use super::security::Security;
 use glueberry_tokio::Config;
 use glueberry_tokio::runtime::Runtime;
@@ -24,13 +25,16 @@ pub(super) fn build(
     options: &Libp2p,
     identity: &Keypair,
     config: &Config,
+    windows: &Arc<Windows>,
     runtime: &Arc<dyn Runtime>,
 ) -> io::Result<(Stack, Option<relay::client::Behaviour>)> {
     let bounded = |stack| Bounded::new(stack, runtime, config).boxed();
     let security = Security::new(identity, options.tls, options.noise)?;
     let mut stack: Stack = DummyTransport::new().boxed();
     if options.quic {
-        stack = either(bounded(over_quic(identity, config)), stack);
+        let windows = Arc::clone(windows);
+        let quic = Quic::new(identity, config, substreams(config), windows, runtime)?;
+        stack = either(Bounded::in_time_only(quic.boxed(), runtime, config).boxed(), stack);
     }
     if options.tcp {
         stack = either(bounded(over_tcp(security.clone(), config)), stack);
@@ -60,21 +64,6 @@ fn over_tcp(security: Security, config: &Config) -> Stack {
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex(muxer(config))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-        .boxed()
-}
-
-fn over_quic(identity: &Keypair, config: &Config) -> Stack {
-    let mut quic = quic::Config::new(identity);
-    let lost_after = config.keep_alive.saturating_mul(config.lost_after).as_millis();
-    quic.max_idle_timeout = u32::try_from(lost_after).unwrap_or(u32::MAX);
-    quic.keep_alive_interval = config.keep_alive;
-    let substreams = substreams(config);
-    quic.max_concurrent_stream_limit = substreams;
-    quic.max_stream_data = config.stream_window;
-    // Substreams that are not read must never use up the connection's window.
-    quic.max_connection_data = config.stream_window.saturating_mul(substreams.saturating_mul(2));
-    quic::tokio::Transport::new(quic)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed()
 }

@@ -96,7 +96,7 @@ pub(super) async fn run(
     };
     close(&mut swarm, &*runtime).await;
     drop(swarm);
-    // Who has stopped waiting needs no answer.
+    // A caller that has stopped waiting needs no answer.
     done.send(()).unwrap_or_default();
 }
 

@@ -10,3 +10,4 @@ mod relays;
 mod shared;
 mod strangers;
 mod support;
+mod windows;

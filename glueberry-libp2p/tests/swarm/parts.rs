@@ -1,10 +1,13 @@
 //! Each part of the ready-made node can be switched off, and is off then; the rest goes on.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use glueberry_libp2p::Libp2p;
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{Config, ConnectionState, Error, ErrorCode, Node};
+use glueberry_tokio::{
+    AddressError, AddressProblem, Config, ConnectionState, Error, ErrorCode, Node,
+};
 use libp2p::StreamProtocol;
 use libp2p_stream::OpenStreamError;
 
@@ -97,6 +100,23 @@ fn a_transport_that_is_off_is_not_listened_on() {
     });
 }
 
+#[test]
+fn a_node_listens_under_no_id_but_its_own() {
+    run_test(async {
+        let other = Keypair::generate_ed25519().public().to_peer_id();
+        for listen in [TCP, QUIC] {
+            let error = node(all(), &format!("{listen}/p2p/{other}")).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidAddress, "{error:#}");
+            let cause: &AddressError = error.source().unwrap().downcast_ref().unwrap();
+            assert_eq!(cause.problem, AddressProblem::OtherPeer(other));
+            let own = Keypair::generate_ed25519();
+            let under_own = format!("{listen}/p2p/{}", own.public().to_peer_id());
+            let builder = Node::builder(own).streams([STREAM]).listen(under_own.parse().unwrap());
+            builder.build_over(all()).await.unwrap().shutdown().await;
+        }
+    });
+}
+
 /// Each connection may be replaced by another: so there may be two for each session.
 #[test]
 fn connections_are_limited_to_twice_the_sessions() {
@@ -157,6 +177,22 @@ fn names_are_looked_up_only_with_dns() {
         over.dns = false;
         let error = connects(&node(over, TCP).await.unwrap(), &there, &at).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::ConnectionFailed, "{error}");
+    });
+}
+
+#[test]
+fn a_dial_that_fails_says_where_and_why_in_few_words() {
+    run_test(async {
+        // Nobody listens on a port that was free a moment ago.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let at = format!("/ip4/127.0.0.1/tcp/{}", free.port());
+        let peer = Keypair::generate_ed25519().public().to_peer_id();
+        let from = node(all(), TCP).await.unwrap();
+        let error = from.dial(format!("{at}/p2p/{peer}").as_str()).await.unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains(&format!("dial failed: {at}: ")), "{text}");
+        assert_eq!(text.matches("os error").count(), 1, "{text}");
+        assert!(!text.contains(": :") && !text.contains("Multiple"), "{text}");
     });
 }
 

@@ -1,4 +1,4 @@
-//! The example `relay`, as a person uses it: its output, and Ctrl-C.
+//! The example `relay`, as a person uses it: its output, and signals.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -46,6 +46,10 @@ fn the_example_is_a_relay_until_it_is_interrupted() {
     std::fs::create_dir_all(&folder).unwrap();
     let help = Command::new(program()).arg("--help").output().unwrap();
     assert!(String::from_utf8(help.stdout).unwrap().contains("Usage"));
+    let anywhere = ["--listen", "/ip4/0.0.0.0/tcp/0"];
+    let refused = Command::new(program()).args(anywhere).current_dir(&folder).output().unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("--external"));
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let listen = format!("/ip4/127.0.0.1/tcp/{}", free.port());
     let mut command = Command::new(program());
@@ -67,8 +71,19 @@ fn the_example_is_a_relay_until_it_is_interrupted() {
         other.dial(address.as_str()).await.unwrap();
         other.wait_established(hidden.peer_id()).await.unwrap();
     });
-    let pid = relay.0.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    assert!(relay.0.wait().unwrap().success());
+    end(&mut relay, "-INT");
+    // As a container is stopped.
+    let mut command = Command::new(program());
+    command.args(["--listen", &listen]).current_dir(&folder).stdout(Stdio::piped());
+    let mut relay = Running(command.spawn().unwrap());
+    let mut lines = BufReader::new(relay.0.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    end(&mut relay, "-TERM");
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+fn end(running: &mut Running, signal: &str) {
+    let pid = running.0.id().to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    assert!(running.0.wait().unwrap().success(), "{signal}");
 }

@@ -1,12 +1,17 @@
 //! Peers that have proven nothing, and addresses that nobody answers at.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use glueberry_libp2p::Libp2p;
+use glueberry_tokio::adapter::QuicParts;
+use glueberry_tokio::adapter::quinn::{TransportConfig, VarInt};
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{Config, ConnectionState, Multiaddr, Node};
+use glueberry_tokio::proto::DialError;
+use glueberry_tokio::runtime::TokioRuntime;
+use glueberry_tokio::{CloseReason, Config, ConnectionState, Event, Multiaddr, Node, StateReason};
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::support::{Party, STREAM, eventually, run_test};
 
@@ -68,6 +73,97 @@ fn a_dial_that_is_given_up_holds_no_socket() {
         connected.unwrap_err();
         eventually(|| async { dialler.connection_state(nobody) == ConnectionState::Disconnected })
             .await;
+    });
+}
+
+/// First packets of QUIC's handshakes that go no further, as with a forged source address.
+#[test]
+fn first_flights_without_a_second_shut_nobody_out() {
+    run_test(async {
+        let mut config = Config::default();
+        config.max_incoming = 8;
+        config.core.dial_timeout = Duration::from_secs(3);
+        config.core.reconnect.max_attempts = Some(0);
+        let node = || {
+            let mut over = Libp2p::default();
+            over.upnp = false;
+            Node::builder(Keypair::generate_ed25519())
+                .config(config.clone())
+                .listen("/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap())
+                .streams([STREAM])
+                .build_over(over)
+        };
+        let (victim, honest) = (node().await.unwrap(), node().await.unwrap());
+        let from = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (to, _) = QuicParts::parse(&victim.addrs()[0]).unwrap();
+        for flight in first_flights(200).await {
+            from.send_to(&flight, to).await.unwrap();
+        }
+        honest.add_peer(victim.peer_id(), victim.addrs()).await.unwrap();
+        honest.connect(victim.peer_id()).await.unwrap();
+    });
+}
+
+/// Returns the first datagrams of handshakes, each of another connection.
+async fn first_flights(count: usize) -> Vec<Vec<u8>> {
+    let runtime = TokioRuntime::current().unwrap();
+    let keys = Keypair::generate_ed25519();
+    let parts = QuicParts::new(&keys, TransportConfig::default(), &runtime).unwrap();
+    let hole = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to = hole.local_addr().unwrap();
+    let endpoint = parts.dialler(to.ip()).unwrap();
+    // Kept, or each would say goodbye, and free its place.
+    let mut dials = Vec::new();
+    let mut flights = BTreeMap::new();
+    while flights.len() < count {
+        if dials.len() < count {
+            dials.push(parts.dial(&endpoint, to).unwrap());
+        }
+        let mut flight = vec![0; 2048];
+        let len = hole.recv(&mut flight).await.unwrap();
+        flight.truncate(len);
+        // By the connection's first id; what follows on it is sent again or belongs to it.
+        let id = flight[6..][..usize::from(flight[5])].to_vec();
+        flights.entry(id).or_insert(flight);
+    }
+    flights.into_values().collect()
+}
+
+/// Over QUIC, the substreams of a connection that is lost fail before it does.
+#[test]
+fn a_peer_that_hangs_up_at_once_is_no_failed_handshake() {
+    run_test(async {
+        let keys = Keypair::generate_ed25519();
+        let runtime = TokioRuntime::current().unwrap();
+        let parts = QuicParts::new(&keys, TransportConfig::default(), &runtime).unwrap();
+        let (endpoint, _) = parts.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = QuicParts::address(endpoint.local_addr().unwrap());
+        let hanging_up = tokio::spawn(async move {
+            while let Some(incoming) = endpoint.accept().await {
+                incoming.await.unwrap().close(VarInt::from_u32(9), b"enough");
+            }
+        });
+        let mut config = Config::default();
+        config.core.reconnect.max_attempts = Some(0);
+        let (dialler, peer) = (node(config).await, keys.public().to_peer_id());
+        let mut events = dialler.events_for_peer(peer);
+        dialler.add_peer(peer, [address]).await.unwrap();
+        for _ in 0..5 {
+            dialler.connect(peer).await.unwrap_err();
+            let error = loop {
+                if let Event::State(changed) = events.recv().await.unwrap()
+                    && let Some(StateReason::DialFailed(error)) = changed.reason
+                {
+                    break error;
+                }
+            };
+            let is_lost = matches!(
+                error,
+                DialError::Session(CloseReason::ConnectionLost(_)) | DialError::Transport(_)
+            );
+            assert!(is_lost, "{error:?}");
+        }
+        hanging_up.abort();
     });
 }
 

@@ -167,7 +167,8 @@ impl Book {
     // ---- changes ------------------------------------------------------------------------------
 
     /// Adds a peer, or replaces its addresses, and its metadata if any are given. The rest of its
-    /// entry stays, above all a ban.
+    /// entry stays, above all a ban. If that leaves nothing but the ban, and there are too many of
+    /// these, one is lifted as by [`blacklist`](Self::blacklist).
     ///
     /// # Errors
     ///
@@ -202,6 +203,7 @@ impl Book {
         }
         entry.mark_changed(now);
         self.note_bare(peer, now);
+        self.make_room_for_bans(peer, now);
         self.mark_critical();
         Ok(())
     }
@@ -232,7 +234,9 @@ impl Book {
         Some(removed)
     }
 
-    /// Sets metadata of a peer. An empty value deletes its key; keys that are not named stay.
+    /// Sets metadata of a peer. An empty value deletes its key; keys that are not named stay. If that
+    /// leaves nothing but a ban, and there are too many of these, one is lifted as by
+    /// [`blacklist`](Self::blacklist).
     ///
     /// # Errors
     ///
@@ -263,6 +267,7 @@ impl Book {
         entry.metadata = metadata;
         entry.mark_changed(now);
         self.note_bare(peer, now);
+        self.make_room_for_bans(peer, now);
         self.mark_critical();
         Ok(())
     }

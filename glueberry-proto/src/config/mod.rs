@@ -69,7 +69,8 @@ pub struct Config {
     /// Largest message in bytes, sent or received, on a named stream. 10 MiB.
     pub max_message_size: usize,
     /// Largest handshake message, and the sum of all that a session holds in each direction, in
-    /// bytes. 64 KiB: the peer has proven nothing yet.
+    /// bytes. 64 KiB: the peer has proven nothing yet. In v2 none that is longer than 64 KiB can be
+    /// sent, and every one up to that is received.
     pub max_handshake_size: usize,
     /// Messages queued per stream and peer at which `send` returns backpressure. 1000.
     pub high_watermark: usize,
@@ -105,7 +106,7 @@ pub struct Config {
     /// Named streams per session. 32.
     pub max_streams: usize,
     /// Substreams of all kinds that each side may have open at once in a session. 64: one per
-    /// stream, one for the handshake, and as many again that are ending.
+    /// stream, one for the handshake, and as many again that are ending. 65,536 at most.
     pub max_substreams: usize,
     /// Time for a substream to be negotiated, for the peer to open its own handshake substream once
     /// it has refused ours, and for a peer that has dialled to open one at all. 10 s.
@@ -309,6 +310,10 @@ impl Config {
         if self.max_message_size > MAX_MESSAGE {
             return Err(ConfigError { field: "max_message_size", problem: Problem::AboveWire });
         }
+        if self.max_substreams > MAX_SUBSTREAMS {
+            let problem = Problem::Unusable("it is more than 65,536");
+            return Err(ConfigError { field: "max_substreams", problem });
+        }
         if self.streams.len() > self.max_streams {
             return Err(ConfigError { field: "streams", problem: Problem::Above("max_streams") });
         }
@@ -394,6 +399,8 @@ impl Config {
     }
 }
 
+/// QUIC implementations keep something for each stream that the peer may open.
+const MAX_SUBSTREAMS: usize = 1 << 16;
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 

@@ -39,7 +39,7 @@ fn a_file_names_what_differs_from_the_defaults() {
 #[test]
 fn each_bad_field_is_named() {
     type Break = fn(&mut Config);
-    let cases: [(&str, Break); 47] = [
+    let cases: [(&str, Break); 48] = [
         ("sessions_low", |c| c.sessions_low = c.sessions_high),
         ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
         ("max_streams", |c| c.max_substreams = c.max_streams),
@@ -64,6 +64,7 @@ fn each_bad_field_is_named() {
         ("message_timeout", |c| c.message_timeout = Duration::ZERO),
         ("max_streams", |c| c.max_streams = 0),
         ("max_substreams", |c| c.max_substreams = 0),
+        ("max_substreams", |c| c.max_substreams = (1 << 16) + 1),
         ("max_dials", |c| c.max_dials = 0),
         ("max_sessions", |c| c.max_sessions = 0),
         ("max_pending_sessions", |c| c.max_pending_sessions = 0),

@@ -27,18 +27,28 @@ impl Identity {
     /// Checks that a key is not this identity's own, nor its negation.
     pub(crate) fn check_is_other(&self, peer: &PublicKey) -> Result<(), AgreementError> {
         // Compared after the conversion, which drops the sign: the negated key gives the same secret.
-        match peer.to_x25519() == self.public_key().to_x25519() {
+        match peer.shares_x25519_with(&self.public_key()) {
             true => Err(AgreementError::OwnKey),
             false => Ok(()),
         }
     }
 }
 
-/// Multiplies an X25519 public key with a private one.
+/// Multiplies an X25519 public key with a private one, by the fastest implementation that was compiled
+/// in.
 ///
 /// Returns `None` if the result is zero: the public key has a low order, and any private key would
 /// give the same. The result is by value, so the caller overwrites its stack.
 pub(crate) fn diffie_hellman(private: &[u8; 32], public: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
+    #[cfg(feature = "aws-lc-rs")]
+    if let Some(private) = aws_lc::private_key(private) {
+        return aws_lc::multiply(&private, public);
+    }
+    multiply(private, public)
+}
+
+/// The implementation in Rust, for every platform.
+fn multiply(private: &[u8; 32], public: &[u8; 32]) -> Option<Zeroizing<[u8; 32]>> {
     let agreed = StaticSecret::from(*private).diffie_hellman(&(*public).into());
     agreed.was_contributory().then(|| Zeroizing::new(agreed.to_bytes()))
 }
@@ -55,8 +65,13 @@ pub enum AgreementError {
     LowOrder,
 }
 
+#[cfg(feature = "aws-lc-rs")]
+mod aws_lc;
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn identities() -> (Identity, Identity) {
@@ -97,5 +112,27 @@ mod tests {
         let c = Identity::from_seed(&[3; 32]);
         let key = a.agree_v1(&b.public_key()).unwrap();
         assert_ne!(key, a.agree_v1(&c.public_key()).unwrap());
+    }
+
+    proptest! {
+        /// Also where a private key is not clamped, or the last bit of a public one is set.
+        #[test]
+        fn implementations_agree(private: [u8; 32], public: [u8; 32]) {
+            prop_assert_eq!(diffie_hellman(&private, &public), multiply(&private, &public));
+        }
+    }
+
+    #[test]
+    fn public_keys_of_low_order_give_nothing() {
+        let mut one = [0; 32];
+        one[0] = 1;
+        let order_8 =
+            hex::decode("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800")
+                .unwrap();
+        let order_8: &[u8; 32] = order_8.first_chunk().unwrap();
+        for public in [&[0; 32], &one, order_8] {
+            assert_eq!(diffie_hellman(&[7; 32], public), None, "{public:02x?}");
+            assert_eq!(multiply(&[7; 32], public), None, "{public:02x?}");
+        }
     }
 }

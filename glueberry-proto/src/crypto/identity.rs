@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use curve25519_dalek::edwards::CompressedEdwardsY;
-use curve25519_dalek::scalar::clamp_integer;
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
+use curve25519_dalek::scalar::{Scalar, clamp_integer};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -48,7 +48,7 @@ impl PublicKey {
             return Err(PublicKeyError::SmallOrder);
         }
         // X25519 ignores the small-order part, so eight such keys would share one secret.
-        if !point.is_torsion_free() {
+        if !is_torsion_free(&point) {
             return Err(PublicKeyError::MixedOrder);
         }
         Ok(Self(bytes))
@@ -68,6 +68,13 @@ impl PublicKey {
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
         let key = VerifyingKey::from_bytes(&self.0).map_err(|_| SignatureError)?;
         key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| SignatureError)
+    }
+
+    /// True if the other key is this one or its negation, which have one X25519 key.
+    pub(crate) fn shares_x25519_with(&self, other: &Self) -> bool {
+        // The last bit is the sign; the others are the coordinate that X25519's follows from.
+        let ([own @ .., last], [others @ .., others_last]) = (&self.0, &other.0);
+        own == others && (last ^ others_last) & 0x7f == 0
     }
 
     /// Returns the X25519 public key that belongs to this identity.
@@ -164,6 +171,8 @@ pub struct Identity {
     // Boxed so that moving an identity leaves no copy of the secret behind.
     signing: Box<SigningKey>,
     public: PublicKey,
+    /// That of [`PublicKey::to_x25519`], which every handshake needs several times.
+    x25519: [u8; 32],
 }
 
 impl Identity {
@@ -177,7 +186,7 @@ impl Identity {
             let signing = Box::new(SigningKey::from_bytes(seed));
             // A multiple of the base point by a clamped scalar, hence of prime order and canonical.
             let public = PublicKey(signing.verifying_key().to_bytes());
-            Self { signing, public }
+            Self { signing, public, x25519: public.to_x25519() }
         })
     }
 
@@ -229,6 +238,11 @@ impl Identity {
         hmac(self.signing.as_bytes(), &[b"glueberry/2 hedge"])
     }
 
+    /// Returns the X25519 public key that belongs to this identity.
+    pub(crate) const fn x25519_public(&self) -> &[u8; 32] {
+        &self.x25519
+    }
+
     /// Returns the X25519 private key that belongs to this identity, clamped.
     ///
     /// It is wiped where it is dropped; a move may leave a copy on the caller's stack.
@@ -262,6 +276,15 @@ pub enum IdentityError {
     /// The key pair is of another kind.
     #[error("key pair is not ed25519")]
     NotEd25519,
+}
+
+/// True if the order of the group of prime order, times the point, is zero. As one less than the order
+/// times the point is then the negated point, in half of the time that `is_torsion_free` takes: the
+/// point is no secret.
+fn is_torsion_free(point: &EdwardsPoint) -> bool {
+    let product =
+        EdwardsPoint::vartime_double_scalar_mul_basepoint(&-Scalar::ONE, point, &Scalar::ZERO);
+    product == -point
 }
 
 fn write_hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {

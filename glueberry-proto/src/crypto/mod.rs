@@ -25,7 +25,7 @@
 //!   the latest ones of the peer, and claim nothing beyond.
 //!
 //! Both are left to the transport's own encryption (TLS or Noise), which every adapter has. On a
-//! transport without it, version 1 hides contents from those who don't hold a key, and no more.
+//! transport without it, version 1 hides contents from parties without the key, and no more.
 //!
 //! ```
 //! use glueberry_proto::crypto::{Identity, default_aead};

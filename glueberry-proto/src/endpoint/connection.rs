@@ -38,6 +38,8 @@ pub(super) struct Connection<L> {
     pub(super) has_handshake: bool,
     /// Streams with messages that the application has paused.
     pub(super) parked: BTreeSet<StreamName>,
+    /// The application was told that its session is Established.
+    pub(super) was_established: bool,
     /// The oldest that the driver owed when the session ended.
     pub(super) blamed: Option<Owed>,
 }
@@ -56,6 +58,7 @@ impl<L> Connection<L> {
             is_eventful: false,
             has_handshake: false,
             parked: BTreeSet::new(),
+            was_established: false,
             blamed: None,
         }
     }

@@ -226,18 +226,20 @@ impl<P: Pipe> Driver<P> {
     /// Takes the pipe to a peer that was to be [dialled](Output::Dial), or the reason why there is
     /// none. It may still be connecting: the dial is over when the pipe knows its
     /// [peer](Pipe::peer), and has failed if the pipe does before. If the dial was given up meanwhile, the
-    /// pipe is dropped.
+    /// pipe is dropped. What comes behind a dial's first pipe is too late.
     pub fn handle_dialled<E: Display>(
         &mut self,
         now: Instant,
         connection: ConnectionId,
         pipe: Result<P, E>,
     ) {
+        let known = self.endpoint.connections.get(&connection);
+        let is_awaited = known.is_some_and(|it| it.dial.is_some());
+        if !is_awaited || self.pipes.contains_key(&connection) {
+            return;
+        }
         match pipe {
-            Ok(pipe) if self.endpoint.connections.contains_key(&connection) => {
-                self.add(connection, pipe);
-            }
-            Ok(_) => {}
+            Ok(pipe) => self.add(connection, pipe),
             Err(error) => {
                 let error = DialError::Transport(printable(error));
                 self.endpoint.handle_dial_failed(now, connection, error);

@@ -82,7 +82,12 @@ impl<T: Transport> Endpoint<T> {
             let peer = session.peer();
             if it.has_handshake {
                 if let Some(message) = session.poll_handshake_message() {
+                    // What was said in a session that has a successor is no part of that.
+                    let is_void = self.node.session_of(peer).is_some_and(|it| it != session.id());
                     self.touch(id);
+                    if is_void {
+                        continue;
+                    }
                     match &mut self.greeter {
                         Some(greeter) => greeter.handle_message(self.now, peer, &message),
                         None => return Some(Output::Handshake { peer, message }),
@@ -104,7 +109,8 @@ impl<T: Transport> Endpoint<T> {
                     return self.outputs.pop_front();
                 }
                 Event::Closed(mut closed) => {
-                    self.outputs.extend(leftovers(session));
+                    let is_heard = self.greeter.is_none() && self.node.session_of(peer).is_none();
+                    self.outputs.extend(leftovers(session, is_heard));
                     if closed.owed.is_some() {
                         // The session waited for the endpoint, and that perhaps for the driver.
                         closed.owed = it.blamed.take().map(Box::new);
@@ -114,15 +120,24 @@ impl<T: Transport> Endpoint<T> {
                     self.session_over(id);
                     return self.outputs.pop_front();
                 }
-                event => return Some(Output::Event { peer, event }),
+                event => {
+                    it.was_established |= matches!(event, Event::Established(_));
+                    return Some(Output::Event { peer, event });
+                }
             }
         }
     }
 
     /// The end of a session was reported, and all that it held.
     fn session_over(&mut self, id: ConnectionId) {
-        if let Some(session) = self.connections.get_mut(&id).and_then(|it| it.session.take()) {
+        if let Some(it) = self.connections.get_mut(&id)
+            && let Some(session) = it.session.take()
+        {
             self.sessions.remove(&session.id());
+            if it.was_established {
+                let peer = session.peer();
+                self.paused.retain(|(paused, _)| *paused != peer);
+            }
         }
         self.readable.retain(|(other, _)| *other != id);
         // Its connection may have nothing left to do.
@@ -164,11 +179,11 @@ impl<T: Transport> Endpoint<T> {
     }
 }
 
-/// Takes all that a session holds that has ended.
-fn leftovers<O>(session: &mut Session) -> Vec<Output<O>> {
+/// Takes all that a session holds that has ended; handshake messages only if they are still heard.
+fn leftovers<O>(session: &mut Session, is_heard: bool) -> Vec<Output<O>> {
     let (peer, mut outputs) = (session.peer(), Vec::new());
     let streams: Vec<StreamName> = session.streams().cloned().collect();
-    while let Some(message) = session.poll_handshake_message() {
+    while is_heard && let Some(message) = session.poll_handshake_message() {
         outputs.push(Output::Handshake { peer, message });
     }
     for stream in streams {

@@ -162,7 +162,7 @@ struct Due {
 }
 
 impl Mux {
-    /// Makes the mux of one pipe. `side` says who has dialled, which decides the numbers of
+    /// Makes the mux of one pipe. `side` says which end has dialled; it decides the numbers of
     /// substreams and must be the other one at the other end.
     ///
     /// # Errors

@@ -65,7 +65,8 @@ impl Node {
     }
 
     /// Ends the attempts to reconnect to a peer, or keeps them from beginning after its cooldown.
-    /// Returns whether there were any; a session is not touched.
+    /// Returns whether there were any. A session of a peer that is Connected is not touched; one that
+    /// has not come so far is part of the attempt, and ends.
     pub fn cancel_reconnection(&mut self, now: Instant, peer: PublicKey) -> bool {
         self.step(now, |node| node.with_peer(peer, Peer::cancel_retries).unwrap_or(false))
     }
@@ -125,11 +126,15 @@ impl Node {
     /// Sets the calendar time, which goes on evenly until it is set again.
     ///
     /// It decides nothing but what is stored: when peers were seen, and when bans end. A peer whose
-    /// ban holds again, because the calendar was set back, is cut off.
+    /// ban holds again, because the calendar was set back, is cut off, and of one that is
+    /// [held to v2](crate::Config::pin_time) again sessions of earlier profiles end.
     pub fn set_wall_time(&mut self, now: Instant, wall: WallTime) {
         self.step(now, |node| {
+            let is_free = |peer: &PublicKey| !node.store.is_held_to_v2(*peer, &node.env);
+            let free: Vec<PublicKey> = node.peers.keys().filter(is_free).collect();
             node.store.set_wall_time(node.env.now, wall);
             node.end_banned();
+            node.hold_pinned_to_v2(free);
         });
     }
 
@@ -144,7 +149,7 @@ impl Node {
         self.step(now, |node| {
             node.store.replace(book, &node.env);
             node.end_banned();
-            node.hold_pinned_to_v2();
+            node.hold_pinned_to_v2(node.peers.keys().collect());
         });
     }
 
@@ -305,11 +310,11 @@ impl Node {
         }
     }
 
-    /// Ends sessions of earlier profiles with peers that are held to v2 by what the book says now.
-    fn hold_pinned_to_v2(&mut self) {
-        let is_held = |peer: &PublicKey| self.store.is_held_to_v2(*peer, &self.env);
-        let held: Vec<PublicKey> = self.peers.keys().filter(is_held).collect();
-        for peer in held {
+    /// Ends sessions of earlier profiles with those of the peers that are held to v2 by what the book
+    /// and the calendar say now.
+    fn hold_pinned_to_v2(&mut self, mut peers: Vec<PublicKey>) {
+        peers.retain(|peer| self.store.is_held_to_v2(*peer, &self.env));
+        for peer in peers {
             self.with_peer(peer, |peer, cx| peer.hold_to_v2(cx));
         }
     }

@@ -15,7 +15,7 @@ pub(super) enum Dial {
     UnderWay { id: DialId, deadline: Instant },
 }
 
-/// Who wants a dial.
+/// What wants a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Urgency {
     /// The application waits for it, so it goes first.

@@ -336,12 +336,14 @@ impl Node {
             Origin::Accepted => Direction::Inbound,
         };
         if let Err(reason) = self.find_place(peer, direction) {
-            // If it was dialled, the attempt ends here: no session will report its failure.
-            let error = match reason {
-                RefuseReason::LimitReached(limit) => DialError::LimitReached(limit),
-                _ => DialError::Transport(reason.to_string()),
-            };
-            self.with_peer(peer, |peer, cx| peer.connecting_failed(error, cx));
+            if direction == Direction::Outbound {
+                // The attempt ends here: no session will report its failure.
+                let error = match reason {
+                    RefuseReason::LimitReached(limit) => DialError::LimitReached(limit),
+                    _ => DialError::Transport(reason.to_string()),
+                };
+                self.with_peer(peer, |peer, cx| peer.connecting_failed(error, cx));
+            }
             return Err(reason);
         }
         let session = self.sessions.create(&self.env, connection, direction, &self.store);

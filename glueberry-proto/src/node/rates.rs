@@ -67,7 +67,7 @@ impl<K> Default for Rates<K> {
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Who has more keys than this needs none twice, and is held back by the limits of strangers.
+/// A peer with more keys than this needs none twice; the limits of strangers hold it back.
 pub(crate) const MOST_KEPT: usize = 4096;
 
 #[cfg(test)]

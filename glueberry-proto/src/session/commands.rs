@@ -21,9 +21,9 @@ impl Session {
     /// # Errors
     ///
     /// [`SendError::NotEstablished`] before the session is Connected,
-    /// [`SendError::HandshakeOver`] after [`finalize_handshake`](Self::finalize_handshake), and
-    /// [`SendError::Backpressure`] while more than
-    /// [`max_handshake_size`](crate::Config::max_handshake_size) bytes are unanswered.
+    /// [`SendError::HandshakeOver`] after [`finalize_handshake`](Self::finalize_handshake),
+    /// [`SendError::TooLarge`] above [`max_handshake_size`](crate::Config::max_handshake_size), and
+    /// [`SendError::Backpressure`] while more than that many bytes are unanswered.
     pub fn send_handshake(&mut self, now: Instant, message: Bytes) -> Result<(), SendError> {
         self.handle_timeout(now);
         self.state.check_send_handshake()?;
@@ -128,10 +128,14 @@ impl Session {
     }
 
     /// Removes and returns the messages of a stream that were never handed to the transport. Use
-    /// it after [`Event::StreamRefused`] or [`Event::Closed`]; before, there are none. A second
-    /// refusal of the same stream replaces those of the first.
+    /// it after [`Event::StreamRefused`] or [`Event::Closed`]; before, there are none.
+    ///
+    /// They wait for it. Once they are as many as would fill the stream's queue,
+    /// [`send`](Self::send) refuses with [`SendError::Backpressure`] until they are taken, after which
+    /// [`Event::Writable`] follows.
     pub fn take_unsent(&mut self, stream: &StreamName) -> Vec<Bytes> {
-        self.streams.take_unsent(stream)
+        let (_, streams, mut lent) = self.parts();
+        streams.take_unsent(stream, &mut lent)
     }
 
     pub(super) fn prepare(

@@ -85,9 +85,9 @@ pub enum Event {
 pub struct Closed {
     /// Why.
     pub reason: CloseReason,
-    /// Accepted messages that were never handed to the transport;
-    /// [`take_unsent`](crate::Session::take_unsent) returns them. What is left in a lent queue is
-    /// not among them.
+    /// Accepted messages that were never handed to the transport, those of a refused stream that were
+    /// not taken among them; [`take_unsent`](crate::Session::take_unsent) returns them. What is left in
+    /// a lent queue is not among them.
     pub unsent: usize,
     /// Messages handed to the transport on substreams that did not end cleanly: the peer may have
     /// them or not. None if the peer has said at the end what it has (v2).

@@ -40,7 +40,8 @@ pub(super) struct Handshake {
     pub(super) gates: u64,
     inbox: Inbox,
     has_received: bool,
-    /// The peer has ended its half of a handshake substream: its side of the handshake is over.
+    /// The peer has ended its half of a handshake substream, or has said FINISHED (v2): its side of the
+    /// handshake is over.
     is_over_there: bool,
     /// When the session ends, because no handshake substream is left.
     lost_at: Option<Instant>,
@@ -85,6 +86,11 @@ impl Handshake {
     /// The peer has ended its half of a substream in order.
     pub(super) fn read_ended(&mut self, id: SubstreamId) {
         self.is_over_there |= self.own == Some(id) || self.peers == Some(id);
+    }
+
+    /// The peer has said that its handshake is over (v2, whose substream goes on as the control channel).
+    pub(super) const fn finished_there(&mut self) {
+        self.is_over_there = true;
     }
 
     /// The peer has agreed to a handshake substream of ours.
@@ -284,7 +290,8 @@ impl Handshake {
     }
 
     pub(super) fn send(&mut self, message: Bytes, lent: &mut Lent<'_>) -> Result<(), SendError> {
-        self.queue.push(message, lent.config().max_handshake_size)?;
+        let longest = self.profile.map_or(usize::MAX, Profile::longest_handshake_message);
+        self.queue.push(message, lent.config().max_handshake_size.min(longest))?;
         self.choose_target(lent);
         Ok(())
     }

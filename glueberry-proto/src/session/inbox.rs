@@ -5,11 +5,13 @@ use core::fmt;
 
 use bytes::Bytes;
 
+use super::short_queue::ShortQueue;
+
 /// Received messages in their order, and whether the application knows of them.
 #[derive(Default)]
 pub(super) struct Inbox {
     /// With what each occupies, which for a view into a larger buffer is more than its length.
-    messages: VecDeque<(Bytes, usize)>,
+    messages: ShortQueue<(Bytes, usize)>,
     /// What all occupy.
     bytes: usize,
     /// An event has reported that there is something, and the inbox was not empty since.
@@ -30,20 +32,38 @@ impl fmt::Debug for Inbox {
 impl Inbox {
     pub(super) fn push(&mut self, message: Bytes, cost: usize) {
         self.bytes = self.bytes.saturating_add(cost);
-        self.messages.push_back((message, cost));
+        self.messages.push((message, cost));
     }
 
     pub(super) fn pop(&mut self) -> Option<Bytes> {
-        let popped = self.messages.pop_front();
-        if self.messages.is_empty() {
-            self.is_reported = false;
-            if self.messages.capacity() > IDLE_CAPACITY {
-                self.messages = VecDeque::new();
-            }
-        }
+        let popped = self.messages.pop();
+        self.note_if_empty();
         let (message, cost) = popped?;
         self.bytes = self.bytes.saturating_sub(cost);
         Some(message)
+    }
+
+    /// Moves the first messages to `out`, `limit` at most; returns how many.
+    pub(super) fn take(&mut self, limit: usize, out: &mut VecDeque<Bytes>) -> usize {
+        let (count, mut bytes) = (self.messages.len().min(limit), 0_usize);
+        match out.capacity() {
+            // Most often it is one, and `out` is kept until that is read.
+            0 => out.reserve_exact(count),
+            _ => out.reserve(count),
+        }
+        self.messages.drain(count, |(message, cost)| {
+            bytes = bytes.saturating_add(cost);
+            out.push_back(message);
+        });
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.note_if_empty();
+        count
+    }
+
+    fn note_if_empty(&mut self) {
+        if self.messages.is_empty() {
+            self.is_reported = false;
+        }
     }
 
     /// True, once, if there are messages that no event has reported.
@@ -65,6 +85,3 @@ impl Inbox {
         self.bytes
     }
 }
-
-/// What an inbox keeps when it runs empty.
-const IDLE_CAPACITY: usize = 64;

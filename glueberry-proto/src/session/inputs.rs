@@ -141,7 +141,10 @@ impl Session {
         }
         let is_finished = end == SubstreamEnd::Finished;
         if self.state.is_closing() && self.handshake.channel() != Some(substream) {
-            // What is left of it counts no more.
+            // What is left of it counts no more, but that the peer has read ours.
+            if let (Stage::Bound(Purpose::Stream(name)), true) = (&stage, is_finished) {
+                self.instance_read(substream, name);
+            }
             return;
         }
         if self.own_read_ended(substream, &stage, is_finished) {

@@ -24,6 +24,8 @@ mod receive;
 mod records;
 mod sealer;
 mod send;
+mod short_queue;
+mod small_map;
 mod state;
 mod stream;
 mod streams;
@@ -32,6 +34,8 @@ mod timeouts;
 mod timers;
 mod v1_go;
 mod v2;
+
+use alloc::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
@@ -349,6 +353,19 @@ impl Session {
     pub fn poll_message(&mut self, stream: &StreamName) -> Option<Bytes> {
         let (_, streams, mut lent) = self.parts();
         streams.get_mut(stream)?.take_message(&mut lent)
+    }
+
+    /// Moves messages that were received on a stream to the end of `out`, in their order and `limit`
+    /// at most; returns how many. It does what as many calls of [`poll_message`](Self::poll_message)
+    /// do, and looks the stream up once.
+    pub fn poll_messages(
+        &mut self,
+        stream: &StreamName,
+        limit: usize,
+        out: &mut VecDeque<Bytes>,
+    ) -> usize {
+        let (_, streams, mut lent) = self.parts();
+        streams.get_mut(stream).map_or(0, |stream| stream.take_messages(limit, out, &mut lent))
     }
 
     /// Returns how many bytes of received messages wait for the application. A message that is a view

@@ -1,9 +1,8 @@
 //! The queues from which a session's actions and events are polled.
 
-use alloc::collections::VecDeque;
-
 use super::action::Action;
 use super::event::Event;
+use super::short_queue::ShortQueue;
 use crate::message::{FromSession, ToNode};
 
 /// Actions must be done now; events may lag. Hence two queues (rule C6).
@@ -12,13 +11,13 @@ use crate::message::{FromSession, ToNode};
 /// the first was taken and that thing has changed.
 #[derive(Debug, Default)]
 pub(super) struct Outputs {
-    actions: VecDeque<Action>,
-    events: VecDeque<Event>,
+    actions: ShortQueue<Action>,
+    events: ShortQueue<Event>,
 }
 
 impl Outputs {
     pub(super) fn push_action(&mut self, action: Action) {
-        self.actions.push_back(action);
+        self.actions.push(action);
     }
 
     /// Has the adapter carry a message to the node.
@@ -28,7 +27,7 @@ impl Outputs {
 
     pub(super) fn emit(&mut self, event: Event) {
         if !self.merge(&event) {
-            self.events.push_back(event);
+            self.events.push(event);
         }
     }
 
@@ -69,11 +68,7 @@ impl Outputs {
     }
 
     pub(super) fn poll_action(&mut self) -> Option<Action> {
-        let action = self.actions.pop_front();
-        if self.actions.is_empty() && self.actions.capacity() > IDLE_CAPACITY {
-            self.actions = VecDeque::new();
-        }
-        action
+        self.actions.pop()
     }
 
     /// Returns how many actions were not taken.
@@ -82,9 +77,6 @@ impl Outputs {
     }
 
     pub(super) fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.events.pop()
     }
 }
-
-/// What a queue keeps when it runs empty.
-const IDLE_CAPACITY: usize = 16;

@@ -9,6 +9,7 @@ use super::state::{Keys, V1Keys};
 use super::v1_go::{RepeatFilter, Retention};
 use crate::crypto::{AgreementError, PublicKey};
 use crate::prelude::*;
+use crate::v2::frame::MAX_APP;
 use crate::wire::{Profile, ProtocolId, StreamName};
 
 impl Profile {
@@ -82,6 +83,15 @@ impl Profile {
     /// channel.
     pub(super) const fn has_channel(self) -> bool {
         self.has_instances()
+    }
+
+    /// Returns the length of the longest handshake message that the profile can carry, and of all
+    /// that are unanswered: a peer of v2 drops no more at the end of its handshake.
+    pub(super) const fn longest_handshake_message(self) -> usize {
+        match self {
+            Self::V1 | Self::V1Go => usize::MAX,
+            Self::V2 => MAX_APP,
+        }
     }
 
     /// True if a peer keeps one handshake substream of all its sessions, on whichever, and gives up the

@@ -99,7 +99,18 @@ impl Sender {
     // ---- messages -----------------------------------------------------------------------------
 
     pub(super) fn push(&mut self, message: Bytes) -> Result<(), SendError> {
+        if self.holds_too_much() {
+            self.queue.check(message.len())?;
+            return Err(SendError::Backpressure);
+        }
         self.queue.push(message)
+    }
+
+    /// True if what was given back, and was not taken yet, would fill the queue: what an application
+    /// leaves here is neither forgotten nor without a limit.
+    fn holds_too_much(&self) -> bool {
+        let bytes = self.unsent.iter().map(Bytes::len).sum();
+        !self.unsent.is_empty() && self.queue.limits().are_reached(self.unsent.len(), bytes)
     }
 
     /// Takes note that the lent queue has something.
@@ -122,8 +133,10 @@ impl Sender {
         self.queue.is_empty() && !self.has_lent
     }
 
-    pub(super) fn take_unsent(&mut self) -> Vec<Bytes> {
-        core::mem::take(&mut self.unsent)
+    /// Returns what was given back, and whether messages were refused until it was taken.
+    pub(super) fn take_unsent(&mut self) -> (Vec<Bytes>, bool) {
+        let has_refused = self.holds_too_much();
+        (core::mem::take(&mut self.unsent), has_refused)
     }
 
     // ---- the substream that carries them ------------------------------------------------------
@@ -203,18 +216,29 @@ impl Sender {
         self.failures
     }
 
-    /// The peer has all that was written, and the end of the substream.
+    /// The peer's transport has all that was written, and the end of the substream.
     pub(super) fn delivered(&mut self, id: SubstreamId) {
         if !self.is_bound_to(id) {
             return;
         }
-        self.target = Target::None;
+        let target = core::mem::replace(&mut self.target, Target::None);
         if let Some(outgoing) = &mut self.outgoing {
             self.failures = 0;
-            outgoing.settled();
+            let writer = match &target {
+                Target::Bound { carrier: Carrier::V2(writer), .. } => writer.as_deref(),
+                _ => None,
+            };
+            outgoing.settled(writer);
         }
         if let Some(retention) = &mut self.retention {
             retention.forget();
+        }
+    }
+
+    /// The peer has read all of an instance that it has.
+    pub(super) const fn read(&mut self) {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.read();
         }
     }
 
@@ -282,7 +306,8 @@ impl Sender {
     }
 
     /// The peer does not want the stream: its messages are given back. Returns how many, whether the
-    /// queue was full, and how many messages are in doubt, because they were to be sent again.
+    /// queue was full and accepts again, and how many messages are in doubt, because they were to be
+    /// sent again.
     pub(super) fn give_back(&mut self) -> (usize, bool, u64) {
         self.failures = 0;
         // The lent queue is its owner's to empty, when it learns of the refusal.
@@ -290,8 +315,10 @@ impl Sender {
         let was_full = self.queue.is_full();
         let outgoing = self.outgoing.as_mut();
         let in_doubt = outgoing.map_or(0, |outgoing| outgoing.give_up(&mut self.queue));
-        self.unsent = self.queue.drain().collect();
-        (self.unsent.len(), was_full, in_doubt)
+        let in_doubt = in_doubt.saturating_add(self.give_up_repeats());
+        let before = self.unsent.len();
+        self.unsent.extend(self.queue.drain());
+        (self.unsent.len() - before, was_full && !self.holds_too_much(), in_doubt)
     }
 
     /// The session is over: returns how many messages were never written, and how many were

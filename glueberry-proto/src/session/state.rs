@@ -55,8 +55,18 @@ pub(super) struct V1Keys {
 struct Closing {
     reason: CloseReason,
     deadline: Instant,
-    /// The peer's last frame is awaited, with its counts.
-    awaits_peer: bool,
+    awaits: Awaited,
+}
+
+/// What a session that has said the last thing waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// The peer's last frame, with its counts.
+    Answer,
+    /// The peer has said the last thing, too. It is to have this side's before the connection is closed.
+    Acknowledgement,
+    /// The end of the connection, which is the peer's to close; or the transport, for what is said only.
+    Close,
 }
 
 /// Why and how long a session drains.
@@ -288,18 +298,25 @@ impl State {
         &mut self,
         reason: CloseReason,
         deadline: Instant,
-        awaits_peer: bool,
+        awaits: Awaited,
     ) {
         debug_assert!(!self.is_ending());
-        self.0 = Phase::Closing(Closing { reason, deadline, awaits_peer });
+        self.0 = Phase::Closing(Closing { reason, deadline, awaits });
     }
 
-    /// The last that this side said has arrived: what remains to be waited for is shorter.
-    pub(super) fn close_until(&mut self, at: Instant) {
-        if let Phase::Closing(closing) = &mut self.0
-            && !closing.awaits_peer
-        {
+    /// Returns what a session that has said the last thing waits for.
+    pub(super) const fn awaited(&self) -> Option<Awaited> {
+        match &self.0 {
+            Phase::Closing(closing) => Some(closing.awaits),
+            _ => None,
+        }
+    }
+
+    /// What remains to be waited for is another thing, and shorter.
+    pub(super) fn close_until(&mut self, at: Instant, awaits: Awaited) {
+        if let Phase::Closing(closing) = &mut self.0 {
             closing.deadline = closing.deadline.min(at);
+            closing.awaits = awaits;
         }
     }
 

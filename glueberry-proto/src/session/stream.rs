@@ -359,14 +359,32 @@ impl Stream {
         gathered
     }
 
-    /// Removes and returns the next message; reads on once half of the room is free.
+    /// Removes and returns the next message.
     pub(super) fn take_message(&mut self, lent: &mut Lent<'_>) -> Option<Bytes> {
         let message = self.receiver.inbox.pop()?;
-        let config = lent.config();
-        if self.receiver.has_room(config) && !lent.state.is_ending() {
+        self.resume_if_room(lent);
+        Some(message)
+    }
+
+    /// Moves the next messages to `out`, `limit` at most; returns how many.
+    pub(super) fn take_messages(
+        &mut self,
+        limit: usize,
+        out: &mut VecDeque<Bytes>,
+        lent: &mut Lent<'_>,
+    ) -> usize {
+        let count = self.receiver.inbox.take(limit, out);
+        if count > 0 {
+            self.resume_if_room(lent);
+        }
+        count
+    }
+
+    /// Messages were taken: reads on once half of the room is free.
+    fn resume_if_room(&mut self, lent: &mut Lent<'_>) {
+        if self.receiver.has_room(lent.config()) && !lent.state.is_ending() {
             self.resume(lent);
         }
-        Some(message)
     }
 }
 

@@ -1,13 +1,12 @@
 //! The named streams of a session.
 
-use alloc::collections::BTreeMap;
-
 use bytes::{Bytes, BytesMut};
 
 use super::action::{Ingest, ResetCode};
 use super::batch::WriteTo;
 use super::event::Event;
 use super::lent::{Lent, LentKeys};
+use super::small_map::SmallMap;
 use super::stream::Stream;
 use super::substreams::Stage;
 use super::timers::Due;
@@ -25,8 +24,7 @@ use crate::wire::{Profile, StreamName};
 /// The streams that were prepared, by name.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// Boxed, because a map of few entries keeps room for many.
-    table: BTreeMap<StreamName, Box<Stream>>,
+    table: SmallMap<StreamName, Box<Stream>>,
     /// Messages in doubt on substreams that broke.
     in_doubt: u64,
     /// What the peer has said at the end of what was sent and received: v2.
@@ -35,7 +33,9 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn add(&mut self, name: StreamName, profile: Profile, config: &Config) {
-        self.table.entry(name).or_insert_with(|| Box::new(Stream::new(profile, config)));
+        if !self.contains(&name) {
+            self.table.insert(name, Box::new(Stream::new(profile, config)));
+        }
     }
 
     pub(super) fn contains(&self, name: &StreamName) -> bool {
@@ -86,8 +86,15 @@ impl Streams {
         self.table.get(name).map_or((0, 0), |stream| stream.sender.queued())
     }
 
-    pub(super) fn take_unsent(&mut self, name: &StreamName) -> Vec<Bytes> {
-        self.get_mut(name).map(|stream| stream.sender.take_unsent()).unwrap_or_default()
+    pub(super) fn take_unsent(&mut self, name: &StreamName, lent: &mut Lent<'_>) -> Vec<Bytes> {
+        let Some(stream) = self.get_mut(name) else {
+            return Vec::new();
+        };
+        let (unsent, has_refused) = stream.sender.take_unsent();
+        if has_refused && lent.state.is_established() {
+            lent.out.emit(Event::Writable { stream: name.clone() });
+        }
+        unsent
     }
 
     /// What went out on a substream has arrived, and its end: what has come since goes out on
@@ -183,7 +190,7 @@ impl Streams {
     // ---- timers and the end -------------------------------------------------------------------
 
     pub(super) fn each_deadline<'a>(&'a self, mut deadline: impl FnMut(Instant, Due<'a>)) {
-        for (name, stream) in &self.table {
+        for (name, stream) in self.table.iter() {
             if let Some(at) = stream.sender.settle_at() {
                 deadline(at, Due::Settle(name));
             }
@@ -198,7 +205,7 @@ impl Streams {
 
     /// Tries other substreams for the streams whose time for it has come.
     pub(super) fn retry_due(&mut self, lent: &mut Lent<'_>) {
-        for (name, stream) in &mut self.table {
+        for (name, stream) in self.table.iter_mut() {
             if stream.sender.retry_at().is_some_and(|at| at <= lent.now) {
                 stream.offer_target(name, lent);
             }
@@ -207,7 +214,7 @@ impl Streams {
 
     /// Forgets what was kept to go out again, where the time for it is over.
     pub(super) fn settle_due(&mut self, lent: &mut Lent<'_>) {
-        for (name, stream) in &mut self.table {
+        for (name, stream) in self.table.iter_mut() {
             if stream.sender.settle_at().is_some_and(|at| at <= lent.now) {
                 let in_doubt = stream.settle(name, lent);
                 self.in_doubt = self.in_doubt.saturating_add(in_doubt);
@@ -217,7 +224,7 @@ impl Streams {
 
     /// Gives up the instances that a later one has waited for, where the time for it has come.
     pub(super) fn instances_due(&mut self, lent: &mut Lent<'_>) {
-        for (name, stream) in &mut self.table {
+        for (name, stream) in self.table.iter_mut() {
             if let Some(incoming) = &mut stream.incoming {
                 incoming.handle_timeout(name, lent);
             }
@@ -226,7 +233,7 @@ impl Streams {
 
     /// Ends this side's half of every substream that carries a stream.
     pub(super) fn finish(&mut self, lent: &mut Lent<'_>) {
-        for (name, stream) in &mut self.table {
+        for (name, stream) in self.table.iter_mut() {
             stream.finish(name, lent);
         }
     }
@@ -271,7 +278,7 @@ pub(super) struct Left {
 impl Streams {
     /// Gives each stream its keys.
     pub(super) fn begin_instances(&mut self, begin: impl Fn(&StreamName) -> Instances) {
-        for (name, stream) in &mut self.table {
+        for (name, stream) in self.table.iter_mut() {
             let (outgoing, incoming) = begin(name);
             stream.sender.outgoing = Some(Box::new(outgoing));
             stream.incoming = Some(Box::new(incoming));
@@ -332,7 +339,7 @@ impl Streams {
     /// Returns how many of the messages that were written the peer does not have.
     fn not_received(&self, close: &Close) -> u64 {
         let mut count = 0_u64;
-        for (name, stream) in &self.table {
+        for (name, stream) in self.table.iter() {
             let entry = close.entries.iter().find(|entry| entry.name == *name);
             let received = entry.map_or_else(Received::default, |entry| entry.received);
             let outgoing = stream.sender.outgoing.as_ref();

@@ -1,12 +1,11 @@
 //! The table of a session's substreams.
 
-use alloc::collections::BTreeMap;
-
 use bytes::BytesMut;
 
 use super::action::{Action, ResetCode};
 use super::asked::Asked;
 use super::outputs::Outputs;
+use super::small_map::SmallMap;
 use super::timers::Due;
 use crate::id::{Counter, SubstreamId};
 use crate::prelude::*;
@@ -16,11 +15,11 @@ use crate::wire::{ProtocolId, StreamName};
 /// All substreams of a session that it has not forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Substreams {
-    /// Boxed, because a map of few entries keeps room for many.
-    table: BTreeMap<SubstreamId, Box<Substream>>,
+    /// Boxed, because those that come and go would move the others.
+    table: SmallMap<SubstreamId, Box<Substream>>,
     /// When a substream is given up, unless it gets beyond its stage. Most are beyond it, and every
     /// input looks here.
-    deadlines: BTreeMap<SubstreamId, Instant>,
+    deadlines: SmallMap<SubstreamId, Instant>,
     ids: Counter,
 }
 

@@ -101,13 +101,15 @@ impl<'a> World<'a> {
         let Some(id) = self.session_id(side) else {
             return;
         };
-        let number = self.sent(side, id).messages[stream].len();
+        let number = self.sent(side, id).accepted[stream];
         let message = record::message(side, stream, id, number, filling);
         let name = name(STREAMS[stream]);
         let copy = message.clone();
         let result = self.pair.command(side, |session, now| session.send(now, &name, copy));
         if let Some(Ok(_)) = result {
-            self.sent(side, id).messages[stream].push(message);
+            let sent = self.sent(side, id);
+            sent.messages[stream].push(message);
+            sent.accepted[stream] += 1;
         }
     }
 

@@ -31,13 +31,13 @@ impl Hedge<'_> {
     /// Derives the ephemeral keys: with a share in a KEM, if a suite that is offered has one.
     pub(crate) fn ephemeral(&self, role: Role, suites: &[Suite]) -> Ephemeral {
         let is_hybrid = suites.iter().any(|suite| suite.is_post_quantum());
-        let own = self.identity.public_key().to_x25519();
+        let own = self.identity.x25519_public();
         let mut counter = self.counter;
         loop {
             let prk = self.prk(counter);
             let private = derive(prk.as_bytes(), "x25519", &[]);
             let public = public_of(private.as_bytes());
-            if is_canonical(&public) && public != own {
+            if is_canonical(&public) && public != *own {
                 let share = if is_hybrid { Share::derive(role, &prk) } else { None };
                 return Ephemeral { private, public, share };
             }
@@ -96,8 +96,8 @@ impl Ephemeral {
         ephemeral: &[u8; 32],
         identity: &Identity,
     ) -> Result<(), Violation> {
-        let own = identity.public_key().to_x25519();
-        match is_canonical(ephemeral) && *ephemeral != self.public && *ephemeral != own {
+        let own = identity.x25519_public();
+        match is_canonical(ephemeral) && *ephemeral != self.public && ephemeral != own {
             true => Ok(()),
             false => Err(Violation::BadKey),
         }

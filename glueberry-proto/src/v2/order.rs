@@ -114,6 +114,12 @@ impl Order {
         }
         let turn = u32::try_from(self.turn).ok()?;
         if let Some(substream) = self.parked.remove(&turn) {
+            if self.parked.is_empty() {
+                // An empty map may keep room for many.
+                self.parked = BTreeMap::new();
+            }
+            // It has come all the same. What is remembered of others has its places.
+            self.abandoned.remove(&turn);
             self.reading = Some((turn, substream));
             self.is_paused = false;
             self.turn += 1;
@@ -213,6 +219,26 @@ mod tests {
         order.ended(now);
         assert_eq!(settle(&mut order, now), Some(1));
         assert_eq!(arrive(&mut order, 0, now), Ok(Verdict::Stale), "is over");
+    }
+
+    /// The sender tells of it on another substream, which may be ahead.
+    #[test]
+    fn what_was_abandoned_and_arrives_all_the_same_leaves_nothing_behind() {
+        let mut order = Order::default();
+        let now = at(0);
+        for instance in 0..3 * u32::try_from(MAX_ABANDONED).unwrap() {
+            assert_eq!(arrive(&mut order, 2 * instance, now), Ok(Verdict::Wait));
+            assert_eq!(settle(&mut order, now), Some(2 * instance));
+            assert_eq!(order.abandon(2 * instance + 1), Ok(()));
+            assert_eq!(arrive(&mut order, 2 * instance + 1, now), Ok(Verdict::Wait));
+            order.ended(now);
+            assert_eq!(settle(&mut order, now), Some(2 * instance + 1));
+            order.ended(now);
+        }
+        let turn = 6 * u32::try_from(MAX_ABANDONED).unwrap();
+        assert_eq!(order.abandon(turn), Ok(()));
+        assert_eq!(arrive(&mut order, turn + 1, now), Ok(Verdict::Wait));
+        assert_eq!(settle(&mut order, now), Some(turn + 1), "it is not waited for");
     }
 
     #[test]

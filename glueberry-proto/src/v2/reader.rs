@@ -124,7 +124,7 @@ impl Reader {
         buf: &mut BytesMut,
         limit: usize,
         received: &mut Received,
-        sink: &mut dyn Sink,
+        sink: &mut impl Sink,
     ) -> Result<Progress, ReadError> {
         loop {
             if !self.take_plain(limit, received, sink)? {
@@ -157,7 +157,7 @@ impl Reader {
         buf: &mut BytesMut,
         len: usize,
         received: &mut Received,
-        sink: &mut dyn Sink,
+        sink: &mut impl Sink,
     ) -> Result<(), Violation> {
         if let Some(body) = self.body.as_mut().filter(|body| body.takes(len)) {
             if body.open(&mut self.opener, &buf[..len], self.longest)? != Kind::Data {
@@ -205,7 +205,7 @@ impl Reader {
     }
 
     /// The instance begins with this message.
-    fn begin(&mut self, open: Open, received: &mut Received, sink: &mut dyn Sink) {
+    fn begin(&mut self, open: Open, received: &mut Received, sink: &mut impl Sink) {
         let lost = open.first.saturating_sub(received.next);
         if lost > 0 {
             received.lost = received.lost.saturating_add(lost);
@@ -221,7 +221,7 @@ impl Reader {
         &mut self,
         limit: usize,
         received: &mut Received,
-        sink: &mut dyn Sink,
+        sink: &mut impl Sink,
     ) -> Result<bool, ReadError> {
         while !self.plain.is_empty() || !self.length.is_empty() {
             if !sink.admits(0) {
@@ -275,7 +275,7 @@ impl Reader {
     }
 
     /// Hands out the message that is gathered, if all of it is there.
-    fn finish_body(&mut self, received: &mut Received, sink: &mut dyn Sink) {
+    fn finish_body(&mut self, received: &mut Received, sink: &mut impl Sink) {
         if let Some(body) = self.body.take_if(|body| body.is_whole()) {
             self.number += 1;
             if !body.is_repeated() {

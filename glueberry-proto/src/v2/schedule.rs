@@ -12,23 +12,26 @@ use crate::wire::StreamName;
 /// `L(key, label, context, n)`, where n is the length of `out` and the context is the parts, one
 /// behind the other.
 pub(crate) fn expand(key: &[u8; 32], label: &str, context: &[&[u8]], out: &mut [u8]) {
+    on_wiped_stack(|| expand_unwiped(key, label, context, out));
+}
+
+/// Does the same, and leaves the stack to the caller.
+fn expand_unwiped(key: &[u8; 32], label: &str, context: &[&[u8]], out: &mut [u8]) {
     let len = u16::try_from(out.len()).expect("no secret is that long").to_be_bytes();
     let label_len = prefix(label.len());
     let context_len = prefix(context.iter().map(|part| part.len()).sum());
     let mut info: Vec<&[u8]> = vec![&len, &PROTOCOL_LEN, PROTOCOL, &label_len, label.as_bytes()];
     info.push(&context_len);
     info.extend_from_slice(context);
-    on_wiped_stack(|| {
-        Hkdf::<Sha256>::from_prk(key)
-            .expect("32 bytes are a full-length pseudorandom key for SHA-256")
-            .expand_multi_info(&info, out)
-            .expect("no secret is longer than 255 hashes");
-    });
+    Hkdf::<Sha256>::from_prk(key)
+        .expect("32 bytes are a full-length pseudorandom key for SHA-256")
+        .expand_multi_info(&info, out)
+        .expect("no secret is longer than 255 hashes");
 }
 
 /// `L(key, label, context, 32)`.
 pub(crate) fn derive(key: &[u8; 32], label: &str, context: &[&[u8]]) -> SharedKey {
-    SharedKey::filled(|out| expand(key, label, context, out))
+    SharedKey::filled(|out| expand_unwiped(key, label, context, out))
 }
 
 /// Returns the length prefix of `lp`.

@@ -200,6 +200,30 @@ fn bans_take_no_places_of_peers_and_the_other_way_round() {
     assert_eq!(book.blacklist(peer(14), None, at(9)), Some(peer(10)));
 }
 
+/// Whatever takes the rest of an entry away: what is left takes a place of those of bans.
+#[test]
+fn a_peer_of_which_only_a_ban_is_left_takes_the_place_of_another_ban() {
+    let reduce: [fn(&mut Book); 3] = [
+        |book| drop(book.remove(peer(1), at(9))),
+        |book| book.add(peer(1), Vec::new(), Some(metadata(&[])), at(9)).unwrap(),
+        |book| {
+            book.add(peer(1), Vec::new(), None, at(9)).unwrap();
+            book.update_metadata(peer(1), metadata(&[("a", "")]), at(9)).unwrap();
+        },
+    ];
+    for reduce in reduce {
+        let mut book = Book::new(small());
+        book.add(peer(1), addresses(&["a"]), Some(metadata(&[("a", "1")])), at(0)).unwrap();
+        for (number, now) in [(1, 1), (10, 2), (11, 3)] {
+            assert_eq!(book.blacklist(peer(number), None, at(now)), None);
+        }
+        reduce(&mut book);
+        assert_eq!(book.len(), 2);
+        assert!(book.is_blacklisted(peer(1), at(9)), "not its own");
+        assert!(!book.is_blacklisted(peer(10), at(9)), "it was seen the longest time ago");
+    }
+}
+
 /// A stranger whose ban has ended does not become known by that.
 #[test]
 fn who_was_banned_is_no_acquaintance() {

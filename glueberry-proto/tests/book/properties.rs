@@ -33,7 +33,8 @@ fn text() -> impl Strategy<Value = String> {
 
 fn change() -> impl Strategy<Value = Change> {
     let metadata = || btree_map(text(), text(), 0..4);
-    let peer = || 1_u8..=5;
+    // More than the small limits have places for.
+    let peer = || 1_u8..=8;
     prop_oneof![
         4 => (peer(), vec(text(), 0..4), proptest::option::of(metadata()))
             .prop_map(|(peer, addresses, metadata)| Change::Add(peer, addresses, metadata)),

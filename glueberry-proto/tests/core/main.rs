@@ -1,6 +1,7 @@
 //! The core from outside: sessions and nodes over an in-memory transport, and against bytes.
 #![expect(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
+mod batches;
 mod buffers;
 mod competition;
 mod debug;
@@ -12,6 +13,7 @@ mod lent;
 mod life;
 mod living;
 mod node_timers;
+mod refused;
 mod repeats;
 mod rules;
 mod send_queue;
@@ -20,5 +22,6 @@ mod sessions;
 mod sizes;
 mod states;
 mod substreams;
+mod succession;
 mod support;
 mod v2;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use glueberry_proto::{
-    Address, ConnectionState, DialError, Instant, Node, NodeAction, NodeTimer, Origin, PeerTimer,
-    Profile, ReconnectPolicy, Session,
+    Address, ConnectionLost, ConnectionState, DialError, Instant, Node, NodeAction, NodeTimer,
+    Origin, PeerTimer, Profile, ReconnectPolicy, Session,
 };
 
 use crate::support::{A, B, accept, dial, exchange, key, node};
@@ -91,4 +91,30 @@ fn the_wait_for_a_session_of_the_smaller_key_has_its_name() {
     agree(&mut node, &mut own);
     let probe_timeout = node.config().probe_timeout;
     waits_for(&node, PeerTimer::Hold, probe_timeout);
+}
+
+/// Two sessions that the peer has opened, of which the later one waits for the probe of the first.
+fn current_and_waiting(node: &mut Node) -> (Session, Session) {
+    let [mut first, mut second] = [(); 2].map(|()| accept(node, NOW, key(B), Origin::Accepted));
+    agree(node, &mut first);
+    agree(node, &mut second);
+    assert_eq!(node.session_of(key(B)), Some(first.id()));
+    waits_for(node, PeerTimer::Probe, node.config().probe_timeout);
+    (first, second)
+}
+
+/// Time for the answer to a probe is given to the session that was asked, not to the one after it.
+#[test]
+fn the_wait_for_an_answer_ends_with_the_session_that_was_asked() {
+    let mut node = node(A, |_| {});
+    let (mut first, mut second) = current_and_waiting(&mut node);
+    first.handle_connection_lost(NOW, ConnectionLost::TimedOut);
+    exchange(&mut node, NOW, &mut [&mut first, &mut second]);
+    assert_eq!(node.session_of(key(B)), Some(second.id()));
+    waits_for(&node, PeerTimer::Handshake, node.config().handshake_timeout);
+    let later = NOW + node.config().probe_timeout;
+    node.handle_timeout(later);
+    exchange(&mut node, later, &mut [&mut second]);
+    assert_eq!(node.session_of(key(B)), Some(second.id()));
+    assert!(!second.is_closed());
 }

@@ -246,3 +246,29 @@ fn a_queue_that_only_repeats_have_filled_accepts_again_when_they_are_given_up() 
     assert_eq!(raw.events(), [interrupted(4), Event::Writable { stream: name("chat") }]);
     raw.send("chat", b"x");
 }
+
+/// What was to go out again is given up with the rest, and counted.
+#[test]
+fn a_stream_that_is_refused_holds_nothing_to_go_out_again() {
+    let mut config = only(Profile::V1Go);
+    config.max_stream_attempts = 2;
+    let mut raw = Raw::established(Naming::Negotiated, config, &["chat"]);
+    raw.events();
+    let spare = raw.open_stream("chat");
+    raw.send("chat", b"one");
+    assert_eq!(raw.sent(spare), [b"one"]);
+    raw.end(spare, SubstreamEnd::Finished);
+    raw.end(spare, SubstreamEnd::Stopped);
+    raw.send("chat", b"two");
+    for _ in 0..2 {
+        raw.refuse();
+        raw.wait(Duration::from_millis(100));
+    }
+    let refused = Event::StreamRefused { stream: name("chat"), unsent: 1 };
+    assert_eq!(raw.events(), [interrupted(1), refused]);
+    assert_eq!(raw.session.queued(&name("chat")), (0, 0));
+    assert_eq!(raw.session.take_unsent(&name("chat")), ["two"]);
+    // And counted once.
+    raw.session.handle_connection_lost(raw.now, ConnectionLost::TimedOut);
+    assert_eq!(raw.closed().in_doubt, 1);
+}

@@ -22,7 +22,7 @@ fn say(raw: &mut Raw, message: &'static [u8]) {
 }
 
 /// A session that we dialled, with its own handshake substream agreed.
-fn dialled(naming: Naming, profile: Profile) -> (Raw, SubstreamId) {
+pub(crate) fn dialled(naming: Naming, profile: Profile) -> (Raw, SubstreamId) {
     let mut raw = Raw::outbound(naming, only(profile));
     let own = raw.agree(&profile.handshake_id());
     (raw, own)
@@ -317,41 +317,6 @@ fn an_unused_half_is_finished_when_the_peer_ends_its_own() {
     raw.acknowledge(peers);
     assert_eq!(raw.received("chat"), ["the only one"]);
     assert!(!raw.was_reset(peers, ResetCode::Refused));
-}
-
-/// It has prepared all that it ever will, so there is nothing to wait for.
-#[test]
-fn a_stream_that_is_refused_by_a_peer_whose_handshake_is_over_is_given_up_at_once() {
-    let (mut raw, own) = dialled(Naming::Negotiated, Profile::V1);
-    raw.prepare(&["chat"]);
-    raw.finalize();
-    raw.send("chat", b"one");
-    raw.refuse();
-    assert!(!raw.events().contains(&refused(1)), "it may yet prepare it");
-    raw.end(own, SubstreamEnd::Finished);
-    raw.wait(Duration::from_millis(100));
-    raw.refuse();
-    assert!(raw.events().contains(&refused(1)));
-    assert_eq!(raw.session.take_unsent(&name("chat")), ["one"]);
-}
-
-/// Its refusal and the end of its handshake cross our proposal: it may have prepared the stream since.
-#[test]
-fn a_stream_is_asked_for_once_more_if_its_refusal_comes_from_before_the_end_of_the_handshake() {
-    let (mut raw, own) = dialled(Naming::Negotiated, Profile::V1);
-    raw.prepare(&["chat"]);
-    raw.finalize();
-    raw.send("chat", b"one");
-    raw.end(own, SubstreamEnd::Finished);
-    raw.refuse();
-    assert!(!raw.events().contains(&refused(1)), "it may have prepared it since");
-    raw.wait(Duration::from_millis(100));
-    let again = raw.agree(&Profile::V1.stream_id(name("chat")));
-    assert_eq!(raw.sent(again), [b"one"]);
-}
-
-fn refused(unsent: usize) -> Event {
-    Event::StreamRefused { stream: name("chat"), unsent }
 }
 
 // ---- the end ------------------------------------------------------------------------------------

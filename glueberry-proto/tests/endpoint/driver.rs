@@ -294,6 +294,35 @@ fn a_dial_that_fails_or_comes_too_late_leaves_nothing() {
 }
 
 #[test]
+fn a_second_pipe_takes_the_place_of_none() {
+    let mut world = World::established();
+    for side in [A, B] {
+        let (connection, _) = world.drivers[side].pipes_mut().next().unwrap();
+        let [mut second, _] = world.connect();
+        second.peer = Some(Identity::from_seed(&[9; 32]).public_key());
+        world.drivers[side].handle_dialled(world.now, connection, Ok::<_, String>(second));
+        world.drivers[side].handle_dialled(world.now, connection, Err("late"));
+    }
+    world.run();
+    for side in [A, B] {
+        world.send(side, vec![7]);
+    }
+    world.run();
+    assert_eq!([world.messages(A), world.messages(B)], [[[7]], [[7]]]);
+    // Two of a dial, of which neither is connected yet.
+    let mut world = World::new(100_000, usize::MAX);
+    let connection = world.dial();
+    let [mut first, there] = world.connect();
+    world.drivers[A].handle_dialled(world.now, connection, Ok::<_, String>(first.clone()));
+    world.drivers[A].handle_dialled(world.now, connection, Err("another address"));
+    first.peer = None;
+    world.drivers[A].handle_dialled(world.now, connection, Ok::<_, String>(first));
+    _ = world.drivers[B].handle_incoming(world.now, there);
+    world.run();
+    assert_eq!(world.drivers[A].endpoint().node().state(key(B)), ConnectionState::Established);
+}
+
+#[test]
 fn a_pipe_that_floods_lets_the_application_do_other_things() {
     let mut world = World::established();
     let [mut a, b] = world.connect();

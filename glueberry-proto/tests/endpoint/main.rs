@@ -101,23 +101,32 @@ fn a_message_larger_than_every_window_arrives() {
 
 #[test]
 fn an_orderly_end_leaves_nothing_in_doubt() {
-    let mut net = Net::established(&mux::Config::default());
-    for number in 0..100_u8 {
-        net.send(A, "chat", &[number; 1000]);
-        net.send(B, "chat", &[number; 10]);
+    // In v1, only the mux says what has arrived.
+    for profile in [Profile::V1, Profile::V2] {
+        let mut config = config();
+        config.profiles = vec![profile];
+        let mut net = Net::with(&mux::Config::default(), &config).establish();
+        for number in 0..100_u8 {
+            net.send(A, "chat", &[number; 1000]);
+            net.send(B, "chat", &[number; 10]);
+        }
+        net.ends[A].shutdown(net.now);
+        assert!(net.ends[A].send(net.now, key(B), &name("chat"), "late".into()).is_err());
+        net.run();
+        assert_eq!(net.messages(B, "chat").len(), 100);
+        let [ref closed] = net.ended(A)[..] else { panic!("one session") };
+        assert_eq!((closed.unsent, closed.in_doubt), (0, 0), "{profile:?}");
+        assert_eq!(closed.reason, CloseReason::Disconnected);
+        assert!(net.ends[A].is_idle());
+        let told = match profile {
+            Profile::V2 => CloseReason::EndedByPeer { code: 0 },
+            _ => CloseReason::ConnectionLost(ConnectionLost::ClosedByPeer { code: 0 }),
+        };
+        assert_eq!(net.ended(B)[0].reason, told);
+        assert!(net.pipes[0].closed == [true; 2]);
+        // The other side, too, has been acknowledged what it has sent.
+        assert_eq!((net.ended(B)[0].unsent, net.ended(B)[0].in_doubt), (0, 0), "{profile:?}");
     }
-    net.ends[A].shutdown(net.now);
-    assert!(net.ends[A].send(net.now, key(B), &name("chat"), "late".into()).is_err());
-    net.run();
-    assert_eq!(net.messages(B, "chat").len(), 100);
-    let [ref closed] = net.ended(A)[..] else { panic!("one session") };
-    assert_eq!((closed.unsent, closed.in_doubt), (0, 0));
-    assert_eq!(closed.reason, CloseReason::Disconnected);
-    assert!(net.ends[A].is_idle());
-    assert_eq!(net.ended(B)[0].reason, CloseReason::EndedByPeer { code: 0 });
-    assert!(net.pipes[0].closed == [true; 2]);
-    // The other side, too, has been acknowledged what it has sent.
-    assert_eq!((net.ended(B)[0].unsent, net.ended(B)[0].in_doubt), (0, 0));
 }
 
 #[test]
@@ -327,6 +336,23 @@ fn a_paused_stream_holds_up_no_other_and_loses_nothing() {
     net.run();
     assert_eq!(net.messages(B, "bulk").len(), 201);
     assert_eq!(net.ended(A)[0].in_doubt, 0);
+}
+
+/// A pause is one of the session that was paused: the next one is not.
+#[test]
+fn an_end_resumes_a_paused_stream_of_the_next_session_too() {
+    let mut net = Net::established(&mux::Config::default());
+    net.ends[B].pause(key(A), &name("bulk"));
+    net.ends[A].disconnect(net.now, key(B));
+    net.run();
+    assert_eq!(net.state(B), ConnectionState::Disconnected);
+    net.advance(Duration::from_secs(60));
+    net.connect();
+    net.run();
+    assert_eq!(net.state(B), ConnectionState::Established);
+    net.send(A, "bulk", b"hello");
+    net.run();
+    assert_eq!(net.messages(B, "bulk"), [b"hello"]);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use glueberry_proto::endpoint::{Endpoint, Output, SubstreamOutput, Substreams};
+use glueberry_proto::greeting::GreetingConfig;
 use glueberry_proto::{
-    Address, ConnectionId, ConnectionLost, ConnectionState, Event, Instant, Naming, Seed,
+    Address, ConnectionId, ConnectionLost, ConnectionState, Event, Instant, Naming, Profile, Seed,
     SubstreamEnd, SubstreamId, Waiting,
 };
 
@@ -182,4 +183,50 @@ fn what_is_not_answered_is_owed() {
     quic.take(A);
     let owed = quic.ends[A].owed();
     assert!(matches!(owed[..], [ref it] if matches!(it.waiting, Waiting::Opened(_))), "{owed:?}");
+}
+
+/// What a peer has said in a handshake that is void is no part of the next one, whoever holds that.
+#[test]
+fn what_was_said_in_a_session_that_is_over_is_not_heard_in_the_next() {
+    for greets in [false, true] {
+        let mut end = Endpoint::over_substreams(
+            NOW,
+            identity(B),
+            config(),
+            Seed::from_bytes([1; 32]),
+            Naming::Negotiated,
+        )
+        .unwrap();
+        if greets {
+            end = end.greeting(GreetingConfig::default()).unwrap();
+        }
+        let handshake = Some(Profile::V1.handshake_id());
+        let open = |end: &mut Endpoint<Substreams>| {
+            let connection = end.handle_accepted(NOW, key(A));
+            let id = end.handle_substream_accepted(NOW, connection, handshake.clone());
+            (connection, id.unwrap())
+        };
+        let (first, said) = open(&mut end);
+        // A Hello of the document's handshake.
+        assert!(end.handle_data(NOW, first, said, b"\0\0\0\x01\x01"));
+        let (second, _) = open(&mut end);
+        end.handle_lost(NOW, first, ConnectionLost::TimedOut);
+        let (mut states, mut sent) = (Vec::new(), 0);
+        loop {
+            match end.poll_output(NOW) {
+                Output::State(event) => states.push(event.state),
+                Output::Handshake { .. } => panic!("it is not of this session: {states:?}"),
+                Output::Transport(SubstreamOutput::Write { connection, bytes, .. }) => {
+                    assert_eq!(connection, second);
+                    sent += bytes.len();
+                }
+                Output::Timeout(_) => break,
+                _ => {}
+            }
+        }
+        use ConnectionState::{Connected, Disconnected};
+        assert_eq!(states, [Connected, Disconnected, Connected]);
+        // A Hello of its own, and no answer to one that was not said.
+        assert_eq!(sent, if greets { 5 } else { 0 });
+    }
 }

@@ -148,18 +148,25 @@ fn c10_the_bound_is_not_far_from_what_can_be_reached() {
 
         let measured = alone.measure();
         let mut raw = Raw::established(Naming::Negotiated, config, &STREAMS);
+        let send = |raw: &mut Raw, stream, size| {
+            raw.session.send(raw.now, &name(stream), Bytes::from(vec![3; size]))
+        };
         let fill = |raw: &mut Raw| {
             for stream in STREAMS {
                 // One byte is missing to the watermark when the last is sent.
                 let less = usize::from(raw.session.queued(&name(stream)).0 == 0);
-                let message = |less| Bytes::from(vec![3; size - less]);
-                _ = raw.session.send(raw.now, &name(stream), message(less));
-                while raw.session.send(raw.now, &name(stream), message(0)).is_ok() {}
+                _ = send(raw, stream, size - less);
+                while send(raw, stream, size).is_ok() {}
             }
             raw.settle();
         };
-        // Refused so often that all of it is given back, and not taken.
-        fill(&mut raw);
+        // Refused so often that all of it is given back, and not taken: one byte more, and nothing would
+        // be accepted until it is.
+        for stream in STREAMS {
+            _ = send(&mut raw, stream, size);
+            _ = send(&mut raw, stream, size - 1);
+        }
+        raw.settle();
         for _ in 0..10 {
             answer(&mut raw, false);
             raw.wait(Duration::from_secs(10));

@@ -12,6 +12,7 @@ mod program;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Parser;
 use glueberry_proto::{Address, PublicKey, StreamName};
 use glueberry_sim::{Mix, Simulation};
 use glueberry_tokio::identity::Keypair;
@@ -22,13 +23,17 @@ use self::program::Counter;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
+/// Runs a counter that all nodes share: in the simulator, then over QUIC on this machine.
+#[derive(Parser)]
+struct Cli {
+    /// How many runs to simulate, each with other faults.
+    #[arg(default_value_t = 50)]
+    seeds: u64,
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
-    let seeds = match std::env::args().nth(1) {
-        Some(seeds) => seeds.parse()?,
-        None => 50,
-    };
-    simulate(seeds)?;
+    simulate(Cli::parse().seeds)?;
     let values = over_quic().await?;
     println!("over QUIC: {values:?}");
     let expected = RAISES * u64::try_from(NODES)?;

@@ -57,7 +57,7 @@ enum Command {
     },
     /// Prints the trace hashes of a few seeds of each mixture, which every platform and build gives.
     Hashes,
-    /// Runs seeds of the default, hostile and calm profiles in turn until an invariant is violated.
+    /// Runs seeds of the default, hostile, calm and pipe profiles in turn until an invariant is violated.
     Search(Search),
 }
 

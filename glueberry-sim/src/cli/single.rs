@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::{CliError, Source, print_text};
-use crate::export::{json_lines, page};
+use crate::export::json_lines;
+use crate::page::page;
 use crate::plan::Plan;
 use crate::report::latest;
 use crate::shrink::shrink;

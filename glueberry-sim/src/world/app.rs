@@ -55,6 +55,7 @@ impl Application<'_> {
             let was_banned = node.unblacklist(now, key);
             self.nodes().input_of_node(by, Kind::Unban, (u64_of(of), u64::from(was_banned)));
             self.hosts[by].banned[of] = None;
+            self.nodes().checker().check_critical(by, was_banned);
             self.connect_if_wanted(by, of);
         }
     }
@@ -78,6 +79,7 @@ impl Application<'_> {
         self.nodes().input_of_node(by, Kind::Disconnect, (u64_of(of), u64::from(was_any)));
         if was_any {
             self.expected[by].parted[of] = self.run.now;
+            self.expected[by].awaited.remove(&of);
             self.run.fire("disconnect");
         }
         if let Some((link, side)) = end.filter(|_| was_any) {
@@ -119,11 +121,24 @@ impl Application<'_> {
         let connected = node.connect(now, key);
         self.nodes().input_of_node(by, Kind::Connect, (u64_of(of), u64::from(connected.is_ok())));
         if connected.is_ok() {
-            self.expected[by].asks(of, state);
+            self.asks(by, of, state);
         }
         self.nodes().checker().check_connect(by, of, state, connected.as_ref());
         if connected.is_err() {
             self.retry_soon(by, of);
+        }
+    }
+
+    /// A host's application has asked for a peer, which was in this state.
+    pub(super) fn asks(&mut self, by: usize, of: usize, before: ConnectionState) {
+        let key = self.hosts[of].key;
+        self.expected[by].asks(of, before);
+        // Who is dialled may dial.
+        self.expected[by].parted[of] = 0;
+        let mut dials = self.hosts[by].dials.values_mut();
+        match dials.find(|dial| dial.peer == key) {
+            Some(dial) => _ = dial.wanted_at.get_or_insert(self.run.now),
+            None => _ = self.expected[by].awaited.insert(of),
         }
     }
 
@@ -189,6 +204,7 @@ impl Application<'_> {
                     }
                     self.run.touch_session(link, side);
                     self.scripts[host].has_greeted[peer] = false;
+                    self.scripts[host].said[peer] = 0;
                     self.send_hello(link, side);
                 }
             }
@@ -427,11 +443,15 @@ impl Application<'_> {
             // A node that connects to all that it knows does so at once.
             let is_on = node.state(key) == ConnectionState::Connecting;
             self.expected[host].asked[peer] |= was_off && is_on;
+            if was_off && is_on {
+                self.expected[host].parted[peer] = 0;
+            }
             self.nodes().input_of_node(
                 host,
                 Kind::AddPeer,
                 (u64_of(peer), u64::from(added.is_ok())),
             );
+            self.nodes().checker().check_critical(host, added.is_ok());
         }
     }
 }

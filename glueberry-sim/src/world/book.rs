@@ -199,6 +199,7 @@ impl World {
         };
         let banned = node.blacklist(now, key, until.map(wall_time));
         self.nodes().input_of_node(by, Kind::Ban, (u64_of(of), u64::from(banned.is_ok())));
+        self.checker().check_critical(by, banned.is_ok());
         if banned.is_ok() {
             self.run.fire("ban");
             for link in self.net.links_between(by, of) {

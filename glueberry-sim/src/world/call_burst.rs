@@ -16,6 +16,7 @@ impl Application<'_> {
             return;
         }
         self.run.fire("call burst");
+        self.expected[host].burst_at = Some(self.run.now);
         let mut rng = self.hosts[host].rng.clone();
         for _ in 0..calls {
             let peer = rng.index(self.hosts.len());
@@ -68,6 +69,10 @@ impl Application<'_> {
         let was_any = node.cancel_reconnection(now, key);
         let after = node.state(key);
         self.nodes().input_of_node(host, Kind::Cancel, (u64_of(peer), u64::from(was_any)));
+        let is_absent = self.hosts[host].absent_until >= self.run.now;
+        if before == ConnectionState::Cooldown && !is_absent {
+            self.expected[host].called_off.insert(peer);
+        }
         let holds = match before {
             ConnectionState::Reconnecting => was_any && after == ConnectionState::Disconnected,
             // Only a dial that is itself an attempt to reconnect is given up.
@@ -98,6 +103,7 @@ impl Application<'_> {
             Kind::Forget,
             (u64_of(peer), u64::from(removed.is_some())),
         );
+        self.nodes().checker().check_critical(host, removed.is_some());
         let expected = match before {
             // There is nowhere to dial any more.
             ConnectionState::Reconnecting => ConnectionState::Disconnected,
@@ -221,7 +227,7 @@ impl Application<'_> {
             .with_session((link, side), Kind::Command, (8, 0), |session, now| session.close(now));
     }
 
-    fn reject(&mut self, (link, side): (usize, Side)) {
+    pub(super) fn reject(&mut self, (link, side): (usize, Side)) {
         let is_early = !self.net.links[link].ends[side].progress.is_finalized;
         if is_early {
             self.net.touch_link(link);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use glueberry_proto::book::Unsaved;
 use glueberry_proto::{
-    CloseReason, Config, ConnectError, ConnectionEvent, ConnectionState, Origin, Profile,
-    PublicKey, RefuseReason, StateReason,
+    CloseReason, Config, ConnectError, ConnectionEvent, ConnectionState, DialError, Origin,
+    Profile, PublicKey, RefuseReason, StateReason,
 };
 
 use super::expected::Expected;
@@ -72,6 +72,7 @@ impl Checker<'_> {
         self.check_book(host);
         self.watch_node(host);
         self.check_directions(host);
+        self.forget_wishes(host);
         self.check_deadlines(host);
         let state = &self.hosts[host];
         let Some(node) = &state.node else {
@@ -127,6 +128,15 @@ impl Checker<'_> {
         let holds = now <= from + 2 * self.run.plan.limits.more.disk_delay;
         self.run.checks.hold(Invariant::Stored, (now, host), holds, || {
             ("the book must be stored at once".into(), format!("it is not since {since} µs"))
+        });
+    }
+
+    /// The application has changed the book, if it has: that is to be stored at once.
+    pub(super) fn check_critical(&mut self, host: usize, has_changed: bool) {
+        let unsaved = self.hosts[host].node.as_ref().map(|node| node.book().unsaved());
+        let holds = !has_changed || unsaved == Some(Unsaved::Critical);
+        self.run.checks.hold(Invariant::Stored, (self.run.now, host), holds, || {
+            ("the application has changed the book".into(), format!("unsaved: {unsaved:?}"))
         });
     }
 
@@ -240,7 +250,7 @@ impl Checker<'_> {
                 self.expected[host].asked[peer] = false;
             }
             // A node may have forgotten a peer that it has given up.
-            (Disconnected, _) => self.expected[host].attempts[peer] = UNKNOWN,
+            (Disconnected, _) if attempts > 0 => self.expected[host].attempts[peer] = UNKNOWN,
             (Reconnecting, Connecting) if attempts < UNKNOWN => {
                 let longest = self.run.plan.limits.backoff;
                 let doubled = 1_u64.checked_shl(attempts.saturating_sub(1)).unwrap_or(u64::MAX);
@@ -260,11 +270,26 @@ impl Checker<'_> {
             }
             (_, Disconnected) => {
                 use StateReason::{
-                    Blacklisted, Disconnected, NoAddress, Pruned, ReconnectionCancelled,
+                    AttemptsExhausted, Blacklisted, DialFailed, Disconnected, NoAddress, Pruned,
+                    ReconnectionCancelled,
                 };
+                match &event.reason {
+                    // The peer was not even asked.
+                    Some(
+                        DialFailed(DialError::LimitReached(_))
+                        | AttemptsExhausted { last: DialError::LimitReached(_), .. },
+                    ) if attempts < UNKNOWN => {
+                        self.expected[host].attempts[peer] = attempts.saturating_sub(1);
+                    }
+                    // It goes on counting, unless it is forgotten.
+                    Some(NoAddress) if attempts > 0 => {
+                        self.expected[host].attempts[peer] = UNKNOWN;
+                    }
+                    _ => {}
+                }
                 let is_cut = matches!(
                     event.reason,
-                    Some(Blacklisted | Disconnected | Pruned | ReconnectionCancelled | NoAddress)
+                    Some(Blacklisted | Disconnected | Pruned | ReconnectionCancelled)
                 );
                 if is_cut {
                     self.expected[host].attempts[peer] = 0;
@@ -320,7 +345,7 @@ impl Checker<'_> {
             sessions: state.links.len(),
             known_sessions: state.links.values().filter(is_known).count(),
             is_stranger: !is_ours && is_stranger(other),
-            sessions_of_pair: self.net.links_between(host, other).len(),
+            sessions_of_pair: self.sessions_with(host, other).count(),
         }
     }
 
@@ -341,7 +366,7 @@ impl Checker<'_> {
                 grounds.is_ours && (before == Established || after == Established)
             }
             RefuseReason::Disconnected => {
-                let until = self.expected[host].parted[other] + limits.refusal;
+                let until = self.expected[host].parted[other].saturating_add(limits.refusal);
                 self.expected[host].parted[other] > 0 && self.run.now <= until
             }
             RefuseReason::DialCancelled => grounds.is_ours,
@@ -366,7 +391,8 @@ impl Checker<'_> {
                 is_reason && !grounds.is_ours
             }
             RefuseReason::LimitReached("max_sessions_per_peer") => {
-                grounds.has_pending || grounds.sessions_of_pair > 4
+                let most = Config::default().max_sessions_per_peer;
+                grounds.has_pending || grounds.sessions_of_pair >= most
             }
             RefuseReason::LimitReached("event_queue") => state.absent_until > self.run.now,
             RefuseReason::Blacklisted => state.banned[other].is_some(),

@@ -1,6 +1,6 @@
 //! What a host must think of its peers, by its events and by what its application has asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use glueberry_proto::{ConnectionState, Direction};
 
@@ -29,6 +29,14 @@ pub(crate) struct Expected {
     pub(super) storing: Storing,
     /// Who has dialled, as the latest events since the node was looked at say.
     pub(super) told: BTreeMap<usize, Option<Direction>>,
+    /// Peers whose dial the application waits for, while it is queued.
+    pub(super) awaited: BTreeSet<usize>,
+    /// Peers whose dial makes way for another, and the inputs of the run until then.
+    pub(super) postponed: BTreeMap<usize, u64>,
+    /// When the application last made many calls before the node was asked for its actions.
+    pub(super) burst_at: Option<u64>,
+    /// Peers in Cooldown that are not to be dialled when it is over.
+    pub(super) called_off: BTreeSet<usize>,
 }
 
 impl Expected {
@@ -44,6 +52,10 @@ impl Expected {
             watched: Watched::default(),
             storing: Storing::default(),
             told: BTreeMap::new(),
+            awaited: BTreeSet::new(),
+            postponed: BTreeMap::new(),
+            burst_at: None,
+            called_off: BTreeSet::new(),
         }
     }
 
@@ -62,6 +74,10 @@ impl Expected {
         self.watched = Watched::default();
         self.storing = Storing::default();
         self.told.clear();
+        self.awaited.clear();
+        self.postponed.clear();
+        self.called_off.clear();
+        self.parted.fill(0);
         self.attempts.fill(0);
         self.asked.fill(false);
         self.reported.fill((ConnectionState::Disconnected, 0));

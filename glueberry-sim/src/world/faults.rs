@@ -234,7 +234,9 @@ impl World {
             self.run.kills[host].left = None;
             (self.scripts[host].pace, self.scripts[host].unread_until) = (0, 0);
             let state = &mut self.hosts[host];
-            (state.absent_until, state.dials_fail_until, state.misled) = (0, 0, None);
+            // That it was absent so far still explains what it has missed.
+            state.absent_until = state.absent_until.min(self.run.now);
+            (state.dials_fail_until, state.misled) = (0, None);
             state.disk_full_until = state.disk_full_until.min(self.run.now);
             // Its book may have bans, which are lifted as well.
             if !self.hosts.is_up(&self.run, host) {

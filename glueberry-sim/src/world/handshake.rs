@@ -37,6 +37,7 @@ impl Application<'_> {
             let soon = self.run.now + self.run.plan.net.message_delay + 1;
             return self.run.push(soon, Wake::Greet(link, side));
         }
+        self.say_more(link, side);
         if self.handshake_style(link, side) == HandshakeStyle::Prompt {
             self.prepare(link, side);
             self.finalize(link, side);
@@ -60,6 +61,9 @@ impl Application<'_> {
             return self.send_hello(link, side);
         }
         if progress.got_hello && !progress.is_prepared {
+            if self.is_unwanted(end.host) {
+                return self.reject((link, side));
+            }
             self.prepare(link, side);
         }
         if progress.got_ready {
@@ -73,6 +77,7 @@ impl Application<'_> {
             let (host, profile) = (end.host, end.session.as_ref().and_then(|s| s.profile()));
             let Some(message) = end.session.as_mut().and_then(|s| s.poll_handshake_message())
             else {
+                end.progress.has_words = false;
                 break;
             };
             let header = profile.map_or(0, |one| one.framing().header_len(message.len()));
@@ -89,7 +94,7 @@ impl Application<'_> {
                 _ => {}
             }
             let other = self.net.links[link].ends[1 - side].host;
-            let is_known = matches!(word, HELLO | READY) || self.run.is_adversary(other);
+            let is_known = matches!(word, HELLO | MORE | READY) || self.run.is_adversary(other);
             self.run.note(
                 host,
                 link,
@@ -97,8 +102,9 @@ impl Application<'_> {
                 (u64::from(word), u64_of(message.len())),
             );
             self.run.checks.hold(Invariant::NoGhost, (self.run.now, host), is_known, || {
-                ("applications say two words only".into(), format!("heard {message:?}"))
+                ("applications say no other words".into(), format!("heard {message:?}"))
             });
+            self.check_heard((link, side), &message);
         }
         self.run.touch_session(link, side);
         match self.handshake_style(link, side) {
@@ -109,16 +115,19 @@ impl Application<'_> {
         }
     }
 
-    fn send_handshake(&mut self, link: usize, side: Side, word: u8) -> bool {
-        let mut said = self.say(link, side, vec![word; self.run.plan.limits.more.word]);
+    pub(super) fn send_handshake(&mut self, link: usize, side: Side, word: u8) -> bool {
+        let text = self.text_of((link, side), word, self.run.plan.limits.more.word);
+        let mut said = self.say(link, side, text);
         self.check_said(link, side, said.as_ref());
         if said == Some(Err(SendError::Backpressure)) {
-            said = self.say(link, side, vec![word; SHORT]);
+            let text = self.text_of((link, side), word, SHORT);
+            said = self.say(link, side, text);
         }
         let is_said = said == Some(Ok(()));
         let ends = &self.net.links[link].ends;
         let (host, peer) = (ends[side].host, ends[1 - side].host);
         self.scripts[host].has_greeted[peer] |= is_said;
+        self.scripts[host].said[peer] += u16::from(is_said);
         let progress = &mut self.net.links[link].ends[side].progress;
         progress.handshakes_sent += usize::from(is_said);
         if is_said {
@@ -142,7 +151,10 @@ impl Application<'_> {
             |pipe: &&Pipe| matches!(pipe.proposals.first(), Some(ProtocolId::Handshake(_)));
         // On a second substream an answer would not show which of the two it is about.
         let is_only = state.pipes.iter().filter(is_handshake).count() == 1;
+        // What it takes later may have come before.
+        let is_prompt = self.run.plan.hosts[host].talk.hears_after == 0;
         let was_answered = is_only
+            && is_prompt
             && !state.is_touched
             && progress.handshakes_sent == 1
             && progress.said_at.is_some_and(|said| progress.heard_at.is_some_and(|at| at > said));
@@ -179,6 +191,7 @@ impl Application<'_> {
         if prepared.is_some() {
             let progress = &mut self.net.links[link].ends[side].progress;
             (progress.is_prepared, progress.prepared_at) = (true, Some(self.run.now));
+            self.say_more(link, side);
             self.send_handshake(link, side, READY);
         }
     }
@@ -233,8 +246,10 @@ impl Application<'_> {
 }
 
 /// Bytes of a message for which there is always room.
-const SHORT: usize = 24;
+pub(super) const SHORT: usize = 24;
 /// The first message of a handshake.
 pub(super) const HELLO: u8 = b'h';
+/// What need not be said.
+pub(super) const MORE: u8 = b'm';
 /// The message of who has prepared.
 pub(super) const READY: u8 = b'r';

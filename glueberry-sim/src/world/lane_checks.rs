@@ -1,10 +1,10 @@
 //! What must come of the messages of a session: room, ends, and accounts.
 
-use glueberry_proto::{CloseReason, Closed, ConnectionLost, Profile, SendError};
+use glueberry_proto::{CloseReason, Closed, ConnectionLost, Naming, Profile, SendError};
 
 use super::session::Sessions;
 use crate::check::Invariant;
-use crate::link::EndState;
+use crate::link::{EndState, Pipe, Stage};
 use crate::plan::ANSWER;
 use crate::rng::u64_of;
 use crate::wake::Side;
@@ -111,6 +111,21 @@ impl Sessions<'_> {
         let (Some((at, pipe)), Some(Profile::V1Go)) = (end.broke, profile) else {
             return;
         };
+        // What has waited for a substream of the peer goes out on it as soon as there is one.
+        let is_way = |pipe: &Pipe| {
+            let half = &pipe.halves[1 - side];
+            let is_open = pipe.stage == Stage::Open && !half.is_shut && half.fin.is_none();
+            let is_named = state.naming == Naming::Negotiated || pipe.carried[side].is_named();
+            pipe.opener != side && pipe.stream == Some(stream) && is_open && is_named
+        };
+        let waited = in_doubt > 0 && at < now && !self.run.is_adversary(other);
+        let has_way = waited && state.pipes.iter().any(is_way);
+        self.run.checks.hold(Invariant::Repeated, (now, host), !has_way, || {
+            (
+                format!("the peer has a substream of stream {stream}"),
+                format!("{in_doubt} messages have waited for one in vain"),
+            )
+        });
         let pipe = &state.pipes[pipe];
         if at != now || pipe.stream != Some(stream) || self.run.is_adversary(other) {
             return;
@@ -194,7 +209,9 @@ impl Sessions<'_> {
             CloseReason::ConnectionLost(ConnectionLost::TimedOut)
                 if end.state != EndState::Lost =>
             {
-                (end.current_since, limits.more.probe_timeout)
+                let delay = self.run.plan.net.message_delay;
+                let granted = end.progress.granted_at.map(|at| at.saturating_sub(delay));
+                (end.current_since.or(granted), limits.more.probe_timeout)
             }
             _ => return,
         };

@@ -34,6 +34,7 @@ mod substreams;
 mod tampering;
 mod v2_checks;
 mod wires;
+mod words;
 
 use std::sync::{Arc, OnceLock};
 
@@ -221,6 +222,16 @@ impl World {
         &self.run.trace
     }
 
+    /// Returns what was sent, and what became of it.
+    pub(crate) const fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Returns the hosts at the ends of a connection.
+    pub(crate) fn ends_of(&self, link: usize) -> Option<[usize; 2]> {
+        self.net.links.get(link).map(|link| [link.ends[0].host, link.ends[1].host])
+    }
+
     fn run_until(&mut self, until: u64) {
         while self.run.checks.violation().is_none()
             && let Some(wake) = self.run.next(until)
@@ -258,6 +269,7 @@ impl World {
             Wake::Session(link, side) => self.sessions().session_timer(link, side),
             Wake::Take(link, side) => self.apps().take(link, side),
             Wake::Greet(link, side) => self.apps().continue_handshake(link, side),
+            Wake::Listen(link, side) => self.apps().read_handshake(link, side),
             Wake::Arrive(link, side) => self.arrive(link, side),
             Wake::Lose(link, side) => self.sessions().lose(link, side),
             Wake::Retire(link, side) => self.retire(link, side),

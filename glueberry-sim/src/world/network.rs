@@ -145,8 +145,11 @@ impl Network {
             let host = end.host;
             let is_adversary = run.is_adversary(host) || run.is_adversary(other.host);
             let certain = accepted.saturating_sub(unsent + in_doubt + not_received);
-            let is_within = received + unsent <= accepted
-                && (received >= certain || !run.plan.net.acknowledges_reads);
+            // Who takes bytes out of a connection has the transport acknowledge what did not arrive. In
+            // v2 it is the peer that says what it has read.
+            let is_untouched = run.plan.net.acknowledges_reads && !self.links[link].is_tampered;
+            let is_reliable = end.speaks_v2 || is_untouched;
+            let is_within = received + unsent <= accepted && (received >= certain || !is_reliable);
             run.checks.hold(
                 Invariant::Accounted,
                 (run.now, host),
@@ -159,7 +162,7 @@ impl Network {
                 },
             );
             // Who is told what has arrived knows it exactly.
-            let is_told = end.speaks_v2 && in_doubt == 0 && run.plan.net.acknowledges_reads;
+            let is_told = end.speaks_v2 && in_doubt == 0 && is_reliable;
             let is_exact = received + unsent + not_received == accepted;
             let holds = is_adversary || !is_told || is_exact;
             run.checks.hold(Invariant::Settled, (run.now, host), holds, || {
@@ -233,6 +236,7 @@ impl Network {
             | Wake::Session(link, side)
             | Wake::Take(link, side)
             | Wake::Greet(link, side)
+            | Wake::Listen(link, side)
             | Wake::Arrive(link, side)
             | Wake::Lose(link, side)
             | Wake::Retire(link, side)

@@ -39,6 +39,13 @@ enum Rank {
     Dialled,
 }
 
+impl Watched {
+    /// A peer is to be dialled again at once.
+    pub(super) fn owes(&mut self, peer: usize) {
+        self.owes_retry.insert(peer);
+    }
+}
+
 const fn has_session(state: ConnectionState) -> bool {
     matches!(state, Connected | Established)
 }
@@ -70,6 +77,9 @@ impl Checker<'_> {
             }
         }
         self.check_time_was_up(host, peer, (from, since), event);
+        if is_prompt {
+            self.check_cooldown(host, peer, from, event);
+        }
         let most = self.run.plan.limits.attempts;
         let attempts = self.expected[host].attempts[peer];
         let holds = event.state != Reconnecting || most == 0 || attempts <= most;
@@ -144,7 +154,12 @@ impl Checker<'_> {
                 && !is_protected(*other)
                 && rank(*other, *state, node.direction(key)) < own
         });
-        let holds = count > most && !is_protected(peer) && less.is_none();
+        // Strangers give way to others, too, where there are no more places for sessions.
+        let limit = self.run.plan.limits.max_sessions;
+        let reserved = node.config().reserved_sessions.min(limit / 2);
+        let is_full = self.hosts[host].links.len() + reserved >= limit;
+        let may_give_way = count > most || (is_full && own < Rank::Known);
+        let holds = may_give_way && !is_protected(peer) && less.is_none();
         let is_safe = is_protected(peer);
         self.run.checks.hold(Invariant::Pruned, (self.run.now, host), holds, || {
             (
@@ -200,6 +215,7 @@ impl Checker<'_> {
         for host in 0..self.hosts.len() {
             if self.hosts[host].node.is_some() {
                 self.scan_sessions(host);
+                self.check_unneeded(host);
                 self.check_statuses(host);
             }
         }

@@ -76,13 +76,20 @@ impl World {
                 self.run.note(host, NOWHERE, Kind::Dial, (u64_of(to), dial.as_u64()));
                 self.checker().check_dialled(host, peer, to);
                 let (since, begun) = (self.run.now, self.hosts[host].last_input);
-                let dialled = Dialled { peer, to, tries: 0, since, begun };
+                let number = self.hosts.by_key.get(&peer).copied();
+                let is_wanted = number.is_some_and(|it| self.expected[host].awaited.remove(&it));
+                if let Some(number) = number {
+                    self.checker().check_begun(host, number);
+                }
+                let wanted_at = is_wanted.then_some(since);
+                let dialled = Dialled { peer, to, tries: 0, since, begun, wanted_at };
                 self.hosts[host].dials.insert(dial, dialled);
                 self.nodes().dial_begins(host, dial);
             }
             NodeAction::CancelDial(dial) => {
                 self.run.note(host, NOWHERE, Kind::CancelDial, (dial.as_u64(), 0));
                 self.run.reach(Some(DIAL_UNANSWERED));
+                self.checker().check_given_way(host, dial);
                 self.hosts[host].dials.remove(&dial);
             }
             NodeAction::Forward { session, message } => {

@@ -244,8 +244,9 @@ impl Context for Hand<'_> {
             return;
         };
         let (before, connected) = (node.state(peer), node.connect(now, peer));
-        if let Some(peer) = self.app.hosts.by_key.get(&peer).filter(|_| connected.is_ok()) {
-            self.app.expected[self.host].asks(*peer, before);
+        if let Some(peer) = self.app.hosts.by_key.get(&peer).copied().filter(|_| connected.is_ok())
+        {
+            self.app.asks(self.host, peer, before);
         }
         self.app.nodes().input_of_node(self.host, Kind::Connect, (0, u64::from(connected.is_ok())));
         self.report(peer, connected);
@@ -257,7 +258,7 @@ impl Context for Hand<'_> {
             return;
         };
         let was_any = node.disconnect(now, peer);
-        if let Some(other) = self.app.hosts.by_key.get(&peer).copied() {
+        if let Some(other) = self.app.hosts.by_key.get(&peer).copied().filter(|_| was_any) {
             self.app.expected[host].parted[other] = self.app.run.now;
             for link in self.app.net.links_between(host, other) {
                 self.app.net.touch_link(link);

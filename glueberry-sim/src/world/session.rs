@@ -354,7 +354,9 @@ pub(crate) const fn event_number(event: &Event) -> u64 {
         Event::StreamRefused { .. } => 6,
         Event::StreamNotPrepared { .. } => 7,
         Event::Closed(_) => 8,
-        _ => 9,
+        Event::StreamTruncated { .. } => 9,
+        Event::MessagesLost { .. } => 10,
+        _ => 11,
     }
 }
 
@@ -370,6 +372,8 @@ pub(crate) const fn event_name(number: u64) -> &'static str {
         6 => "StreamRefused",
         7 => "StreamNotPrepared",
         8 => "Closed",
+        9 => "StreamTruncated",
+        10 => "MessagesLost",
         _ => "an unknown event",
     }
 }

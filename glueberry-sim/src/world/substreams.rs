@@ -321,6 +321,8 @@ impl Sessions<'_> {
         if self.net.links[link].ends[writer].state != EndState::Open {
             return;
         }
+        self.net.links[link].pipes[at].halves[1 - writer].was_told = true;
+        let pipe = &self.net.links[link].pipes[at];
         // In Go's profile what was acknowledged here may have gone out elsewhere as well.
         let session = self.net.links[link].ends[writer].session.as_ref();
         let is_once = session.and_then(|one| one.profile()) == Some(Profile::V1);

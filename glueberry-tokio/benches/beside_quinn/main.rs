@@ -1,7 +1,7 @@
 //! Glueberry beside raw quinn: the same bytes, transport configuration, machine and run.
 //!
 //! ```text
-//! cargo bench -p glueberry-tokio --bench beside_quinn [-- ROUNDS] [rate | trip] [size=BYTES] [way=NAME]
+//! cargo bench -p glueberry-tokio --bench beside_quinn [-- ROUNDS] [rate | trip | connect | shutdown] [size=BYTES] [way=NAME]
 //! ```
 //!
 //! **Rate:** sender and receiver in two threads, each on a current-thread runtime. Raw quinn sends
@@ -12,6 +12,11 @@
 //! ratios, and the spread of raw quinn as a measure of the machine's noise.
 //!
 //! **Round trip:** both ends in one thread, one message there and one back.
+//!
+//! **Connect:** both ends in one thread, from the dial until both sides may send: after quinn's
+//! handshake, and in Glueberry after that of the session, too, with both sides finalizing at once.
+//!
+//! **Shutdown:** of a node with idle peers, in the same thread with them.
 //!
 //! Both sides take the cipher suite that rustls prefers. It is printed, and suites that differ are
 //! an error: the cipher is most of what raw quinn does.
@@ -44,13 +49,20 @@ const CHUNK: usize = 64 << 10;
 fn main() {
     suite::observe();
     let rounds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(7);
-    let only = std::env::args().find(|arg| arg == "rate" || arg == "trip");
+    let parts = ["rate", "trip", "connect", "shutdown"];
+    let only = std::env::args().find(|arg| parts.contains(&arg.as_str()));
     let wants = |part: &str| only.as_ref().is_none_or(|only| only == part);
     if wants("rate") {
         rates(rounds);
     }
     if wants("trip") {
         round_trips(rounds);
+    }
+    if wants("connect") {
+        connects(rounds);
+    }
+    if wants("shutdown") {
+        shutdowns(rounds);
     }
 }
 
@@ -150,12 +162,53 @@ fn round_trip(size: usize, rounds: usize) {
     }
 }
 
+fn connects(rounds: usize) {
+    say("from the dial until both sides may send, on one core, median of each round's median");
+    say("          layer |   raw quinn |   glueberry | times");
+    let is_measured = |way: &&_| is_chosen("way=", &name(**way)) && way.1 == Calls::Single;
+    let ways: Vec<_> = WAYS.iter().filter(is_measured).copied().collect();
+    let (mut raw, all) = measure(
+        rounds,
+        &ways,
+        || runtime().block_on(times(CONNECTS, raw::connect)),
+        |(layer, _)| runtime().block_on(times(CONNECTS, || ours::connect(layer))),
+    );
+    let of_raw = median(&mut raw);
+    for mut measured in all {
+        let (ours, name) = (median(&mut measured.ours), name(measured.way));
+        let times = ours / of_raw;
+        say(&format!("     {name:>10} | {of_raw:8.0} us | {ours:8.0} us | {times:.2}"));
+    }
+    say("");
+}
+
+fn shutdowns(rounds: usize) {
+    say("shutdown of a node with idle peers, on one core");
+    for peers in [1, 20] {
+        for layer in [Layer::V1, ours::AES] {
+            let shutdown = || ours::shutdown(layer, peers);
+            let took = runtime().block_on(times(rounds, shutdown));
+            say(&format!("{:>10}, {peers:2} peers: {:.1} ms", layer.name(), took / 1e3));
+        }
+    }
+}
+
+/// Returns the median of several measurements.
+async fn times<F: Future<Output = f64>>(count: usize, measure: impl Fn() -> F) -> f64 {
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(measure().await);
+    }
+    median(&mut all)
+}
+
 fn name((layer, calls): (Layer, Calls)) -> String {
     let batches = if calls == Calls::Batches { "-batch" } else { "" };
     format!("{}{batches}", layer.name())
 }
 
 const TRIPS: usize = 5_000;
+const CONNECTS: usize = 20;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{Config, Messages, Node, Profile, StreamHandle, Suite};
+use glueberry_tokio::{Config, ConnectionState, Messages, Node, Profile, StreamHandle, Suite};
 
 use crate::{CHUNK, TRIPS, median, runtime};
 
@@ -38,7 +38,7 @@ pub(crate) enum Calls {
     Batches,
 }
 
-const AES: Layer = Layer::V2(Suite::MlKem768Aes256Gcm);
+pub(crate) const AES: Layer = Layer::V2(Suite::MlKem768Aes256Gcm);
 const CHACHA: Layer = Layer::V2(Suite::MlKem768ChaCha20Poly1305);
 
 /// Every way that can be compared.
@@ -140,14 +140,52 @@ async fn count(messages: &mut Messages, calls: Calls, size: usize) -> usize {
     }
 }
 
+/// Has one node dial another, and both finalize as soon as they may. Returns how long that took.
+async fn establish(a: &Node, b: &Node) -> Duration {
+    a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
+    let mut connected = b.events_for_states([ConnectionState::Connected]);
+    let start = Instant::now();
+    let dialling = async {
+        a.connect(b.peer_id()).await.unwrap();
+        a.complete_handshake(b.peer_id(), b.public_key(), &[STREAM]).await.unwrap();
+    };
+    let accepting = async {
+        connected.recv().await.unwrap();
+        b.complete_handshake(a.peer_id(), a.public_key(), &[STREAM]).await.unwrap();
+    };
+    tokio::join!(dialling, accepting);
+    start.elapsed()
+}
+
+pub(crate) async fn connect(layer: Layer) -> f64 {
+    let (a, b) = (node(layer).await, node(layer).await);
+    let took = establish(&a, &b).await;
+    a.shutdown().await;
+    b.shutdown().await;
+    took.as_secs_f64() * 1e6
+}
+
+pub(crate) async fn shutdown(layer: Layer, peers: usize) -> f64 {
+    let (hub, mut others) = (node(layer).await, Vec::new());
+    for _ in 0..peers {
+        let other = node(layer).await;
+        establish(&other, &hub).await;
+        others.push(other);
+    }
+    // Until nothing is under way.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let start = Instant::now();
+    hub.shutdown().await;
+    let took = start.elapsed();
+    for other in others {
+        other.shutdown().await;
+    }
+    took.as_secs_f64() * 1e6
+}
+
 pub(crate) async fn round_trip(layer: Layer, size: usize) -> f64 {
     let (a, b) = (node(layer).await, node(layer).await);
-    a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
-    a.connect(b.peer_id()).await.unwrap();
-    a.complete_handshake(b.peer_id(), b.public_key(), &[STREAM]).await.unwrap();
-    while b.complete_handshake(a.peer_id(), a.public_key(), &[STREAM]).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    establish(&a, &b).await;
     let mut near: StreamHandle = a.stream(b.peer_id(), STREAM).unwrap();
     let mut far: StreamHandle = b.stream(a.peer_id(), STREAM).unwrap();
     let echo = tokio::spawn(async move {

@@ -44,15 +44,19 @@ fn server() -> (Endpoint, SocketAddr, CertificateDer<'static>) {
     (endpoint, address, certificate)
 }
 
-async fn dial(
-    address: SocketAddr,
-    certificate: CertificateDer<'static>,
-) -> (Endpoint, Connection, SendStream, RecvStream) {
+fn client(certificate: CertificateDer<'static>) -> (Endpoint, ClientConfig) {
     let mut roots = RootCertStore::empty();
     roots.add(certificate).unwrap();
     let mut config = ClientConfig::with_root_certificates(Arc::new(roots)).unwrap();
     config.transport_config(transport());
-    let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    (Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap(), config)
+}
+
+async fn dial(
+    address: SocketAddr,
+    certificate: CertificateDer<'static>,
+) -> (Endpoint, Connection, SendStream, RecvStream) {
+    let (endpoint, config) = client(certificate);
     let connection = endpoint.connect_with(config, address, "localhost").unwrap().await.unwrap();
     let (send, recv) = connection.open_bi().await.unwrap();
     (endpoint, connection, send, recv)
@@ -109,6 +113,17 @@ fn frames(size: usize) -> Bytes {
         frames.put_bytes(7, size);
     }
     frames.freeze()
+}
+
+pub(crate) async fn connect() -> f64 {
+    let (server, address, certificate) = server();
+    let (endpoint, config) = client(certificate);
+    let start = Instant::now();
+    let dialling =
+        async { endpoint.connect_with(config, address, "localhost").unwrap().await.unwrap() };
+    let accepting = async { server.accept().await.unwrap().await.unwrap() };
+    let _both = tokio::join!(dialling, accepting);
+    start.elapsed().as_secs_f64() * 1e6
 }
 
 pub(crate) async fn round_trip(size: usize) -> f64 {

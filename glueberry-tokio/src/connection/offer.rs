@@ -40,7 +40,7 @@ impl<C: Connection> PendingConnection for Offered<C> {
         let shared = self.shared.clone();
         let handle = session.handle().clone();
         let inner = ConnectionLoop::new(self.connection, session, self.shared);
-        shared.spawn(Task::new(inner, &handle));
+        shared.spawn(Task::new(inner, &handle, shared.span.clone()));
     }
 
     fn refuse(self: Box<Self>, _: RefuseReason) {

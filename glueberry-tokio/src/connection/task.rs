@@ -27,9 +27,6 @@ pub struct ConnectionLoop<C: Connection> {
     /// Substreams that are being opened and that the session still wants.
     opening: BTreeSet<SubstreamId>,
     scratch: Scratch,
-    /// What all substreams hold, and when the first of their messages must be complete.
-    held: usize,
-    part_deadline: Option<Instant>,
     timer: Box<dyn Timer>,
     /// What the timer is armed for.
     armed: Option<Instant>,
@@ -44,6 +41,17 @@ pub struct ConnectionLoop<C: Connection> {
     is_established: bool,
     /// Of the task that polled last.
     task: Option<Waker>,
+}
+
+/// What the substreams have come to in their turns of a round.
+#[derive(Default)]
+struct Polled {
+    /// There may be more at once.
+    has_more: bool,
+    /// What all hold.
+    held: usize,
+    /// When the first of their messages must be complete.
+    part_deadline: Option<Instant>,
 }
 
 /// How far the connection is from being closed by this side.
@@ -69,8 +77,6 @@ impl<C: Connection> ConnectionLoop<C> {
             substreams: BTreeMap::new(),
             opening: BTreeSet::new(),
             scratch: Scratch::default(),
-            held: 0,
-            part_deadline: None,
             timer,
             armed: None,
             lost: None,
@@ -110,8 +116,6 @@ impl<C: Connection> ConnectionLoop<C> {
         let Some(task) = self.task.take() else {
             return false;
         };
-        // What is logged is the node's, whoever has the turn.
-        let _of_node = self.shared.span.clone().entered();
         let now = self.shared.now();
         self.driver.queued(now, stream);
         let is_at_rest = !self.round(&mut Context::from_waker(&task), now);
@@ -127,32 +131,35 @@ impl<C: Connection> ConnectionLoop<C> {
         }
         self.act(cx, now);
         let mut has_more = self.poll_events(cx, now);
-        has_more |= self.poll_substreams(cx, now);
+        let Polled { has_more: may_move_on, held, part_deadline } = self.poll_substreams(cx, now);
+        has_more |= may_move_on;
         self.driver.deliver(cx);
-        self.hold();
-        has_more |= self.give_up_overdue(now);
+        self.hold(held);
+        has_more |= part_deadline.is_some_and(|at| at <= now) && self.give_up_overdue(now);
         // A substream may read on, or write: nothing else would look after it.
         has_more |= self.act(cx, now);
-        has_more || self.handle_lost(now) || self.poll_close(cx, now) || self.poll_timer(cx)
+        has_more
+            || self.handle_lost(now)
+            || self.poll_close(cx, now)
+            || self.poll_timer(cx, part_deadline)
     }
 
-    /// Gives each substream a turn; returns whether there may be more at once.
-    fn poll_substreams(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    /// Gives each substream a turn.
+    fn poll_substreams(&mut self, cx: &mut Context<'_>, now: Instant) -> Polled {
         let Self { driver, scratch, .. } = self;
         let timeout = self.shared.config.core.message_timeout;
-        let (mut has_more, mut has_ended) = (false, false);
-        (self.held, self.part_deadline) = (0, None);
+        let (mut polled, mut has_ended) = (Polled::default(), false);
         for substream in self.substreams.values_mut() {
-            has_more |= substream.poll(cx, driver, now, scratch);
+            polled.has_more |= substream.poll(cx, driver, now, scratch);
             has_ended |= substream.is_over();
-            self.held += substream.held();
+            polled.held += substream.held();
             let deadline = substream.part_deadline(timeout);
-            self.part_deadline = earliest(self.part_deadline, deadline);
+            polled.part_deadline = earliest(polled.part_deadline, deadline);
         }
         if has_ended {
             self.substreams.retain(|_, substream| !substream.is_over());
         }
-        has_more
+        polled
     }
 
     /// Returns whether the connection is to be given back to its owner.
@@ -210,8 +217,8 @@ impl<C: Connection> ConnectionLoop<C> {
     // ---- memory and time ----------------------------------------------------------------------
 
     /// Takes note of what the connection holds, and of what it may hold from Established on.
-    fn hold(&mut self) {
-        self.driver.hold(self.held);
+    fn hold(&mut self, held: usize) {
+        self.driver.hold(held);
         if !self.is_established && self.driver.session().is_established() {
             self.is_established = true;
             self.connection.established(self.driver.memory());
@@ -220,9 +227,6 @@ impl<C: Connection> ConnectionLoop<C> {
 
     /// Resets the substreams on which a message did not arrive in time.
     fn give_up_overdue(&mut self, now: Instant) -> bool {
-        if self.part_deadline.is_none_or(|deadline| deadline > now) {
-            return false;
-        }
         let timeout = self.shared.config.core.message_timeout;
         let is_overdue = |pump: &SubstreamPump<C::Substream>| {
             pump.part_deadline(timeout).is_some_and(|deadline| deadline <= now)
@@ -326,14 +330,15 @@ impl<C: Connection> ConnectionLoop<C> {
         is_closed
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Arms the timer for what is due first; returns whether something was due.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, part_deadline: Option<Instant>) -> bool {
         let lost_until = self.lost_until.filter(|_| self.lost.is_some());
         let closing_until = match self.closing {
             Closing::Asked { until, .. } => Some(until),
             Closing::Open | Closing::Closed => None,
         };
         let session = self.driver.session().poll_timeout();
-        let own = earliest(earliest(lost_until, closing_until), self.part_deadline);
+        let own = earliest(earliest(lost_until, closing_until), part_deadline);
         let deadline = earliest(session, own);
         if deadline != self.armed {
             self.timer.reset(deadline.and_then(|at| self.shared.clock.until(at)));

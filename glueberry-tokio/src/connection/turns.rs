@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use tracing::Span;
+
 use super::{Connection, ConnectionLoop};
 use crate::mailbox::lock;
 use crate::session_handle::{SendInTurn, SessionHandle};
@@ -14,7 +16,11 @@ use crate::session_handle::{SendInTurn, SessionHandle};
 ///
 /// Whoever drives it takes it out, so that no lock is held meanwhile. Nobody waits for it: a sender
 /// that finds it gone leaves its message to the task, and a task is woken when it is back.
-pub(super) struct Turns<C: Connection>(Mutex<Place<C>>);
+pub(super) struct Turns<C: Connection> {
+    place: Mutex<Place<C>>,
+    /// What is logged is the node's, in a turn of its task and of a sender.
+    span: Span,
+}
 
 enum Place<C: Connection> {
     Here(Box<ConnectionLoop<C>>),
@@ -36,8 +42,8 @@ pub(super) struct Task<C: Connection>(Arc<Turns<C>>);
 
 impl<C: Connection> Task<C> {
     /// Makes the task of a loop, and lets senders of its session have turns.
-    pub(super) fn new(inner: ConnectionLoop<C>, session: &SessionHandle) -> Self {
-        let turns = Arc::new(Turns(Mutex::new(Place::Here(Box::new(inner)))));
+    pub(super) fn new(inner: ConnectionLoop<C>, session: &SessionHandle, span: Span) -> Self {
+        let turns = Arc::new(Turns { place: Mutex::new(Place::Here(Box::new(inner))), span });
         session.sent_in_turn_by(turns.clone());
         Self(turns)
     }
@@ -46,7 +52,7 @@ impl<C: Connection> Task<C> {
 impl<C: Connection> Turns<C> {
     /// Takes the loop out. If it is away, the task of `cx` is woken when it is back.
     fn begin(&self, cx: Option<&Context<'_>>) -> Poll<Option<Turn<'_, C>>> {
-        let mut place = lock(&self.0);
+        let mut place = lock(&self.place);
         match std::mem::replace(&mut *place, Place::Away(None)) {
             Place::Here(inner) => Poll::Ready(Some(Turn { turns: self, inner: Some(inner) })),
             Place::Away(waker) => {
@@ -66,6 +72,7 @@ impl<C: Connection> SendInTurn for Turns<C> {
         let Poll::Ready(Some(mut turn)) = self.begin(None) else {
             return false;
         };
+        let _of_node = self.span.enter();
         let is_done = turn.inner.as_mut().is_some_and(|inner| inner.send(stream));
         turn.end();
         is_done
@@ -81,7 +88,7 @@ impl<C: Connection> Turn<'_, C> {
     }
 
     fn leave(&self, next: Place<C>) {
-        let mut place = lock(&self.turns.0);
+        let mut place = lock(&self.turns.place);
         // Over if the task is gone meanwhile: then it is dropped, without the lock.
         let next = match &*place {
             Place::Over => next,
@@ -124,7 +131,7 @@ impl<C: Connection> Future for Task<C> {
 /// Its runtime may drop it before its session is over.
 impl<C: Connection> Drop for Task<C> {
     fn drop(&mut self) {
-        let place = std::mem::replace(&mut *lock(&self.0.0), Place::Over);
+        let place = std::mem::replace(&mut *lock(&self.0.place), Place::Over);
         drop(place);
     }
 }

@@ -57,7 +57,7 @@ fn of_misuse(misuse: &Misuse) -> Option<Advice> {
         }
         Misuse::NoRuntime => advice("build inside of a tokio runtime, or name one by `runtime`"),
         Misuse::NothingToEnd => advice("there is nothing to end"),
-        Misuse::NoSession => advice("connect, and wait for the event that reports it"),
+        Misuse::NoSession => advice("connect or dial first, then wait_established"),
         Misuse::NoBook => advice("name a file for the address book when the node is built"),
         Misuse::NoHandshake => advice("give the builder a handshake, or complete it by hand"),
         Misuse::NoStreams => advice("name the streams by `streams` when the node is built"),
@@ -135,8 +135,9 @@ fn of_close(reason: &CloseReason) -> Option<Advice> {
         CloseReason::NoCommonProtocol => in_vain("let both sides support a common profile"),
         CloseReason::Rejected(_) => in_vain("the application on this side wants it so"),
         CloseReason::Downgrade { .. } => in_vain(
-            "was v2 switched off at the peer? Then clear its pin; if not, somebody is in between",
+            "was v2 switched off at the peer? Then clear its pin; if not, an attacker is in between",
         ),
+        CloseReason::EndedByPeer { code } => of_code(CloseCode::from(u64::from(*code))),
         CloseReason::ConnectionLost(ConnectionLost::ClosedByPeer { code }) => {
             of_code(CloseCode::from(*code))
         }
@@ -168,7 +169,9 @@ fn of_name(error: &StreamNameError) -> Option<Advice> {
 
 fn of_address(error: &AddressError) -> Option<Advice> {
     match error.problem {
-        AddressProblem::OtherPeer(_) => advice("which of the two peers is meant?"),
+        AddressProblem::OtherPeer(_) => advice(
+            "which of the two peers is meant? to listen, leave /p2p/ out, or use the node's own id",
+        ),
         AddressProblem::Unspecified | AddressProblem::NoPort => {
             advice("use what the peer's node returns as its `addrs`")
         }
@@ -232,10 +235,13 @@ pub(super) const fn of_error_code(code: ErrorCode) -> &'static str {
         }
         ErrorCode::HandshakeTimeout => "is the peer slow? a longer handshake_timeout may help",
         ErrorCode::HandshakeNotComplete => {
-            "call prepare_streams, then finalize_handshake, before sending on named streams"
+            "wait for Established, as wait_established does; a handshake by hand leads there by \
+             prepare_streams, then finalize_handshake"
         }
         ErrorCode::StreamClosed => "the session ended; wait for it to be established again",
-        ErrorCode::StreamNotFound => "name the stream in prepare_streams",
+        ErrorCode::StreamNotFound => {
+            "name the stream in the builder's streams; a handshake by hand, in prepare_streams"
+        }
         ErrorCode::StreamTaken => "use the handle that there is",
         ErrorCode::InvalidStreamName => "use 1 to 64 of A-Z, a-z, 0-9, `-` and `_`",
         ErrorCode::NoStreamsRequested => "name at least one stream",
@@ -247,7 +253,7 @@ pub(super) const fn of_error_code(code: ErrorCode) -> &'static str {
         }
         ErrorCode::InvalidMessage => "do both sides follow the same handshake?",
         ErrorCode::VersionMismatch => "one side must be brought up to date",
-        ErrorCode::PeerNotFound => "add the peer and an address first",
+        ErrorCode::PeerNotFound => "add the peer and an address first, or dial an address",
         ErrorCode::PeerAlreadyExists => "use add_peer, which updates what is known",
         ErrorCode::PeerBlacklisted => "lift the ban with unblacklist_peer, if it is an error",
         ErrorCode::MetadataTooLarge => "note less, or raise max_metadata_size",
@@ -255,13 +261,19 @@ pub(super) const fn of_error_code(code: ErrorCode) -> &'static str {
         ErrorCode::NodeNotStarted => "start the node first",
         ErrorCode::Cancelled => "try again, if that is still wanted",
         ErrorCode::InvalidConfig => "correct what is named",
-        ErrorCode::InvalidAddress => "use an address such as /ip4/192.0.2.1/udp/4001/quic-v1",
+        ErrorCode::InvalidAddress => {
+            "use an address such as /ip4/192.0.2.1/udp/4001/quic-v1; to dial one, /p2p/ and the \
+             peer's id follow"
+        }
         ErrorCode::ListenFailed => "is the port taken, is the address this machine's?",
         ErrorCode::NodeStopped => "build another node",
         ErrorCode::AlreadyConnected => "nothing needs to be done: use the session",
-        ErrorCode::NotConnected => "connect, and wait for the event that reports it",
+        ErrorCode::NotConnected => "connect or dial first, then wait_established",
         ErrorCode::InCooldown => "wait for the cooldown to pass",
-        ErrorCode::MessageTooLarge => "send less at once, or raise max_message_size",
+        ErrorCode::MessageTooLarge => {
+            "send less at once, or raise max_message_size on both sides; in a handshake, \
+             max_handshake_size"
+        }
         ErrorCode::Backpressure => "wait with send, or slow down",
         ErrorCode::LimitReached => "raise the limit that is named, or end what is not needed",
         ErrorCode::Internal => "please report it",

@@ -16,7 +16,6 @@ pub use self::policy::{Candidate, Handshake};
 pub(crate) use self::task::Greeter;
 use crate::command::{Answer, HandshakeCommand, HandshakeRequest, NodeCommand};
 use crate::error::{Error, ErrorCode};
-use crate::node::key_of;
 use crate::shared::Shared;
 
 impl Shared {
@@ -39,7 +38,7 @@ impl Shared {
         peer: PeerId,
         command: HandshakeCommand,
     ) -> Result<(), Error> {
-        let request = HandshakeRequest::new(key_of(peer)?, command);
+        let request = HandshakeRequest::new(self.key_of(peer)?, command);
         let sent = self.mailbox.put(NodeCommand::Handshake(request));
         sent.map_err(|_| Error::new(ErrorCode::NodeStopped).of_peer(peer))
     }

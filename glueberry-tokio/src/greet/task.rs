@@ -177,7 +177,7 @@ impl Greeter {
     }
 
     fn greeting(&self, peer: PeerId) -> Option<(PublicKey, Greeting)> {
-        let key = PublicKey::try_from(&peer).ok()?;
+        let key = self.shared.key_of(peer).ok()?;
         let greeting = Greeting::new(self.shared.now(), self.own, key, self.handshake.greeting);
         Some((key, greeting.ok()?))
     }

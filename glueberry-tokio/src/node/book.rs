@@ -9,7 +9,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use tracing::warn;
 
-use super::{Node, address_of, key_of};
+use super::{Node, address_of};
 use crate::command::NodeCommand;
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::event::{BookTrouble, Event};
@@ -77,7 +77,7 @@ impl Node {
         peer: PeerId,
         changes: BTreeMap<String, String>,
     ) -> Result<(), Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         self.change_book(move |core, now| core.update_metadata(now, key, changes.clone()))
             .await?
             .map_err(|error| Error::from(error).of_peer(peer))
@@ -90,7 +90,7 @@ impl Node {
     ///
     /// [`PeerNotFound`](ErrorCode::PeerNotFound), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn remove_peer(&self, peer: PeerId) -> Result<(), Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         match self.change_book(move |core, now| core.remove_peer(now, key)).await? {
             Some(_) => Ok(()),
             None => Err(Error::because(ErrorCode::PeerNotFound, Misuse::UnknownPeer).of_peer(peer)),
@@ -103,7 +103,7 @@ impl Node {
     ///
     /// [`PeerNotFound`](ErrorCode::PeerNotFound), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn peer(&self, peer: PeerId) -> Result<PeerEntry, Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         let wall = wall_time(SystemTime::now());
         self.core(move |core, _| {
             core.book().entry(key).map(|entry| PeerEntry::new(key, entry, wall))
@@ -142,7 +142,7 @@ impl Node {
         peer: PeerId,
         until: Option<SystemTime>,
     ) -> Result<(), Error> {
-        let (key, until) = (key_of(peer)?, until.map(wall_time));
+        let (key, until) = (self.shared().key_of(peer)?, until.map(wall_time));
         let telemetry = self.shared().telemetry.clone();
         let ban = move |core: &mut CoreNode, now| {
             let lifted = core.blacklist(now, key, until)?;
@@ -163,7 +163,7 @@ impl Node {
     /// [`PeerNotFound`](ErrorCode::PeerNotFound) if there is none,
     /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn unblacklist_peer(&self, peer: PeerId) -> Result<(), Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         match self.change_book(move |core, now| core.unblacklist(now, key)).await? {
             true => Ok(()),
             false => Err(Error::because(ErrorCode::PeerNotFound, Misuse::NotBanned).of_peer(peer)),
@@ -176,7 +176,7 @@ impl Node {
     ///
     /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn is_blacklisted(&self, peer: PeerId) -> Result<bool, Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         self.core(move |core, _| core.is_blacklisted(key)).await
     }
 
@@ -191,7 +191,7 @@ impl Node {
     /// [`InvalidPublicKey`](ErrorCode::InvalidPublicKey) if the id is not that of an Ed25519 key of
     /// another node, [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn clear_profile_pin(&self, peer: PeerId) -> Result<bool, Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         self.change_book(move |core, now| core.clear_pin(now, key)).await
     }
 
@@ -233,7 +233,7 @@ impl Node {
         metadata: Option<BTreeMap<String, String>>,
         only_new: bool,
     ) -> Result<(), Error> {
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         let addresses = addrs.into_iter().map(|addr| address_of(self.shared(), peer, addr));
         let addresses: Vec<Address> = addresses.collect::<Result<_, _>>()?;
         self.change_book(move |core, now| {

@@ -6,7 +6,7 @@ use glueberry_proto::{Address, ConnectionState, StateReason};
 use libp2p_identity::PeerId;
 use multiaddr::{Multiaddr, Protocol};
 
-use super::{Node, address_of, key_of};
+use super::{Node, address_of};
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::event::Event;
 use crate::events::Events;
@@ -17,7 +17,9 @@ impl Node {
     /// [`dial_addrs`](Self::dial_addrs) do. Addresses that were known before are kept.
     ///
     /// Ready when the peer is Connected: [`wait_established`](Self::wait_established) waits for the
-    /// handshake. Ready at once if there is a session already.
+    /// handshake. Ready at once if there is a session already. A closed UDP port is silent as a
+    /// peer that is gone is: raw QUIC gives such an address up after 10 s by default, and
+    /// [`dial_timeout`](glueberry_proto::Config::dial_timeout) ends every dial.
     ///
     /// # Errors
     ///
@@ -33,7 +35,7 @@ impl Node {
         let Some(Protocol::P2p(peer)) = address.iter().last() else {
             return Err(Error::because(ErrorCode::InvalidAddress, Misuse::NoPeer));
         };
-        let key = key_of(peer)?;
+        let key = self.shared().key_of(peer)?;
         let address = address_of(self.shared(), peer, address)?;
         let most = self.shared().config.core.max_addresses;
         self.change_book(move |core, now| {
@@ -78,7 +80,7 @@ impl Node {
     /// [`NotConnected`](ErrorCode::NotConnected) if a dial or session of this node was over before
     /// the call, [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn wait_established(&self, peer: PeerId) -> Result<(), Error> {
-        key_of(peer)?;
+        self.shared().key_of(peer)?;
         self.outcome(peer, self.events_for_peer(peer), true).await
     }
 

@@ -5,10 +5,11 @@
 //! (RFC 9000, section 8.1.2), which takes no place. Addresses that are validated share the places
 //! by network, and a handshake that does not end in time gives its place up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -27,10 +28,12 @@ use crate::shared::Shared;
 
 /// Accepts connections until the endpoint is closed.
 pub(super) async fn accept_all(endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
-    let mut handshakes = Handshakes::new(shared.max_incoming, shared.runtime.clone());
+    let mut admission = Admission::new(shared.max_incoming, shared.runtime.clone());
+    let mut handshakes = FuturesUnordered::new();
     let mut accepting = Box::pin(accept(endpoint.clone()));
     while let Some(incoming) = poll_fn(|cx| {
-        if !handshakes.has_place(cx) {
+        while let Poll::Ready(Some(_)) = handshakes.poll_next_unpin(cx) {}
+        if !admission.has_place(cx) {
             return Poll::Pending;
         }
         accepting.as_mut().poll(cx)
@@ -38,14 +41,11 @@ pub(super) async fn accept_all(endpoint: Arc<Endpoint>, shared: Arc<Shared>) {
     .await
     {
         accepting = Box::pin(accept(endpoint.clone()));
-        let remote = incoming.remote_address();
-        match handshakes.judge(remote.ip(), incoming.is_validated()) {
-            Verdict::Accept => handshakes.begin(incoming, &endpoint, &shared),
-            Verdict::Retry => incoming.retry(),
-            Verdict::Refuse => {
-                debug!(%remote, "too many handshakes from one network: refused");
-                incoming.refuse();
-            }
+        let from = incoming.remote_address().ip();
+        if let Some(incoming) = admission.judge(incoming.into_inner()) {
+            let incoming = Incoming::from(incoming);
+            let handshake = authenticate(incoming, endpoint.clone(), shared.clone());
+            handshakes.push(Box::pin(admission.place(from, handshake)));
         }
     }
 }
@@ -54,11 +54,9 @@ async fn accept(endpoint: Arc<Endpoint>) -> Option<Incoming> {
     endpoint.accept().await
 }
 
-/// The handshakes that are under way.
-struct Handshakes {
+/// Who may begin a handshake, and which of those that are under way gives way to it.
+pub struct Admission {
     limit: usize,
-    running: FuturesUnordered<Pin<Box<dyn Future<Output = Option<Network>> + Send>>>,
-    by_network: BTreeMap<Network, usize>,
     /// Each that was begun, the oldest first; some may have ended.
     begun: VecDeque<Begun>,
     runtime: Arc<dyn Runtime>,
@@ -68,6 +66,7 @@ struct Handshakes {
 
 /// A handshake that was begun.
 struct Begun {
+    network: Option<Network>,
     abort: AbortHandle,
     /// Dropped at its end.
     mark: Weak<()>,
@@ -83,80 +82,80 @@ enum Verdict {
     Refuse,
 }
 
-impl Handshakes {
-    fn new(limit: usize, runtime: Arc<dyn Runtime>) -> Self {
-        Self {
-            limit,
-            running: FuturesUnordered::new(),
-            by_network: BTreeMap::new(),
-            begun: VecDeque::new(),
-            timer: runtime.timer(),
-            runtime,
-        }
+impl Admission {
+    /// Returns one with this number of places.
+    pub fn new(limit: usize, runtime: Arc<dyn Runtime>) -> Self {
+        Self { limit, begun: VecDeque::new(), timer: runtime.timer(), runtime }
     }
 
     /// Returns whether there is a place for one more, perhaps that of the oldest. If not, the caller is
-    /// woken when there may be.
-    fn has_place(&mut self, cx: &mut Context<'_>) -> bool {
-        self.poll(cx);
+    /// woken when there may be, unless one ends before, which is for the caller to see.
+    pub fn has_place(&mut self, cx: &mut Context<'_>) -> bool {
         self.begun.retain(|one| one.mark.strong_count() > 0);
         let oldest = self.begun.front().map(|oldest| oldest.at + MOMENT);
-        let Some(until) = oldest.filter(|_| self.running.len() >= self.limit) else {
+        let Some(until) = oldest.filter(|_| self.begun.len() >= self.limit) else {
             return true;
         };
         self.timer.reset(Some(until));
         self.timer.poll(cx).is_ready()
     }
 
-    /// Takes the place of the oldest if there is no other.
-    fn make_place(&mut self) {
-        if self.running.len() >= self.limit
+    /// Returns what may begin its handshake now. What may not has got its answer.
+    pub fn judge(&mut self, incoming: quinn::Incoming) -> Option<quinn::Incoming> {
+        self.begun.retain(|one| one.mark.strong_count() > 0);
+        let remote = incoming.remote_address();
+        match self.verdict(remote.ip(), incoming.remote_address_validated()) {
+            Verdict::Accept => return Some(incoming),
+            Verdict::Retry => {
+                // An address that is not validated may always be asked (RFC 9000, section 8.1.2).
+                if let Err(error) = incoming.retry() {
+                    error.into_incoming().refuse();
+                }
+            }
+            Verdict::Refuse => {
+                debug!(%remote, "too many handshakes from one network: refused");
+                incoming.refuse();
+            }
+        }
+        None
+    }
+
+    fn verdict(&self, from: IpAddr, is_validated: bool) -> Verdict {
+        if !is_validated && self.begun.len() >= share(self.limit) {
+            return Verdict::Retry;
+        }
+        let of_network = Network::of(from)
+            .map_or(0, |of| self.begun.iter().filter(|one| one.network == Some(of)).count());
+        if of_network >= share(self.limit) { Verdict::Refuse } else { Verdict::Accept }
+    }
+
+    /// Gives a handshake a place for as long as the result exists, if need be that of the oldest, which
+    /// ends without a result then.
+    pub fn place<F: Future>(
+        &mut self,
+        from: IpAddr,
+        handshake: F,
+    ) -> impl Future<Output = Option<F::Output>> + use<F> {
+        if self.begun.len() >= self.limit
             && let Some(oldest) = self.begun.pop_front()
         {
             debug!("an incoming handshake gave way to a newer one");
             oldest.abort.abort();
         }
-    }
-
-    /// Takes out what has ended.
-    fn poll(&mut self, cx: &mut Context<'_>) {
-        while let Poll::Ready(Some(network)) = self.running.poll_next_unpin(cx) {
-            let Some(network) = network else { continue };
-            if let Some(count) = self.by_network.get_mut(&network) {
-                *count -= 1;
-                if *count == 0 {
-                    self.by_network.remove(&network);
-                }
-            }
-        }
-    }
-
-    fn judge(&self, from: IpAddr, is_validated: bool) -> Verdict {
-        if !is_validated && self.running.len() >= share(self.limit) {
-            return Verdict::Retry;
-        }
-        let of_network = Network::of(from).and_then(|network| self.by_network.get(&network));
-        match of_network {
-            Some(count) if *count >= share(self.limit) => Verdict::Refuse,
-            _ => Verdict::Accept,
-        }
-    }
-
-    fn begin(&mut self, incoming: Incoming, endpoint: &Arc<Endpoint>, shared: &Arc<Shared>) {
-        let network = Network::of(incoming.remote_address().ip());
-        if let Some(network) = network {
-            *self.by_network.entry(network).or_default() += 1;
-        }
-        self.make_place();
-        let handshake = authenticate(incoming, endpoint.clone(), shared.clone());
         let (handshake, abort) = abortable(handshake);
-        let mark = Arc::new(());
-        self.begun.push_back(Begun { abort, mark: Arc::downgrade(&mark), at: self.runtime.now() });
-        self.running.push(Box::pin(async move {
+        let (mark, network) = (Arc::new(()), Network::of(from));
+        let (weak, at) = (Arc::downgrade(&mark), self.runtime.now());
+        self.begun.push_back(Begun { network, abort, mark: weak, at });
+        async move {
             let _mark = mark;
-            let _ = handshake.await;
-            network
-        }));
+            handshake.await.ok()
+        }
+    }
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("begun", &self.begun.len()).finish_non_exhaustive()
     }
 }
 
@@ -194,16 +193,16 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_proof_only_a_share_is_accepted() {
-        let mut handshakes = Handshakes::new(8, crate::runtime::default_runtime().unwrap());
+        let mut admission = Admission::new(8, crate::runtime::default_runtime().unwrap());
         let from: IpAddr = "192.0.2.1".parse().unwrap();
-        assert_eq!(handshakes.judge(from, false), Verdict::Accept);
-        for _ in 0..2 {
-            handshakes.running.push(Box::pin(std::future::pending()));
-        }
-        assert_eq!(handshakes.judge(from, false), Verdict::Retry);
-        assert_eq!(handshakes.judge(from, true), Verdict::Accept);
-        handshakes.by_network.insert(Network::of(from).unwrap(), 2);
-        assert_eq!(handshakes.judge(from, true), Verdict::Refuse);
-        assert_eq!(handshakes.judge("198.51.100.1".parse().unwrap(), true), Verdict::Accept);
+        let other: IpAddr = "198.51.100.1".parse().unwrap();
+        assert_eq!(admission.verdict(from, false), Verdict::Accept);
+        let _of_other = admission.place(other, std::future::pending::<()>());
+        let _of_it = admission.place(from, std::future::pending::<()>());
+        assert_eq!(admission.verdict(from, false), Verdict::Retry);
+        assert_eq!(admission.verdict(from, true), Verdict::Accept);
+        let _second = admission.place(from, std::future::pending::<()>());
+        assert_eq!(admission.verdict(from, true), Verdict::Refuse);
+        assert_eq!(admission.verdict(other, true), Verdict::Accept);
     }
 }

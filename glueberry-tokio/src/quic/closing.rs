@@ -1,20 +1,28 @@
 //! Closing connections so that peers learn of it before the sockets are closed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_util::future::select;
 use quinn::VarInt;
 
+use crate::mailbox::{lock, remember};
 use crate::runtime::{Runtime, Timer};
 
 /// The connections that have to be closed before the sockets.
 #[derive(Debug, Default)]
-pub(crate) struct AllClosing {
-    open: AtomicUsize,
-    /// The longest round trip of those that were closed, in microseconds.
-    round_trip: AtomicU64,
+pub(crate) struct AllClosing(Mutex<Count>);
+
+#[derive(Debug, Default)]
+struct Count {
+    open: usize,
+    /// The longest round trip of those that were closed.
+    round_trip: Duration,
+    /// Woken when none is open.
+    waiting: Option<Waker>,
 }
 
 /// The end of one connection. Dropping it means that there is nothing left to send.
@@ -34,24 +42,33 @@ struct Closed {
     datagrams: u64,
     /// Looks that are left, if it is not clear whether the last datagram was from before.
     looks: u32,
+    /// Of these, looks that come as soon as other tasks have had a turn: quinn's sends the close in its
+    /// next.
+    glances: u32,
 }
 
 impl AllClosing {
     /// A connection begins, which has to be closed in the end.
     pub(crate) fn begin(self: &Arc<Self>) -> Closing {
-        self.open.fetch_add(1, Ordering::AcqRel);
+        lock(&self.0).open += 1;
         Closing { all: self.clone(), closed: None }
     }
 
     /// Waits until the closes of all are sent. Returns how long an answer may take: a peer that has
     /// lost the close asks by its next packet.
     pub(crate) async fn all_sent(&self, runtime: &dyn Runtime) -> Duration {
-        let deadline = runtime.now() + PATIENCE;
-        while self.open.load(Ordering::Acquire) > 0 && runtime.now() < deadline {
-            runtime.sleep(TICK).await;
+        let all_closed = poll_fn(|cx| self.poll_closed(cx));
+        drop(select(pin!(all_closed), runtime.sleep(PATIENCE)).await);
+        (lock(&self.0).round_trip * 2).min(LONGEST_ANSWER)
+    }
+
+    fn poll_closed(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut count = lock(&self.0);
+        if count.open == 0 {
+            return Poll::Ready(());
         }
-        let round_trip = Duration::from_micros(self.round_trip.load(Ordering::Acquire));
-        (round_trip * 2).min(LONGEST_ANSWER)
+        remember(&mut count.waiting, cx);
+        Poll::Pending
     }
 }
 
@@ -70,19 +87,28 @@ impl Closing {
             return Poll::Ready(());
         }
         let closed = self.closed.get_or_insert_with(|| {
-            let round_trip = u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX);
-            self.all.round_trip.fetch_max(round_trip, Ordering::AcqRel);
+            let mut count = lock(&self.all.0);
+            count.round_trip = count.round_trip.max(connection.rtt());
+            drop(count);
             let before = datagrams(connection);
             connection.close(code, b"");
             let datagrams = datagrams(connection);
-            let looks = if datagrams > before { LOOKS } else { u32::MAX };
-            Closed { timer: runtime.timer(), datagrams, looks }
+            let (looks, glances) = match datagrams > before {
+                true => (LOOKS, 0),
+                false => (u32::MAX, GLANCES),
+            };
+            Closed { timer: runtime.timer(), datagrams, looks, glances }
         });
         loop {
             if datagrams(connection) > closed.datagrams || closed.looks == 0 {
                 return Poll::Ready(());
             }
             closed.looks -= 1;
+            if closed.glances > 0 {
+                closed.glances -= 1;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             closed.timer.reset(Some(runtime.now() + TICK));
             if closed.timer.poll(cx).is_pending() {
                 return Poll::Pending;
@@ -97,11 +123,19 @@ fn datagrams(connection: &quinn::Connection) -> u64 {
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.all.open.fetch_sub(1, Ordering::AcqRel);
+        let mut count = lock(&self.all.0);
+        count.open -= 1;
+        let woken = if count.open == 0 { count.waiting.take() } else { None };
+        drop(count);
+        if let Some(woken) = woken {
+            woken.wake();
+        }
     }
 }
 
-/// Time between two looks.
+/// Looks without a pause between them.
+const GLANCES: u32 = 16;
+/// Time between two looks behind those.
 const TICK: Duration = Duration::from_millis(1);
 /// Looks at a connection that has sent something just when it was closed.
 const LOOKS: u32 = 5;

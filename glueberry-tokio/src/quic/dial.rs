@@ -50,19 +50,19 @@ pub(super) async fn dial_any(
                 return Ok((connection, address.clone()));
             }
             Either::Left((Some((address, Outcome::Dialled(Err(error)))), _)) => {
-                debug!(%peer, %address, error = %chain(&error), "dial failed");
+                debug!(%peer, address = printable(address), error = %chain(&error), "dial failed");
                 last = dial_error(&error);
             }
             Either::Left((Some((address, Outcome::Resolved(Ok(found)))), _)) => {
                 let left_out = untried.found(found, address);
                 if left_out > 0 {
-                    debug!(%peer, %address, left_out, "name leads to too many addresses");
+                    debug!(%peer, address = printable(address), left_out, "name leads to too many addresses");
                     let error = format!("{address} leads to too many addresses");
                     last = DialError::Transport(printable(error));
                 }
             }
             Either::Left((Some((address, Outcome::Resolved(Err(error)))), _)) => {
-                debug!(%peer, %address, error, "name not resolved");
+                debug!(%peer, address = printable(address), error, "name not resolved");
                 last = DialError::Transport(error);
             }
             Either::Right(_) => {}

@@ -8,7 +8,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use aws_lc_rs::hmac;
@@ -17,7 +17,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 use quinn::crypto::{CryptoError, HmacKey};
-use quinn::{AsyncUdpSocket, ConnectError, Connecting, EndpointConfig, TransportConfig, VarInt};
+use quinn::{ConnectError, Connecting, EndpointConfig, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 use zeroize::Zeroizing;
@@ -28,7 +28,8 @@ pub(crate) use error::{AcceptError, DialError, EndpointError};
 use super::{
     QuicAddr,
     closing::AllClosing,
-    interfaces, nowhere,
+    interfaces,
+    socket::Socket as Freeable,
     tls::{Refusal, Tls, peer_id},
 };
 use crate::runtime::Runtime;
@@ -123,7 +124,7 @@ impl Endpoint {
     /// nobody.
     pub(crate) async fn accept(&self) -> Option<Incoming> {
         let mut waiting: FuturesUnordered<_> =
-            self.listeners.iter().map(|listener| listener.endpoint.accept()).collect();
+            self.listeners.iter().map(|listener| listener.bound.endpoint.accept()).collect();
         while let Some(incoming) = waiting.next().await {
             if let Some(incoming) = incoming {
                 return Some(Incoming { incoming });
@@ -135,7 +136,7 @@ impl Endpoint {
     /// Closes every connection and refuses new ones, in both directions.
     pub(crate) fn close(&self, code: VarInt, reason: &[u8]) {
         self.lock_diallers().closed = true;
-        for endpoint in self.endpoints() {
+        for Bound { endpoint, .. } in self.bound() {
             endpoint.close(code, reason);
         }
     }
@@ -150,19 +151,17 @@ impl Endpoint {
         self.lock_diallers().closed = true;
         let round_trip = self.closing.all_sent(runtime).await;
         self.close(VarInt::from_u32(0), b"");
-        let endpoints = self.endpoints();
+        let all = self.bound();
         let all_idle = async {
-            for endpoint in &endpoints {
+            for Bound { endpoint, .. } in &all {
                 endpoint.wait_idle().await;
             }
         };
         let patience = runtime.sleep(round_trip);
         drop(select(pin!(all_idle), patience).await);
-        for endpoint in &endpoints {
-            nowhere::move_to(endpoint);
+        for Bound { socket, .. } in &all {
+            socket.free();
         }
-        let listeners = self.listeners.iter().map(|listener| listener.socket.clone()).collect();
-        nowhere::freed(listeners, runtime).await;
     }
 
     fn connect(
@@ -170,7 +169,8 @@ impl Endpoint {
         config: &quinn::ClientConfig,
         address: SocketAddr,
     ) -> Result<Connecting, DialError> {
-        let connect = |endpoint: &quinn::Endpoint| {
+        let connect = |bound: &Bound| {
+            let endpoint = &bound.endpoint;
             endpoint.connect_with(config.clone(), address, SERVER_NAME)
         };
         let mut diallers = self.lock_diallers();
@@ -181,8 +181,8 @@ impl Endpoint {
         let reusable =
             self.listeners.iter().find(|listener| listener.reaches(address.ip(), source));
         let dialler = diallers.of(address.ip());
-        for endpoint in reusable.map(|listener| &listener.endpoint).into_iter().chain(&*dialler) {
-            match connect(endpoint) {
+        for bound in reusable.map(|listener| &listener.bound).into_iter().chain(&*dialler) {
+            match connect(bound) {
                 // Its socket died. Another may live.
                 Err(ConnectError::EndpointStopping) => {}
                 begun => return Ok(begun?),
@@ -192,17 +192,13 @@ impl Endpoint {
         Ok(connect(dialler.insert(fresh))?)
     }
 
-    fn ephemeral(&self, target: IpAddr) -> io::Result<quinn::Endpoint> {
-        let any = match target {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        open(SocketAddr::new(any, 0), None, &self.runtime).map(|(endpoint, _)| endpoint)
+    fn ephemeral(&self, target: IpAddr) -> io::Result<Bound> {
+        open(SocketAddr::new(any_of(target), 0), None, &self.runtime)
     }
 
-    fn endpoints(&self) -> Vec<quinn::Endpoint> {
+    fn bound(&self) -> Vec<Bound> {
         let diallers = self.lock_diallers();
-        let listeners = self.listeners.iter().map(|listener| &listener.endpoint);
+        let listeners = self.listeners.iter().map(|listener| &listener.bound);
         listeners.chain(&diallers.v4).chain(&diallers.v6).cloned().collect()
     }
 
@@ -223,22 +219,8 @@ impl Incoming {
         self.incoming.remote_address()
     }
 
-    /// Returns whether the peer has proven that it receives what is sent to its address.
-    pub(crate) fn is_validated(&self) -> bool {
-        self.incoming.remote_address_validated()
-    }
-
-    /// Has the peer prove its address first. It comes again with the proof.
-    pub(crate) fn retry(self) {
-        // An address that is not validated may always be asked (RFC 9000, section 8.1.2).
-        if let Err(error) = self.incoming.retry() {
-            error.into_incoming().refuse();
-        }
-    }
-
-    /// Turns the peer away, and says so.
-    pub(crate) fn refuse(self) {
-        self.incoming.refuse();
+    pub(super) fn into_inner(self) -> quinn::Incoming {
+        self.incoming
     }
 
     /// Performs the handshake, at the end of which the peer is proven to be who it says.
@@ -252,10 +234,22 @@ impl Incoming {
     }
 }
 
+impl From<quinn::Incoming> for Incoming {
+    fn from(incoming: quinn::Incoming) -> Self {
+        Self { incoming }
+    }
+}
+
+/// A socket, and the QUIC on it.
+#[derive(Clone, Debug)]
+pub(super) struct Bound {
+    pub(super) endpoint: quinn::Endpoint,
+    socket: Arc<Freeable>,
+}
+
 #[derive(Debug)]
 struct Listener {
-    endpoint: quinn::Endpoint,
-    socket: Weak<dyn AsyncUdpSocket>,
+    bound: Bound,
     local: SocketAddr,
 }
 
@@ -270,33 +264,27 @@ impl Listener {
             .map_err(|source| EndpointError::Address { address: address.clone(), source })?
             .socket;
         open(socket, Some((identity, server.clone())), runtime)
-            .and_then(|(endpoint, socket)| {
-                Ok(Self { local: endpoint.local_addr()?, endpoint, socket })
-            })
+            .and_then(|bound| Ok(Self { local: bound.endpoint.local_addr()?, bound }))
             .map_err(|source| EndpointError::Bind { address: address.clone(), source })
     }
 
     /// Returns whether packets to `target` leave from this socket's address: `source` is the one
     /// that the system's routes say.
     fn reaches(&self, target: IpAddr, source: Option<IpAddr>) -> bool {
-        let local = self.local.ip();
-        local.is_ipv4() == target.is_ipv4()
-            && (local.is_unspecified()
-                || (local.is_loopback() && target.is_loopback())
-                || source == Some(local))
+        reaches(self.local.ip(), target, || source)
     }
 }
 
 /// Sockets to dial from where no listening one fits, opened when first needed.
 #[derive(Debug, Default)]
 struct Diallers {
-    v4: Option<quinn::Endpoint>,
-    v6: Option<quinn::Endpoint>,
+    v4: Option<Bound>,
+    v6: Option<Bound>,
     closed: bool,
 }
 
 impl Diallers {
-    fn of(&mut self, target: IpAddr) -> &mut Option<quinn::Endpoint> {
+    fn of(&mut self, target: IpAddr) -> &mut Option<Bound> {
         match target {
             IpAddr::V4(_) => &mut self.v4,
             IpAddr::V6(_) => &mut self.v6,
@@ -309,18 +297,26 @@ fn open(
     local: SocketAddr,
     listening: Option<(&Keypair, quinn::ServerConfig)>,
     runtime: &Arc<dyn quinn::Runtime>,
-) -> io::Result<(quinn::Endpoint, Weak<dyn AsyncUdpSocket>)> {
-    let socket = open_socket(local)?;
+) -> io::Result<Bound> {
+    open_on(open_socket(local)?, listening, runtime)
+}
+
+/// Has QUIC on a socket, which dials, or also listens.
+pub(super) fn open_on(
+    socket: UdpSocket,
+    listening: Option<(&Keypair, quinn::ServerConfig)>,
+    runtime: &Arc<dyn quinn::Runtime>,
+) -> io::Result<Bound> {
     let (mut config, server) = match listening {
         Some((identity, server)) => (restartable(identity, socket.local_addr()?)?, Some(server)),
         None => (EndpointConfig::default(), None),
     };
     config.supported_versions(vec![QUIC_V1]);
-    let socket = runtime.wrap_udp_socket(socket)?;
-    let freed = Arc::downgrade(&socket);
+    let socket = Freeable::new(runtime.wrap_udp_socket(socket)?)?;
     let runtime = Arc::clone(runtime);
-    let endpoint = quinn::Endpoint::new_with_abstract_socket(config, server, socket, runtime)?;
-    Ok((endpoint, freed))
+    let endpoint =
+        quinn::Endpoint::new_with_abstract_socket(config, server, socket.clone(), runtime)?;
+    Ok(Bound { endpoint, socket })
 }
 
 /// Returns a configuration that is the same after a restart of the process, so that a peer of the
@@ -364,17 +360,34 @@ impl HmacKey for ResetKey {
 }
 
 /// Asks the system for the source address of packets to `target`. Sends nothing.
-fn source_of(target: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = match target {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
+pub(super) fn source_of(target: SocketAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind((any_of(target.ip()), 0)).ok()?;
     socket.connect(target).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 
-fn open_socket(local: SocketAddr) -> io::Result<UdpSocket> {
+/// Returns whether packets to `target` leave from a socket that is bound to `local`: `source` is the
+/// address that the system's routes say.
+pub(super) fn reaches(
+    local: IpAddr,
+    target: IpAddr,
+    source: impl FnOnce() -> Option<IpAddr>,
+) -> bool {
+    local.is_ipv4() == target.is_ipv4()
+        && (local.is_unspecified()
+            || (local.is_loopback() && target.is_loopback())
+            || source() == Some(local))
+}
+
+/// Returns the unspecified address of the family.
+pub(super) const fn any_of(target: IpAddr) -> IpAddr {
+    match target {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+pub(super) fn open_socket(local: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
     if local.is_ipv6() {
         // So that both families can have the same port, on every system.
@@ -388,11 +401,11 @@ fn open_socket(local: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// What every libp2p node dials; it says nothing about the peer.
-const SERVER_NAME: &str = "l";
+pub(super) const SERVER_NAME: &str = "l";
 const QUIC_V1: u32 = 1;
 /// Handshakes that nobody has looked at yet. More are refused.
-const MAX_INCOMING: usize = 1024;
+pub(super) const MAX_INCOMING: usize = 1024;
 /// What such a handshake may hold: a few packets, since nothing but its beginning is expected.
-const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
+pub(super) const INCOMING_BUFFER_BYTES: u64 = 16 * 1024;
 /// Linux's default of 208 KiB loses packets whenever a burst meets a busy reader.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;

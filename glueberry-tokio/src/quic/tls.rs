@@ -25,6 +25,7 @@ use thiserror::Error;
 use tracing::warn;
 
 use super::certificate::{self, CertificateError, GenerateError, PROVIDER};
+use super::keys::Strict;
 
 /// A node's side of every handshake: a certificate, which is renewed long before it expires.
 ///
@@ -49,16 +50,16 @@ impl Tls {
     ) -> Result<(quinn::ClientConfig, Verdict), TlsError> {
         let (config, verdict) = self.rustls_client(expected)?;
         let config = QuicClientConfig::try_from(config)?;
-        Ok((quinn::ClientConfig::new(Arc::new(config)), verdict))
+        Ok((quinn::ClientConfig::new(Arc::new(Strict(Arc::new(config)))), verdict))
     }
 
     /// The configuration for everything that is accepted.
     pub(super) fn server_config(&self) -> Result<quinn::ServerConfig, TlsError> {
         let config = QuicServerConfig::try_from(self.rustls_server()?)?;
-        Ok(quinn::ServerConfig::with_crypto(Arc::new(config)))
+        Ok(quinn::ServerConfig::with_crypto(Arc::new(Strict(Arc::new(config)))))
     }
 
-    fn rustls_client(
+    pub(super) fn rustls_client(
         &self,
         expected: Option<PeerId>,
     ) -> Result<(rustls::ClientConfig, Verdict), TlsError> {

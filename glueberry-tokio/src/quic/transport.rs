@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use futures_channel::oneshot;
-use glueberry_proto::{Address, DialId, Naming, NewConnection, Origin, PublicKey};
+use glueberry_proto::{Address, DialId, Naming, NewConnection, Origin};
 use libp2p_identity::{Keypair, PeerId};
 use multiaddr::Multiaddr;
 use quinn::VarInt;
@@ -131,7 +131,7 @@ pub(super) fn offer(
     peer: PeerId,
     origin: Origin,
 ) {
-    let Ok(key) = PublicKey::try_from(&peer) else {
+    let Ok(key) = shared.key_of(peer) else {
         debug!(%peer, "not an ed25519 identity");
         return connection.close(REFUSED, b"");
     };

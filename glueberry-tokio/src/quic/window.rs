@@ -10,11 +10,15 @@ use crate::memory::PeerMemory;
 
 /// The receive window of one connection.
 ///
-/// Before its session is Established it is [`BASE`]. From then on it grows by the window of a
-/// substream with each substream, so that one that nobody reads does not hold up the others, for as
-/// long as the account of the node has room for that. Without room, substreams share what there is.
-pub(super) struct Window {
+/// Before its session is Established it is a small one of 64 KiB. From then on it grows with each
+/// substream, so that those that nobody reads do not hold up the others, for as long as the account of
+/// the node has room for that. Without room, substreams share what there is.
+///
+/// It grows by more than the window of a substream. QUIC tells the peer of what was read only when that
+/// is an eighth of the whole, so more than an eighth must be left to those that are read.
+pub struct Window {
     connection: quinn::Connection,
+    /// By how much it grows with each.
     per_substream: usize,
     state: Mutex<State>,
 }
@@ -30,22 +34,28 @@ struct State {
 
 /// A substream that a window counts.
 #[derive(Debug)]
-pub(super) struct Counted(Arc<Window>);
+pub struct Counted(Arc<Window>);
 
 impl Window {
-    pub(super) fn new(connection: quinn::Connection, per_substream: u32) -> Arc<Self> {
-        let per_substream = usize::try_from(per_substream).unwrap_or(usize::MAX);
+    /// Returns the window of a connection that begins with that small one, and whose substreams have
+    /// windows of `stream_window`.
+    pub fn new(connection: quinn::Connection, stream_window: u32) -> Arc<Self> {
+        let per_substream = usize::try_from(per_substream(stream_window)).unwrap_or(usize::MAX);
         Arc::new(Self { connection, per_substream, state: Mutex::default() })
     }
 
     /// Counts a substream for as long as the result exists.
-    pub(super) fn count(self: &Arc<Self>) -> Counted {
+    pub fn count(self: &Arc<Self>) -> Counted {
         self.update(|state| state.substreams += 1);
         Counted(self.clone())
     }
 
-    pub(super) fn established(&self, memory: &Arc<PeerMemory>) {
-        self.update(|state| state.memory = Some(memory.clone()));
+    /// Lends the peer more from now on, on its account. Where it has been told before, that account
+    /// goes on.
+    pub fn established(&self, memory: &Arc<PeerMemory>) {
+        self.update(|state| {
+            state.memory.get_or_insert_with(|| memory.clone());
+        });
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {
@@ -61,8 +71,9 @@ impl Window {
         let excess = state.lent.saturating_sub(wanted);
         state.lent -= excess;
         if state.lent != before {
-            let window = u64::try_from(BASE.saturating_add(state.lent)).unwrap_or(u64::MAX);
-            self.connection.set_receive_window(VarInt::from_u64(window).unwrap_or(VarInt::MAX));
+            let lent = u64::try_from(state.lent).unwrap_or(u64::MAX);
+            let window = VarInt::from_u64(lent.saturating_add(BASE.into_inner()));
+            self.connection.set_receive_window(window.unwrap_or(VarInt::MAX));
         }
         drop(state);
         memory.sub(excess);
@@ -90,6 +101,12 @@ impl Drop for Counted {
     }
 }
 
+/// Returns by how much a window grows with each substream.
+pub(super) fn per_substream(stream_window: u32) -> u64 {
+    let stream_window = u64::from(stream_window);
+    stream_window + stream_window / 4
+}
+
 /// What a peer may send ahead of the reader on all substreams together, whoever it is: the messages
 /// of a handshake, and little more.
-pub(super) const BASE: usize = 64 * 1024;
+pub(super) const BASE: VarInt = VarInt::from_u32(64 * 1024);

@@ -11,7 +11,7 @@ use futures_util::future::{Either, select};
 use libp2p_identity::PeerId;
 
 use super::wire::{Content, Frame};
-use super::{Core, Owner, RequestError};
+use super::{Core, Owner, RequestError, owed};
 use crate::node::{on_stream, queue_on};
 use crate::session_handle::SessionHandle;
 use crate::waiters::WaiterId;
@@ -31,7 +31,7 @@ impl Requester {
     ///
     /// Waits while [`max_in_flight`](super::RequestLimits::max_in_flight) requests to the peer are
     /// under way, and while the stream's send queue is full. If the future is dropped, the peer is
-    /// informed that the response is not awaited.
+    /// informed that the response is not awaited; until that is queued, the request counts as under way.
     ///
     /// # Errors
     ///
@@ -70,11 +70,11 @@ async fn attempt(
     body: Bytes,
     deadline: Option<Instant>,
 ) -> Result<Bytes, RequestError> {
-    let _place = Place::take(core, peer).await;
+    let place = Place::take(core, peer).await;
     let session = core.shared.session(peer).map_err(RequestError::NotSent)?;
     let (answer, result) = oneshot::channel();
     let id = core.table.sending(peer, session.id, answer);
-    let mut sent = InFlight { core, id, session: session.clone(), is_sent: false };
+    let mut sent = InFlight { id, session: session.clone(), is_sent: false, place: Some(place) };
     let now = core.shared.runtime.now();
     let patience = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
     let frame = Frame { id, content: Content::Request { patience, body } }.emit();
@@ -88,20 +88,20 @@ async fn attempt(
 }
 
 /// One of the peer's places, until it is dropped.
-struct Place<'a> {
-    core: &'a Core,
+struct Place {
+    core: Arc<Core>,
     peer: PeerId,
 }
 
-impl<'a> Place<'a> {
-    async fn take(core: &'a Core, peer: PeerId) -> Self {
+impl Place {
+    async fn take(core: &Arc<Core>, peer: PeerId) -> Self {
         let mut waiting = Waiting { core, peer, id: None };
         poll_fn(|cx| core.table.poll_place(cx, peer, &mut waiting.id)).await;
-        Self { core, peer }
+        Self { core: core.clone(), peer }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         self.core.table.give_place_back(self.peer);
     }
@@ -123,19 +123,22 @@ impl Drop for Waiting<'_> {
 }
 
 /// A request whose response is waited for. If it is dropped before, the peer learns of it.
-struct InFlight<'a> {
-    core: &'a Core,
+struct InFlight {
     id: u64,
     session: Arc<SessionHandle>,
     is_sent: bool,
+    /// None as it is dropped.
+    place: Option<Place>,
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.core.table.forget(self.id) && self.is_sent {
-            let frame = Frame { id: self.id, content: Content::Cancel }.emit();
-            // A courtesy: the peer's own deadline ends the request as well.
-            self.session.send(self.core.stream.as_str(), &frame).ok();
+        let Some(place) = self.place.take() else { return };
+        let core = place.core.clone();
+        if core.table.forget(self.id) && self.is_sent {
+            let frame = Frame { id: self.id, content: Content::Cancel };
+            // The place is held for as long, so that what is owed is bounded.
+            owed::send(&core, &self.session, &frame, || true, place);
         }
     }
 }

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::server::Request;
 use super::table::Refusal;
 use super::wire::{Content, Frame};
-use super::{Core, RequestError};
+use super::{Core, RequestError, owed};
 use crate::event::Event;
 use crate::events::Events;
 use crate::inbox::InboxReader;
@@ -108,20 +108,38 @@ impl Dispatcher {
     ) {
         let (core, table) = (self.core.clone(), &self.core.table);
         match table.admit((peer, id), session.id, data.len()) {
-            Ok(unwanted) => {
+            Ok((ticket, unwanted)) => {
                 let deadline = core.shared.runtime.now().checked_add(patience);
-                table.queue(Request { peer, data, id, core, session, deadline, unwanted });
+                let request = Request { peer, data, id, ticket, core, session, deadline, unwanted };
+                table.queue(request);
             }
             Err(refusal) => {
                 let content = match refusal {
                     Refusal::Busy => Content::Busy,
                     Refusal::Unanswered => Content::Unanswered,
                 };
-                let frame = Frame { id, content }.emit();
-                // If there is no room, the peer's deadline ends its wait.
-                session.send(core.stream.as_str(), &frame).ok();
+                let frame = Frame { id, content };
+                if table.may_owe_refusal(peer) {
+                    let held = Refused { core: core.clone(), peer };
+                    owed::send(&core, &session, &frame, || true, held);
+                } else {
+                    debug!(%peer, stream = %core.stream, "refusal of a request dropped");
+                    table.ignore();
+                }
             }
         }
+    }
+}
+
+/// A refusal that may have to wait, until this is dropped.
+struct Refused {
+    core: Arc<Core>,
+    peer: PeerId,
+}
+
+impl Drop for Refused {
+    fn drop(&mut self) {
+        self.core.table.refusal_over(self.peer);
     }
 }
 

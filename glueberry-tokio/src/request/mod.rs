@@ -12,10 +12,12 @@
 
 mod client;
 mod dispatcher;
+mod owed;
 mod server;
 mod table;
 mod wire;
 
+use std::fmt;
 use std::sync::Arc;
 
 use glueberry_proto::StreamName;
@@ -42,8 +44,9 @@ use crate::shared::Shared;
 pub struct RequestLimits {
     /// Requests to one peer that wait for their response at one time; further ones wait here. 64.
     pub max_in_flight: usize,
-    /// Requests of one peer that the application has not answered; further ones are answered as
-    /// [`Busy`](RequestError::Busy). 64: not less than the peers' `max_in_flight`.
+    /// Requests of one peer that the application has not answered or dropped, also those that it need not
+    /// answer any more; further ones are answered as [`Busy`](RequestError::Busy). 64: not less than the
+    /// peers' `max_in_flight`.
     pub max_served: usize,
     /// Bytes of all peers' requests that the application has not taken. 16 MiB. A single request
     /// may be larger.
@@ -57,7 +60,9 @@ impl Default for RequestLimits {
 }
 
 /// Why a request has no response.
-#[derive(Debug, Error)]
+///
+/// `{:?}`, which is what a `main` that returns it prints, is the text of `{}`.
+#[derive(Error)]
 #[non_exhaustive]
 pub enum RequestError {
     /// The request was not sent.
@@ -79,6 +84,12 @@ pub enum RequestError {
     /// The peer's application has dropped the request.
     #[error("the peer's application gave no answer")]
     Unanswered,
+}
+
+impl fmt::Debug for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl RequestError {
@@ -165,5 +176,15 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.0.shared.readers.release_all(&self.0.stream);
         self.0.table.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_main_that_returns_the_error_prints_a_sentence() {
+        assert_eq!(format!("{:?}", RequestError::TimedOut), "no response in time");
     }
 }

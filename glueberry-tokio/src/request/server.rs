@@ -13,8 +13,9 @@ use futures_core::Stream;
 use futures_util::future::{Either, select};
 use libp2p_identity::PeerId;
 
+use super::table::Ticket;
 use super::wire::{Content, Frame};
-use super::{Core, Owner};
+use super::{Core, Owner, owed};
 use crate::error::{Error, ErrorCode};
 use crate::node::{on_stream, queue_on};
 use crate::session_handle::SessionHandle;
@@ -66,7 +67,8 @@ impl Drop for IncomingRequests {
 /// A request of a peer.
 ///
 /// If it is dropped without an answer, its peer gets
-/// [`Unanswered`](super::RequestError::Unanswered).
+/// [`Unanswered`](super::RequestError::Unanswered). Until that is queued, it counts among those that the
+/// application [has](super::RequestLimits::max_served).
 #[must_use = "its peer waits for an answer"]
 pub struct Request {
     /// Who asks.
@@ -74,6 +76,7 @@ pub struct Request {
     /// What it asks.
     pub data: Bytes,
     pub(super) id: u64,
+    pub(super) ticket: Ticket,
     pub(super) core: Arc<Core>,
     pub(super) session: Arc<SessionHandle>,
     /// Until when the peer waits; `None` if for ever.
@@ -114,7 +117,8 @@ impl Request {
     /// has ended.
     pub fn is_cancelled(&self) -> bool {
         let now = self.core.shared.runtime.now();
-        !self.core.table.is_served(self.peer, self.id) || self.deadline.is_some_and(|at| at <= now)
+        !self.core.table.is_wanted(self.peer, self.ticket)
+            || self.deadline.is_some_and(|at| at <= now)
     }
 
     /// Waits until the peer no longer waits, so that work which is not wanted can stop.
@@ -141,7 +145,7 @@ impl Request {
         queue_on(&self.session, stream, &frame)
             .await
             .map_err(|error| on_stream(error, peer, stream))?;
-        self.core.table.finish(peer, self.id);
+        self.core.table.finish(peer, self.ticket);
         Ok(())
     }
 }
@@ -158,10 +162,29 @@ impl fmt::Debug for Request {
 
 impl Drop for Request {
     fn drop(&mut self) {
-        if self.core.table.finish(self.peer, self.id) {
-            let frame = Frame { id: self.id, content: Content::Unanswered }.emit();
-            // If there is no room, the peer's deadline ends its wait.
-            self.session.send(self.core.stream.as_str(), &frame).ok();
+        let (core, peer, ticket) = (self.core.clone(), self.peer, self.ticket);
+        let served = InHand { core: core.clone(), peer, ticket };
+        if core.table.is_wanted(peer, ticket) {
+            let frame = Frame { id: self.id, content: Content::Unanswered };
+            let is_wanted = {
+                let core = core.clone();
+                move || core.table.is_wanted(peer, ticket)
+            };
+            // It is in hand for as long, so that what is owed is bounded.
+            owed::send(&core, &self.session, &frame, is_wanted, served);
         }
+    }
+}
+
+/// A request of a peer that is in hand, until this is dropped.
+struct InHand {
+    core: Arc<Core>,
+    peer: PeerId,
+    ticket: Ticket,
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.core.table.finish(self.peer, self.ticket);
     }
 }

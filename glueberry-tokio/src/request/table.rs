@@ -1,5 +1,6 @@
 //! What is under way: requests of this node to peers, and of peers to this node.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
@@ -12,7 +13,7 @@ use libp2p_identity::PeerId;
 use super::server::Request;
 use super::{RequestError, RequestLimits};
 use crate::mailbox::{lock, remember};
-use crate::waiters::{WaiterId, Waiters, wake_all};
+use crate::waiters::{WaiterId, Waiters};
 
 /// Where the result of a request goes.
 pub(super) type Answer = oneshot::Sender<Result<Bytes, RequestError>>;
@@ -30,9 +31,12 @@ struct State {
     sent: BTreeMap<u64, Sent>,
     next_id: u64,
     places: HashMap<PeerId, Places>,
-    /// Requests of peers that are not answered yet. Dropping an entry signals its request that its answer
-    /// is not awaited any more.
-    served: BTreeMap<(PeerId, u64), Served>,
+    /// Requests of peers that the application has or is to have. Those whose answer is not awaited any
+    /// more are among them: the application may still work on them.
+    served: BTreeMap<(PeerId, Ticket), Served>,
+    next_ticket: Ticket,
+    /// How many refusals wait for room in the queues to a peer.
+    refused: HashMap<PeerId, usize>,
     waiting: VecDeque<Request>,
     waiting_bytes: usize,
     reader: Option<Waker>,
@@ -53,10 +57,15 @@ struct Sent {
     answer: Answer,
 }
 
+/// A request of a peer, for as long as it is in hand. Its id is the peer's, who may use it again.
+pub(super) type Ticket = u64;
+
 #[derive(Debug)]
 struct Served {
+    id: u64,
     session: SessionId,
-    _wanted: oneshot::Sender<()>,
+    /// Dropped when the answer is not awaited any more, which signals that.
+    wanted: Option<oneshot::Sender<()>>,
 }
 
 /// The places of one peer for requests in flight.
@@ -74,6 +83,8 @@ impl Table {
             next_id: getrandom::u64().unwrap_or_default(),
             places: HashMap::new(),
             served: BTreeMap::new(),
+            next_ticket: 0,
+            refused: HashMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             reader: None,
@@ -100,8 +111,10 @@ impl Table {
         if places.taken < self.limits.max_in_flight {
             places.taken += 1;
             let waker = waiting.take().and_then(|id| places.waiters.remove(id));
+            let next = self.next(&mut state, peer);
             drop(state);
             drop(waker);
+            next.into_iter().for_each(Waker::wake);
             return Poll::Ready(());
         }
         places.waiters.register(waiting, cx);
@@ -113,21 +126,35 @@ impl Table {
         let mut state = lock(&self.state);
         let places = state.places.get_mut(&peer);
         let waker = places.and_then(|places| places.waiters.remove(waiting));
+        // It may have been woken for a place that it does not take.
+        let next = self.next(&mut state, peer);
         drop(state);
         drop(waker);
+        next.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn give_place_back(&self, peer: PeerId) {
         let mut state = lock(&self.state);
-        let Some(places) = state.places.get_mut(&peer) else { return };
-        places.taken -= 1;
-        let woken = places.waiters.take();
-        if places.taken == 0 {
-            // Those that are woken begin anew, if they still want a place.
+        if let Some(places) = state.places.get_mut(&peer) {
+            places.taken -= 1;
+        }
+        let next = self.next(&mut state, peer);
+        drop(state);
+        next.into_iter().for_each(Waker::wake);
+    }
+
+    /// Takes the waker that has waited longest for a place, if one is free. A task that takes a place, or
+    /// leaves, calls the next, so a place does not cost as many turns as there are tasks that wait.
+    ///
+    /// Forgets a peer of which nothing is under way: a task that was called begins anew.
+    fn next(&self, state: &mut State, peer: PeerId) -> Option<Waker> {
+        let places = state.places.get_mut(&peer)?;
+        let is_free = places.taken < self.limits.max_in_flight;
+        let next = if is_free { places.waiters.take_first() } else { None };
+        if places.taken == 0 && places.waiters.is_empty() {
             state.places.remove(&peer);
         }
-        drop(state);
-        wake_all(woken);
+        next
     }
 
     /// Takes note of a request before it is sent; returns its id.
@@ -169,20 +196,47 @@ impl Table {
         (peer, id): (PeerId, u64),
         session: SessionId,
         bytes: usize,
-    ) -> Result<oneshot::Receiver<()>, Refusal> {
+    ) -> Result<(Ticket, oneshot::Receiver<()>), Refusal> {
         let mut state = lock(&self.state);
         if !state.is_serving {
             return Err(Refusal::Unanswered);
         }
-        let of_peer = state.served.range((peer, u64::MIN)..=(peer, u64::MAX)).count();
+        let (mut of_peer, mut is_known) = (0, false);
+        for (_, it) in state.of(peer) {
+            of_peer += 1;
+            is_known |= it.id == id && it.wanted.is_some();
+        }
         let is_full = !state.waiting.is_empty()
             && state.waiting_bytes.saturating_add(bytes) > self.limits.max_waiting_bytes;
-        if of_peer >= self.limits.max_served || is_full || state.served.contains_key(&(peer, id)) {
+        if of_peer >= self.limits.max_served || is_full || is_known {
             return Err(Refusal::Busy);
         }
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
         let (wanted, unwanted) = oneshot::channel();
-        state.served.insert((peer, id), Served { session, _wanted: wanted });
-        Ok(unwanted)
+        state.served.insert((peer, ticket), Served { id, session, wanted: Some(wanted) });
+        Ok((ticket, unwanted))
+    }
+
+    /// Makes room for a refusal to wait in. There is as much of it for a peer as for its requests: who
+    /// asks for more and reads no answer is owed no more.
+    pub(super) fn may_owe_refusal(&self, peer: PeerId) -> bool {
+        let mut state = lock(&self.state);
+        let waiting = state.refused.entry(peer).or_default();
+        let may_wait = *waiting < self.limits.max_served.max(1);
+        *waiting += usize::from(may_wait);
+        may_wait
+    }
+
+    /// A refusal was sent, or its session has ended.
+    pub(super) fn refusal_over(&self, peer: PeerId) {
+        let mut state = lock(&self.state);
+        if let Entry::Occupied(mut waiting) = state.refused.entry(peer) {
+            *waiting.get_mut() -= 1;
+            if *waiting.get() == 0 {
+                waiting.remove();
+            }
+        }
     }
 
     pub(super) fn queue(&self, request: Request) {
@@ -216,24 +270,22 @@ impl Table {
     }
 
     /// Returns whether the peer still waits for the answer.
-    pub(super) fn is_served(&self, peer: PeerId, id: u64) -> bool {
-        lock(&self.state).served.contains_key(&(peer, id))
+    pub(super) fn is_wanted(&self, peer: PeerId, ticket: Ticket) -> bool {
+        lock(&self.state).served.get(&(peer, ticket)).is_some_and(|it| it.wanted.is_some())
     }
 
-    /// A request of a peer is answered, or its answer is not wanted any more. Returns whether its
-    /// peer still waits.
-    pub(super) fn finish(&self, peer: PeerId, id: u64) -> bool {
-        let served = lock(&self.state).served.remove(&(peer, id));
-        served.is_some()
+    /// A request of a peer is answered, or dropped.
+    pub(super) fn finish(&self, peer: PeerId, ticket: Ticket) {
+        let served = lock(&self.state).served.remove(&(peer, ticket));
+        drop(served);
     }
 
     /// A peer does not await an answer any more.
     pub(super) fn cancel(&self, peer: PeerId, id: u64) {
         let mut state = lock(&self.state);
-        let served = state.served.remove(&(peer, id));
-        let unread = served.as_ref().map(|_| state.take_waiting(&[(peer, id)]));
+        let cancelled = state.unwanted(peer, |it| it.id == id);
         drop(state);
-        drop((served, unread));
+        drop(cancelled);
     }
 
     /// The application receives no more requests.
@@ -266,13 +318,9 @@ impl Table {
         let ended = state.sent.iter().filter(|(_, it)| it.peer == peer && is_over(it.session));
         let ended: Vec<u64> = ended.map(|(id, _)| *id).collect();
         let ended: Vec<Sent> = ended.iter().filter_map(|id| state.sent.remove(id)).collect();
-        let served = state.served.range((peer, u64::MIN)..=(peer, u64::MAX));
-        let served = served.filter(|(_, it)| is_over(it.session));
-        let over: Vec<(PeerId, u64)> = served.map(|(id, _)| *id).collect();
-        let served: Vec<_> = over.iter().filter_map(|id| state.served.remove(id)).collect();
-        let unread = state.take_waiting(&over);
+        let unwanted = state.unwanted(peer, |it| is_over(it.session));
         drop(state);
-        drop((served, unread));
+        drop(unwanted);
         for sent in ended {
             sent.answer.send(Err(RequestError::SessionEnded)).ok();
         }
@@ -327,15 +375,34 @@ impl Table {
 }
 
 impl State {
+    fn of(&self, peer: PeerId) -> impl Iterator<Item = (&(PeerId, Ticket), &Served)> {
+        self.served.range((peer, Ticket::MIN)..=(peer, Ticket::MAX))
+    }
+
+    /// Answers of a peer's requests are not awaited any more. What is returned is to be dropped without
+    /// the lock.
+    fn unwanted(
+        &mut self,
+        peer: PeerId,
+        which: impl Fn(&Served) -> bool,
+    ) -> (Vec<oneshot::Sender<()>>, VecDeque<Request>) {
+        let all = self.served.range_mut((peer, Ticket::MIN)..=(peer, Ticket::MAX));
+        let which = all.filter(|(_, it)| it.wanted.is_some() && which(it));
+        let which: Vec<_> = which.map(|(key, it)| (*key, it.wanted.take())).collect();
+        let keys: Vec<(PeerId, Ticket)> = which.iter().map(|(key, _)| *key).collect();
+        let wanted = which.into_iter().filter_map(|(_, wanted)| wanted).collect();
+        (wanted, self.take_waiting(&keys))
+    }
+
     /// Takes requests out of those that the application has not taken, so that they hold no room. They
     /// are to be dropped without the lock.
-    fn take_waiting(&mut self, over: &[(PeerId, u64)]) -> VecDeque<Request> {
+    fn take_waiting(&mut self, over: &[(PeerId, Ticket)]) -> VecDeque<Request> {
         if over.is_empty() {
             return VecDeque::new();
         }
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         let (taken, kept): (VecDeque<_>, VecDeque<_>) =
-            waiting.partition(|it| over.contains(&(it.peer, it.id)));
+            waiting.partition(|it| over.contains(&(it.peer, it.ticket)));
         self.waiting = kept;
         self.waiting_bytes -= taken.iter().map(|it: &Request| it.data.len()).sum::<usize>();
         taken
@@ -351,6 +418,10 @@ pub(super) enum Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
     use super::*;
 
     #[test]
@@ -365,5 +436,43 @@ mod tests {
         // It was woken, and has stopped waiting.
         table.leave(peer, waiting.unwrap());
         assert!(lock(&table.state).places.is_empty());
+    }
+
+    #[test]
+    fn a_place_that_is_not_taken_is_the_next_ones() {
+        let limits = RequestLimits { max_in_flight: 1, max_served: 1, max_waiting_bytes: 1 };
+        let (table, peer) = (Table::new(limits), PeerId::random());
+        let tasks = [(); 3].map(|()| Arc::new(Count(AtomicUsize::new(0))));
+        let mut ids = [None; 3];
+        let noop = Context::from_waker(Waker::noop());
+        assert!(table.poll_place(&noop, peer, &mut None).is_ready());
+        for (task, id) in tasks.iter().zip(&mut ids) {
+            let waker = Waker::from(task.clone());
+            assert!(table.poll_place(&Context::from_waker(&waker), peer, id).is_pending());
+        }
+        let woken = || tasks.each_ref().map(|task| task.0.load(Ordering::Relaxed));
+        table.give_place_back(peer);
+        assert_eq!(woken(), [1, 0, 0]);
+        table.leave(peer, ids[0].unwrap());
+        assert_eq!(woken(), [1, 1, 0]);
+        // Another came first, and is over: the second one has waited in vain, and waits again.
+        assert!(table.poll_place(&noop, peer, &mut None).is_ready());
+        let waker = Waker::from(tasks[1].clone());
+        assert!(table.poll_place(&Context::from_waker(&waker), peer, &mut ids[1]).is_pending());
+        table.give_place_back(peer);
+        assert_eq!(woken(), [1, 1, 1]);
+        assert!(table.poll_place(&noop, peer, &mut ids[2]).is_ready());
+        table.give_place_back(peer);
+        assert_eq!(woken(), [1, 2, 1]);
+        table.leave(peer, ids[1].unwrap());
+        assert!(lock(&table.state).places.is_empty());
+    }
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! What a session brings to the application: events and messages.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use glueberry_proto::{Closed, Event as SessionEvent, StreamName};
-use tracing::{Span, debug, trace, warn};
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Span, debug, trace, warn};
 
 use super::streams::{Inbound, Stream};
 use super::{SessionDriver, Stage};
@@ -13,6 +16,7 @@ use crate::command::NodeCommand;
 use crate::config::Delivery;
 use crate::error::{Error, ErrorCode};
 use crate::event::Event;
+use crate::inbox::forget_all;
 use crate::message::{HANDSHAKE, Source};
 
 impl SessionDriver {
@@ -49,7 +53,9 @@ impl SessionDriver {
             let name = self.streams[at].name.clone();
             self.streams[at].inbound.is_readable = false;
             let session = &mut self.session;
-            let count = std::iter::from_fn(|| session.poll_message(&name)).map(|_| 1).sum();
+            let count = forget_all(|limit, out| {
+                session.poll_messages(&name, limit, out);
+            });
             self.dropped(Some(name), count);
         }
     }
@@ -75,17 +81,12 @@ impl SessionDriver {
         let Inbound { writer, is_readable, tally } = &mut self.handshake;
         let memory = &self.handle.memory;
         // Handshake messages are never dropped: they are few, and needed.
-        writer.fill(cx, Delivery::Lossless, source, memory, || {
-            match session.poll_handshake_message() {
-                Some(data) => {
-                    tally.received(data.len());
-                    telemetry.metrics.message_received(HANDSHAKE, data.len());
-                    Some(data)
-                }
-                None => {
-                    *is_readable = false;
-                    None
-                }
+        writer.fill(cx, Delivery::Lossless, source, memory, |limit, out| {
+            out.extend(std::iter::from_fn(|| session.poll_handshake_message()).take(limit));
+            *is_readable = out.len() == limit;
+            for data in &*out {
+                tally.received(data.len());
+                telemetry.metrics.message_received(HANDSHAKE, data.len());
             }
         });
     }
@@ -107,20 +108,22 @@ impl SessionDriver {
         let (telemetry, memory) = (&self.shared.telemetry, &self.handle.memory);
         for stream in self.streams.iter_mut().filter(|stream| stream.inbound.is_readable) {
             let Stream { name, inbound: Inbound { writer, is_readable, tally }, span } = stream;
-            let next = || match session.poll_message(name) {
-                Some(data) => {
-                    tally.received(data.len());
-                    trace!(parent: &*span, bytes = data.len(), "message received");
-                    telemetry.metrics.message_received(name.as_str(), data.len());
-                    Some(data)
+            let take = |limit, out: &mut VecDeque<Bytes>| {
+                *is_readable = session.poll_messages(name, limit, out) == limit;
+                if out.is_empty() {
+                    return;
                 }
-                None => {
-                    *is_readable = false;
-                    None
+                let mut sizes = out.iter().map(Bytes::len);
+                tally.received_many(out.len(), sizes.clone().sum());
+                if LevelFilter::current() >= Level::TRACE {
+                    for bytes in sizes.clone() {
+                        trace!(parent: &*span, bytes, "message received");
+                    }
                 }
+                telemetry.metrics.messages_received(name.as_str(), &mut sizes);
             };
             let source = Source { peer, stream: Some(name.clone()), received_at };
-            let count = writer.fill(cx, self.shared.delivery, source, memory, next);
+            let count = writer.fill(cx, self.shared.delivery, source, memory, take);
             if count > 0 {
                 (0..count).for_each(|_| telemetry.metrics.message_dropped(name.as_str()));
                 warn!(%peer, stream = %name, count, "messages dropped");

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use glueberry_proto::{MessageSource, StreamName};
 use libp2p_identity::PeerId;
-use tracing::{Span, trace};
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Span, trace};
 
 use crate::inbox::{Inbox, InboxWriter};
 use crate::session_handle::SessionHandle;
@@ -49,15 +50,18 @@ impl MessageSource for Outbound<'_> {
     fn take(&mut self, stream: &StreamName, budget: usize, out: &mut VecDeque<Bytes>) -> bool {
         let before = out.len();
         let has_more = self.handle.take_messages(stream, budget, out);
-        let Some(stream) = self.streams.iter_mut().find(|it| it.name == *stream) else {
+        let found = self.streams.iter_mut().find(|it| it.name == *stream);
+        let Some(stream) = found.filter(|_| out.len() > before) else {
             return has_more;
         };
-        for message in out.iter().skip(before) {
-            let bytes = message.len();
-            stream.inbound.tally.sent(bytes);
-            trace!(parent: &stream.span, bytes, "message sent");
-            self.telemetry.metrics.message_sent(stream.name.as_str(), bytes);
+        let mut sizes = out.range(before..).map(Bytes::len);
+        stream.inbound.tally.sent_many(sizes.len(), sizes.clone().sum());
+        if LevelFilter::current() >= Level::TRACE {
+            for bytes in sizes.clone() {
+                trace!(parent: &stream.span, bytes, "message sent");
+            }
         }
+        self.telemetry.metrics.messages_sent(stream.name.as_str(), &mut sizes);
         has_more
     }
 }

@@ -8,10 +8,10 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use glueberry_tokio::identity::Keypair;
-use glueberry_tokio::{Config, Error, ErrorCode, Multiaddr, Node, ReconnectPolicy};
+use glueberry_tokio::{Config, Error, ErrorCode, Multiaddr, Node, Profile, ReconnectPolicy};
 
 use crate::book::Folder;
-use crate::support::{Party, STREAM, any_port, key, keypair, pair, quick, run};
+use crate::support::{Party, STREAM, any_port, eventually, key, keypair, pair, quick, run};
 
 /// Collects errors, and checks what holds of each.
 #[derive(Default)]
@@ -79,7 +79,7 @@ fn of_commands() {
         let error = node.send(b.id(), "handshake", "x").await.unwrap_err();
         read.error(&error, "handshake is over", "named stream");
         let error = node.send(b.id(), "none", "x").await.unwrap_err();
-        read.error(&error, "not prepared", "prepare_streams");
+        read.error(&error, "not prepared", "builder's streams");
         let error = node.finalize_handshake(b.id()).await.unwrap_err();
         read.error(&error, "already finalized", "it is complete");
         let error = node.prepare_streams(b.id(), key(b.id()), &["handshake"]).await.unwrap_err();
@@ -134,6 +134,51 @@ fn of_dials() {
         a.knows(&b).await;
         let error = a.node.connect(b.id()).await.unwrap_err();
         read.error(&error, "takes no connection", "does it ban it");
+    });
+}
+
+/// In v2 the peer says so itself; in v1 only its transport does.
+#[test]
+fn of_a_peer_that_rejects() {
+    run(async {
+        let mut read = Read::default();
+        for profile in [Profile::V2, Profile::V1] {
+            let mut config = quick();
+            config.core.profiles = vec![profile];
+            let (a, b) = (Party::new(config.clone()).await, Party::new(config).await);
+            a.dial(&b).await;
+            // From here on in v2 a side can say why it ends the session.
+            eventually("both know what the session gives", || {
+                a.node.session_info(b.id()).is_some() && b.node.session_info(a.id()).is_some()
+            })
+            .await;
+            let mut events = a.node.events_for_peer(b.id());
+            b.node.reject_handshake(a.id(), "not wanted").unwrap();
+            let (error, ()) = tokio::join!(a.node.wait_established(b.id()), async {
+                while events.recv().await.unwrap().state().is_none() {}
+            });
+            let error = error.unwrap_err();
+            assert!(!error.is_retriable(), "{error:?}");
+            read.error(&error, "does not want this node", "does not want this node");
+            let code = match profile {
+                Profile::V2 => ErrorCode::HandshakeFailed,
+                _ => ErrorCode::ConnectionFailed,
+            };
+            assert_eq!(error.code(), code, "{profile}");
+        }
+    });
+}
+
+/// What a `main` that returns the error prints.
+#[test]
+fn of_those_who_print_it_for_debugging() {
+    run(async {
+        let a = Party::new(quick()).await;
+        let error = a.node.connect(keypair(9).public().to_peer_id()).await.unwrap_err();
+        let text = format!("{error:?}");
+        assert_eq!(text, format!("{error:#}; {}", error.hint()));
+        let parts = format!("{error:#?}");
+        assert!(parts.contains("code: PeerNotFound"), "{parts}");
     });
 }
 

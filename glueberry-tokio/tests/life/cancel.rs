@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
-use glueberry_tokio::{Config, ConnectionState, Node};
+use futures_util::SinkExt;
+use glueberry_tokio::{Config, ConnectionState, ErrorCode, Node};
 use tokio::time::timeout;
 
 use crate::support::{Party, STREAM, eventually, pair, quick, run};
@@ -112,5 +113,22 @@ fn a_send_that_is_dropped_leaves_no_waker_behind() {
         }
         // Only this test refers to it, by itself and by its own waker.
         assert_eq!(Arc::strong_count(&task), 2);
+    });
+}
+
+#[test]
+fn a_flush_of_what_is_never_sent_fails_once() {
+    run(async {
+        let (a, b) = pair(tight()).await;
+        let mut handle = a.node.stream(b.id(), STREAM).unwrap();
+        // Until nothing more fits: the last ones are in the queue.
+        while timeout(MOMENT * 100, handle.send(numbered(0))).await.is_ok() {}
+        let flushing = tokio::spawn(async move { (SinkExt::flush(&mut handle).await, handle) });
+        tokio::time::sleep(MOMENT * 50).await;
+        assert!(!flushing.is_finished());
+        a.node.disconnect(b.id()).await.unwrap();
+        let (flushed, mut handle) = timeout(MOMENT * 10_000, flushing).await.unwrap().unwrap();
+        assert_eq!(flushed.unwrap_err().code(), ErrorCode::StreamClosed);
+        SinkExt::flush(&mut handle).await.unwrap();
     });
 }

@@ -8,6 +8,7 @@ mod book;
 mod cancel;
 mod dialling;
 mod downgrade;
+mod dropped;
 mod endless;
 mod errors;
 mod faults;

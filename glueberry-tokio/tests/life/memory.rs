@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use glueberry_tokio::{Config, ConnectionState};
+use glueberry_tokio::{Config, ConnectionState, Profile};
 
 use crate::processes::Peer;
 use crate::support::{Party, STREAM, STREAMS, keypair, quick};
@@ -29,8 +29,11 @@ fn a_flood_that_nobody_reads_stays_within_the_bound_and_crowds_nobody_out() {
         let child = keypair(crate::processes::CHILD).public().to_peer_id();
         let payload = bytes::Bytes::from(vec![7; 3 << 20]);
         let mut strangers = Vec::new();
-        for _ in 0..16 {
-            let mut stranger = Party::greeting(small()).await;
+        for number in 0..16 {
+            let mut config = small();
+            // In v1 a message is charged as one, in v2 record by record.
+            config.core.profiles = vec![[Profile::V1, Profile::V2][number % 2]];
+            let mut stranger = Party::greeting(config).await;
             stranger.node.add_peer(child, [flooded.address.clone()]).await.unwrap();
             stranger.node.connect(child).await.unwrap();
             stranger.until(ConnectionState::Established).await;

@@ -78,15 +78,14 @@ fn a_handle_sends_in_order_however_it_is_used() {
             // The transport takes what it can.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        handle.feed(numbered(number).into()).await.unwrap();
         let reading = async {
             for number in 0..number + 3 {
                 assert_eq!(b.message().await.data[0], number);
             }
         };
         let sending = async {
+            handle.feed(numbered(number).into()).await.unwrap();
             handle.send(numbered(number + 1)).await.unwrap();
-            // The sink may hold this one, too.
             handle.feed(numbered(number + 2).into()).await.unwrap();
             SinkExt::flush(&mut handle).await.unwrap();
         };

@@ -374,3 +374,103 @@ async fn waits<T: std::fmt::Debug>(mut asked: JoinHandle<T>) -> JoinHandle<T> {
     assert!(refused.is_err(), "{refused:?}");
     asked
 }
+
+/// Frames of requests by hand, as a peer may write them.
+fn frame(kind: u8, id: u64) -> Vec<u8> {
+    let patience: &[u8] = if kind == 1 { &[255; 4] } else { &[] };
+    [&[kind][..], &id.to_be_bytes(), patience, b"x"].concat()
+}
+
+/// A peer that cancels takes no further place: the application may still work on what it asked.
+#[test]
+fn what_is_cancelled_counts_until_the_application_lets_go_of_it() {
+    run(async {
+        let mut limits = RequestLimits::default();
+        limits.max_served = 2;
+        let (alice, bob) = (node(1).await, node(2).await);
+        let mut answers = alice.messages().unwrap();
+        let (_asks, mut incoming) = bob.requests("rpc", limits).unwrap();
+        alice.dial(bob.dial_addrs().remove(0)).await.unwrap();
+        soon(alice.wait_established(bob.peer_id())).await.unwrap();
+        let send = async |kind, id| {
+            alice.send(bob.peer_id(), "rpc", frame(kind, id)).await.unwrap();
+        };
+        let mut kept = Vec::new();
+        for _ in 0..2 {
+            send(1, 7).await;
+            let mut request = soon(incoming.recv()).await.unwrap();
+            send(6, 7).await;
+            soon(request.cancelled()).await;
+            kept.push(request);
+        }
+        send(1, 7).await;
+        let busy = loop {
+            let message = soon(answers.recv()).await.unwrap();
+            if message.stream() == "rpc" {
+                break message.data;
+            }
+        };
+        assert_eq!(busy, [&[4][..], &7_u64.to_be_bytes()].concat(), "a third one is served");
+        // One of the first two is dropped, and says nothing to the one that has its id now.
+        drop(kept.pop());
+        send(1, 7).await;
+        let third = soon(incoming.recv()).await.unwrap();
+        assert!(kept[0].is_cancelled() && !third.is_cancelled());
+        drop(kept);
+        assert!(!third.is_cancelled());
+        third.respond("third").await.unwrap();
+        let answer = soon(answers.recv()).await.unwrap();
+        assert_eq!(answer.data, [&[2][..], &7_u64.to_be_bytes(), b"third"].concat());
+    });
+}
+
+/// Refusals wait for room like answers do, as many as a peer may have requests.
+#[test]
+fn a_peer_whose_queue_is_full_is_refused_all_the_same() {
+    run(async {
+        let mut limits = RequestLimits::default();
+        limits.max_served = 2;
+        let (alice, bob) = (node(1).await, node(2).await);
+        let mut answers = alice.messages().unwrap();
+        let (asks, mut incoming) = bob.requests("rpc", limits).unwrap();
+        alice.dial(bob.dial_addrs().remove(0)).await.unwrap();
+        soon(alice.wait_established(bob.peer_id())).await.unwrap();
+        let send = async |id| alice.send(bob.peer_id(), "rpc", frame(1, id)).await.unwrap();
+        for id in [1, 2] {
+            send(id).await;
+        }
+        let held = [soon(incoming.recv()).await.unwrap(), soon(incoming.recv()).await.unwrap()];
+        // Alice reads nothing, until nothing more goes out.
+        let filling =
+            async { while bob.send(alice.peer_id(), "rpc", vec![200; 1 << 20]).await.is_ok() {} };
+        let at_rest = async {
+            let mut before = u64::MAX;
+            loop {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let sent = bob.peer_statistics(alice.peer_id()).unwrap().messages_sent;
+                if std::mem::replace(&mut before, sent) == sent {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            () = filling => panic!("the session has ended"),
+            () = at_rest => {}
+        }
+        for id in 3..=5 {
+            send(id).await;
+        }
+        eventually("one refusal too many is dropped", || asks.ignored() == 1).await;
+        let mut refused = Vec::new();
+        while refused.len() < 2 {
+            let message = soon(answers.recv()).await.unwrap();
+            if message.data.len() == 9 {
+                refused.push(message.data);
+            }
+        }
+        // Each waits for itself.
+        refused.sort();
+        assert_eq!(refused, [3, 4].map(|id: u64| [&[4][..], &id.to_be_bytes()].concat()));
+        drop(held);
+    });
+}

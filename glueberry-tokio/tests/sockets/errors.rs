@@ -7,7 +7,9 @@ use std::time::Duration;
 use glueberry_tokio::identity::Keypair;
 use glueberry_tokio::proto::{ConnectError, DialError, HandshakeError, PeerMisbehaved, SendError};
 use glueberry_tokio::runtime::Runtime;
-use glueberry_tokio::{CloseReason, Config, ErrorCode, Event, Node, Profile, StateReason};
+use glueberry_tokio::{
+    AddressError, AddressProblem, CloseReason, Config, ErrorCode, Event, Node, Profile, StateReason,
+};
 
 use crate::support::{Party, STREAM, establish, on_every_runtime};
 
@@ -158,6 +160,17 @@ async fn cannot_build(runtime: Arc<dyn Runtime>) {
     assert_eq!(error.code(), ErrorCode::InvalidStreamName);
     let error = builder().listen("/ip4/127.0.0.1/tcp/0".parse().unwrap()).build().await;
     assert_eq!(error.unwrap_err().code(), ErrorCode::InvalidAddress);
+    let own = Keypair::generate_ed25519();
+    let (peer, other) =
+        (own.public().to_peer_id(), Keypair::generate_ed25519().public().to_peer_id());
+    let listen = |at| format!("/ip4/127.0.0.1/udp/0/quic-v1/p2p/{at}").parse().unwrap();
+    let error = builder().listen(listen(other)).build().await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidAddress);
+    let cause: &AddressError = error.source().unwrap().downcast_ref().unwrap();
+    assert_eq!(cause.problem, AddressProblem::OtherPeer(other));
+    assert!(error.hint().contains("the node's own id"), "{}", error.hint());
+    let own = Node::builder(own).runtime(runtime.clone()).listen(listen(peer));
+    own.build().await.unwrap().shutdown().await;
     let listen = "/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap();
     let first = builder().listen(listen).build().await.unwrap();
     let error = builder().listen(first.addrs()[0].clone()).build().await.unwrap_err();

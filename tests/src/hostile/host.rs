@@ -206,6 +206,13 @@ impl Honest {
         let state = self.host.node.connection_state(self.victim);
         assert_eq!(state, ConnectionState::Established, "of an honest peer");
     }
+
+    /// Finishes, and takes its leave: of one that only vanished, the victim would hold the windows until
+    /// it is missed.
+    pub(super) async fn leave(self) {
+        self.finish().await;
+        self.host.node.shutdown().await;
+    }
 }
 
 async fn talk_on(node: Node, victim: PeerId, talk: Arc<Talk>) {

@@ -1,8 +1,8 @@
 //! Attackers on real sockets, from the wire up, against a node in its default configuration.
 //!
-//! `cargo test -p glueberry-tests --test hostile` plays each script against a node over raw QUIC
-//! and one over libp2p; behind `--`, words choose scripts by their names, and `--share N` some of them by
-//! the commit. While a script plays, an
+//! `cargo test -p glueberry-tests --test hostile` plays each script against a node over raw QUIC, one
+//! over libp2p's QUIC and one over libp2p's TCP; behind `--`, words choose scripts by their names, and
+//! `--share N` some of them by the commit. While a script plays, an
 //! honest peer exchanges numbered messages with the victim at a fixed pace. Checked are
 //!
 //! - the exact reason or event that the victim reports, or that it reports none;
@@ -87,9 +87,9 @@ pub async fn play(choice: &Choice) -> usize {
     let mut rows = running.join_all().await;
     rows.sort_by_key(|(at, fabric, ..)| (*at, fabric.to_string()));
     let mut failed = 0;
-    println!("\n{:<30} {:<7}{}", "script", "over", Row::HEADER);
+    println!("\n{:<30} {:<9}{}", "script", "over", Row::HEADER);
     for (at, fabric, took, row) in &rows {
-        print!("{:<30} {:<7}", ALL[*at].name, fabric.to_string());
+        print!("{:<30} {:<9}", ALL[*at].name, fabric.to_string());
         match row {
             Ok(row) => println!("{row} ({:.1} s)", took.as_secs_f64()),
             Err(why) => {

@@ -87,8 +87,7 @@ impl Stage {
         let (reason, (newcomer, connect)) = self.measure(true, last).await;
         longest_silence = longest_silence.max(self.honest.longest_silence());
         assert!(connect < CONNECT_LIMIT, "a newcomer needed {connect:?}");
-        newcomer.finish().await;
-        drop(newcomer);
+        newcomer.leave().await;
         self.honest.finish().await;
         self.freed(before).await;
         let measured = self.measured.lock().await;

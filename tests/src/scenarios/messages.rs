@@ -73,6 +73,37 @@ pub(super) async fn slow_reader(stage: Stage) {
     assert_eq!(b.receive().await.data, "after");
 }
 
+/// Nobody reads any of many streams until the transport takes no more of them. Another goes on all the
+/// same, for longer than any window is wide.
+pub(super) async fn unread_streams(stage: Stage) {
+    let names: Vec<String> = (0..16).map(|number| format!("unread-{number}")).collect();
+    let unread = || names.iter().map(String::as_str);
+    let all: Vec<&str> = unread().chain([STREAM]).collect();
+    let mut config = Config::default();
+    config.message_buffer = 10;
+    config.core.receive_queue = 10;
+    config.core.high_watermark = 20;
+    config.core.low_watermark = 10;
+    let (mut a, mut b) = stage.pair(config, &all).await;
+    establish(&mut a, &mut b, &all).await;
+    let _unread: Vec<_> =
+        unread().map(|name| b.node.stream(a.id(), name).expect("first")).collect();
+    let mut refused = 0;
+    while refused < 20 {
+        refused += 1;
+        for name in unread() {
+            while let Ok(()) = a.node.try_send(b.id(), name, vec![0; 10_000]) {
+                refused = 0;
+            }
+        }
+        pause(5).await;
+    }
+    for number in 0..100_u8 {
+        a.node.send(b.id(), STREAM, vec![number; 10_000]).await.expect("sent");
+        assert_eq!(b.receive().await.data, vec![number; 10_000]);
+    }
+}
+
 pub(super) async fn many_streams(stage: Stage) {
     let names: Vec<String> = (0..30).map(|number| format!("stream-{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -83,8 +83,8 @@ scenarios! {
         disconnect_and_connect_again, many_peers_at_once;
     handshake: wrong_key, rejected, handshake_timeout, nothing_said_after_established,
         named_stream_before_prepare, stream_that_is_not_prepared;
-    messages: all_sizes, both_send_first, slow_reader, many_streams, big_messages_both_ways,
-        oversize_is_refused, oversize_from_the_peer, stream_handle, batches, shutdown_drain,
+    messages: all_sizes, both_send_first, slow_reader, unread_streams, many_streams,
+        big_messages_both_ways, oversize_is_refused, oversize_from_the_peer, stream_handle, batches, shutdown_drain,
         both_leave;
     faults: quiet_session_lives, killed_and_returned, returns_and_dials, reconnects_by_itself,
         stalled_peer_is_noticed, datagrams_are_lost, long_datagrams_are_lost_at_the_end, end_is_noticed;

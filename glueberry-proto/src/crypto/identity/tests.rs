@@ -3,8 +3,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn compressed(point: curve25519_dalek::EdwardsPoint) -> [u8; 32] {
+fn compressed(point: EdwardsPoint) -> [u8; 32] {
     point.compress().to_bytes()
+}
+
+fn key_point(key: &PublicKey) -> EdwardsPoint {
+    CompressedEdwardsY(*key.as_bytes()).decompress().unwrap()
 }
 
 #[test]
@@ -104,6 +108,23 @@ proptest! {
         prop_assert_eq!(PublicKey::from_bytes(public.as_bytes()), Ok(public));
         let converted = crate::compat::x25519_public(&identity.x25519_private());
         prop_assert_eq!(converted, public.to_x25519());
+    }
+
+    #[test]
+    fn orders_are_told_apart_as_the_library_does(seed: [u8; 32], torsion in 0..8_usize) {
+        let key = Identity::from_seed(&seed).public_key();
+        let point = key_point(&key) + EIGHT_TORSION[torsion];
+        prop_assert_eq!(is_torsion_free(&point), point.is_torsion_free());
+    }
+
+    #[test]
+    fn keys_of_one_coordinate_have_one_key_of_x25519(seed: [u8; 32], other: [u8; 32]) {
+        let key = Identity::from_seed(&seed).public_key();
+        let negated = PublicKey::from_bytes(&compressed(-key_point(&key))).unwrap();
+        for other in [key, negated, Identity::from_seed(&other).public_key()] {
+            let is_alike = key.to_x25519() == other.to_x25519();
+            prop_assert_eq!(key.shares_x25519_with(&other), is_alike);
+        }
     }
 
     #[test]

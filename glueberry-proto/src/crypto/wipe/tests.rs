@@ -201,7 +201,8 @@ fn a_key_pair_of_libp2p_leaves_nothing_here() {
                     .map(|pair| Box::new(libp2p_identity::Keypair::from(pair)))
             });
             let identity = Identity::try_from(&*pair.unwrap()).unwrap();
-            drop(identity.x25519_private());
+            // The caller wipes what a move leaves.
+            super::on_wiped_stack(|| drop(identity.x25519_private()));
             super::overwrite::<{ super::WORDS }>();
         },
     );

@@ -51,7 +51,8 @@
 //! the current one of this side, it has given that up: the new one takes over at once.
 //!
 //! A probe that is answered ends the sessions that wait because of it, and one that is not ends the
-//! current session, so that one that waits becomes current.
+//! current session, so that one that waits becomes current: the oldest, which is probed at once if the
+//! peer has opened another since.
 
 use super::Peer;
 use super::sessions::{SessionRecord, Stage};
@@ -151,7 +152,7 @@ impl Peer {
                 record.profile = Some(profile);
             }
             // The node has asked it to end meanwhile.
-            Stage::Ending => return,
+            Stage::Ending { .. } => return,
             Stage::Agreed { .. } | Stage::Yielded => {
                 return cx.out.internal_error("a session was agreed twice");
             }
@@ -240,6 +241,12 @@ impl Peer {
         cx.store.peer_connected(self.key, cx.env);
         cx.has_activated = true;
         self.settle_soon(cx);
+        // One that the peer has opened since shows that it may have lost this one, too.
+        let is_later =
+            |other: &SessionRecord| other.id > id && other.direction == Direction::Inbound;
+        if session.direction == Direction::Inbound && self.others.agreed().any(is_later) {
+            self.probe(cx);
+        }
     }
 
     /// Asks a current session whose peer may be a Go node for an answer, if there are others: it

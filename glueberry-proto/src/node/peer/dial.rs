@@ -31,6 +31,12 @@ impl Peer {
         if self.state.dial() != Some(Dial::Queued) {
             return cx.out.internal_error("a peer in the dial queue has no queued dial");
         }
+        if !cx.store.has_address(self.key) {
+            // The last was forgotten while it waited for its turn.
+            self.cancel_dial(cx);
+            let event = self.move_to_disconnected(StateReason::NoAddress, cx);
+            return cx.out.publish(event);
+        }
         let id = cx.dials.begin(self.key, urgency);
         let under_way = Dial::UnderWay { id, deadline: cx.env.now + cx.env.config.dial_timeout };
         match &mut self.state {

@@ -110,7 +110,8 @@ impl Peer {
 
     /// True if there is anything that a ban would end.
     pub(super) fn has_anything_to_end(&self) -> bool {
-        self.state() != ConnectionState::Disconnected || self.others.live().next().is_some()
+        let is_asked = |other: &SessionRecord| other.is_ending() && !other.is_draining();
+        self.state() != ConnectionState::Disconnected || !self.others.iter().all(is_asked)
     }
 
     /// Returns a session's direction, and whether it was asked to end.
@@ -234,12 +235,9 @@ impl Peer {
 
     /// Has a session end that is not the current one.
     fn end_other(&mut self, id: SessionId, reason: CloseReason, cx: &mut Context<'_>) {
-        match self.others.get_mut(id) {
-            Some(record) => {
-                record.stage = Stage::Ending;
-                cx.out.close(id, reason);
-            }
-            None => cx.out.internal_error("a session that is to end is not the peer's"),
+        match self.others.end(id) {
+            true => cx.out.close(id, reason),
+            false => cx.out.internal_error("a session that is to end is not the peer's"),
         }
     }
 }

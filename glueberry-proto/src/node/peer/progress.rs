@@ -96,7 +96,7 @@ impl Peer {
 
     /// The current session hands over what was said to the one that replaces it.
     fn current_yielded(&mut self, carry: Carry, cx: &mut Context<'_>) {
-        let State::Connected { current, is_kept, successor, .. } = &mut self.state else {
+        let State::Connected { current, deadline, is_kept, successor } = &mut self.state else {
             return cx.out.internal_error("a session has yielded that is Established");
         };
         let yielded = *current;
@@ -111,10 +111,15 @@ impl Peer {
         };
         *current = Current::new(&record);
         *is_kept = false;
+        let is_late = deadline.is_none();
         self.others.remove(record.id);
         let Current { id, direction, .. } = yielded;
         self.others.insert(yielded.yielded());
         cx.out.forward(record.id, FromNode::Grant(carry));
+        if is_late {
+            // Only the one that has yielded was told that the time for the handshake is over.
+            cx.out.close(record.id, CloseReason::HandshakeTimeout);
+        }
         // Each connection is closed by the side that dialled it: the other may not know yet that
         // its session is replaced.
         if direction == Direction::Outbound {

@@ -31,8 +31,8 @@ pub(super) enum Stage {
     /// It was current, and has handed on what was said. It may become current again, and ends with
     /// its connection.
     Yielded,
-    /// It was asked to end.
-    Ending,
+    /// It was asked to end; with `drains`, after what was queued has been sent.
+    Ending { drains: bool },
 }
 
 impl SessionRecord {
@@ -46,13 +46,18 @@ impl SessionRecord {
     }
 
     pub(super) fn is_ending(&self) -> bool {
-        self.stage == Stage::Ending
+        matches!(self.stage, Stage::Ending { .. })
+    }
+
+    /// True if it still sends what was queued when it was asked to end.
+    pub(super) fn is_draining(&self) -> bool {
+        self.stage == Stage::Ending { drains: true }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match self.stage {
             Stage::Negotiating { deadline } | Stage::Agreed { deadline } => Some(deadline),
-            Stage::Yielded | Stage::Ending => None,
+            Stage::Yielded | Stage::Ending { .. } => None,
         }
     }
 }
@@ -75,11 +80,24 @@ impl OtherSessions {
     pub(super) fn remove(&mut self, id: SessionId) -> Option<SessionRecord> {
         let at = self.records.iter().position(|record| record.id == id)?;
         let record = self.records.remove(at);
-        if self.records.is_empty() {
-            // Nothing is left that could wait.
+        self.note_waiting();
+        Some(record)
+    }
+
+    /// Marks a session as ending at once. Returns whether there is one.
+    pub(super) fn end(&mut self, id: SessionId) -> bool {
+        let record = self.get_mut(id);
+        let is_known =
+            record.map(|record| record.stage = Stage::Ending { drains: false }).is_some();
+        self.note_waiting();
+        is_known
+    }
+
+    /// A session no longer waits: if it was the last, neither does the next one that will.
+    fn note_waiting(&mut self) {
+        if self.agreed().next().is_none() {
             self.hold = None;
         }
-        Some(record)
     }
 
     pub(super) fn get_mut(&mut self, id: SessionId) -> Option<&mut SessionRecord> {
@@ -121,9 +139,10 @@ impl OtherSessions {
     pub(super) fn end_all(&mut self, drain: bool) -> Vec<SessionId> {
         let mut ending = Vec::new();
         for record in self.records.iter_mut().filter(|record| !record.is_ending() || !drain) {
-            record.stage = Stage::Ending;
+            record.stage = Stage::Ending { drains: drain };
             ending.push(record.id);
         }
+        self.note_waiting();
         ending
     }
 

@@ -5,6 +5,8 @@ use core::time::Duration;
 
 use crate::error::CloseReason;
 use crate::session::Session;
+use crate::session::state::Awaited;
+use crate::session::substreams::WriteHalf;
 use crate::v2::control::Close;
 
 impl Session {
@@ -34,8 +36,8 @@ impl Session {
             true => self.params.config.drain_timeout,
             false => FLUSH,
         };
-        let awaits_peer = is_orderly && !is_answer;
-        self.state.move_to_closing(reason.clone(), self.now + patience, awaits_peer);
+        let awaits = if is_orderly && !is_answer { Awaited::Answer } else { Awaited::Close };
+        self.state.move_to_closing(reason.clone(), self.now + patience, awaits);
         let (handshake, _, mut lent) = self.parts();
         handshake.end_channel(Close { code, entries }, &mut lent);
         let channel = self.handshake.channel();
@@ -51,7 +53,7 @@ impl Session {
         self.streams.peer_closed(close);
         let reason = CloseReason::EndedByPeer { code };
         if self.state.is_closing() {
-            self.close_now();
+            self.both_have_closed();
         } else if code != 0 || self.state.carrying().is_none() {
             // Nothing is answered.
             self.end_now(reason);
@@ -71,11 +73,26 @@ impl Session {
         }
     }
 
-    /// The peer's transport has the last that this side has said. The peer closes the connection, if
-    /// it is the session's; closing it here could overtake what was said.
+    /// The peer has said the last thing, behind or beside this side's. Its counts are ours to keep; so
+    /// that it has ours, too, the connection must not be closed before they have arrived.
+    fn both_have_closed(&mut self) {
+        let channel = self.handshake.channel().and_then(|id| self.substreams.get(id));
+        if channel.is_some_and(|it| it.write != WriteHalf::Ended) {
+            self.state.close_until(self.now + FLUSH, Awaited::Acknowledgement);
+        } else {
+            self.close_now();
+        }
+    }
+
+    /// The peer's transport has the last that this side has said.
     pub(in crate::session) fn goodbye_arrived(&mut self) {
-        let at = self.now + FLUSH;
-        self.state.close_until(at);
+        match self.state.awaited() {
+            Some(Awaited::Acknowledgement) => self.close_now(),
+            // The peer closes the connection, if it is the session's; closing it here could overtake
+            // what was said.
+            Some(Awaited::Close) => self.state.close_until(self.now + FLUSH, Awaited::Close),
+            Some(Awaited::Answer) | None => {}
+        }
     }
 
     /// Ends a session that has said the last thing.

@@ -152,7 +152,7 @@ impl Incoming {
             self.end(id, name, is_finished, lent);
             self.advance(name, lent);
         } else if !self.order.is_parked(id) {
-            // Nobody knows which instance it was to carry.
+            // It is not known which instance it was to carry.
             lent.substreams.reset(id, ResetCode::Refused, lent.out);
         }
     }

@@ -4,6 +4,7 @@
 mod channel;
 mod end;
 pub(super) mod incoming;
+mod kept;
 pub(super) mod outgoing;
 #[cfg(test)]
 #[expect(clippy::unwrap_in_result, reason = "what can't be run is none, what is wrong panics")]
@@ -15,7 +16,7 @@ use self::incoming::Incoming;
 use self::outgoing::Outgoing;
 use super::Session;
 use super::action::{Ingest, ResetCode};
-use super::substreams::{Opener, Stage, WriteHalf};
+use super::substreams::{Opener, Stage, Substream, WriteHalf};
 use crate::crypto::SharedKey;
 use crate::error::{CloseReason, ConnectionLost, PeerMisbehaved};
 use crate::id::SubstreamId;
@@ -108,6 +109,11 @@ impl Session {
                 Step::Message(message) => {
                     let (handshake, _, mut lent) = self.parts();
                     handshake.receive(id, message, &mut lent);
+                }
+                Step::Finished => {
+                    let (handshake, _, lent) = self.parts();
+                    handshake.finished_there();
+                    lent.substreams.handshake_ended_there();
                 }
                 Step::Abandoned(abandon) => {
                     let (_, streams, mut lent) = self.parts();
@@ -220,13 +226,27 @@ impl Session {
         substream.end_read();
         if !is_finished {
             self.break_own(id, name, ResetCode::Refused);
-        } else if substream.write == WriteHalf::Finished && substream.acknowledge() {
-            // The peer ends its half when it has read all of the instance. Where a half that was dropped
-            // looks like one that was ended, the adapter finds out which it is.
+            return true;
+        }
+        // Where a half that was dropped looks like one that was ended, the adapter finds out which it is.
+        let is_answer = substream.write == WriteHalf::Finished && substream.acknowledge();
+        if is_answer {
             let (_, streams, mut lent) = self.parts();
             streams.delivered(id, name, &mut lent);
         }
+        self.instance_read(id, name);
+        self.substreams.forget_if_over(id);
         true
+    }
+
+    /// The peer ends its half when it has read all of an instance of ours.
+    pub(super) fn instance_read(&mut self, id: SubstreamId, name: &StreamName) {
+        let has_all = |it: &Substream| it.opener == Opener::Local && it.write == WriteHalf::Ended;
+        if self.substreams.get(id).is_some_and(has_all)
+            && let Some(stream) = self.streams.get_mut(name)
+        {
+            stream.sender.read();
+        }
     }
 
     /// An instance of ours broke: it is not waited for, and the peer is told so.

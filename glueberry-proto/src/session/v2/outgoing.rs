@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::kept::Kept;
 use crate::config::Config;
 use crate::send_queue::{MESSAGE_OVERHEAD, SendQueue};
 use crate::session::batch::{Batch, WriteTo};
@@ -29,9 +30,7 @@ pub(in crate::session) struct Outgoing {
     /// How many numbers were given to messages: more than `next` while some are to be sent again.
     given: u64,
     /// The last of what was written on the current instance.
-    kept: VecDeque<Kept>,
-    /// Of the messages in `kept`.
-    kept_bytes: usize,
+    kept: Kept,
     /// When the old among `kept` are forgotten.
     settle_at: Option<Instant>,
     settle_time: Duration,
@@ -39,6 +38,9 @@ pub(in crate::session) struct Outgoing {
     repeats: VecDeque<Bytes>,
     /// An instance that was written to its end broke, which happens when the session ends.
     has_broken_at_end: bool,
+    /// The first message of an instance that the peer's transport has to its end, and of which the peer
+    /// has not said that it has read it.
+    unread_from: Option<u64>,
 }
 
 /// Without what messages hold.
@@ -51,22 +53,6 @@ impl fmt::Debug for Outgoing {
             .field("kept", &self.kept)
             .field("settle_at", &self.settle_at)
             .field("repeats", &self.repeats.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// A message that was written.
-struct Kept {
-    message: Bytes,
-    at: Instant,
-}
-
-/// Without what messages hold.
-impl fmt::Debug for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept")
-            .field("len", &self.message.len())
-            .field("at", &self.at)
             .finish_non_exhaustive()
     }
 }
@@ -95,12 +81,12 @@ impl Outgoing {
             last: Last::None,
             next: 0,
             given: 0,
-            kept: VecDeque::new(),
-            kept_bytes: 0,
+            kept: Kept::default(),
             settle_at: None,
             settle_time,
             repeats: VecDeque::new(),
             has_broken_at_end: false,
+            unread_from: None,
         }
     }
 
@@ -120,10 +106,17 @@ impl Outgoing {
         Some(InstanceWriter::new(self.cipher.clone(), &secret, self.session, open))
     }
 
-    /// The peer has all of the instance.
-    pub(in crate::session) fn settled(&mut self) {
+    /// The peer's transport has all of the instance. What it holds may still be lost: a peer that is
+    /// ending the session reads no more of it, and only its word shows what it has.
+    pub(in crate::session) fn settled(&mut self, writer: Option<&InstanceWriter>) {
         self.last = Last::Closed;
         self.forget();
+        self.unread_from = self.unread_from.or_else(|| writer.map(InstanceWriter::first));
+    }
+
+    /// The peer has read all of the instance.
+    pub(in crate::session) const fn read(&mut self) {
+        self.unread_from = None;
     }
 
     /// The instance broke: the last of what was written on it is sent again, with the same numbers.
@@ -140,12 +133,11 @@ impl Outgoing {
         if writer.is_closed() && core::mem::replace(&mut self.has_broken_at_end, true) {
             self.forget();
         }
-        let (messages, bytes) = (self.kept.len(), self.kept_bytes);
-        let kept = core::mem::take(&mut self.kept);
+        let (messages, bytes) = (self.kept.len(), self.kept.bytes());
+        let mut repeats = core::mem::take(&mut self.kept).into_messages();
         self.forget();
-        for kept in kept.into_iter().rev() {
-            self.repeats.push_front(kept.message);
-        }
+        repeats.append(&mut self.repeats);
+        self.repeats = repeats;
         queue.hold(messages, bytes);
         self.next -= u64::try_from(messages).unwrap_or(u64::MAX);
         Broken {
@@ -166,7 +158,7 @@ impl Outgoing {
     /// Returns how many messages the peer may have or not, with the instance that is written.
     pub(in crate::session) fn in_doubt(&self, writer: Option<&InstanceWriter>) -> u64 {
         let first = writer.map_or(self.next, InstanceWriter::first);
-        self.given.saturating_sub(first)
+        self.given.saturating_sub(self.unread_from.map_or(first, |unread| unread.min(first)))
     }
 
     /// Returns how many messages the peer doesn't have, by what it says.
@@ -183,9 +175,7 @@ impl Outgoing {
         if self.settle_at.is_none_or(|at| at > now) {
             return;
         }
-        while self.kept.front().is_some_and(|kept| kept.at + self.settle_time <= now) {
-            self.forget_first();
-        }
+        self.kept.forget_old(|at| at + self.settle_time <= now);
         self.settle_at = (!self.kept.is_empty()).then(|| now + self.settle_time);
         if self.kept.is_empty() {
             self.forget();
@@ -193,15 +183,8 @@ impl Outgoing {
     }
 
     fn forget(&mut self) {
-        self.kept = VecDeque::new();
-        self.kept_bytes = 0;
+        self.kept = Kept::default();
         self.settle_at = None;
-    }
-
-    fn forget_first(&mut self) {
-        if let Some(kept) = self.kept.pop_front() {
-            self.kept_bytes -= kept.message.len();
-        }
     }
 
     // ---- bytes --------------------------------------------------------------------------------
@@ -240,9 +223,12 @@ impl Outgoing {
             has_more = to.source.take(batch.name, to.full - records.len(), batch.messages);
             let needed = batch.messages.iter().map(|message| message.len() + 5).sum();
             records.reserve(needed);
-            while let Some(message) = batch.messages.pop_front() {
-                self.write_message(message, &mut records, now, config);
+            for message in &*batch.messages {
+                records.put_message(message);
             }
+            self.written(batch.messages.len());
+            self.kept.append(batch.messages, now);
+            self.limit_kept(now, config);
         }
         records.finish();
         has_more
@@ -256,19 +242,23 @@ impl Outgoing {
         config: &Config,
     ) {
         records.put_message(&message);
-        self.next += 1;
+        self.written(1);
+        self.kept.push(message, now);
+        self.limit_kept(now, config);
+    }
+
+    /// Gives numbers to messages.
+    fn written(&mut self, messages: usize) {
+        self.next += u64::try_from(messages).unwrap_or(u64::MAX);
         self.given = self.given.max(self.next);
-        self.keep(message, now, config);
     }
 
     /// Keeps the last of what was written for a while, in case the substream breaks.
-    fn keep(&mut self, message: Bytes, now: Instant, config: &Config) {
-        self.kept_bytes += message.len();
-        self.kept.push_back(Kept { message, at: now });
+    fn limit_kept(&mut self, now: Instant, config: &Config) {
         let limit = config.high_watermark_bytes.max(config.max_message_size);
-        while self.kept.len() > config.high_watermark || self.kept_bytes > limit {
-            self.forget_first();
+        self.kept.limit(config.high_watermark, limit);
+        if !self.kept.is_empty() {
+            self.settle_at.get_or_insert(now + self.settle_time);
         }
-        self.settle_at.get_or_insert(now + self.settle_time);
     }
 }

@@ -30,7 +30,21 @@ pub(super) struct Taken {
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     pub(super) handshake: Vec<Bytes>,
+    /// Without those that the session has given back since.
     pub(super) messages: [Vec<Bytes>; 2],
+    /// How many there were, with those that were given back.
+    pub(super) accepted: [usize; 2],
+}
+
+impl Sent {
+    /// The session has given messages back: they are not to arrive any more.
+    fn given_back(&mut self, messages: &[Bytes]) {
+        for message in messages {
+            let of_stream = self.messages.iter_mut().find(|all| all.contains(message));
+            let of_stream = of_stream.expect("what is given back was accepted, and is so once");
+            of_stream.retain(|sent| sent != message);
+        }
+    }
 }
 
 /// What a session has given to its application.
@@ -81,7 +95,7 @@ impl Seen {
 
 impl Application for Recorder {
     fn drain(&mut self, side: Side, host: &mut Host) -> bool {
-        let Taken { seen, is_paused, .. } = &mut self.sides[side];
+        let Taken { sent, seen, is_paused } = &mut self.sides[side];
         let mut moved = false;
         while host.node.poll_event().is_some() {
             moved = true;
@@ -90,6 +104,11 @@ impl Application for Recorder {
             let seen = seen.entry(*id).or_default();
             while let Some(event) = session.poll_event() {
                 moved = true;
+                if let Event::StreamRefused { stream, unsent } = &event {
+                    let messages = session.take_unsent(stream);
+                    assert_eq!(messages.len(), *unsent, "given back");
+                    sent.entry(*id).or_default().given_back(&messages);
+                }
                 seen.event(event);
             }
             if *is_paused {

@@ -27,6 +27,8 @@ pub(crate) enum Step {
     Abandoned(Abandon),
     /// The peer ends the session, which is certain.
     Closed(Close),
+    /// The peer's application has finalized: it prepares no more streams.
+    Finished,
     /// The peer ends the session with this code, or an attacker says so.
     Aborted(u16),
     /// The next frame is a message of the application, for which there is no room.
@@ -183,7 +185,7 @@ impl Gate {
             FrameType::App => self.message(Bytes::copy_from_slice(body), messages),
             FrameType::Finished => {
                 self.reading = Reading::Finished;
-                Ok(Step::Read)
+                Ok(Step::Finished)
             }
             FrameType::Close => {
                 let mut close = Close::parse(body)?;

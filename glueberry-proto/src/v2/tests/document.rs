@@ -212,7 +212,7 @@ fn the_responders_gate_writes_and_reads_the_example() {
     assert_eq!(read(), Step::Confirmed);
     assert_eq!(read(), Step::Message(pub_key.to_vec().into()));
     assert_eq!(read(), Step::Message("\x03".into()));
-    assert_eq!(read(), Step::Read, "finished");
+    assert_eq!(read(), Step::Finished);
     assert_eq!(read(), Step::More { missing: 1 });
 
     let mut own_key = vec![2];

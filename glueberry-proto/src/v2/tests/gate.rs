@@ -62,7 +62,7 @@ impl Hostile {
         let cipher = hostile.peer.cipher().unwrap().clone();
         hostile.sealer = Some(Sealer::new(cipher, &master.control(role.other())));
         if state == State::Finished {
-            assert_eq!(hostile.frame(FrameType::Finished, b""), Ok(Step::Read));
+            assert_eq!(hostile.frame(FrameType::Finished, b""), Ok(Step::Finished));
         }
         if state == State::Over {
             let close = Close { code: 0, entries: Vec::new() };

@@ -97,6 +97,27 @@ fn both_may_end_at_once() {
     }
 }
 
+/// Its transport has acknowledged it, and its session reads nothing more: whether it has the message, only
+/// it can say.
+#[test]
+fn what_only_the_transport_of_a_peer_has_is_in_doubt() {
+    let mut world = established(Naming::Preamble);
+    world.send(A, "chat", b"read");
+    world.run();
+    world.send(A, "chat", b"on its way when B ends");
+    for side in [B, A] {
+        world.command(side, |session, now| session.close(now));
+    }
+    // B has all that A has written, and A nothing of what B says.
+    stall(&mut world, A);
+    assert!(world.current_session(A).is_some_and(|session| !session.is_closed()));
+    world.cut(0);
+    world.run();
+    let closed = world.app.closed(A);
+    assert_eq!((closed.unsent, closed.in_doubt, closed.not_received), (0, 2, 0));
+    assert_eq!(world.app.received(B, "chat"), ["read"]);
+}
+
 /// A transport that does not show what has arrived can't tell a peer that leaves too from a substream
 /// that broke.
 #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use glueberry_proto::testing::pair::{A, B, Side};
 use glueberry_proto::{
     CloseReason, Closed, Config, Event, Instant, Naming, Node, Padding, PeerMisbehaved, Problem,
-    Profile, Seed, SessionInfo, Suite, Violation,
+    Profile, Seed, SendError, SessionInfo, Suite, Violation,
 };
 
 use crate::support::{BOTH, Move, World, config, established_world, identity, name, new_world};
@@ -123,6 +123,42 @@ fn messages_go_both_ways_in_order() {
     }
 }
 
+/// The longest handshake message is v2's own, also where the configuration allows longer ones for the
+/// sake of other profiles.
+#[test]
+fn a_handshake_message_is_no_longer_than_v2_can_carry() {
+    const LONGEST: usize = 65_536;
+    for naming in BOTH {
+        let mut configs = configs();
+        for config in &mut configs {
+            config.max_handshake_size = 4 * LONGEST;
+        }
+        let mut world = new_world(naming, configs);
+        world.connect(A);
+        world.run();
+        for size in [LONGEST + 1, 2 * LONGEST, LONGEST] {
+            let message = vec![7; size].into();
+            let sent = world.command(A, |session, now| session.send_handshake(now, message));
+            let limit = LONGEST;
+            let expected =
+                if size > limit { Err(SendError::TooLarge { size, limit }) } else { Ok(()) };
+            assert_eq!(sent, Some(expected));
+        }
+        world.run();
+        let lengths: Vec<usize> = world.app.sides[B].handshake.iter().map(|it| it.len()).collect();
+        assert_eq!(lengths, [LONGEST]);
+        // What is still on its way when the other side finalizes is dropped there, which has a limit.
+        world.prepare(B, &["chat"]);
+        world.finalize(B);
+        let more = world.command(A, |session, now| session.send_handshake(now, "more".into()));
+        assert_eq!(more, Some(Err(SendError::Backpressure)), "the first is not answered");
+        world.prepare(A, &["chat"]);
+        world.finalize(A);
+        world.run();
+        assert!(world.session(A).is_established() && world.session(B).is_established());
+    }
+}
+
 #[test]
 fn what_is_sent_is_not_seen_on_the_wire() {
     let mut world = new_world(Naming::Negotiated, configs());
@@ -191,7 +227,7 @@ fn the_session_is_established_when_the_peer_has_confirmed() {
     assert!(!world.session(A).is_established());
     let message = "too early".into();
     let refused = world.command(A, |session, now| session.send(now, &name("chat"), message));
-    assert_eq!(refused, Some(Err(glueberry_proto::SendError::NotEstablished)));
+    assert_eq!(refused, Some(Err(SendError::NotEstablished)));
     world.run();
     assert!(world.session(A).is_established());
     assert!(!world.session(B).is_established());
@@ -332,5 +368,26 @@ fn a_session_is_bound_to_its_connection_if_both_sides_can() {
         world.complete_handshake(&["chat"]);
         assert_eq!(world.session(A).info().unwrap().is_bound, bound);
         assert_eq!(world.session(B).info().unwrap().is_bound, bound);
+    }
+}
+
+/// Its FINISHED says that it prepares no more streams, so there is nothing to wait for.
+#[test]
+fn a_stream_that_the_peer_does_not_have_is_given_back_at_once() {
+    for naming in BOTH {
+        let mut world = new_world(naming, [v2(&["chat", "sync"]), v2(&["sync"])]);
+        world.connect(A);
+        world.run();
+        world.prepare(A, &["chat", "sync"]);
+        world.prepare(B, &["sync"]);
+        [A, B].into_iter().for_each(|side| world.finalize(side));
+        world.run();
+        world.send(A, "chat", b"one");
+        world.send(A, "sync", b"two");
+        world.run();
+        let refused = Event::StreamRefused { stream: name("chat"), unsent: 1 };
+        assert!(events(&world, A).contains(&refused), "{:?}", events(&world, A));
+        assert_eq!(world.now, Instant::ZERO);
+        assert_eq!(world.app.received(B, "sync").len(), 1);
     }
 }

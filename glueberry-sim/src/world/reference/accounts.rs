@@ -51,7 +51,9 @@ impl Sessions<'_> {
                 HandshakeStyle::Slow(after) => after,
                 _ => 0,
             });
-        let needed = 3 * slowest.sum::<u64>() + 40 * self.run.plan.longest_delay();
+        let hears = state.ends.iter().map(|end| self.run.plan.hosts[end.host].talk.hears_after);
+        let needed =
+            3 * slowest.sum::<u64>() + 12 * hears.sum::<u64>() + 40 * self.run.plan.longest_delay();
         let is_slow = net.bandwidth > 0 || needed >= self.run.plan.limits.handshake_timeout;
         // Neither has another session since.
         let is_settled = state

@@ -120,6 +120,7 @@ impl Checker<'_> {
     /// for as long as a negotiation takes, and then for as long as a handshake does.
     fn may_wait(&self, host: usize, peer: usize, due: u64) -> bool {
         let (limits, delay) = (&self.run.plan.limits, self.run.plan.net.message_delay);
+        let last = self.hosts[host].last_input;
         let may_be = |(link, side): (usize, Side)| {
             let end = &self.net.links[link].ends[side];
             // The session of who has dialled opens the substream, and keeps the time for that.
@@ -128,9 +129,11 @@ impl Checker<'_> {
                 _ => limits.negotiation_timeout.min(limits.handshake_timeout),
             };
             let agreed = end.agreed_at.map(|at| at + limits.handshake_timeout);
+            // The node may not have heard of it yet.
+            let is_heard = end.agreed_at.is_some_and(|at| at + delay < last);
             // One that has spoken for its peer ends by another time.
             end.progress.has_begun()
-                || due == end.admitted_at + time
+                || (due == end.admitted_at + time && !is_heard)
                 || agreed.is_some_and(|at| (at..=at + delay).contains(&due))
         };
         !self.hosts[host].inbox.is_empty() || self.others(host, peer).any(may_be)
@@ -209,7 +212,7 @@ impl Checker<'_> {
     }
 
     /// Returns the sessions with a peer that are not over, or of whose end the node may not know.
-    pub(super) fn sessions_with(
+    pub(in super::super) fn sessions_with(
         &self,
         host: usize,
         peer: usize,

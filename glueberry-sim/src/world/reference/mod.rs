@@ -4,6 +4,8 @@
 
 mod accounts;
 mod deadlines;
+mod dialling;
+mod endings;
 mod pruning;
 mod rivals;
 mod rooms;

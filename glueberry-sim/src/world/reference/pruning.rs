@@ -7,9 +7,17 @@ use crate::check::Invariant;
 
 use ConnectionState::{Connected, Established};
 
+/// Peers of whom one is pruned before the other by time alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Stranger(ConnectionState),
+    Known,
+    Dialled,
+}
+
 impl Checker<'_> {
-    /// A stranger is pruned when it is its turn: of those that are not Established the oldest comes
-    /// first, of the others the youngest.
+    /// A peer is pruned when it is its turn: of strangers that are not Established the oldest comes
+    /// first, of others that have shown as much the youngest.
     pub(in super::super) fn check_turn(
         &mut self,
         host: usize,
@@ -17,30 +25,48 @@ impl Checker<'_> {
         (from, since): (ConnectionState, u64),
         direction: Option<Direction>,
     ) {
-        if direction != Some(Direction::Inbound) || !self.is_stranger(host, peer) {
-            return;
-        }
         let expected = &self.expected[host];
+        let class = self.class_of(host, peer, from, direction);
         let goes_before = |other: usize| {
             let since_other = expected.changed_at[other];
-            match from {
-                Connected => since_other < since,
+            match class {
+                Class::Stranger(Connected) => since_other < since,
                 _ => since_other > since,
             }
         };
-        let before = self.strangers(host).find(|other| {
+        let before = (0..self.hosts.len()).find(|other| {
             let state = self.hosts.state(host, *other);
+            let key = self.hosts[*other].key;
+            let direction = self.hosts[host].node.as_ref().and_then(|node| node.direction(key));
             *other != peer
-                && state == from
-                && expected.reported[*other].0 == from
+                && matches!(state, Connected | Established)
+                && expected.reported[*other].0 == state
+                // One that changes at the same time may have been of another class before.
+                && expected.changed_at[*other] < self.run.now
+                && expected.watched.protects.get(other) != Some(&true)
+                && self.class_of(host, *other, state, direction) == class
                 && goes_before(*other)
         });
         self.run.checks.hold(Invariant::Pruned, (self.run.now, host), before.is_none(), || {
             (
-                format!("{peer} is a stranger, and {from} since {since}"),
+                format!("{peer} is {class:?}, and {from} since {since}"),
                 format!("it is pruned, and not {before:?}, though that goes first"),
             )
         });
+    }
+
+    fn class_of(
+        &self,
+        host: usize,
+        peer: usize,
+        state: ConnectionState,
+        direction: Option<Direction>,
+    ) -> Class {
+        match direction {
+            Some(Direction::Outbound) => Class::Dialled,
+            _ if self.is_stranger(host, peer) => Class::Stranger(state),
+            _ => Class::Known,
+        }
     }
 
     /// A peer has become Connected: of the strangers that should be Established by now none is left

@@ -4,7 +4,7 @@ use glueberry_proto::Profile;
 
 use super::super::session::Sessions;
 use crate::check::Invariant;
-use crate::link::{EndState, Stage};
+use crate::link::{EndState, Pipe, Stage};
 use crate::model::Lane;
 use crate::rng::u64_of;
 use crate::wake::Side;
@@ -19,11 +19,38 @@ impl Sessions<'_> {
         let held = session.received_bytes();
         // In v2 what comes before the session is granted is held, and may be void.
         let is_void = !session.is_granted();
-        let holds = held == 0 || is_void || end.progress.readable.contains(&true);
+        let is_told = end.progress.has_words || end.progress.readable.contains(&true);
+        let holds = held == 0 || is_void || is_told;
         self.run.checks.hold(Invariant::Told, (self.run.now, end.host), holds, || {
             (
                 format!("{held} bytes of messages wait to be taken"),
                 "no event has told of them".into(),
+            )
+        });
+        self.check_handshake_read(link, side, held);
+    }
+
+    /// While the handshake goes on, and nothing of it waits for the application, more of it is read.
+    fn check_handshake_read(&mut self, link: usize, side: Side, held: usize) {
+        let state = &self.net.links[link];
+        let end = &state.ends[side];
+        let Some(session) = &end.session else {
+            return;
+        };
+        let is_honest = !self.run.is_adversary(state.ends[1 - side].host);
+        if held > 0 || !is_honest || !session.is_granted() || session.handshake_is_over() {
+            return;
+        }
+        let is_paused = |pipe: &&Pipe| {
+            let is_open = pipe.stage == Stage::Open && !pipe.halves[side].is_over;
+            let buffer = pipe.buffers[side].as_ref().filter(|_| is_open && pipe.is_handshake());
+            buffer.is_some_and(|buffer| !buffer.wants_read() && !buffer.is_read_over())
+        };
+        let is_stuck = end.state == EndState::Open && state.pipes.iter().any(|it| is_paused(&it));
+        self.run.checks.hold(Invariant::Told, (self.run.now, end.host), !is_stuck, || {
+            (
+                format!("the handshake on connection {link} goes on, and no message waits"),
+                "the substream of the handshake is not read".into(),
             )
         });
     }
@@ -49,8 +76,10 @@ impl Sessions<'_> {
                 buffer.is_some_and(|buffer| !buffer.wants_read() && !buffer.is_read_over());
             let is_first = pipe.stream.is_some() && !self.is_behind(link, side, *number);
             let is_given_up = pipe.halves[side].is_over;
-            // An instance of v2 may wait for an earlier one, of which nothing was seen.
-            let is_given_up = is_given_up || session.profile() == Some(Profile::V2);
+            // An instance of v2 may wait for an earlier one, of which nothing was seen. But none waits
+            // for a stream that is never prepared.
+            let is_read = pipe.stream.is_some_and(|it| !self.run.skips(end.host, it));
+            let is_given_up = is_given_up || (is_read && session.profile() == Some(Profile::V2));
             is_paused && is_first && !is_given_up && pipe.stage == Stage::Open
         });
         let stuck = stuck.map(|(number, pipe)| (number, pipe.stream)).filter(|_| held == 0);
@@ -61,6 +90,7 @@ impl Sessions<'_> {
             let left = lane.accepted - (lane.written.0 + lane.unsent).min(lane.accepted);
             (count > 0 || bytes == 0) && (!is_once || left == u64_of(count))
         };
+        let idle = self.idle_queue(link, side);
         let is_balanced = queued.clone().zip(&end.lanes).all(is_right);
         let queued: Vec<(usize, usize)> = if is_balanced { Vec::new() } else { queued.collect() };
         let lanes = end.lanes;
@@ -70,15 +100,41 @@ impl Sessions<'_> {
         self.run.checks.hold(Invariant::Counted, at, is_balanced, || {
             (format!("{lanes:?}"), format!("queued are {queued:?}"))
         });
+        self.run.checks.hold(Invariant::Told, at, idle.is_none(), || {
+            ("the session waits for nothing".into(), format!("messages wait on stream {idle:?}"))
+        });
     }
 
-    /// Returns whether a substream of the peer waits for an earlier one of the same stream.
+    /// Returns a stream on which messages wait, though no substream carries it or may come to, and the
+    /// session waits for no time.
+    fn idle_queue(&self, link: usize, side: Side) -> Option<usize> {
+        let state = &self.net.links[link];
+        let session = state.ends[side].session.as_ref().filter(|_| state.line.is_none())?;
+        let is_way = |pipe: &Pipe| {
+            let half = &pipe.halves[1 - side];
+            // What was ended is acknowledged first.
+            let is_awaited = half.fin.is_some() && !half.was_told;
+            // What broke on the way is known when word of it has come.
+            let is_known = half.stopped.is_none_or(|at| at < self.run.now);
+            pipe.stage != Stage::Dead && (!half.is_shut || is_awaited || !is_known)
+        };
+        let is_idle = |stream: &usize| {
+            session.queued(&self.run.streams[*stream]).0 > 0
+                && !state.pipes.iter().any(|pipe| pipe.stream == Some(*stream) && is_way(pipe))
+        };
+        let is_timeless = session.next_timer().is_none();
+        (0..self.run.streams.len()).find(|stream| is_timeless && is_idle(stream))
+    }
+
+    /// Returns whether what comes on a substream waits for another of the same stream: an earlier one,
+    /// or one that was read first.
     fn is_behind(&self, link: usize, side: Side, at: usize) -> bool {
         let pipes = &self.net.links[link].pipes;
-        pipes[..at].iter().any(|pipe| {
+        pipes.iter().enumerate().any(|(other, pipe)| {
             let is_read_over =
                 pipe.buffers[side].as_ref().is_none_or(|buffer| buffer.is_read_over());
-            pipe.stream == pipes[at].stream && !is_read_over
+            let is_first = other < at || (other > at && pipe.carried[side].has_read);
+            pipe.stream == pipes[at].stream && !is_read_over && is_first
         })
     }
 }

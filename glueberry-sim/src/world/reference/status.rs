@@ -45,8 +45,15 @@ impl Checker<'_> {
         let last = self.hosts[host].last_input;
         let micros = |at: glueberry_proto::Instant| at.as_micros();
         let refused = expected.parted[peer] + limits.refusal;
+        let is_refused = (expected.parted[peer] > 0 && refused > last).then_some(refused);
         let known = expected.attempts[peer];
-        let is_counted = state != Reconnecting || known >= UNKNOWN || status.attempts == known;
+        let is_counted = match state {
+            _ if known >= UNKNOWN => true,
+            // What it has forgotten begins anew, as does what the application asks for.
+            Disconnected => status.attempts <= known,
+            Connecting => true,
+            _ => status.attempts == known,
+        };
         let is_heard = self.hosts[host].inbox.is_empty();
         let has_end = !matches!(state, Connected | Established)
             || !is_heard
@@ -71,10 +78,7 @@ impl Checker<'_> {
             ),
             (is_retried, "when it is dialled again"),
             (status.cooldown_until.map(micros) == cooldown, "its cooldown"),
-            (
-                status.refused_until.is_none_or(|at| micros(at) == refused && refused > last),
-                "until when it is refused",
-            ),
+            (status.refused_until.map(micros) == is_refused, "until when it is refused"),
             (is_counted, "its attempts"),
             (has_end, "who has dialled"),
             (are_known, "how many sessions there are"),

@@ -20,6 +20,8 @@ impl Sessions<'_> {
         let timer = session.next_timer();
         let at = (self.run.now, end.host);
         let last = self.run.now;
+        // What a paused host has missed is made up for when it goes on.
+        let is_paused = self.hosts[end.host].paused_until > last;
         if let Some((due, timer)) = &timer {
             let holds = self.has_cause(link, side, due.as_micros(), timer);
             self.run.checks.hold(Invariant::Cause, at, holds, || {
@@ -31,8 +33,9 @@ impl Sessions<'_> {
         }
         let first = self.first_answer_due(link, side);
         let wakes = timer.map(|(at, _)| at);
-        let holds = first
-            .is_none_or(|due| due > last && wakes.is_some_and(|at: Instant| at.as_micros() <= due));
+        let holds = first.is_none_or(|due| {
+            (due > last || is_paused) && wakes.is_some_and(|at: Instant| at.as_micros() <= due)
+        });
         self.run.checks.hold(Invariant::Due, at, holds, || {
             (
                 format!("at {last}, a substream is not agreed, and is to be given up at {first:?}"),

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use quinn::{TransportConfig, VarInt};
 
 use super::EndpointError;
-use crate::quic::window::BASE;
+use crate::quic::window::{BASE, per_substream};
 
 /// How connections behave, on both sides.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub(crate) struct QuicConfig {
 }
 
 impl Default for QuicConfig {
-    /// 32 MiB at most per connection; 10 MB/s per substream where a round trip takes 50 ms; a lost
+    /// 40 MiB at most per connection; 10 MB/s per substream where a round trip takes 50 ms; a lost
     /// peer is noticed after 15 s.
     fn default() -> Self {
         Self {
@@ -46,10 +46,9 @@ impl QuicConfig {
         // What it may grow to must be a number that QUIC can tell.
         let substreams = u64::from(self.inbound_substreams) + u64::from(self.outbound_substreams);
         substreams
-            .checked_mul(self.stream_window.into())
+            .checked_mul(per_substream(self.stream_window))
             .and_then(|window| VarInt::from_u64(window).ok())
             .ok_or(EndpointError::WindowTooLarge)?;
-        let window = u32::try_from(BASE).map_or(VarInt::MAX, VarInt::from_u32);
         let silence = self.keep_alive.checked_mul(self.lost_after).unwrap_or(Duration::ZERO);
         // A deadline before the first probe's answer would end every quiet connection.
         if silence <= self.keep_alive {
@@ -66,7 +65,7 @@ impl QuicConfig {
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .datagram_receive_buffer_size(None)
             .stream_receive_window(self.stream_window.into())
-            .receive_window(window)
+            .receive_window(BASE)
             .send_window(self.send_window)
             .keep_alive_interval(Some(keep_alive))
             .max_idle_timeout(Some(idle))

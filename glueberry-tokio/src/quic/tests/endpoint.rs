@@ -14,6 +14,7 @@ use crate::quic::tls;
 on_every_runtime!(
     both_ends_are_authenticated,
     data_flows_both_ways,
+    keys_are_updated_by_both,
     wrong_peer_is_a_typed_error,
     listening_port_is_dialled_from,
     every_listening_socket_accepts,
@@ -53,6 +54,25 @@ async fn data_flows_both_ways(runtime: Arc<dyn Runtime>) {
     };
     let (near, far) = join(near, far).await;
     assert!(near == data && far == data);
+}
+
+async fn keys_are_updated_by_both(runtime: Arc<dyn Runtime>) {
+    let pair = Pair::new(&runtime).await;
+    for round in 0..20 {
+        let (mut send, mut recv) = pair.open().await;
+        if round % 3 != 0 {
+            pair.dialled.force_key_update();
+        }
+        send.write_all(b"there").await.unwrap();
+        let (mut answer, mut asked) = pair.opened().await;
+        if round % 3 != 1 {
+            pair.accepted.force_key_update();
+        }
+        asked.read_exact(&mut [0; 5]).await.unwrap();
+        answer.write_all(b"back").await.unwrap();
+        recv.read_exact(&mut [0; 4]).await.unwrap();
+    }
+    assert_eq!((pair.dialled.close_reason(), pair.accepted.close_reason()), (None, None));
 }
 
 async fn wrong_peer_is_a_typed_error(runtime: Arc<dyn Runtime>) {

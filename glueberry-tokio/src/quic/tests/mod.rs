@@ -2,6 +2,8 @@
 
 #[cfg(feature = "dnsaddr")]
 mod dnsaddr;
+#[cfg(feature = "tokio")]
+mod drained;
 mod endpoint;
 mod fuzz;
 mod hostile_certificates;

@@ -7,6 +7,7 @@ use glueberry_tokio::proto::{ConnectionLost, PeerMisbehaved};
 use glueberry_tokio::{CloseReason, ConnectionState, StateReason};
 
 use super::NOTHING;
+use crate::fabric::Fabric;
 use crate::hostile::attacker::{Attacker, HANDSHAKE, HANDSHAKE_OF_GO, frame};
 use crate::hostile::stage::Stage;
 use crate::hostile::wire::Sub;
@@ -22,10 +23,11 @@ pub(in crate::hostile) async fn never_completed(stage: &Stage) -> String {
     }
     let mut reason = String::new();
     for (stranger, _sub) in &mut strangers {
-        reason = if stage.fabric.is_datagrams() {
+        reason = if stage.fabric == Fabric::RawQuic {
             times_out(stranger).await
         } else {
-            // Nor do they answer a probe, as quinn does for who is silent.
+            // Nor do they answer a probe, as quinn does for who is silent. A swarm shows nothing of
+            // quinn's, so over libp2p's QUIC the node sends its own, too.
             stranger.is_cut_off(CloseReason::ConnectionLost(ConnectionLost::TimedOut)).await
         };
     }
