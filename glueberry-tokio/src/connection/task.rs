@@ -111,6 +111,9 @@ impl<C: Connection> ConnectionLoop<C> {
 
     /// Passes on what was queued on a stream, in the turn of who has queued it; returns whether nothing
     /// is left to do. Nothing is read, because nothing has woken the task.
+    ///
+    /// Timers and the connection are the task's alone: they belong to its runtime, and tokio's panic
+    /// when they are polled by a caller that has outlived it.
     pub(super) fn send(&mut self, stream: &str) -> bool {
         // What is not ready wakes the task, which takes it from there.
         let Some(task) = self.task.take() else {
@@ -118,10 +121,19 @@ impl<C: Connection> ConnectionLoop<C> {
         };
         let now = self.shared.now();
         self.driver.queued(now, stream);
-        let is_at_rest = !self.round(&mut Context::from_waker(&task), now);
+        let Polled { has_more, part_deadline, .. } = match self.has_ended() {
+            true => Polled::default(),
+            false => self.exchange(&mut Context::from_waker(&task), now),
+        };
         self.driver.count(now);
         self.task = Some(task);
-        is_at_rest && !self.has_ended() && !self.driver.is_done()
+        !has_more
+            && !self.has_ended()
+            && !self.driver.is_done()
+            && self.closing == Closing::Open
+            && self.lost.is_none()
+            && self.is_event_blocked
+            && self.is_armed_for(part_deadline)
     }
 
     /// Does everything that can be done once; returns whether to go round again.
@@ -129,19 +141,27 @@ impl<C: Connection> ConnectionLoop<C> {
         if self.has_ended() {
             return false;
         }
-        self.act(cx, now);
-        let mut has_more = self.poll_events(cx, now);
-        let Polled { has_more: may_move_on, held, part_deadline } = self.poll_substreams(cx, now);
-        has_more |= may_move_on;
-        self.driver.deliver(cx);
-        self.hold(held);
-        has_more |= part_deadline.is_some_and(|at| at <= now) && self.give_up_overdue(now);
-        // A substream may read on, or write: nothing else would look after it.
-        has_more |= self.act(cx, now);
-        has_more
+        self.act(now);
+        let has_happened = self.poll_events(cx, now);
+        let Polled { has_more, part_deadline, .. } = self.exchange(cx, now);
+        has_happened
+            || has_more
             || self.handle_lost(now)
             || self.poll_close(cx, now)
             || self.poll_timer(cx, part_deadline)
+    }
+
+    /// Moves what can be moved between the session, its substreams and its reader.
+    fn exchange(&mut self, cx: &mut Context<'_>, now: Instant) -> Polled {
+        self.act(now);
+        let mut polled = self.poll_substreams(cx, now);
+        self.driver.deliver(cx);
+        self.hold(polled.held);
+        let is_overdue = polled.part_deadline.is_some_and(|at| at <= now);
+        polled.has_more |= is_overdue && self.give_up_overdue(now);
+        // A substream may read on, or write: nothing else would look after it.
+        polled.has_more |= self.act(now);
+        polled
     }
 
     /// Gives each substream a turn.
@@ -167,7 +187,7 @@ impl<C: Connection> ConnectionLoop<C> {
         C::OUTLIVES_SESSION && self.driver.session().is_closed()
     }
 
-    fn act(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    fn act(&mut self, now: Instant) -> bool {
         let mut acted = false;
         // A session that has ended is not asked: its messages to the node wait until the
         // connection is free for another.
@@ -199,7 +219,6 @@ impl<C: Connection> ConnectionLoop<C> {
                     self.opening.clear();
                     let until = now + self.shared.config.core.drain_timeout;
                     self.closing = Closing::Asked { code, until };
-                    self.poll_close(cx, now);
                 }
                 _ => {}
             }
@@ -330,16 +349,26 @@ impl<C: Connection> ConnectionLoop<C> {
         is_closed
     }
 
-    /// Arms the timer for what is due first; returns whether something was due.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, part_deadline: Option<Instant>) -> bool {
+    /// Returns when something is due first.
+    fn deadline(&mut self, part_deadline: Option<Instant>) -> Option<Instant> {
         let lost_until = self.lost_until.filter(|_| self.lost.is_some());
         let closing_until = match self.closing {
             Closing::Asked { until, .. } => Some(until),
             Closing::Open | Closing::Closed => None,
         };
-        let session = self.driver.session().poll_timeout();
         let own = earliest(earliest(lost_until, closing_until), part_deadline);
-        let deadline = earliest(session, own);
+        earliest(self.driver.session().poll_timeout(), own)
+    }
+
+    /// Returns whether the timer wakes the task in time. If it does so too early, the task arms it again.
+    fn is_armed_for(&mut self, part_deadline: Option<Instant>) -> bool {
+        self.deadline(part_deadline)
+            .is_none_or(|deadline| self.armed.is_some_and(|armed| armed <= deadline))
+    }
+
+    /// Arms the timer for what is due first; returns whether something was due.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, part_deadline: Option<Instant>) -> bool {
+        let deadline = self.deadline(part_deadline);
         if deadline != self.armed {
             self.timer.reset(deadline.and_then(|at| self.shared.clock.until(at)));
             self.armed = deadline;
