@@ -137,13 +137,20 @@ impl SendQueue {
     ///
     /// Those of [`push`](Self::push), for the message that is then the first.
     pub fn push_many(&mut self, messages: &mut VecDeque<Bytes>) -> Result<(), SendError> {
-        while let Some(message) = messages.front_mut() {
-            self.check(message.len())?;
-            let message = core::mem::take(message);
-            messages.pop_front();
-            self.accept(message);
+        let (mut count, mut bytes, mut result) = (0, 0, Ok(()));
+        for message in &*messages {
+            result = self.check(message.len());
+            if result.is_err() {
+                break;
+            }
+            count += 1;
+            bytes += message.len();
+            let (len, bytes) = (self.len() + count, self.bytes() + bytes);
+            self.is_full = self.limits.are_reached(len, bytes);
         }
-        Ok(())
+        self.bytes += bytes;
+        move_front(messages, count, &mut self.messages);
+        result
     }
 
     /// Removes and returns the oldest message.
@@ -167,7 +174,7 @@ impl SendQueue {
             count += 1;
             bytes += message.len();
         }
-        out.extend(self.messages.drain(..count));
+        move_front(&mut self.messages, count, out);
         self.bytes -= bytes;
         self.shrink();
     }
@@ -286,6 +293,15 @@ impl MessageSource for BTreeMap<StreamName, SendQueue> {
         };
         queue.take(budget, out);
         !queue.is_empty()
+    }
+}
+
+/// Moves the first messages behind those of `to`: all at once if no others are left.
+fn move_front(from: &mut VecDeque<Bytes>, count: usize, to: &mut VecDeque<Bytes>) {
+    if count == from.len() {
+        to.append(from);
+    } else {
+        to.extend(from.drain(..count));
     }
 }
 

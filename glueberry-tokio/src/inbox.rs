@@ -240,8 +240,11 @@ impl InboxReader {
 
     pub(crate) fn poll_message(&mut self, cx: &Context<'_>) -> Poll<Option<Message>> {
         self.poll_batch(cx, READ_BATCH).map(|()| {
-            let source = self.batch.front()?.source.clone();
-            Some(Message::new(source, self.pop()?))
+            let run = self.batch.front_mut()?;
+            let data = run.pop()?;
+            let message = Message::new(&run.source, data);
+            self.drop_if_empty();
+            Some(message)
         })
     }
 
@@ -266,9 +269,7 @@ impl InboxReader {
             && left > 0
         {
             left -= run.take(left, &mut take);
-            if run.data.is_empty() {
-                self.batch.pop_front();
-            }
+            self.drop_if_empty();
         }
         limit - left
     }
@@ -286,12 +287,16 @@ impl InboxReader {
     }
 
     fn pop(&mut self) -> Option<Bytes> {
-        let run = self.batch.front_mut()?;
-        let data = run.pop();
-        if run.data.is_empty() {
+        let data = self.batch.front_mut()?.pop();
+        self.drop_if_empty();
+        data
+    }
+
+    /// Drops the first run if nothing of it is left.
+    fn drop_if_empty(&mut self) {
+        if self.batch.front().is_some_and(|run| run.data.is_empty()) {
             self.batch.pop_front();
         }
-        data
     }
 }
 
@@ -351,7 +356,7 @@ impl Messages {
     ///
     /// Cancel-safe, as [`recv`](Self::recv) is.
     pub async fn recv_many(&mut self, buffer: &mut Vec<Message>, limit: usize) -> usize {
-        let take = |source: &Source, data| buffer.push(Message::new(source.clone(), data));
+        let take = |source: &Source, data| buffer.push(Message::new(source, data));
         self.0.recv_many(limit, take).await
     }
 }

@@ -48,9 +48,9 @@ pub(crate) struct Source {
 }
 
 impl Message {
-    pub(crate) fn new(source: Source, data: Bytes) -> Self {
+    pub(crate) fn new(source: &Source, data: Bytes) -> Self {
         let Source { peer, stream, received_at } = source;
-        Self { peer, data, received_at, stream }
+        Self { peer: *peer, data, received_at: *received_at, stream: stream.clone() }
     }
 
     /// Returns the stream's name; [`HANDSHAKE`] for a handshake message.

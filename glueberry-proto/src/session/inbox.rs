@@ -30,6 +30,11 @@ impl fmt::Debug for Inbox {
 }
 
 impl Inbox {
+    /// Makes room for so many more messages.
+    pub(super) fn reserve(&mut self, messages: usize) {
+        self.messages.reserve(messages);
+    }
+
     pub(super) fn push(&mut self, message: Bytes, cost: usize) {
         self.bytes = self.bytes.saturating_add(cost);
         self.messages.push((message, cost));

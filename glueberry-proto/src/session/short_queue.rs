@@ -18,6 +18,13 @@ impl<T> Default for ShortQueue<T> {
 }
 
 impl<T> ShortQueue<T> {
+    /// Makes room for so many more items.
+    pub(super) fn reserve(&mut self, items: usize) {
+        // The first needs none.
+        let others = items.saturating_sub(usize::from(self.first.is_none()));
+        self.rest.reserve(others);
+    }
+
     pub(super) fn push(&mut self, item: T) {
         match self.first {
             None => self.first = Some(item),

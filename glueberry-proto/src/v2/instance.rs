@@ -150,8 +150,7 @@ impl Writer<'_> {
         let mut rest = &mut length[..];
         varint::emit(u64::try_from(message.len()).unwrap_or(u64::MAX), &mut rest);
         let len = varint::MAX_LEN - rest.len();
-        self.put(&length[..len]);
-        self.put(message);
+        self.put_both(&length[..len], message);
     }
 }
 

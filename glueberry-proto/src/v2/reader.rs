@@ -19,6 +19,9 @@ pub(crate) trait Sink {
     /// True if there is room for a message of `len` bytes.
     fn admits(&self, len: usize) -> bool;
 
+    /// Learns that so many messages may follow at once.
+    fn expect(&mut self, messages: usize);
+
     /// Takes the next message, with what it occupies.
     fn message(&mut self, message: Bytes, cost: usize);
 
@@ -223,6 +226,7 @@ impl Reader {
         received: &mut Received,
         sink: &mut impl Sink,
     ) -> Result<bool, ReadError> {
+        let mut is_first = true;
         while !self.plain.is_empty() || !self.length.is_empty() {
             if !sink.admits(0) {
                 return Ok(false);
@@ -238,6 +242,10 @@ impl Reader {
             let is_repeated = self.number < received.next;
             if !is_repeated && !sink.admits(len) {
                 return Ok(false);
+            }
+            if core::mem::take(&mut is_first) {
+                // The others are most often as long as the first.
+                sink.expect(self.plain.len() / (len + taken).max(1));
             }
             self.plain.advance(taken);
             self.length.clear();
@@ -311,4 +319,4 @@ impl From<Violation> for ReadError {
 /// The number of a message above the limit, as WIRE.md §10.1 gives it.
 pub(crate) const TOO_LARGE: u64 = 26;
 /// The longest varint of a message's length.
-const MAX_LENGTH: usize = 5;
+pub(crate) const MAX_LENGTH: usize = 5;

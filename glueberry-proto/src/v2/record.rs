@@ -245,8 +245,7 @@ impl Writer<'_> {
     /// Appends to the byte stream.
     pub(crate) fn put(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let start = self.begin_data();
-            let room = MAX_SLICE - (self.out.len() - start - PREFIX - 1);
+            let room = self.room();
             let (fitting, rest) = bytes.split_at(room.min(bytes.len()));
             append(self.out, fitting);
             bytes = rest;
@@ -254,6 +253,26 @@ impl Writer<'_> {
                 self.end();
             }
         }
+    }
+
+    /// Appends two parts to the byte stream.
+    pub(crate) fn put_both(&mut self, head: &[u8], body: &[u8]) {
+        // Most messages are small, and end in the record in which they begin.
+        if head.len() + body.len() < self.room() {
+            self.out.extend_from_slice(head);
+            append(self.out, body);
+        } else {
+            self.put(head);
+            self.put(body);
+        }
+    }
+
+    /// Returns how many bytes of the byte stream the record takes that is written, which is begun if it
+    /// was not.
+    #[inline]
+    fn room(&mut self) -> usize {
+        let start = self.begin_data();
+        MAX_SLICE - (self.out.len() - start - PREFIX - 1)
     }
 
     /// Appends a record of its own.
@@ -354,6 +373,9 @@ impl fmt::Debug for Sealer {
 /// Copies bytes to the end of `out`. In pieces, because some processors copy a large block that lies a
 /// few bytes off its destination within a page twenty times slower than a small one.
 pub(crate) fn append(out: &mut BytesMut, bytes: &[u8]) {
+    if bytes.len() <= COPY_PIECE {
+        return out.extend_from_slice(bytes);
+    }
     for piece in bytes.chunks(COPY_PIECE) {
         out.extend_from_slice(piece);
     }

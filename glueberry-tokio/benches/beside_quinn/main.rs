@@ -1,7 +1,7 @@
 //! Glueberry beside raw quinn: the same bytes, transport configuration, machine and run.
 //!
 //! ```text
-//! cargo bench -p glueberry-tokio --bench beside_quinn [-- ROUNDS] [rate | trip | connect | shutdown] [size=BYTES] [way=NAME]
+//! cargo bench -p glueberry-tokio --bench beside_quinn [-- ROUNDS] [rate | trip | connect | shutdown] [size=BYTES] [way=NAME] [millis=N]
 //! ```
 //!
 //! **Rate:** sender and receiver in two threads, each on a current-thread runtime. Raw quinn sends
@@ -37,13 +37,7 @@ use std::time::Duration;
 
 use ours::{Calls, Layer, WAYS};
 
-const SIZES: [(usize, Duration); 5] = [
-    (64, Duration::from_millis(400)),
-    (1 << 10, Duration::from_millis(400)),
-    (16 << 10, Duration::from_millis(400)),
-    (64 << 10, Duration::from_millis(400)),
-    (1 << 20, Duration::from_millis(400)),
-];
+const SIZES: [usize; 5] = [64, 1 << 10, 16 << 10, 64 << 10, 1 << 20];
 const CHUNK: usize = 64 << 10;
 
 fn main() {
@@ -74,8 +68,9 @@ fn rates(rounds: usize) {
     say(
         "        |                 |        MB/s |        MB/s |     msg/s  |   pairs  |      MB/s",
     );
-    for (size, time) in SIZES.into_iter().filter(|(size, _)| is_chosen("size=", &size.to_string()))
-    {
+    let millis = argument("millis=").and_then(|millis| millis.parse().ok());
+    let time = Duration::from_millis(millis.unwrap_or(400));
+    for size in SIZES.into_iter().filter(|size| is_chosen("size=", &size.to_string())) {
         rate(size, time, rounds);
     }
     say("");
@@ -91,8 +86,12 @@ fn round_trips(rounds: usize) {
 
 /// Returns whether an argument with this prefix names the value, or none is given.
 fn is_chosen(prefix: &str, value: &str) -> bool {
-    let mut given = std::env::args().filter_map(|arg| Some(arg.strip_prefix(prefix)?.to_owned()));
-    given.next().is_none_or(|given| given == value)
+    argument(prefix).is_none_or(|given| given == value)
+}
+
+/// Returns what follows this prefix in the first argument that has it.
+fn argument(prefix: &str) -> Option<String> {
+    std::env::args().find_map(|arg| Some(arg.strip_prefix(prefix)?.to_owned()))
 }
 
 /// What the rounds of one way gave, each beside raw quinn's of the same round.

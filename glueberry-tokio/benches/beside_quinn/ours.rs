@@ -34,7 +34,7 @@ impl Layer {
 pub(crate) enum Calls {
     /// One for each message.
     Single,
-    /// One for as many messages as make a chunk.
+    /// One for as many messages as make a chunk, by the handles of the stream.
     Batches,
 }
 
@@ -80,9 +80,15 @@ pub(crate) fn rate((layer, calls): (Layer, Calls), size: usize, time: Duration) 
             ready.send((node.peer_id(), node.addrs(), node.public_key())).unwrap();
             let hello = messages.recv().await.unwrap();
             let key = dialler.recv().unwrap();
+            // Before the first message, which would else wait for whoever reads all streams.
+            let batches = calls == Calls::Batches;
+            let stream = batches.then(|| node.stream(hello.peer, STREAM).unwrap());
             node.complete_handshake(hello.peer, key, &[STREAM]).await.unwrap();
-            node.stream(hello.peer, "unused").unwrap();
-            end.send(count(&mut messages, calls, size).await).unwrap();
+            let count = match stream {
+                Some(stream) => count_batches(stream, size).await,
+                None => count_single(&mut messages, size).await,
+            };
+            end.send(count).unwrap();
             node.shutdown().await;
         });
     });
@@ -122,19 +128,28 @@ pub(crate) fn rate((layer, calls): (Layer, Calls), size: usize, time: Duration) 
 }
 
 /// Counts messages up to the empty one, which is the last.
-async fn count(messages: &mut Messages, calls: Calls, size: usize) -> usize {
+async fn count_single(messages: &mut Messages, size: usize) -> usize {
+    let mut count = 0;
+    loop {
+        let message = messages.recv().await.unwrap();
+        if message.data.is_empty() {
+            return count;
+        }
+        assert_eq!(message.data.len(), size);
+        count += 1;
+    }
+}
+
+/// The same with batches, which the sender makes in the same way: by the handle of the stream.
+async fn count_batches(mut stream: StreamHandle, size: usize) -> usize {
     let (mut count, mut batch) = (0, Vec::new());
     loop {
-        if calls == Calls::Batches {
-            messages.recv_many(&mut batch, (CHUNK / size).max(1)).await;
-        } else {
-            batch.extend(messages.recv().await);
-        }
+        stream.recv_many(&mut batch, (CHUNK / size).max(1)).await;
         for message in batch.drain(..) {
-            if message.data.is_empty() {
+            if message.is_empty() {
                 return count;
             }
-            assert_eq!(message.data.len(), size);
+            assert_eq!(message.len(), size);
             count += 1;
         }
     }

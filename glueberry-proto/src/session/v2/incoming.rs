@@ -226,6 +226,11 @@ impl Sink for Messages<'_> {
         admits(self.inbox, len, self.config)
     }
 
+    fn expect(&mut self, messages: usize) {
+        let room = self.config.receive_queue.saturating_sub(self.inbox.len());
+        self.inbox.reserve(messages.min(room));
+    }
+
     fn message(&mut self, message: Bytes, cost: usize) {
         self.inbox.push(message, cost);
     }

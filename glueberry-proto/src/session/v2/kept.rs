@@ -33,10 +33,11 @@ impl Kept {
         self.bytes
     }
 
-    /// Adds messages that are written now, and leaves `messages` empty.
-    pub(super) fn append(&mut self, messages: &mut VecDeque<Bytes>, now: Instant) {
+    /// Adds messages that are written now, of so many bytes, and leaves `messages` empty.
+    pub(super) fn append(&mut self, messages: &mut VecDeque<Bytes>, bytes: usize, now: Instant) {
+        debug_assert_eq!(bytes, bytes_of(&*messages), "they are counted as they are");
         self.note(messages.len(), now);
-        self.bytes += messages.iter().map(Bytes::len).sum::<usize>();
+        self.bytes += bytes;
         self.messages.append(messages);
     }
 
@@ -64,17 +65,21 @@ impl Kept {
             left -= message.len();
             excess += 1;
         }
-        self.forget(excess);
+        self.forget(excess, left);
     }
 
     /// Forgets what was written long ago.
     pub(super) fn forget_old(&mut self, is_old: impl Fn(Instant) -> bool) {
         let old = self.times.iter().take_while(|(_, at)| is_old(*at));
-        self.forget(old.map(|(count, _)| count).sum());
+        let count = old.map(|(count, _)| count).sum();
+        let left = self.bytes - bytes_of(self.messages.iter().take(count));
+        self.forget(count, left);
     }
 
-    fn forget(&mut self, mut count: usize) {
-        self.bytes -= self.messages.drain(..count).map(|message| message.len()).sum::<usize>();
+    /// Forgets the first messages, behind which so many bytes are left.
+    fn forget(&mut self, mut count: usize, left: usize) {
+        self.messages.drain(..count);
+        self.bytes = left;
         while let Some((written, _)) = self.times.front_mut()
             && count > 0
         {
@@ -93,8 +98,9 @@ impl Kept {
     }
 }
 
-fn bytes_of<'a>(messages: impl Iterator<Item = &'a Bytes>) -> usize {
-    messages.map(Bytes::len).sum()
+/// Returns how many bytes messages have together.
+pub(super) fn bytes_of<'a>(messages: impl IntoIterator<Item = &'a Bytes>) -> usize {
+    messages.into_iter().map(Bytes::len).sum()
 }
 
 /// Without what messages hold.
@@ -134,7 +140,10 @@ mod tests {
                 model.extend(batch.iter().map(|it| (it.len(), now)));
                 match count {
                     1 => kept.push(message, at(now)),
-                    _ => kept.append(&mut batch, at(now)),
+                    _ => {
+                        let bytes = bytes_of(&batch);
+                        kept.append(&mut batch, bytes, at(now));
+                    }
                 }
                 let sum = |model: &VecDeque<(usize, u64)>| model.iter().map(|it| it.0).sum::<usize>();
                 while model.len() > most || sum(&model) > bytes {

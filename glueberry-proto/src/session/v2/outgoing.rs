@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::kept::Kept;
+use super::kept::{Kept, bytes_of};
 use crate::config::Config;
 use crate::send_queue::{MESSAGE_OVERHEAD, SendQueue};
 use crate::session::batch::{Batch, WriteTo};
@@ -15,6 +15,7 @@ use crate::session::lent::LentKeys;
 use crate::time::Instant;
 use crate::v2::control::Received;
 use crate::v2::instance::{InstanceWriter, Last, Open};
+use crate::v2::reader::MAX_LENGTH;
 use crate::v2::record::{Cipher, Writer};
 use crate::v2::schedule::StreamRoot;
 
@@ -221,13 +222,13 @@ impl Outgoing {
         while has_more && records.len() < to.full {
             // Taken in batches, so that the lock of the queue's owner is taken once for many.
             has_more = to.source.take(batch.name, to.full - records.len(), batch.messages);
-            let needed = batch.messages.iter().map(|message| message.len() + 5).sum();
-            records.reserve(needed);
+            let (count, bytes) = (batch.messages.len(), bytes_of(&*batch.messages));
+            records.reserve(bytes + count * MAX_LENGTH);
             for message in &*batch.messages {
                 records.put_message(message);
             }
-            self.written(batch.messages.len());
-            self.kept.append(batch.messages, now);
+            self.written(count);
+            self.kept.append(batch.messages, bytes, now);
             self.limit_kept(now, config);
         }
         records.finish();

@@ -112,6 +112,8 @@ impl Sink for Log {
         self.room.is_none_or(|room| self.messages.len() < room)
     }
 
+    fn expect(&mut self, _: usize) {}
+
     fn message(&mut self, message: Bytes, cost: usize) {
         self.messages.push(message);
         self.cost += cost;
