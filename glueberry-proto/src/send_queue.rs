@@ -109,9 +109,22 @@ impl SendQueue {
     ///
     /// [`SendError::TooLarge`] and [`SendError::Backpressure`]; the queue is then as it was.
     pub fn push(&mut self, message: Bytes) -> Result<(), SendError> {
-        self.check(message.len())?;
+        self.accepts(message.len())?;
         self.accept(message);
         Ok(())
+    }
+
+    /// Returns whether a message of so many bytes would be accepted, or else why not.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`push`](Self::push).
+    pub fn accepts(&self, size: usize) -> Result<(), SendError> {
+        let limit = self.limits.max_message_size;
+        if size > limit {
+            return Err(SendError::TooLarge { size, limit });
+        }
+        if self.is_full { Err(SendError::Backpressure) } else { Ok(()) }
     }
 
     /// Accepts a message behind the others although the queue may be full: for one whose sender was
@@ -121,7 +134,7 @@ impl SendQueue {
     ///
     /// [`SendError::TooLarge`]; the queue is then as it was.
     pub fn push_promised(&mut self, message: Bytes) -> Result<(), SendError> {
-        match self.check(message.len()) {
+        match self.accepts(message.len()) {
             Ok(()) | Err(SendError::Backpressure) => {
                 self.accept(message);
                 Ok(())
@@ -139,7 +152,7 @@ impl SendQueue {
     pub fn push_many(&mut self, messages: &mut VecDeque<Bytes>) -> Result<(), SendError> {
         let (mut count, mut bytes, mut result) = (0, 0, Ok(()));
         for message in &*messages {
-            result = self.check(message.len());
+            result = self.accepts(message.len());
             if result.is_err() {
                 break;
             }
@@ -229,14 +242,6 @@ impl SendQueue {
     pub(crate) const fn release(&mut self, messages: usize, bytes: usize) {
         self.held.0 = self.held.0.saturating_sub(messages);
         self.held.1 = self.held.1.saturating_sub(bytes);
-    }
-
-    pub(crate) fn check(&self, size: usize) -> Result<(), SendError> {
-        let limit = self.limits.max_message_size;
-        if size > limit {
-            return Err(SendError::TooLarge { size, limit });
-        }
-        if self.is_full { Err(SendError::Backpressure) } else { Ok(()) }
     }
 
     fn accept(&mut self, message: Bytes) {

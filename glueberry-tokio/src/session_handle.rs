@@ -112,9 +112,9 @@ impl SessionHandle {
 
     // ---- for handles --------------------------------------------------------------------------
 
-    /// Queues a message, or says why not.
-    pub(crate) fn send(&self, stream: &str, message: &Bytes) -> Result<(), SendError> {
-        self.queue(stream, |queue| queue.push(message.clone()), |_| {})
+    /// Queues a message and leaves an empty one behind, or says why not.
+    pub(crate) fn send(&self, stream: &str, message: &mut Bytes) -> Result<(), SendError> {
+        self.queue(stream, |queue| push(queue, message), |_| {})
     }
 
     /// Queues a message for which [`poll_writable`](Self::poll_writable) has found room, also if that
@@ -132,15 +132,15 @@ impl SessionHandle {
         self.queue(stream, |queue| queue.push_many(messages), |_| {})
     }
 
-    /// Queues a message once the stream's queue accepts one.
+    /// Queues a message, and leaves an empty one behind, once the stream's queue accepts one.
     pub(crate) fn poll_send(
         self: &Arc<Self>,
         cx: &Context<'_>,
         stream: &str,
-        message: &Bytes,
+        message: &mut Bytes,
         waiting: &mut Waiting,
     ) -> Poll<Result<(), SendError>> {
-        self.poll_queue(cx, stream, |queue| queue.push(message.clone()), waiting)
+        self.poll_queue(cx, stream, |queue| push(queue, message), waiting)
     }
 
     /// Queues messages, and removes them, once the stream's queue accepts them. Ready when all are
@@ -482,6 +482,13 @@ impl StreamQueue {
             self.name.clone()
         })
     }
+}
+
+/// Queues a message, which is taken only if it is accepted: a copy for the case that it is not would cost
+/// more than the queue.
+fn push(queue: &mut SendQueue, message: &mut Bytes) -> Result<(), SendError> {
+    queue.accepts(message.len())?;
+    queue.push(std::mem::take(message))
 }
 
 /// Wakes the session's task, once for all that comes until it looks.

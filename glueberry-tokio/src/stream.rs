@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_sink::Sink;
-use glueberry_proto::{SendError, StreamName};
+use glueberry_proto::{SendError, SessionId, StreamName};
 use libp2p_identity::PeerId;
 
 use crate::error::Error;
@@ -106,11 +106,12 @@ impl StreamHandle {
     ///
     /// Those of [`Node::send`].
     pub async fn send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        let message = message.into();
+        let mut message = message.into();
         loop {
-            let session = self.session()?;
-            match queue_on(&session, self.name.as_str(), &message).await {
-                Err(SendError::Closed) if self.is_succeeded(&session)? => {}
+            let session = session(&mut self.session, &self.shared, self.peer)?;
+            let id = session.id;
+            match queue_on(session, self.name.as_str(), &mut message).await {
+                Err(SendError::Closed) if self.is_succeeded(id)? => {}
                 result => return result.map_err(|error| self.error(error)),
             }
         }
@@ -124,9 +125,10 @@ impl StreamHandle {
     /// Those of [`Node::send`], of the message that is then the first.
     pub async fn send_many(&mut self, messages: &mut VecDeque<Bytes>) -> Result<(), Error> {
         loop {
-            let session = self.session()?;
-            match queue_many_on(&session, self.name.as_str(), messages).await {
-                Err(SendError::Closed) if self.is_succeeded(&session)? => {}
+            let session = session(&mut self.session, &self.shared, self.peer)?;
+            let id = session.id;
+            match queue_many_on(session, self.name.as_str(), messages).await {
+                Err(SendError::Closed) if self.is_succeeded(id)? => {}
                 result => return result.map_err(|error| self.error(error)),
             }
         }
@@ -138,8 +140,8 @@ impl StreamHandle {
     ///
     /// Those of [`Node::try_send`].
     pub fn try_send(&mut self, message: impl Into<Bytes>) -> Result<(), Error> {
-        let message = message.into();
-        self.try_queue(|session, stream| session.send(stream, &message))
+        let mut message = message.into();
+        self.try_queue(|session, stream| session.send(stream, &mut message))
     }
 
     /// Sends messages for as long as the queue has room. Each is removed from `messages` when it is
@@ -157,9 +159,10 @@ impl StreamHandle {
         mut send: impl FnMut(&SessionHandle, &str) -> Result<(), SendError>,
     ) -> Result<(), Error> {
         loop {
-            let session = self.session()?;
-            match send(&session, self.name.as_str()) {
-                Err(SendError::Closed) if self.is_succeeded(&session)? => {}
+            let session = session(&mut self.session, &self.shared, self.peer)?;
+            let id = session.id;
+            match send(session, self.name.as_str()) {
+                Err(SendError::Closed) if self.is_succeeded(id)? => {}
                 result => return result.map_err(|error| self.error(error)),
             }
         }
@@ -168,10 +171,11 @@ impl StreamHandle {
     /// Waits until the queue has room.
     fn poll_writable(&mut self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
         loop {
-            let session = self.session()?;
+            let session = session(&mut self.session, &self.shared, self.peer)?;
+            let id = session.id;
             match session.poll_writable(cx, self.name.as_str(), &mut self.waiting) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(SendError::Closed)) if self.is_succeeded(&session)? => {}
+                Poll::Ready(Err(SendError::Closed)) if self.is_succeeded(id)? => {}
                 Poll::Ready(result) => {
                     return Poll::Ready(result.map_err(|error| self.error(error)));
                 }
@@ -179,21 +183,12 @@ impl StreamHandle {
         }
     }
 
-    /// Returns the session that was last sent on, or else the current one.
-    fn session(&mut self) -> Result<Arc<SessionHandle>, Error> {
-        let session = match self.session.take() {
-            Some(session) => session,
-            None => self.shared.session(self.peer)?,
-        };
-        Ok(self.session.insert(session).clone())
-    }
-
     /// Looks up the session to send on in place of one that has ended. Returns false if it is still
     /// the current one, because the node's task does not know yet.
-    fn is_succeeded(&mut self, ended: &SessionHandle) -> Result<bool, Error> {
+    fn is_succeeded(&mut self, ended: SessionId) -> Result<bool, Error> {
         self.session = None;
-        let current = self.session()?;
-        Ok(current.id != ended.id)
+        let current = session(&mut self.session, &self.shared, self.peer)?;
+        Ok(current.id != ended)
     }
 
     fn error(&self, error: SendError) -> Error {
@@ -242,6 +237,19 @@ impl Sink<Bytes> for StreamHandle {
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.poll_flush(cx)
     }
+}
+
+/// Returns the session that was last sent on, or else the current one.
+fn session<'a>(
+    last: &'a mut Option<Arc<SessionHandle>>,
+    shared: &Shared,
+    peer: PeerId,
+) -> Result<&'a Arc<SessionHandle>, Error> {
+    let session = match last.take() {
+        Some(session) => session,
+        None => shared.session(peer)?,
+    };
+    Ok(last.insert(session))
 }
 
 impl Drop for StreamHandle {

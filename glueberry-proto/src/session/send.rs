@@ -100,7 +100,7 @@ impl Sender {
 
     pub(super) fn push(&mut self, message: Bytes) -> Result<(), SendError> {
         if self.holds_too_much() {
-            self.queue.check(message.len())?;
+            self.queue.accepts(message.len())?;
             return Err(SendError::Backpressure);
         }
         self.queue.push(message)

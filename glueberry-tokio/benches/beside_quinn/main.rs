@@ -6,10 +6,11 @@
 //!
 //! **Rate:** sender and receiver in two threads, each on a current-thread runtime. Raw quinn sends
 //! frames of the same messages coalesced into 64 KiB chunks on one stream (its fastest way), and
-//! its receiver counts the bytes. Glueberry sends and receives messages through the public `Node`, one
-//! per call or in batches, with each layer that can be inside: v1, and v2 with AES or
-//! ChaCha20-Poly1305. Rounds of raw quinn and of all these ways take turns; each line gives medians, the median of the paired
-//! ratios, and the spread of raw quinn as a measure of the machine's noise.
+//! its receiver counts the bytes. Glueberry sends and receives messages through the public `Node`, by
+//! the handles of the stream, one per call or in batches, with each layer that can be inside: v1, and v2
+//! with AES or ChaCha20-Poly1305. The way that ends in `-all` receives by `Node::messages`, which tells of
+//! each message whose it is. Rounds of raw quinn and of all these ways take turns; each line gives medians,
+//! the median of the paired ratios, and the spread of raw quinn as a measure of the machine's noise.
 //!
 //! **Round trip:** both ends in one thread, one message there and one back.
 //!
@@ -202,8 +203,12 @@ async fn times<F: Future<Output = f64>>(count: usize, measure: impl Fn() -> F) -
 }
 
 fn name((layer, calls): (Layer, Calls)) -> String {
-    let batches = if calls == Calls::Batches { "-batch" } else { "" };
-    format!("{}{batches}", layer.name())
+    let calls = match calls {
+        Calls::Single => "",
+        Calls::Batches => "-batch",
+        Calls::AllStreams => "-all",
+    };
+    format!("{}{calls}", layer.name())
 }
 
 const TRIPS: usize = 5_000;

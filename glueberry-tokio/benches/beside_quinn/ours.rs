@@ -32,21 +32,24 @@ impl Layer {
 /// How the application sends and receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Calls {
-    /// One for each message.
+    /// One for each message, by the handles of the stream.
     Single,
     /// One for as many messages as make a chunk, by the handles of the stream.
     Batches,
+    /// One for each message, received with those of all streams.
+    AllStreams,
 }
 
 pub(crate) const AES: Layer = Layer::V2(Suite::MlKem768Aes256Gcm);
 const CHACHA: Layer = Layer::V2(Suite::MlKem768ChaCha20Poly1305);
 
 /// Every way that can be compared.
-pub(crate) const WAYS: [(Layer, Calls); 6] = [
+pub(crate) const WAYS: [(Layer, Calls); 7] = [
     (Layer::V1, Calls::Single),
     (Layer::V1, Calls::Batches),
     (AES, Calls::Single),
     (AES, Calls::Batches),
+    (AES, Calls::AllStreams),
     (CHACHA, Calls::Single),
     (CHACHA, Calls::Batches),
 ];
@@ -81,12 +84,13 @@ pub(crate) fn rate((layer, calls): (Layer, Calls), size: usize, time: Duration) 
             let hello = messages.recv().await.unwrap();
             let key = dialler.recv().unwrap();
             // Before the first message, which would else wait for whoever reads all streams.
-            let batches = calls == Calls::Batches;
-            let stream = batches.then(|| node.stream(hello.peer, STREAM).unwrap());
+            let has_handle = calls != Calls::AllStreams;
+            let stream = has_handle.then(|| node.stream(hello.peer, STREAM).unwrap());
             node.complete_handshake(hello.peer, key, &[STREAM]).await.unwrap();
             let count = match stream {
-                Some(stream) => count_batches(stream, size).await,
-                None => count_single(&mut messages, size).await,
+                None => count_all(&mut messages, size).await,
+                Some(stream) if calls == Calls::Batches => count_batches(stream, size).await,
+                Some(stream) => count_single(stream, size).await,
             };
             end.send(count).unwrap();
             node.shutdown().await;
@@ -128,7 +132,20 @@ pub(crate) fn rate((layer, calls): (Layer, Calls), size: usize, time: Duration) 
 }
 
 /// Counts messages up to the empty one, which is the last.
-async fn count_single(messages: &mut Messages, size: usize) -> usize {
+async fn count_single(mut stream: StreamHandle, size: usize) -> usize {
+    let mut count = 0;
+    loop {
+        let message = stream.recv().await.unwrap();
+        if message.is_empty() {
+            return count;
+        }
+        assert_eq!(message.len(), size);
+        count += 1;
+    }
+}
+
+/// The same of all streams.
+async fn count_all(messages: &mut Messages, size: usize) -> usize {
     let mut count = 0;
     loop {
         let message = messages.recv().await.unwrap();
@@ -140,7 +157,7 @@ async fn count_single(messages: &mut Messages, size: usize) -> usize {
     }
 }
 
-/// The same with batches, which the sender makes in the same way: by the handle of the stream.
+/// The same in batches.
 async fn count_batches(mut stream: StreamHandle, size: usize) -> usize {
     let (mut count, mut batch) = (0, Vec::new());
     loop {

@@ -96,7 +96,7 @@ impl Node {
         sessions
             .filter(|(changed, _)| changed.state == ConnectionState::Established)
             .filter_map(|(changed, session)| {
-                let error = session.send(stream, &message).err()?;
+                let error = session.send(stream, &mut message.clone()).err()?;
                 Some((changed.peer, on_stream(error, changed.peer, stream)))
             })
             .collect()

@@ -41,13 +41,13 @@ impl Node {
         stream: &str,
         message: impl Into<Bytes>,
     ) -> Result<(), Error> {
-        let message = message.into();
+        let mut message = message.into();
         if stream == HANDSHAKE {
             let sent = |answer| HandshakeCommand::Send(message, answer);
             return self.inner.shared.in_handshake(peer, sent).await;
         }
         let session = self.session(peer)?;
-        let queued = queue_on(&session, stream, &message).await;
+        let queued = queue_on(&session, stream, &mut message).await;
         queued.map_err(|error| on_stream(error, peer, stream))
     }
 
@@ -104,7 +104,7 @@ impl Node {
         message: impl Into<Bytes>,
     ) -> Result<(), Error> {
         let session = self.session(peer)?;
-        session.send(stream, &message.into()).map_err(|error| on_stream(error, peer, stream))
+        session.send(stream, &mut message.into()).map_err(|error| on_stream(error, peer, stream))
     }
 
     /// Sends messages for as long as the stream's queue has room. Each is removed from `messages` when
@@ -180,11 +180,11 @@ impl Node {
     }
 }
 
-/// Queues a message, waiting for room.
+/// Queues a message and leaves an empty one behind, waiting for room.
 pub(crate) async fn queue_on(
     session: &Arc<SessionHandle>,
     stream: &str,
-    message: &Bytes,
+    message: &mut Bytes,
 ) -> Result<(), SendError> {
     queue_by(session, stream, |cx, waiting| session.poll_send(cx, stream, message, waiting)).await
 }

@@ -77,9 +77,9 @@ async fn attempt(
     let mut sent = InFlight { id, session: session.clone(), is_sent: false, place: Some(place) };
     let now = core.shared.runtime.now();
     let patience = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(now));
-    let frame = Frame { id, content: Content::Request { patience, body } }.emit();
+    let mut frame = Frame { id, content: Content::Request { patience, body } }.emit();
     let stream = core.stream.as_str();
-    queue_on(&session, stream, &frame)
+    queue_on(&session, stream, &mut frame)
         .await
         .map_err(|error| RequestError::NotSent(on_stream(error, peer, stream)))?;
     sent.is_sent = true;

@@ -21,8 +21,8 @@ pub(super) fn send(
     is_wanted: impl Fn() -> bool + Send + Sync + 'static,
     held: impl Send + 'static,
 ) {
-    let frame = frame.emit();
-    if !matches!(session.send(core.stream.as_str(), &frame), Err(SendError::Backpressure)) {
+    let mut frame = frame.emit();
+    if session.send(core.stream.as_str(), &mut frame) != Err(SendError::Backpressure) {
         return;
     }
     let (session, stream) = (session.clone(), core.stream.clone());
@@ -30,7 +30,7 @@ pub(super) fn send(
         let mut waiting = Waiting::new();
         // An error is the end of the session, and of whatever was under way in it.
         let sent = poll_fn(|cx| match is_wanted() {
-            true => session.poll_send(cx, stream.as_str(), &frame, &mut waiting),
+            true => session.poll_send(cx, stream.as_str(), &mut frame, &mut waiting),
             false => Poll::Ready(Ok(())),
         });
         sent.await.ok();

@@ -141,8 +141,8 @@ impl Request {
         if self.is_cancelled() {
             return Err(Error::new(ErrorCode::Cancelled).of_peer(peer).on_stream(stream));
         }
-        let frame = Frame { id: self.id, content }.emit();
-        queue_on(&self.session, stream, &frame)
+        let mut frame = Frame { id: self.id, content }.emit();
+        queue_on(&self.session, stream, &mut frame)
             .await
             .map_err(|error| on_stream(error, peer, stream))?;
         self.core.table.finish(peer, self.ticket);
