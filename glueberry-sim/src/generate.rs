@@ -66,10 +66,12 @@ pub(crate) fn generate(seed: u64, mix: Mix, size: Size) -> Plan {
 
 fn hosts(rng: &mut Rng, count: usize, mix: Mix) -> Vec<HostPlan> {
     // Whether a key is the smaller one decides much: who is who is shuffled.
-    let mut identities: Vec<u8> = (0..64).collect();
+    let mut identities: Vec<u16> = (0..SHUFFLED).collect();
     for at in (1..identities.len()).rev() {
         identities.swap(at, rng.index(at + 1));
     }
+    // The keys of the others are in no order as it is.
+    identities.extend((SHUFFLED..).take(count));
     let common = rng.pick(&[Wires::Document, Wires::Go]);
     let speaks_one = rng.chance(300);
     let handshake_style = [
@@ -469,6 +471,8 @@ impl Plan {
     }
 }
 
+/// Identities among which chance decides.
+const SHUFFLED: u16 = 64;
 /// Kinds of faults that are drawn in `fault`.
 const KINDS: u64 = 19;
 /// The one that breaks a substream and leaves its connection, which a pipe cannot.

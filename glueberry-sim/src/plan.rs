@@ -52,7 +52,7 @@ pub enum Mix {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostPlan {
     /// Which of the fixed identities it has; their keys are in no order.
-    pub(crate) identity: u8,
+    pub(crate) identity: u16,
     pub(crate) wires: Wires,
     pub(crate) handshake_style: HandshakeStyle,
     /// It runs no node, but scripts that break the protocol.
@@ -283,7 +283,7 @@ impl Plan {
             _ => true,
         };
         if !(2..=MAX_HOSTS).contains(&count) {
-            Some("a run has 2 to 64 hosts")
+            Some("a run has 2 to 1024 hosts")
         } else if !self.steps.iter().all(is_named) {
             Some("a step is about a host that there is not")
         } else if !self.steps.iter().all(is_stream) {
@@ -364,4 +364,4 @@ const FLUSH: u64 = 1_000_000;
 pub(crate) const STREAMS: [&str; 3] = ["chat", "blocks", "state"];
 
 /// Hosts that a set of bits can hold.
-pub(crate) const MAX_HOSTS: usize = 64;
+pub(crate) const MAX_HOSTS: usize = 1024;

@@ -113,7 +113,7 @@ impl<H> fmt::Debug for Simulation<H> {
 }
 
 impl<H: Handler> Simulation<H> {
-    /// Prepares runs of 2 to 64 nodes with up to 8 streams; more of either are left out, and so are
+    /// Prepares runs of 2 to 1024 nodes with up to 8 streams; more of either are left out, and so are
     /// names that no stream may have. `make` makes the program of a node whenever that is started,
     /// from all peers and the node's place among them.
     pub fn new(

@@ -15,7 +15,7 @@ use self::run::Run;
 use self::search::Search;
 use crate::generate::{SECOND, Size, generate};
 use crate::golden::hashes;
-use crate::plan::{Mix, Plan};
+use crate::plan::{MAX_HOSTS, Mix, Plan};
 
 #[derive(Debug, Parser)]
 #[command(
@@ -82,9 +82,15 @@ struct Shape {
     /// Simulated seconds of a run before faults stop; by default what the seed says.
     #[arg(long)]
     time: Option<u64>,
-    /// Nodes of a run; by default what the seed says.
-    #[arg(long)]
+    /// Nodes of a run, 2 to 1024; by default what the seed says.
+    #[arg(long, value_parser = nodes)]
     nodes: Option<usize>,
+}
+
+/// Reads how many nodes a run has. More would be left out silently.
+fn nodes(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (2..=MAX_HOSTS).contains(count));
+    count.ok_or_else(|| format!("a run has 2 to {MAX_HOSTS} nodes"))
 }
 
 /// Runs the command line of the process.

@@ -54,7 +54,7 @@ use crate::check::Violation;
 use crate::fault::Fired;
 use crate::host::{App, Host};
 use crate::model::Model;
-use crate::plan::Plan;
+use crate::plan::{MAX_HOSTS, Plan};
 use crate::rng::Rng;
 use crate::run::Run;
 use crate::trace::Trace;
@@ -99,11 +99,10 @@ pub(crate) struct Outcome {
 impl World {
     pub(crate) fn new(plan: Plan, keeps_trace: bool) -> Self {
         let count = plan.hosts.len();
-        let identities = identities();
         let hosts: Vec<Host> = (0..count)
             .map(|host| {
                 let planned = plan.hosts[host];
-                let key = identities[usize::from(planned.identity) % identities.len()].1;
+                let key = key_of(planned.identity);
                 let rng = Rng::derive(plan.seed, HOST, crate::rng::u64_of(host));
                 Host::new(key, count, rng)
             })
@@ -360,16 +359,19 @@ impl World {
     }
 }
 
-/// Returns the identities that all runs share: making one takes as long as many inputs.
-fn identities() -> &'static [([u8; 32], PublicKey)] {
-    static POOL: OnceLock<Vec<([u8; 32], PublicKey)>> = OnceLock::new();
-    POOL.get_or_init(|| {
-        let one = |number: u8| {
-            let secret = [number + 1; 32];
-            (secret, Identity::from_seed(&secret).public_key())
-        };
-        (0..64).map(one).collect()
-    })
+/// Returns the secret of an identity.
+fn secret_of(identity: u16) -> [u8; 32] {
+    let [high, low] = identity.wrapping_add(1).to_be_bytes();
+    let mut secret = [low; 32];
+    secret[31] ^= high;
+    secret
+}
+
+/// Returns the key of an identity, which all runs share: making one takes as long as many inputs.
+fn key_of(identity: u16) -> PublicKey {
+    static POOL: [OnceLock<PublicKey>; MAX_HOSTS] = [const { OnceLock::new() }; MAX_HOSTS];
+    let make = || Identity::from_seed(&secret_of(identity)).public_key();
+    POOL.get(usize::from(identity)).map_or_else(make, |known| *known.get_or_init(make))
 }
 
 const HOST: u64 = 2;

@@ -6,7 +6,7 @@ use glueberry_proto::handler::Notice;
 use glueberry_proto::{ConnectionEvent, Identity, Node, NodeAction, Seed};
 
 use super::node::state_number;
-use super::{World, identities};
+use super::{World, secret_of};
 use crate::check::Invariant;
 use crate::host::Dialled;
 use crate::link::{EndState, Stage};
@@ -25,8 +25,7 @@ impl World {
         if planned.is_adversary {
             return;
         }
-        let identity =
-            Identity::from_seed(&identities()[usize::from(planned.identity) % IDENTITIES].0);
+        let identity = Identity::from_seed(&secret_of(planned.identity));
         let mut draws = Rng::derive(self.run.plan.seed, ENTROPY ^ life, u64_of(host));
         let mut entropy = [0; 32];
         for chunk in entropy.as_chunks_mut::<8>().0 {
@@ -223,5 +222,4 @@ impl World {
     }
 }
 
-const IDENTITIES: usize = 64;
 const ENTROPY: u64 = 0x5eed_0000;

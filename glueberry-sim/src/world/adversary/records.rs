@@ -7,7 +7,7 @@ use super::payload::{OffenceAt, Payload};
 use crate::attack::Attack;
 use crate::cipher::FastAead;
 use crate::wake::Side;
-use crate::world::identities;
+use crate::world::{key_of, secret_of};
 
 /// Returns whether a attack is one with records, after the handshake.
 pub(super) const fn is_about(attack: Attack) -> bool {
@@ -105,13 +105,12 @@ impl Adversary<'_> {
     ) -> Vec<u8> {
         let ends = &self.net.links[link].ends;
         let (own, peer) = (ends[side].host, self.hosts[ends[1 - side].host].key);
-        let all = identities();
-        let mut own = usize::from(self.run.plan.hosts[own].identity) % all.len();
+        let mut own = self.run.plan.hosts[own].identity;
         if key == Key::Foreign {
-            let is_other = |one: &usize| *one != own && all[*one].1 != peer;
-            own = (0..all.len()).find(is_other).unwrap_or(own);
+            let is_other = |one: &u16| *one != own && key_of(*one) != peer;
+            own = (0..).find(is_other).unwrap_or(own);
         }
-        let secret = &all[own].0;
+        let secret = &secret_of(own);
         let shared = match key {
             Key::Zero => SharedKey::from_bytes(&[0; 32]).ok(),
             Key::Right | Key::Foreign => Identity::from_seed(secret).agree_v1(&peer).ok(),
