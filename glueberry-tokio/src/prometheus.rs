@@ -24,7 +24,8 @@
 //! document's and the original's name.
 //!
 //! Labels are bounded: the first 64 streams have their names as a label, all others together have
-//! `other`. `grafana.json` beside this crate's `Cargo.toml` is a dashboard for these names.
+//! `other`. Series of the other labels are there from the start, with 0: the first increase of one that
+//! is born with 1 would not be seen by `increase` and `rate`. `grafana.json` beside this crate's `Cargo.toml` is a dashboard for these names.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -144,6 +145,7 @@ impl PrometheusMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let families = Families::new();
         families.register(registry.sub_registry_with_prefix("glueberry"));
+        families.begin();
         Self { families, streams: RwLock::default() }
     }
 
@@ -191,6 +193,27 @@ impl Families {
             backpressure_engaged: Family::default(),
             backpressure_wait: Family::new_with_constructor(waiting),
             pending_messages: Family::default(),
+        }
+    }
+
+    /// Makes the series of labels whose values are known.
+    fn begin(&self) {
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            drop(self.connections_opened.get_or_create(&label_of(direction)));
+            drop(self.connections_closed.get_or_create(&label_of(direction)));
+        }
+        for outcome in [AttemptOutcome::Success, AttemptOutcome::Failure] {
+            drop(self.connection_attempts.get_or_create(&attempt_label(outcome)));
+        }
+        use HandshakeOutcome::{Failure, Success, Timeout};
+        for outcome in [Success, Failure, Timeout] {
+            drop(self.handshake_results.get_or_create(&handshake_label(outcome)));
+        }
+        for is_cached in [true, false] {
+            drop(self.key_derivations.get_or_create(&cached_label(is_cached)));
+        }
+        for state in ConnectionState::ALL {
+            drop(self.events_emitted.get_or_create(&state_label(state)));
         }
     }
 
@@ -271,11 +294,7 @@ impl Metrics for PrometheusMetrics {
     }
 
     fn connection_attempt(&self, outcome: AttemptOutcome) {
-        let result = match outcome {
-            AttemptOutcome::Success => "success",
-            AttemptOutcome::Failure => "failure",
-        };
-        self.families.connection_attempts.get_or_create(&ResultLabel { result }).inc();
+        self.families.connection_attempts.get_or_create(&attempt_label(outcome)).inc();
     }
 
     fn handshake_duration(&self, duration: Duration) {
@@ -283,12 +302,7 @@ impl Metrics for PrometheusMetrics {
     }
 
     fn handshake_result(&self, outcome: HandshakeOutcome) {
-        let result = match outcome {
-            HandshakeOutcome::Success => "success",
-            HandshakeOutcome::Failure => "failure",
-            HandshakeOutcome::Timeout => "timeout",
-        };
-        self.families.handshake_results.get_or_create(&ResultLabel { result }).inc();
+        self.families.handshake_results.get_or_create(&handshake_label(outcome)).inc();
     }
 
     fn message_sent(&self, stream: &str, bytes: usize) {
@@ -338,13 +352,11 @@ impl Metrics for PrometheusMetrics {
     }
 
     fn key_derivation(&self, cached: bool) {
-        let cached = if cached { "true" } else { "false" };
-        self.families.key_derivations.get_or_create(&CachedLabel { cached }).inc();
+        self.families.key_derivations.get_or_create(&cached_label(cached)).inc();
     }
 
     fn event_emitted(&self, state: ConnectionState) {
-        let label = StateLabel { state: state.to_string() };
-        self.families.events_emitted.get_or_create(&label).inc();
+        self.families.events_emitted.get_or_create(&state_label(state)).inc();
     }
 
     fn event_dropped(&self) {
@@ -375,6 +387,31 @@ const fn label_of(direction: Direction) -> DirectionLabel {
         _ => "inbound",
     };
     DirectionLabel { direction }
+}
+
+const fn attempt_label(outcome: AttemptOutcome) -> ResultLabel {
+    let result = match outcome {
+        AttemptOutcome::Success => "success",
+        AttemptOutcome::Failure => "failure",
+    };
+    ResultLabel { result }
+}
+
+const fn handshake_label(outcome: HandshakeOutcome) -> ResultLabel {
+    let result = match outcome {
+        HandshakeOutcome::Success => "success",
+        HandshakeOutcome::Failure => "failure",
+        HandshakeOutcome::Timeout => "timeout",
+    };
+    ResultLabel { result }
+}
+
+const fn cached_label(is_cached: bool) -> CachedLabel {
+    CachedLabel { cached: if is_cached { "true" } else { "false" } }
+}
+
+fn state_label(state: ConnectionState) -> StateLabel {
+    StateLabel { state: state.to_string() }
 }
 
 fn wide(bytes: usize) -> u64 {

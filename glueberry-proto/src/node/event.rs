@@ -92,6 +92,19 @@ pub enum ConnectionState {
     Cooldown,
 }
 
+impl ConnectionState {
+    /// All states, in the order in which a peer that is dialled comes to be Established; then those
+    /// between attempts.
+    pub const ALL: [Self; 6] = [
+        Self::Disconnected,
+        Self::Connecting,
+        Self::Connected,
+        Self::Established,
+        Self::Reconnecting,
+        Self::Cooldown,
+    ];
+}
+
 impl fmt::Display for ConnectionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
