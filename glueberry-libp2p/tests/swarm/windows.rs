@@ -1,4 +1,4 @@
-//! What peers may send over QUIC ahead of the reader.
+//! What peers may send ahead of the reader.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +14,14 @@ use libp2p::futures::future::join_all;
 
 use crate::support::{STREAM, run_test};
 
-async fn node() -> Node {
+const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+pub(crate) const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+
+pub(crate) async fn node(listen: &str) -> Node {
     let mut over = Libp2p::default();
     over.upnp = false;
     Node::builder(Keypair::generate_ed25519())
-        .listen("/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap())
+        .listen(listen.parse().unwrap())
         .streams([STREAM, "other"])
         .build_over(over)
         .await
@@ -51,7 +54,7 @@ async fn write_without_end(connection: &Connection, taken: &AtomicU64) {
 #[test]
 fn a_peer_that_has_proven_nothing_fills_one_small_window() {
     run_test(async {
-        let node = node().await;
+        let node = node(QUIC).await;
         let (to, _) = QuicParts::parse(&node.addrs()[0]).unwrap();
         let stranger = stranger(to).await;
         let taken = AtomicU64::new(0);
@@ -81,30 +84,35 @@ fn a_peer_that_has_proven_nothing_fills_one_small_window() {
 #[test]
 fn once_established_a_stream_that_is_not_read_holds_up_no_other() {
     run_test(async {
-        let (a, b) = (node().await, node().await);
-        let mut messages = b.messages().unwrap();
-        a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
-        a.connect(b.peer_id()).await.unwrap();
-        a.send(b.peer_id(), HANDSHAKE, "hello").await.unwrap();
-        messages.recv().await.unwrap();
-        let streams = [STREAM, "other"];
-        b.complete_handshake(a.peer_id(), a.public_key(), &streams).await.unwrap();
-        a.complete_handshake(b.peer_id(), b.public_key(), &streams).await.unwrap();
-        let _unread = b.stream(a.peer_id(), STREAM).unwrap();
-        let mut refused = 0;
-        while refused < 20 {
-            match a.try_send(b.peer_id(), STREAM, vec![7; 4 * 1024]) {
-                Ok(()) => refused = 0,
-                Err(error) => {
-                    assert_eq!(error.code(), ErrorCode::Backpressure, "{error}");
-                    refused += 1;
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            }
-        }
-        for number in 0..100_u8 {
-            a.send(b.peer_id(), "other", vec![number; 1024]).await.unwrap();
-            assert_eq!(messages.recv().await.unwrap().data, vec![number; 1024]);
+        for listen in [QUIC, TCP] {
+            one_stream_is_not_read(node(listen).await, node(listen).await).await;
         }
     });
+}
+
+async fn one_stream_is_not_read(a: Node, b: Node) {
+    let mut messages = b.messages().unwrap();
+    a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
+    a.connect(b.peer_id()).await.unwrap();
+    a.send(b.peer_id(), HANDSHAKE, "hello").await.unwrap();
+    messages.recv().await.unwrap();
+    let streams = [STREAM, "other"];
+    b.complete_handshake(a.peer_id(), a.public_key(), &streams).await.unwrap();
+    a.complete_handshake(b.peer_id(), b.public_key(), &streams).await.unwrap();
+    let _unread = b.stream(a.peer_id(), STREAM).unwrap();
+    let mut refused = 0;
+    while refused < 20 {
+        match a.try_send(b.peer_id(), STREAM, vec![7; 4 * 1024]) {
+            Ok(()) => refused = 0,
+            Err(error) => {
+                assert_eq!(error.code(), ErrorCode::Backpressure, "{error}");
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    for number in 0..100_u8 {
+        a.send(b.peer_id(), "other", vec![number; 1024]).await.unwrap();
+        assert_eq!(messages.recv().await.unwrap().data, vec![number; 1024]);
+    }
 }
