@@ -166,6 +166,10 @@ impl SwarmSession {
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Option<Want> {
         loop {
+            if self.liveness.is_lost() && self.inner.connection().is_held_back() {
+                // Its silence is this side's doing.
+                self.liveness.received();
+            }
             if self.liveness.is_lost() {
                 self.inner.handle_event(ConnectionEvent::Lost(ConnectionLost::TimedOut));
                 return Pin::new(&mut self.inner).poll(cx).is_ready().then_some(Want::Over);
@@ -196,6 +200,12 @@ pub(crate) struct SwarmConnection {
     lender: Option<Arc<dyn Lender>>,
     _loans: Vec<Box<dyn Loan>>,
     wanted: VecDeque<(SubstreamId, Vec<ProtocolId>)>,
+}
+
+impl SwarmConnection {
+    fn is_held_back(&self) -> bool {
+        self.lender.as_ref().is_some_and(|lender| lender.is_held_back(self.peer))
+    }
 }
 
 impl Connection for SwarmConnection {

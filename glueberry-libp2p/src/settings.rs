@@ -43,6 +43,10 @@ pub(crate) trait Lender: fmt::Debug + Send + Sync {
         relay: Option<PeerId>,
         memory: &Arc<PeerMemory>,
     ) -> Vec<Box<dyn Loan>>;
+
+    /// Returns whether the peer has sent more than this side may read now: then what else it has said,
+    /// answers to probes among it, is behind that.
+    fn is_held_back(&self, peer: PeerId) -> bool;
 }
 
 /// What is lent until this is dropped.

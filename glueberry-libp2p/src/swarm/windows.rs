@@ -18,6 +18,9 @@ pub(super) trait Window: Debug + Send + Sync {
     /// Has room for one substream more for as long as the result exists, on the account of a peer whose
     /// connection is carried in it.
     fn lend(self: Arc<Self>, memory: &Arc<PeerMemory>) -> Box<dyn Loan>;
+
+    /// Returns whether nothing of the connection is read until there is room.
+    fn is_held_back(&self) -> bool;
 }
 
 /// The windows of all connections, by who is at the other end.
@@ -69,6 +72,10 @@ impl Lender for Windows {
         let with_relay = relay.map(|relay| self.of(relay)).unwrap_or_default();
         with_relay.into_iter().map(|window| window.lend(memory)).collect()
     }
+
+    fn is_held_back(&self, peer: PeerId) -> bool {
+        self.of(peer).iter().any(|window| window.is_held_back())
+    }
 }
 
 impl Drop for Registered {
@@ -90,6 +97,11 @@ impl Window for QuicWindow {
 
     fn lend(self: Arc<Self>, memory: &Arc<PeerMemory>) -> Box<dyn Loan> {
         Box::new(Self::lend(&self, memory))
+    }
+
+    /// QUIC itself is read on.
+    fn is_held_back(&self) -> bool {
+        false
     }
 }
 

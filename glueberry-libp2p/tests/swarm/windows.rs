@@ -9,7 +9,7 @@ use glueberry_tokio::adapter::QuicParts;
 use glueberry_tokio::adapter::quinn::{Connection, TransportConfig, VarInt};
 use glueberry_tokio::identity::Keypair;
 use glueberry_tokio::runtime::TokioRuntime;
-use glueberry_tokio::{Config, ErrorCode, HANDSHAKE, Node};
+use glueberry_tokio::{Config, ConnectionState, ErrorCode, HANDSHAKE, Node};
 use libp2p::futures::future::join_all;
 
 use crate::support::{STREAM, run_test};
@@ -115,4 +115,45 @@ async fn one_stream_is_not_read(a: Node, b: Node) {
         a.send(b.peer_id(), "other", vec![number; 1024]).await.unwrap();
         assert_eq!(messages.recv().await.unwrap().data, vec![number; 1024]);
     }
+}
+
+/// What the peer answers to probes is behind what is not read.
+#[test]
+fn who_is_not_read_for_want_of_room_is_not_taken_for_silent() {
+    run_test(async {
+        let names = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
+        let node = |config: Config| {
+            let mut over = Libp2p::default();
+            over.upnp = false;
+            let builder = Node::builder(Keypair::generate_ed25519()).config(config);
+            builder.listen(TCP.parse().unwrap()).streams(names).build_over(over)
+        };
+        let mut small = Config::default();
+        small.core.max_message_size = 64 * 1024;
+        (small.core.node_memory, small.core.peer_memory) = (1, 1);
+        (small.keep_alive, small.lost_after) = (Duration::from_millis(200), 3);
+        let (a, b) = (node(Config::default()).await.unwrap(), node(small).await.unwrap());
+        let mut messages = b.messages().unwrap();
+        a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
+        a.connect(b.peer_id()).await.unwrap();
+        a.send(b.peer_id(), HANDSHAKE, "hello").await.unwrap();
+        messages.recv().await.unwrap();
+        b.complete_handshake(a.peer_id(), a.public_key(), &names).await.unwrap();
+        a.complete_handshake(b.peer_id(), b.public_key(), &names).await.unwrap();
+        let mut unread = names.map(|name| b.stream(a.peer_id(), name).unwrap());
+        for _ in 0..64 {
+            for name in names {
+                a.send(b.peer_id(), name, vec![7; 16 * 1024]).await.unwrap();
+            }
+        }
+        // Longer than it may be silent.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(b.connection_state(a.peer_id()), ConnectionState::Established);
+        let reading = unread.iter_mut().map(|stream| async {
+            for _ in 0..64 {
+                assert_eq!(stream.recv().await.unwrap().len(), 16 * 1024);
+            }
+        });
+        join_all(reading).await;
+    });
 }

@@ -238,6 +238,10 @@ impl Window for Gate {
         let id = Self::lend(&self, memory, ONE_SUBSTREAM + BASE);
         Box::new(GateLoan { gate: self, id })
     }
+
+    fn is_held_back(&self) -> bool {
+        self.lock().waker.is_some()
+    }
 }
 
 /// The connection is gone, and its substreams with it.
