@@ -47,7 +47,7 @@ fn what_is_not_read_is_bounded_over_all_substreams() {
     gate.read(3, LEN - 1);
     // One byte of it is still there, with the place that it takes.
     gate.read(5, LEN);
-    assert_eq!(read(&mut connection), (HEADER + LEN, None));
+    assert_eq!(read(&mut connection), (2 * (HEADER + LEN), None));
     gate.dropped(1);
     gate.dropped(7);
     assert_eq!(read(&mut connection), (2 * (HEADER + LEN), None));
