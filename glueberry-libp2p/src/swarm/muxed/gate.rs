@@ -107,7 +107,7 @@ impl Gate {
     }
 
     /// Ready if a frame may be let in, which then counts as held.
-    fn poll_admit(&self, frame: &Frame, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_admit(&self, frame: &Frame, cx: &Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         if frame.opens() && !state.substreams.contains_key(&frame.substream) {
             // yamux would say so and read on.

@@ -237,6 +237,6 @@ fn io_error(error: yamux::ConnectionError) -> io::Error {
 const FEWEST: usize = 64;
 const MOST: usize = 4096;
 /// What each substream may be sent before any of it is read.
-const FIRST_WINDOW: usize = yamux::DEFAULT_CREDIT as usize;
+const FIRST_WINDOW: usize = 256 * 1024;
 /// By how much the windows of all substreams together may grow on lines that are fast and long.
 const GROWTH: usize = 8 * 1024 * 1024;
