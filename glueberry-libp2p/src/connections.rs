@@ -178,9 +178,8 @@ impl Connections {
             is_closing: false,
         };
         self.connections.insert(id, connection);
-        let key = PublicKey::try_from(&peer).ok();
         let (shared, settings) = (self.shared.clone(), self.settings.clone());
-        Handler::new(key, link, shared, settings, order, is_inbound)
+        Handler::new((peer, relay_of(address)), link, shared, settings, order, is_inbound)
     }
 
     /// Returns the oldest of the connections that peers have made and not used, if there are more
@@ -347,6 +346,16 @@ pub(crate) fn swarm_is_gone() -> DialError {
 
 fn is_relayed(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// Returns the relay that an address leads over.
+fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    let before = address.iter().take_while(|part| *part != Protocol::P2pCircuit);
+    let named = before.filter_map(|part| match part {
+        Protocol::P2p(relay) => Some(relay),
+        _ => None,
+    });
+    named.last().filter(|_| is_relayed(address))
 }
 
 /// Returns the address of the machine at the other end.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, PublicKey, RefuseReason};
 use glueberry_tokio::adapter::{SessionDriver, Shared};
 use glueberry_tokio::runtime::Timer;
+use libp2p::PeerId;
 use libp2p::swarm::handler::{
     ConnectionEvent, ConnectionHandlerEvent, DialUpgradeError, FullyNegotiatedInbound,
     FullyNegotiatedOutbound,
@@ -31,6 +32,8 @@ use crate::upgrade::{Negotiated, Proposal};
 pub struct Handler {
     /// The peer's key, or none if it has an identity that Glueberry has no use for.
     peer: Option<PublicKey>,
+    /// Who it is, and which relay leads to it.
+    ends: (PeerId, Option<PeerId>),
     link: Arc<Link>,
     shared: Arc<Shared>,
     settings: Arc<Settings>,
@@ -65,7 +68,7 @@ type Event = ConnectionHandlerEvent<Proposal, Opening, ToBehaviour>;
 
 impl Handler {
     pub(crate) fn new(
-        peer: Option<PublicKey>,
+        ends: (PeerId, Option<PeerId>),
         link: Arc<Link>,
         shared: Arc<Shared>,
         settings: Arc<Settings>,
@@ -79,7 +82,8 @@ impl Handler {
         });
         Self {
             unused,
-            peer,
+            peer: PublicKey::try_from(&ends.0).ok(),
+            ends,
             link,
             shared,
             settings,
@@ -167,7 +171,7 @@ impl Handler {
 
     fn accept(&mut self, driver: SessionDriver) {
         let mut session =
-            SwarmSession::new(driver, self.shared.clone(), self.order, &self.settings);
+            SwarmSession::new(driver, self.shared.clone(), self.order, self.ends, &self.settings);
         match std::mem::replace(&mut self.slot, Slot::Idle) {
             Slot::Asked(waiting) => waiting.into_iter().for_each(|one| session.accepted(one)),
             Slot::Idle => {}

@@ -6,15 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use glueberry_proto::{
-    ConnectionLost, OpenError, ProtocolId, PublicKey, Session, SessionId, SubstreamId,
-};
+use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, Session, SessionId, SubstreamId};
 use glueberry_tokio::adapter::{
     Connection, ConnectionEvent, ConnectionLoop, PeerMemory, SessionDriver, Shared,
 };
 use glueberry_tokio::runtime::Timer;
+use libp2p::PeerId;
 
-use crate::settings::{Lender, Settings};
+use crate::settings::{Lender, Loan, Settings};
 use crate::silence::Liveness;
 use crate::substream::{Order, SwarmSubstream};
 use crate::upgrade::Negotiated;
@@ -58,14 +57,15 @@ pub(crate) enum OpeningFor {
 
 impl SwarmSession {
     pub(crate) fn new(
-        mut driver: SessionDriver,
+        driver: SessionDriver,
         shared: Arc<Shared>,
         order: Order,
+        (peer, relay): (PeerId, Option<PeerId>),
         settings: &Settings,
     ) -> Self {
         let lender = settings.lender.clone();
         let connection =
-            SwarmConnection { peer: driver.session().peer(), lender, wanted: VecDeque::new() };
+            SwarmConnection { peer, relay, lender, _loans: Vec::new(), wanted: VecDeque::new() };
         Self {
             timer: shared.runtime().timer(),
             liveness: Liveness::new(shared.clone(), settings),
@@ -166,6 +166,10 @@ impl SwarmSession {
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Option<Want> {
         loop {
+            if self.liveness.is_lost() && self.inner.connection().is_held_back() {
+                // Its silence is this side's doing.
+                self.liveness.received();
+            }
             if self.liveness.is_lost() {
                 self.inner.handle_event(ConnectionEvent::Lost(ConnectionLost::TimedOut));
                 return Pin::new(&mut self.inner).poll(cx).is_ready().then_some(Want::Over);
@@ -190,9 +194,18 @@ impl SwarmSession {
 /// connection would be polled, and asks the swarm for what is wanted here.
 #[derive(Debug)]
 pub(crate) struct SwarmConnection {
-    peer: PublicKey,
+    peer: PeerId,
+    /// Which relay carries it.
+    relay: Option<PeerId>,
     lender: Option<Arc<dyn Lender>>,
+    _loans: Vec<Box<dyn Loan>>,
     wanted: VecDeque<(SubstreamId, Vec<ProtocolId>)>,
+}
+
+impl SwarmConnection {
+    fn is_held_back(&self) -> bool {
+        self.lender.as_ref().is_some_and(|lender| lender.is_held_back(self.peer))
+    }
 }
 
 impl Connection for SwarmConnection {
@@ -202,7 +215,7 @@ impl Connection for SwarmConnection {
 
     fn established(&mut self, memory: &Arc<PeerMemory>) {
         if let Some(lender) = &self.lender {
-            lender.established(self.peer, memory);
+            self._loans = lender.established(self.peer, self.relay, memory);
         }
     }
 

@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glueberry_proto::{Profile, ProtocolId, PublicKey};
+use glueberry_proto::{Profile, ProtocolId};
 use glueberry_tokio::Config;
 use glueberry_tokio::adapter::PeerMemory;
+use libp2p::PeerId;
 
 use crate::upgrade::Proposal;
 
@@ -34,9 +35,22 @@ pub(crate) struct Settings {
 /// A transport that lends peers larger windows once their sessions are Established.
 pub(crate) trait Lender: fmt::Debug + Send + Sync {
     /// Takes note that a session of the peer is Established, as
-    /// [`Connection::established`](glueberry_tokio::adapter::Connection::established) does.
-    fn established(&self, peer: PublicKey, memory: &Arc<PeerMemory>);
+    /// [`Connection::established`](glueberry_tokio::adapter::Connection::established) does, and what
+    /// relay it runs over if it does. What is returned is kept for as long as the session lives.
+    fn established(
+        &self,
+        peer: PeerId,
+        relay: Option<PeerId>,
+        memory: &Arc<PeerMemory>,
+    ) -> Vec<Box<dyn Loan>>;
+
+    /// Returns whether the peer has sent more than this side may read now: then what else it has said,
+    /// answers to probes among it, is behind that.
+    fn is_held_back(&self, peer: PeerId) -> bool;
 }
+
+/// What is lent until this is dropped.
+pub(crate) trait Loan: fmt::Debug + Send {}
 
 /// Whose the connections are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

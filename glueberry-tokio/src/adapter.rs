@@ -37,14 +37,15 @@ use crate::greet::Handshake;
 #[doc(hidden)]
 pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
-pub use crate::memory::PeerMemory;
+pub use crate::memory::{PeerMemory, RoomWaiter};
 use crate::metrics::Metrics;
 use crate::node::Node;
 pub use crate::path::Path;
 #[cfg(feature = "quic")]
 #[doc(hidden)]
 pub use crate::quic::{
-    Admission as QuicAdmission, Counted as CountedSubstream, QuicParts, Window as QuicWindow,
+    Admission as QuicAdmission, Counted as CountedSubstream, Loan as QuicLoan, QuicParts,
+    Window as QuicWindow,
 };
 use crate::runtime::Runtime;
 pub use crate::session::SessionDriver;

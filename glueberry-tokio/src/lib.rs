@@ -97,7 +97,7 @@
 //! - The reader takes the inbox's whole queue and hands out what was in it.
 //!
 //! What peers make the node hold is counted in bytes, in one account: parts of messages, what waits in
-//! sessions and inboxes, what ended sessions have left, and QUIC's windows. All peers may have
+//! sessions and inboxes, what ended sessions have left, QUIC's windows, and what yamux holds. All peers may have
 //! [`node_memory`](proto::Config::node_memory) (256 MiB), strangers half of that, and one peer
 //! [`peer_memory`](proto::Config::peer_memory) (32 MiB).
 //!
@@ -114,7 +114,8 @@
 //!   with an [`Event::MessagesDropped`].
 //!
 //! In all that is [`node_memory_bound`](proto::Config::node_memory_bound), 481 MiB by default. What
-//! the application itself queues to be sent is not in it, nor are a libp2p swarm's windows.
+//! the application itself queues to be sent is not in it, nor are the windows of a swarm of its
+//! own.
 //!
 //! Handshake commands go by way of the node's task, which knows the session that is current, and
 //! so do their answers: once a future is ready, the peer's view shows its effect.

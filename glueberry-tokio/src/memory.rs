@@ -220,6 +220,33 @@ impl PeerMemory {
     }
 }
 
+/// A task of a transport that waits until there may be more room on a peer's account.
+///
+/// It is woken too often rather than too rarely: it tries again, and waits again.
+#[derive(Debug)]
+pub struct RoomWaiter {
+    memory: Arc<PeerMemory>,
+    id: Option<WaiterId>,
+}
+
+impl RoomWaiter {
+    /// Has the task woken when there may be more room. What it has tried before, it must try again
+    /// after this, or it could miss that.
+    pub fn register(memory: &Arc<PeerMemory>, cx: &Context<'_>) -> Self {
+        let mut this = Self { memory: memory.clone(), id: None };
+        memory.wait(&mut this.id, cx);
+        this
+    }
+}
+
+impl Drop for RoomWaiter {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.memory.leave(id);
+        }
+    }
+}
+
 impl Drop for PeerMemory {
     fn drop(&mut self) {
         let mut state = lock(&self.account.state);

@@ -3,10 +3,12 @@
 mod behaviours;
 mod bounded;
 mod listeners;
+mod muxed;
 mod quic;
 mod security;
 mod stack;
 mod task;
+mod windows;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,8 +25,8 @@ use tracing::Instrument;
 
 use self::behaviours::Behaviours;
 use self::listeners::Listeners;
-use self::quic::Windows;
 use self::task::OwnedSwarm;
+use self::windows::Windows;
 use crate::Behaviour;
 use crate::settings::{Ownership, Settings};
 
@@ -189,7 +191,7 @@ impl Fabric for Libp2p {
         let (identity, config) = (parts.identity.clone(), parts.config.clone());
         let (runtime, addresses) = (parts.runtime.clone(), parts.listen.clone());
         let wait = if self.hole_punching { self.hole_punch_wait } else { Duration::ZERO };
-        let windows = Windows::new(config.stream_window);
+        let windows = Arc::<Windows>::default();
         let (stack, relay) = stack::build(&self, &identity, &config, &windows, &runtime)
             .map_err(|error| Error::because(ErrorCode::InvalidConfig, error))?;
         let mut settings = Settings::new(&config, Ownership::Owned, wait);

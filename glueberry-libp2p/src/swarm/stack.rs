@@ -8,12 +8,14 @@ use libp2p::core::transport::dummy::DummyTransport;
 use libp2p::core::transport::{Boxed, Transport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, dns, relay, tcp, yamux};
+use libp2p::{PeerId, dns, relay, tcp};
 
 use super::Libp2p;
 use super::bounded::Bounded;
-use super::quic::{Quic, Windows};
+use super::muxed::{Overflow, Yamux};
+use super::quic::Quic;
 use super::security::Security;
+use super::windows::Windows;
 use glueberry_tokio::Config;
 use glueberry_tokio::runtime::Runtime;
 
@@ -30,6 +32,7 @@ pub(super) fn build(
 ) -> io::Result<(Stack, Option<relay::client::Behaviour>)> {
     let bounded = |stack| Bounded::new(stack, runtime, config).boxed();
     let security = Security::new(identity, options.tls, options.noise)?;
+    let yamux = Yamux::new(substreams(config), windows);
     let mut stack: Stack = DummyTransport::new().boxed();
     if options.quic {
         let windows = Arc::clone(windows);
@@ -37,7 +40,7 @@ pub(super) fn build(
         stack = either(Bounded::in_time_only(quic.boxed(), runtime, config).boxed(), stack);
     }
     if options.tcp {
-        stack = either(bounded(over_tcp(security.clone(), config)), stack);
+        stack = either(bounded(over_tcp(security.clone(), yamux.clone())), stack);
     }
     if options.dns {
         stack = dns::tokio::Transport::system(stack)?.boxed();
@@ -49,7 +52,7 @@ pub(super) fn build(
     let relayed = relayed
         .upgrade(Version::V1Lazy)
         .authenticate(security)
-        .multiplex(muxer(config))
+        .multiplex_ext(move |peer, _| yamux.with(*peer, Overflow::Fails))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
     Ok((either(bounded(relayed), stack), Some(behaviour)))
@@ -59,21 +62,13 @@ fn either(first: Stack, second: Stack) -> Stack {
     first.or_transport(second).map(|either, _| either.into_inner()).boxed()
 }
 
-fn over_tcp(security: Security, config: &Config) -> Stack {
+fn over_tcp(security: Security, yamux: Yamux) -> Stack {
     tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
-        .multiplex(muxer(config))
+        .multiplex_ext(move |peer, _| yamux.with(*peer, Overflow::Waits))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed()
-}
-
-fn muxer(config: &Config) -> yamux::Config {
-    let mut muxer = yamux::Config::default();
-    // Both sides' substreams count here.
-    let substreams = usize::try_from(substreams(config)).unwrap_or(usize::MAX);
-    muxer.set_max_num_streams(substreams.saturating_mul(2).max(LEAST_MUXED));
-    muxer
 }
 
 /// Substreams of a peer: those of its session, and those of libp2p's own protocols.
@@ -83,5 +78,3 @@ fn substreams(config: &Config) -> u32 {
 
 /// Substreams that identify, ping, relays and the like may need at one time.
 const OF_LIBP2P: u32 = 16;
-/// What yamux itself asks for: 256 KiB of the connection's window for each, of 1 GiB.
-const LEAST_MUXED: usize = 64;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by unwrapping")]
 
+mod counted;
+mod crowded_relay;
 mod gates;
 mod parts;
 #[cfg(unix)]
@@ -10,4 +12,5 @@ mod relays;
 mod shared;
 mod strangers;
 mod support;
+mod unproven;
 mod windows;

@@ -23,13 +23,19 @@ async fn relay() -> (Multiaddr, JoinHandle<()>) {
     relay_at(Keypair::generate_ed25519(), "/ip4/127.0.0.1/tcp/0".parse().unwrap()).await
 }
 
-async fn relay_at(identity: Keypair, at: Multiaddr) -> (Multiaddr, JoinHandle<()>) {
+/// What attackers send is not to end at the relay.
+fn limits() -> relay::Config {
+    relay::Config { max_circuit_bytes: 1 << 30, ..relay::Config::default() }
+}
+
+pub(crate) async fn relay_at(identity: Keypair, at: Multiaddr) -> (Multiaddr, JoinHandle<()>) {
     let mut swarm = SwarmBuilder::with_existing_identity(identity)
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
         .unwrap()
+        .with_quic()
         .with_behaviour(|key| Relay {
-            relay: relay::Behaviour::new(key.public().to_peer_id(), relay::Config::default()),
+            relay: relay::Behaviour::new(key.public().to_peer_id(), limits()),
             identify: identify::Behaviour::new(identify::Config::new(
                 "/relay/1.0.0".to_owned(),
                 key.public(),
@@ -53,7 +59,7 @@ async fn relay_at(identity: Keypair, at: Multiaddr) -> (Multiaddr, JoinHandle<()
     (address, task)
 }
 
-async fn node(over: Libp2p, listen: Multiaddr) -> Node {
+pub(crate) async fn node(over: Libp2p, listen: Multiaddr) -> Node {
     Node::builder(Keypair::generate_ed25519())
         .listen(listen)
         .streams([STREAM])
@@ -62,7 +68,7 @@ async fn node(over: Libp2p, listen: Multiaddr) -> Node {
         .unwrap()
 }
 
-fn over_relays() -> Libp2p {
+pub(crate) fn over_relays() -> Libp2p {
     let mut over = Libp2p::default();
     over.upnp = false;
     over.quic = false;
@@ -70,11 +76,11 @@ fn over_relays() -> Libp2p {
     over
 }
 
-fn circuit(relay: &Multiaddr) -> Multiaddr {
+pub(crate) fn circuit(relay: &Multiaddr) -> Multiaddr {
     relay.clone().with(libp2p::multiaddr::Protocol::P2pCircuit)
 }
 
-async fn establish(a: &Node, b: &Node) {
+pub(crate) async fn establish(a: &Node, b: &Node) {
     a.send(b.peer_id(), HANDSHAKE, "hello").await.unwrap();
     let (a_key, b_key) = (a.public_key(), b.public_key());
     eventually(|| async { b.connection_state(a.peer_id()) == ConnectionState::Connected }).await;
@@ -100,7 +106,7 @@ fn messages_are_delivered_over_a_relay_alone() {
     });
 }
 
-async fn both_ways(a: &Node, b: &Node) {
+pub(crate) async fn both_ways(a: &Node, b: &Node) {
     let mut from_a = b.stream(a.peer_id(), STREAM).unwrap();
     let mut from_b = a.stream(b.peer_id(), STREAM).unwrap();
     for number in 0..20_u8 {
@@ -187,6 +193,30 @@ fn the_relayed_connection_is_used_when_no_direct_one_comes() {
         assert!(began.elapsed() >= Duration::from_millis(400), "it did not wait");
         establish(&a, &b).await;
         both_ways(&a, &b).await;
+    });
+}
+
+/// What peers send over a relay comes on the relay's connection, which has no session of its own. It
+/// has the window of one substream more for each session that it carries, for as long as that lives.
+#[test]
+fn the_connection_to_a_relay_has_room_for_what_it_carries() {
+    run_test(async {
+        let any = "/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap();
+        let (relay, _task) = relay_at(Keypair::generate_ed25519(), any).await;
+        let mut over = over_relays();
+        (over.tcp, over.quic, over.hole_punching) = (false, true, false);
+        let b = node(over.clone(), circuit(&relay)).await;
+        let a = node(over, "/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()).await;
+        a.add_peer(b.peer_id(), [circuit(&relay)]).await.unwrap();
+        a.connect(b.peer_id()).await.unwrap();
+        let held = async |node: &Node| node.debug_state().await.unwrap().held_bytes;
+        assert_eq!((held(&a).await, held(&b).await), (0, 0));
+        establish(&a, &b).await;
+        both_ways(&a, &b).await;
+        let window = 512 * 1024;
+        eventually(|| async { held(&a).await >= window && held(&b).await >= window }).await;
+        a.disconnect(b.peer_id()).await.unwrap();
+        eventually(|| async { held(&a).await < window && held(&b).await < window }).await;
     });
 }
 

@@ -1,4 +1,4 @@
-//! What peers may send over QUIC ahead of the reader.
+//! What peers may send ahead of the reader.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,16 +9,19 @@ use glueberry_tokio::adapter::QuicParts;
 use glueberry_tokio::adapter::quinn::{Connection, TransportConfig, VarInt};
 use glueberry_tokio::identity::Keypair;
 use glueberry_tokio::runtime::TokioRuntime;
-use glueberry_tokio::{Config, ErrorCode, HANDSHAKE, Node};
+use glueberry_tokio::{Config, ConnectionState, ErrorCode, HANDSHAKE, Node};
 use libp2p::futures::future::join_all;
 
 use crate::support::{STREAM, run_test};
 
-async fn node() -> Node {
+const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+pub(crate) const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+
+pub(crate) async fn node(listen: &str) -> Node {
     let mut over = Libp2p::default();
     over.upnp = false;
     Node::builder(Keypair::generate_ed25519())
-        .listen("/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap())
+        .listen(listen.parse().unwrap())
         .streams([STREAM, "other"])
         .build_over(over)
         .await
@@ -51,7 +54,7 @@ async fn write_without_end(connection: &Connection, taken: &AtomicU64) {
 #[test]
 fn a_peer_that_has_proven_nothing_fills_one_small_window() {
     run_test(async {
-        let node = node().await;
+        let node = node(QUIC).await;
         let (to, _) = QuicParts::parse(&node.addrs()[0]).unwrap();
         let stranger = stranger(to).await;
         let taken = AtomicU64::new(0);
@@ -81,30 +84,76 @@ fn a_peer_that_has_proven_nothing_fills_one_small_window() {
 #[test]
 fn once_established_a_stream_that_is_not_read_holds_up_no_other() {
     run_test(async {
-        let (a, b) = (node().await, node().await);
+        for listen in [QUIC, TCP] {
+            one_stream_is_not_read(node(listen).await, node(listen).await).await;
+        }
+    });
+}
+
+async fn one_stream_is_not_read(a: Node, b: Node) {
+    let mut messages = b.messages().unwrap();
+    a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
+    a.connect(b.peer_id()).await.unwrap();
+    a.send(b.peer_id(), HANDSHAKE, "hello").await.unwrap();
+    messages.recv().await.unwrap();
+    let streams = [STREAM, "other"];
+    b.complete_handshake(a.peer_id(), a.public_key(), &streams).await.unwrap();
+    a.complete_handshake(b.peer_id(), b.public_key(), &streams).await.unwrap();
+    let _unread = b.stream(a.peer_id(), STREAM).unwrap();
+    let mut refused = 0;
+    while refused < 20 {
+        match a.try_send(b.peer_id(), STREAM, vec![7; 4 * 1024]) {
+            Ok(()) => refused = 0,
+            Err(error) => {
+                assert_eq!(error.code(), ErrorCode::Backpressure, "{error}");
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    for number in 0..100_u8 {
+        a.send(b.peer_id(), "other", vec![number; 1024]).await.unwrap();
+        assert_eq!(messages.recv().await.unwrap().data, vec![number; 1024]);
+    }
+}
+
+/// What the peer answers to probes is behind what is not read.
+#[test]
+fn who_is_not_read_for_want_of_room_is_not_taken_for_silent() {
+    run_test(async {
+        let names = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
+        let node = |config: Config| {
+            let mut over = Libp2p::default();
+            over.upnp = false;
+            let builder = Node::builder(Keypair::generate_ed25519()).config(config);
+            builder.listen(TCP.parse().unwrap()).streams(names).build_over(over)
+        };
+        let mut small = Config::default();
+        small.core.max_message_size = 64 * 1024;
+        (small.core.node_memory, small.core.peer_memory) = (1, 1);
+        (small.keep_alive, small.lost_after) = (Duration::from_millis(200), 3);
+        let (a, b) = (node(Config::default()).await.unwrap(), node(small).await.unwrap());
         let mut messages = b.messages().unwrap();
         a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
         a.connect(b.peer_id()).await.unwrap();
         a.send(b.peer_id(), HANDSHAKE, "hello").await.unwrap();
         messages.recv().await.unwrap();
-        let streams = [STREAM, "other"];
-        b.complete_handshake(a.peer_id(), a.public_key(), &streams).await.unwrap();
-        a.complete_handshake(b.peer_id(), b.public_key(), &streams).await.unwrap();
-        let _unread = b.stream(a.peer_id(), STREAM).unwrap();
-        let mut refused = 0;
-        while refused < 20 {
-            match a.try_send(b.peer_id(), STREAM, vec![7; 4 * 1024]) {
-                Ok(()) => refused = 0,
-                Err(error) => {
-                    assert_eq!(error.code(), ErrorCode::Backpressure, "{error}");
-                    refused += 1;
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
+        b.complete_handshake(a.peer_id(), a.public_key(), &names).await.unwrap();
+        a.complete_handshake(b.peer_id(), b.public_key(), &names).await.unwrap();
+        let mut unread = names.map(|name| b.stream(a.peer_id(), name).unwrap());
+        for _ in 0..64 {
+            for name in names {
+                a.send(b.peer_id(), name, vec![7; 16 * 1024]).await.unwrap();
             }
         }
-        for number in 0..100_u8 {
-            a.send(b.peer_id(), "other", vec![number; 1024]).await.unwrap();
-            assert_eq!(messages.recv().await.unwrap().data, vec![number; 1024]);
-        }
+        // Longer than it may be silent.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(b.connection_state(a.peer_id()), ConnectionState::Established);
+        let reading = unread.iter_mut().map(|stream| async {
+            for _ in 0..64 {
+                assert_eq!(stream.recv().await.unwrap().len(), 16 * 1024);
+            }
+        });
+        join_all(reading).await;
     });
 }

@@ -17,6 +17,8 @@
 //! An honest handshake takes moments, so of those that are not Established the oldest are the least
 //! likely to get there. A newcomer is let in at the expense of one of them rather than refused.
 
+use alloc::collections::BTreeSet;
+
 use super::Node;
 use super::admission::Gate;
 use super::event::ConnectionState;
@@ -167,7 +169,15 @@ impl Node {
             return Err(FULL);
         }
         strangers.retain(|place| !place.is_ending);
-        let taken = (known.len() + usize::from(!is_stranger)).max(config.reserved_places());
+        let taken = match is_stranger {
+            true => known.len(),
+            // Several of one peer become one in a moment, for which no stranger has to go.
+            false => {
+                let peers = known.iter().map(|place| place.peer).chain([key]);
+                peers.collect::<BTreeSet<_>>().len()
+            }
+        };
+        let taken = taken.max(config.reserved_places());
         let mut excess = strangers.len() + usize::from(is_stranger);
         excess = excess.saturating_sub(config.max_sessions.saturating_sub(taken));
         if is_stranger {

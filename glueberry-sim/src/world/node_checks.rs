@@ -157,7 +157,11 @@ impl Checker<'_> {
         // Strangers give way to others, too, where there are no more places for sessions.
         let limit = self.run.plan.limits.max_sessions;
         let reserved = node.config().reserved_sessions.min(limit / 2);
-        let is_full = self.hosts[host].links.len() + reserved >= limit;
+        let taken = match own {
+            Rank::Established => self.places(host),
+            _ => self.hosts[host].links.len(),
+        };
+        let is_full = taken + reserved >= limit;
         let may_give_way = count > most || (is_full && own < Rank::Known);
         let holds = may_give_way && !is_protected(peer) && less.is_none();
         let is_safe = is_protected(peer);
@@ -167,6 +171,18 @@ impl Checker<'_> {
                 format!("it is pruned; it is protected: {is_safe}, or {less:?} goes first"),
             )
         });
+    }
+
+    /// Returns how many places are taken, where several sessions of a peer that is no stranger, which are
+    /// about to become one, take one.
+    fn places(&self, host: usize) -> usize {
+        let peers = self.hosts[host].links.values().map(|(link, side)| {
+            let other = &self.net.links[*link].ends[1 - *side];
+            (self.is_stranger(host, other.host), other.host)
+        });
+        let (strangers, known): (Vec<_>, Vec<_>) = peers.partition(|(is_stranger, _)| *is_stranger);
+        let known: BTreeSet<_> = known.into_iter().map(|(_, peer)| peer).collect();
+        strangers.len() + known.len()
     }
 
     /// A node was given time, and its events were taken.

@@ -48,7 +48,7 @@ pub(crate) use negotiate::{NegotiateError, Negotiated, propose, respond};
 pub use parts::QuicParts;
 pub(crate) use tls::TlsError;
 pub(crate) use transport::{QuicTransport, bind};
-pub use window::{Counted, Window};
+pub use window::{Counted, Loan, Window};
 
 #[cfg(test)]
 #[cfg(any(feature = "tokio", feature = "async-io"))]

@@ -1,5 +1,6 @@
 //! How much a peer may send on a connection ahead of the reader.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -30,11 +31,21 @@ struct State {
     substreams: usize,
     /// What is charged.
     lent: usize,
+    /// What is lent for others.
+    loans: BTreeMap<u64, (Arc<PeerMemory>, usize)>,
+    next_loan: u64,
 }
 
 /// A substream that a window counts.
 #[derive(Debug)]
 pub struct Counted(Arc<Window>);
+
+/// What a window is larger by because of what it carries for another peer.
+#[derive(Debug)]
+pub struct Loan {
+    window: Arc<Window>,
+    id: u64,
+}
 
 impl Window {
     /// Returns the window of a connection that begins with that small one, and whose substreams have
@@ -58,25 +69,53 @@ impl Window {
         });
     }
 
+    /// Lends as much as for one substream for as long as the result exists, on the account of a peer
+    /// whose connection is carried in a substream of this one.
+    pub fn lend(self: &Arc<Self>, memory: &Arc<PeerMemory>) -> Loan {
+        let mut id = 0;
+        self.update(|state| {
+            id = state.next_loan;
+            state.next_loan += 1;
+            state.loans.insert(id, (memory.clone(), 0));
+        });
+        Loan { window: self.clone(), id }
+    }
+
     fn update(&self, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.state);
+        let before = state.all_lent();
         change(&mut state);
-        let Some(memory) = state.memory.clone() else {
-            return;
-        };
-        let (before, wanted) = (state.lent, state.substreams.saturating_mul(self.per_substream));
-        while state.lent < wanted && memory.try_lend(self.per_substream) {
-            state.lent += self.per_substream;
+        for (memory, lent) in state.loans.values_mut() {
+            if *lent == 0 && memory.try_lend(self.per_substream) {
+                *lent = self.per_substream;
+            }
         }
-        let excess = state.lent.saturating_sub(wanted);
-        state.lent -= excess;
-        if state.lent != before {
-            let lent = u64::try_from(state.lent).unwrap_or(u64::MAX);
+        let mut excess = 0;
+        if let Some(memory) = state.memory.clone() {
+            let wanted = state.substreams.saturating_mul(self.per_substream);
+            while state.lent < wanted && memory.try_lend(self.per_substream) {
+                state.lent += self.per_substream;
+            }
+            excess = state.lent.saturating_sub(wanted);
+            state.lent -= excess;
+        }
+        let lent = state.all_lent();
+        if lent != before {
+            let lent = u64::try_from(lent).unwrap_or(u64::MAX);
             let window = VarInt::from_u64(lent.saturating_add(BASE.into_inner()));
             self.connection.set_receive_window(window.unwrap_or(VarInt::MAX));
         }
+        let memory = state.memory.clone();
         drop(state);
-        memory.sub(excess);
+        if let Some(memory) = memory {
+            memory.sub(excess);
+        }
+    }
+}
+
+impl State {
+    fn all_lent(&self) -> usize {
+        self.loans.values().map(|(_, lent)| lent).sum::<usize>() + self.lent
     }
 }
 
@@ -92,6 +131,16 @@ impl Drop for Window {
 impl fmt::Debug for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Window").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let mut ended = None;
+        self.window.update(|state| ended = state.loans.remove(&self.id));
+        if let Some((memory, lent)) = ended {
+            memory.sub(lent);
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 //! more about the scheduler than about the victim.
 
 mod attacker;
+mod frames;
 mod host;
 mod script;
 mod scripts;

@@ -5,7 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use super::scripts::{
-    certificates, connections, dials, go_frames, handshake, names, places, records, streams,
+    certificates, connections, dials, floods, frames, go_frames, handshake, names, places, records,
+    streams,
 };
 use super::stage::Stage;
 use crate::fabric::Fabric;
@@ -28,6 +29,7 @@ enum Over {
     All,
     Quic,
     Tcp,
+    Libp2p,
 }
 
 impl Script {
@@ -37,6 +39,7 @@ impl Script {
             Over::All => &[Fabric::RawQuic, Fabric::Quic, Fabric::Noise],
             Over::Quic => &[Fabric::RawQuic, Fabric::Quic],
             Over::Tcp => &[Fabric::Noise],
+            Over::Libp2p => &[Fabric::Quic, Fabric::Noise],
         };
         fabrics.iter().copied()
     }
@@ -73,6 +76,7 @@ scripts! {
     1 All handshake: reset_within_a_message, streams_without_a_handshake;
     1 All dials: never_answers;
     1 All streams: stream_never_answered;
+    1 Tcp frames: rules_of_the_muxer, muxer_pings_unread, frames_of_one_byte;
     3 All connections: garbage_before_anything, flood_of_first_words, closed_in_every_state;
     3 Tcp connections: garbage_in_noise;
     3 All places: same_identity_again_and_again, fresh_identities, same_identity_at_once,
@@ -92,6 +96,9 @@ scripts! {
         other_stream, sent_too_early;
     3 All streams: flood_of_substreams, ended_by_thousands, reset_by_thousands,
         large_messages_in_parts, never_reads, stopped, streams_reset;
+    3 Libp2p floods: garbage_to_libp2p, pings_unread;
+    3 Quic floods: keys_updated, other_parts_of_quic;
+    3 Tcp frames: frames_for_nobody, too_many_opened, frame_above_every_window, frames_of_no_kind;
     3 All dials: somebody_else, refuses_everything, hangs_up_at_once, leaves_once_agreed,
         answers_another_name;
 }

@@ -7,7 +7,6 @@
 mod listener;
 mod muxer;
 mod punch;
-mod windows;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -24,7 +23,7 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{SelectAll, StreamExt};
 use glueberry_tokio::Config;
 use glueberry_tokio::adapter::quinn::{Connecting, Endpoint, Incoming, TransportConfig, VarInt};
-use glueberry_tokio::adapter::{QuicAdmission, QuicParts};
+use glueberry_tokio::adapter::{QuicAdmission, QuicParts, QuicWindow};
 use glueberry_tokio::runtime::Runtime;
 use libp2p::core::Endpoint as Role;
 use libp2p::core::muxing::StreamMuxerBox;
@@ -36,7 +35,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use self::listener::{Happened, Listener};
 use self::muxer::Muxer;
-pub(super) use self::windows::Windows;
+use super::windows::Windows;
 
 /// A connection that is under way, and who is at its other end.
 type Upgrade = Pin<Box<dyn Future<Output = io::Result<(PeerId, StreamMuxerBox)>> + Send>>;
@@ -64,6 +63,8 @@ struct Diallers {
 /// What makes connections of handshakes.
 struct Upgrades {
     windows: Arc<Windows>,
+    /// Of each substream.
+    stream_window: u32,
     runtime: Arc<dyn Runtime>,
 }
 
@@ -71,13 +72,15 @@ impl Upgrades {
     /// Waits for the end of a handshake, but not long.
     fn begin(&self, connecting: Connecting) -> Upgrade {
         let (deadline, windows) = (self.runtime.sleep(HANDSHAKE_TIMEOUT), self.windows.clone());
+        let stream_window = self.stream_window;
         Box::pin(async move {
             match select(connecting, deadline).await {
                 Either::Left((connection, _)) => {
                     let connection = connection.map_err(io::Error::other)?;
                     let peer = QuicParts::peer(&connection)?;
-                    let window = windows.add(peer, connection.clone());
-                    Ok((peer, StreamMuxerBox::new(Muxer::new(connection, window))))
+                    let window = QuicWindow::new(connection.clone(), stream_window);
+                    let registered = windows.add(peer, window.clone());
+                    Ok((peer, StreamMuxerBox::new(Muxer::new(connection, window, registered))))
                 }
                 Either::Right(_) => Err(io::ErrorKind::TimedOut.into()),
             }
@@ -97,7 +100,11 @@ impl Quic {
         let parts = QuicParts::new(identity, transport(config, substreams), &**runtime)?;
         Ok(Self {
             parts,
-            upgrades: Upgrades { windows, runtime: runtime.clone() },
+            upgrades: Upgrades {
+                windows,
+                stream_window: config.stream_window,
+                runtime: runtime.clone(),
+            },
             admission: QuicAdmission::new(config.max_incoming, runtime.clone()),
             runtime: runtime.clone(),
             listeners: SelectAll::new(),

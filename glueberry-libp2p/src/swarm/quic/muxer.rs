@@ -3,21 +3,23 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::io::{AsyncRead, AsyncWrite};
-use glueberry_tokio::adapter::CountedSubstream;
 use glueberry_tokio::adapter::quinn::{
     Connection, ConnectionError, RecvStream, SendStream, VarInt,
 };
+use glueberry_tokio::adapter::{CountedSubstream, QuicWindow};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 
-use super::windows::Registered;
+use super::super::windows::Registered;
 
 /// A connection.
 pub(super) struct Muxer {
     connection: Connection,
-    window: Registered,
+    window: Arc<QuicWindow>,
+    _registered: Registered,
     accepting: Option<Opening>,
     opening: Option<Opening>,
     closing: Option<Pin<Box<dyn Future<Output = ConnectionError> + Send>>>,
@@ -27,8 +29,19 @@ type Opening =
     Pin<Box<dyn Future<Output = Result<(SendStream, RecvStream), ConnectionError>> + Send>>;
 
 impl Muxer {
-    pub(super) const fn new(connection: Connection, window: Registered) -> Self {
-        Self { connection, window, accepting: None, opening: None, closing: None }
+    pub(super) const fn new(
+        connection: Connection,
+        window: Arc<QuicWindow>,
+        registered: Registered,
+    ) -> Self {
+        Self {
+            connection,
+            window,
+            _registered: registered,
+            accepting: None,
+            opening: None,
+            closing: None,
+        }
     }
 
     fn substream(&self, (send, recv): (SendStream, RecvStream)) -> Substream {

@@ -18,7 +18,7 @@ impl Party {
     async fn new(listen: &str) -> Self {
         let identity = Keypair::generate_ed25519();
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::current().unwrap());
-        let (config, windows) = (Config::default(), Windows::new(1));
+        let (config, windows) = (Config::default(), Arc::<Windows>::default());
         let mut transport = Quic::new(&identity, &config, 8, windows, &runtime).unwrap();
         let listener = ListenerId::next();
         transport.listen_on(listener, listen.parse().unwrap()).unwrap();

@@ -254,6 +254,31 @@ fn established_strangers_give_way_to_known_and_dialled_peers_and_no_more_than_ne
     assert_eq!(crowd.node.state(late), ConnectionState::Disconnected);
 }
 
+/// Its two sessions become one in a moment, for which there need not be two places.
+#[test]
+fn who_has_a_session_takes_no_strangers_place_for_another() {
+    let mut crowd = Crowd::new(|config| {
+        (config.sessions_low, config.sessions_high) = (511, 512);
+    });
+    let strangers: Vec<PublicKey> = (0..464).map(|_| crowd.stranger()).collect();
+    for peer in &strangers {
+        crowd.established(*peer);
+    }
+    let friends: Vec<PublicKey> = (0..48).map(|_| crowd.friend()).collect();
+    for friend in &friends {
+        crowd.established(*friend);
+    }
+    for friend in &friends {
+        for _ in 0..2 {
+            crowd.arrive(*friend, Origin::Accepted).unwrap();
+        }
+    }
+    assert_eq!(crowd.count(&strangers, ConnectionState::Established), 464);
+    let friend = crowd.friend();
+    crowd.connected(friend);
+    assert_eq!(crowd.count(&strangers, ConnectionState::Established), 463);
+}
+
 /// All of them at once, before a session of a stranger has had the time to end.
 #[test]
 fn known_peers_have_all_places_if_they_want_them() {

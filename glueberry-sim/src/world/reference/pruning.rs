@@ -103,7 +103,7 @@ impl Checker<'_> {
         })
     }
 
-    fn is_stranger(&self, host: usize, peer: usize) -> bool {
+    pub(in super::super) fn is_stranger(&self, host: usize, peer: usize) -> bool {
         let key = self.hosts[peer].key;
         self.hosts[host].node.as_ref().is_some_and(|node| node.is_stranger(key))
     }

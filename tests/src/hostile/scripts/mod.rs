@@ -3,6 +3,8 @@
 pub(super) mod certificates;
 pub(super) mod connections;
 pub(super) mod dials;
+pub(super) mod floods;
+pub(super) mod frames;
 pub(super) mod go_frames;
 pub(super) mod handshake;
 pub(super) mod names;

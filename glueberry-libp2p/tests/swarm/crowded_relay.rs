@@ -1,0 +1,86 @@
+//! Strangers who come over the same relay as others.
+
+use std::time::Duration;
+
+use glueberry_tokio::identity::{Keypair, PeerId};
+use libp2p::futures::{AsyncWriteExt, StreamExt};
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, noise, relay, tcp, yamux};
+
+use crate::relays::{both_ways, circuit, establish, node, over_relays, relay_at};
+use crate::support::run_test;
+
+#[derive(NetworkBehaviour)]
+struct Stranger {
+    relay: relay::client::Behaviour,
+    stream: libp2p_stream::Behaviour,
+}
+
+/// Connects over a relay, and writes on substreams that wait for a handshake as much as it can.
+async fn writes_ahead(to: Multiaddr, peer: PeerId) {
+    let mut swarm = SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_quic()
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|_, relay| Stranger { relay, stream: libp2p_stream::Behaviour::new() })
+        .unwrap()
+        .build();
+    let control = swarm.behaviour().stream.new_control();
+    swarm.dial(DialOpts::peer_id(peer).addresses(vec![to]).build()).unwrap();
+    loop {
+        if let SwarmEvent::ConnectionEstablished { peer_id, .. } = swarm.select_next_some().await
+            && peer_id == peer
+        {
+            break;
+        }
+    }
+    let writing = (0..4).map(|_| {
+        let mut control = control.clone();
+        async move {
+            let name = StreamProtocol::new("/glueberry/stream/chat/1.0.0");
+            if let Ok(mut stream) = control.open_stream(peer, name).await {
+                while stream.write_all(&[7; 4096]).await.is_ok() {}
+            }
+        }
+    });
+    let driving = async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    };
+    // It stays when it can write no more.
+    tokio::join!(libp2p::futures::future::join_all(writing), driving);
+}
+
+/// All that comes over a relay comes on one connection, and what one peer may not send must not keep that
+/// of the others back.
+#[test]
+fn who_sends_too_much_over_a_relay_holds_up_no_other() {
+    run_test(async {
+        for (listen, is_quic) in
+            [("/ip4/127.0.0.1/tcp/0", false), ("/ip4/127.0.0.1/udp/0/quic-v1", true)]
+        {
+            let listen: Multiaddr = listen.parse().unwrap();
+            let (relay, _task) = relay_at(Keypair::generate_ed25519(), listen.clone()).await;
+            let mut over = over_relays();
+            (over.tcp, over.quic, over.hole_punching) = (!is_quic, is_quic, false);
+            let b = node(over.clone(), circuit(&relay)).await;
+            let a = node(over, listen).await;
+            a.add_peer(b.peer_id(), [circuit(&relay)]).await.unwrap();
+            a.connect(b.peer_id()).await.unwrap();
+            establish(&a, &b).await;
+            let strangers: Vec<_> =
+                (0..3).map(|_| tokio::spawn(writes_ahead(circuit(&relay), b.peer_id()))).collect();
+            for _ in 0..20 {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let exchanged = tokio::time::timeout(Duration::from_secs(5), both_ways(&a, &b));
+                exchanged.await.expect("what others send holds nothing up");
+            }
+            strangers.iter().for_each(tokio::task::JoinHandle::abort);
+        }
+    });
+}
