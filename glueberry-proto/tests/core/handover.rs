@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use glueberry_proto::{
-    Action, Address, Admission, Config, ConnectionState, Instant, Node, NodeAction, OpenError,
-    Origin, Profile, ProtocolId, PublicKey, Session, SessionId, SubstreamEnd, SubstreamId, ToNode,
-    ToSession,
+    Action, Address, Admission, Config, ConnectionState, Instant, Node, NodeAction, NodeTimer,
+    OpenError, Origin, PeerTimer, Profile, ProtocolId, PublicKey, Session, SessionId, SubstreamEnd,
+    SubstreamId, ToNode, ToSession,
 };
 use proptest::prelude::*;
 
@@ -136,6 +136,7 @@ proptest! {
         let mut desk = Desk::new(side, profile);
         for step in steps {
             desk.take(step);
+            desk.look();
             desk.rules.check()?;
         }
         desk.run();
@@ -154,10 +155,13 @@ struct Rules {
     lost: BTreeSet<SessionId>,
     /// They have prepared streams since they were chosen.
     prepared: BTreeSet<SessionId>,
-    /// They were asked to yield, and have not answered.
-    asked: BTreeSet<SessionId>,
+    /// They were asked to yield, and have not answered; and whether they had lost their handshake
+    /// substream then.
+    asked: BTreeMap<SessionId, bool>,
     /// They have yielded, and were not chosen since.
     yielded: BTreeSet<SessionId>,
+    /// They speak for the peer, and were asked whether it lives.
+    probed: BTreeSet<SessionId>,
     /// They were asked to end.
     ending: BTreeSet<SessionId>,
     /// A session was agreed or lost its handshake substream, which may show another as the better one.
@@ -184,23 +188,50 @@ impl Rules {
             word if word.starts_with("Agreed") => drop(self.agreed.insert(id)),
             "HandshakeLost(true)" => drop(self.lost.insert(id)),
             "HandshakeLost(false)" => drop(self.lost.remove(&id)),
+            "Alive" => drop(self.probed.remove(&id)),
             "Prepared" => drop(self.prepared.insert(id)),
             word if word.starts_with("Established") => drop(self.asked.remove(&id)),
             word if word.starts_with("Yielded") => {
-                self.asked.remove(&id);
+                let was_lost = self.asked.remove(&id) == Some(true);
                 self.prepared.remove(&id);
+                self.probed.remove(&id);
                 if let Some(next) = current.filter(|next| before == Some(id) && *next != id) {
-                    let had_to = self.lost.contains(&id) || !self.yielded.contains(&next);
+                    let had_to = was_lost || !self.yielded.contains(&next);
                     self.hold(had_to, "one that has yielded takes over from its successor", next);
                     self.yielded.insert(id);
                 }
             }
             word if word.starts_with("Closed") => {
-                for set in [&mut self.agreed, &mut self.lost, &mut self.prepared, &mut self.asked] {
+                self.asked.remove(&id);
+                for set in [&mut self.agreed, &mut self.lost, &mut self.prepared] {
                     set.remove(&id);
                 }
             }
             _ => {}
+        }
+        if !word.starts_with("Yielded") {
+            self.chosen(before, current);
+        }
+    }
+
+    /// Another session of several has become current: not one without a handshake substream, if others
+    /// have theirs.
+    fn chosen(&mut self, before: Option<SessionId>, current: Option<SessionId>) {
+        let Some(current) = current.filter(|current| before != Some(*current)) else {
+            return;
+        };
+        let is_better = |other: &SessionId| {
+            *other != current && !self.lost.contains(other) && !self.ending.contains(other)
+        };
+        let holds = !self.lost.contains(&current) || !self.agreed.iter().any(is_better);
+        self.hold(holds, "is chosen without a handshake substream", current);
+    }
+
+    /// The node waits for one that the peer is about to open: in behalf of one that is agreed.
+    fn held(&mut self, current: Option<SessionId>) {
+        let mut waiting = self.agreed.iter().filter(|id| !self.ending.contains(*id));
+        if !waiting.any(|id| Some(*id) != current) {
+            self.broken.get_or_insert("none waits for one that is about to come".into());
         }
     }
 
@@ -222,27 +253,31 @@ impl Rules {
             && !self.prepared.contains(&current)
             && !self.ending.contains(&current)
         {
-            let is_asked = self.asked.contains(&current);
+            let is_asked = self.asked.contains_key(&current);
             self.hold(is_asked, "one without a handshake substream does not give way", current);
         }
     }
 
     /// The node says something to a session.
-    fn told(&mut self, id: SessionId, word: &str) {
+    fn told(&mut self, id: SessionId, word: &str, current: Option<SessionId>) {
         match word {
+            "Probe" if current == Some(id) && !self.ending.contains(&id) => {
+                let is_first = self.probed.insert(id);
+                self.hold(is_first, "is asked twice whether its peer lives", id);
+            }
             "Yield" => {
-                let is_first = self.asked.insert(id);
+                let is_lost = self.lost.contains(&id);
+                let is_first = self.asked.insert(id, is_lost).is_none();
                 self.hold(is_first || self.is_news, "is asked to yield twice", id);
                 let is_prepared = self.prepared.contains(&id);
                 self.hold(!is_prepared, "is asked to yield with its streams", id);
             }
             word if word.starts_with("Grant") => drop(self.yielded.remove(&id)),
             word if word.starts_with("Close") => {
-                let takes_over = self.asked.iter().any(|asked| !self.ending.contains(asked));
-                let others = self
-                    .agreed
-                    .iter()
-                    .filter(|other| !self.asked.contains(*other) && !self.ending.contains(*other));
+                let takes_over = self.asked.keys().any(|asked| !self.ending.contains(asked));
+                let others = self.agreed.iter().filter(|other| {
+                    !self.asked.contains_key(*other) && !self.ending.contains(*other)
+                });
                 // Of two the one that is asked to yield does so to the other.
                 let is_only = takes_over && others.eq([&id]) && word.contains("Superseded");
                 self.hold(!is_only, "ends, though another is to yield to it", id);
@@ -337,6 +372,14 @@ impl Desk {
                 }
                 self.collect();
             }
+        }
+    }
+
+    /// Looks at what the node waits for.
+    fn look(&mut self) {
+        let timer = self.node.next_timer().map(|(_, timer)| timer);
+        if matches!(timer, Some(NodeTimer::Peer { timer: PeerTimer::Hold, .. })) {
+            self.rules.held(self.current());
         }
     }
 
@@ -473,7 +516,8 @@ impl Desk {
 
     fn note(&mut self, action: NodeAction) {
         if let NodeAction::Forward { session, message } = action {
-            self.rules.told(session, &inner(&format!("{message:?}"), "ToSession"));
+            let current = self.current();
+            self.rules.told(session, &inner(&format!("{message:?}"), "ToSession"), current);
             self.to_sessions.push_back((session, message));
         }
     }

@@ -2,8 +2,8 @@
 
 use glueberry_proto::testing::pair::{A, B, Side};
 use glueberry_proto::{
-    CloseReason, Config, ConnectionState, Event, Instant, Naming, Node, Profile, Seed, Session,
-    SessionId,
+    CloseReason, Config, ConnectionState, Event, Instant, Naming, Node, NodeTimer, PeerTimer,
+    Profile, Seed, Session, SessionId,
 };
 use proptest::prelude::*;
 
@@ -243,6 +243,10 @@ fn a_session_that_the_peer_has_confirmed_does_not_yield() {
         &[Lose(0, A), ToNode(A), ToNode(A), ToSession(A), Write(1, 0, A), Deliver(1, 0, B)],
     );
     assert!(world.hosts[B].messages_to_sessions() > 0, "the request is on its way");
+    assert!(world.perform(ToNode(B)));
+    let timer = world.hosts[B].node.next_timer().map(|(_, timer)| timer);
+    let is_probe = matches!(timer, Some(NodeTimer::Peer { timer: PeerTimer::Probe, .. }));
+    assert!(is_probe, "who waits is told whether the chosen one lives: {timer:?}");
     world.run();
     world.complete_handshake(&["chat"]);
     use ConnectionState::{Connected, Connecting, Established};
