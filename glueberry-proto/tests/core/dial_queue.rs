@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use glueberry_proto::{
     Address, ConnectError, ConnectionState, DialError, DialId, Instant, Node, NodeAction, Origin,
-    PublicKey, RefuseReason, StateReason,
+    Profile, PublicKey, RefuseReason, StateReason,
 };
 
-use crate::support::{A, Side, accept, arrive, dial, node, stranger};
+use crate::support::{A, Side, accept, arrive, dial, exchange, name, node, stranger};
 
 const NOW: Instant = Instant::ZERO;
 
@@ -92,6 +92,41 @@ fn an_attempt_that_waits_in_the_queue_is_hurried() {
     node.connect(NOW, background[0].1).unwrap();
     let (started, cancelled) = actions(&mut node);
     assert!(started.is_empty() && cancelled.is_empty(), "{started:?} {cancelled:?}");
+}
+
+#[test]
+fn a_dial_in_the_background_that_is_joined_gives_way_no_more() {
+    let mut node = autoconnecting(A, 1, 1);
+    let (background, _) = actions(&mut node);
+    node.connect(NOW, background[0].1).unwrap();
+    node.add_peer(NOW, stranger(3), &[Address::new("a")]).unwrap();
+    node.connect(NOW, stranger(3)).unwrap();
+    let (started, cancelled) = actions(&mut node);
+    assert!(started.is_empty() && cancelled.is_empty(), "{started:?} {cancelled:?}");
+}
+
+/// The peer would refuse the connection for as long as it takes the last session for alive.
+#[test]
+fn no_dial_gives_way_to_one_that_has_to_wait_for_the_last_session() {
+    let mut node = autoconnecting(A, 1, 1);
+    assert_eq!(actions(&mut node).0.len(), 1);
+    let (peer, chat) = (stranger(3), name("chat"));
+    node.add_peer(NOW, peer, &[Address::new("a")]).unwrap();
+    let mut session = accept(&mut node, NOW, peer, Origin::Accepted);
+    let _ = session.handle_accepted(NOW, Some(Profile::V1.handshake_id()));
+    exchange(&mut node, NOW, &mut [&mut session]);
+    session.prepare_streams(NOW, peer, std::slice::from_ref(&chat)).unwrap();
+    session.finalize_handshake(NOW).unwrap();
+    session.send(NOW, &chat, "last".into()).unwrap();
+    exchange(&mut node, NOW, &mut [&mut session]);
+    assert!(node.disconnect(NOW, peer));
+    exchange(&mut node, NOW, &mut [&mut session]);
+    assert!(!session.is_closed(), "what is queued is still sent");
+    node.connect(NOW, peer).unwrap();
+    let action = node.poll_action();
+    let is_dial = matches!(action, Some(NodeAction::Dial { .. } | NodeAction::CancelDial(_)));
+    assert!(!is_dial, "{action:?}");
+    assert_eq!(node.internal_errors(), 0);
 }
 
 #[test]

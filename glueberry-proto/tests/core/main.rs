@@ -8,6 +8,7 @@ mod debug;
 mod dial_queue;
 mod dials;
 mod greetings;
+mod handover;
 mod hostile;
 mod lent;
 mod life;

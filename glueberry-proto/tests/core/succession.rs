@@ -299,15 +299,44 @@ fn a_session_that_has_waited_for_too_long_ends_as_superseded() {
     assert_eq!(closed.reason, CloseReason::Superseded);
 }
 
-/// What the application ends begins anew: attempts of before do not count against the next.
+/// What the application ends or begins, begins anew: attempts of before do not count against the next.
 #[test]
-fn a_disconnect_ends_the_count_of_attempts() {
-    let mut node = node(A, |config| config.reconnect = ReconnectPolicy::unlimited());
-    // Of whom the node remembers more than that it is Disconnected.
-    node.protect(NOW, key(B), true).unwrap();
-    let dialled = dial(&mut node, NOW, key(B));
-    node.handle_dial_failed(NOW, dialled, DialError::TimedOut);
-    assert_eq!(node.peer_status(key(B)).unwrap().attempts, 1);
-    assert!(node.disconnect(NOW, key(B)));
-    assert_eq!(node.peer_status(key(B)).unwrap().attempts, 0);
+fn what_the_application_ends_or_begins_ends_the_count_of_attempts() {
+    let commands: [fn(&mut Node) -> bool; 3] = [
+        |node| node.disconnect(NOW, key(B)),
+        |node| node.cancel_reconnection(NOW, key(B)),
+        |node| node.connect(NOW, key(B)).is_ok(),
+    ];
+    for command in commands {
+        let mut node = node(A, |config| config.reconnect = ReconnectPolicy::unlimited());
+        // Of whom the node remembers more than that it is Disconnected.
+        node.protect(NOW, key(B), true).unwrap();
+        let dialled = dial(&mut node, NOW, key(B));
+        node.handle_dial_failed(NOW, dialled, DialError::TimedOut);
+        assert_eq!(node.peer_status(key(B)).unwrap().attempts, 1);
+        assert!(command(&mut node));
+        assert_eq!(node.peer_status(key(B)).unwrap().attempts, 0);
+    }
+}
+
+/// What was being stored when the book was replaced was not stored: that says nothing of the next time.
+#[test]
+fn a_book_that_is_stored_at_the_second_attempt_is_not_stored_again() {
+    let mut node = node(A, |_| {});
+    let saves = |node: &mut Node| {
+        let actions = std::iter::from_fn(|| node.poll_action());
+        actions.filter(|action| matches!(action, NodeAction::SaveBook)).count()
+    };
+    _ = node.blacklist(NOW, key(B), None).unwrap();
+    assert_eq!(saves(&mut node), 1);
+    let mut book = node.book().clone();
+    _ = book.blacklist(stranger(9), None, WallTime::UNIX_EPOCH);
+    node.load_book(NOW, book);
+    node.handle_book_not_saved(NOW);
+    node.flush_book(NOW);
+    assert_eq!(saves(&mut node), 1);
+    let revision = node.book().revision();
+    node.handle_book_saved(NOW, revision);
+    node.flush_book(NOW);
+    assert_eq!(saves(&mut node), 0, "{:?}", node.next_timer());
 }

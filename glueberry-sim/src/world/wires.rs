@@ -110,7 +110,12 @@ impl Network {
         }
         let busy = &mut self.links[link].busy_until[side];
         *busy = (*busy).max(run.now) + u64_of(len) * 1_000_000 / bandwidth;
-        *busy + delay
+        let arrives = *busy + delay;
+        // Behind so much, the name of a substream and its answer come when nobody waits for them.
+        if 2 * (arrives - run.now) >= run.plan.limits.negotiation_timeout {
+            self.touch_link(link);
+        }
+        arrives
     }
 
     /// Has what arrives at a moment handed to its reader then.

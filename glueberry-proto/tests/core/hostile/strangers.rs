@@ -193,6 +193,40 @@ fn strangers_that_never_agree_lock_nobody_out() {
 }
 
 #[test]
+fn no_more_are_pruned_than_there_are_too_many() {
+    let mut crowd = Crowd::new(|config| (config.sessions_low, config.sessions_high) = (1, 3));
+    let peers = [(); 6].map(|()| crowd.stranger());
+    for peer in &peers[..3] {
+        crowd.established(*peer);
+    }
+    for peer in &peers[3..] {
+        let id = crowd.arrive(*peer, Origin::Accepted).unwrap();
+        crowd.agree(id);
+        assert_eq!(crowd.count(&peers, ConnectionState::Established), 3);
+    }
+    // One that is protected is not among those that may go, and counts.
+    let friend = crowd.stranger();
+    crowd.node.protect(crowd.now, friend, true).unwrap();
+    crowd.connected(friend);
+    assert_eq!(crowd.count(&peers, ConnectionState::Established), 2);
+}
+
+#[test]
+fn what_was_queued_for_a_peer_that_is_pruned_is_still_sent() {
+    let mut crowd = Crowd::new(|config| (config.sessions_low, config.sessions_high) = (1, 2));
+    let peer = crowd.stranger();
+    let id = crowd.established(peer);
+    let session = crowd.sessions.get_mut(&id).unwrap();
+    session.send(crowd.now, &crate::support::name("chat"), "last".into()).unwrap();
+    for friend in [(); 2].map(|()| crowd.stranger()) {
+        crowd.node.protect(crowd.now, friend, true).unwrap();
+        crowd.connected(friend);
+    }
+    assert_eq!(crowd.node.state(peer), ConnectionState::Disconnected);
+    assert!(crowd.sessions.get(&id).is_some_and(|session| !session.is_closed()));
+}
+
+#[test]
 fn a_session_that_is_not_agreed_ends_soon() {
     let mut crowd = Crowd::new(|_| {});
     let stranger = crowd.stranger();

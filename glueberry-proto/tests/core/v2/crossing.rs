@@ -2,8 +2,8 @@
 
 use glueberry_proto::testing::pair::{A, B, Side};
 use glueberry_proto::{
-    CloseReason, Config, ConnectionState, Event, Instant, Naming, Node, Profile, Seed, Session,
-    SessionId,
+    CloseReason, Config, ConnectionState, Event, Instant, Naming, Node, NodeTimer, PeerTimer,
+    Profile, Seed, Session, SessionId,
 };
 use proptest::prelude::*;
 
@@ -243,7 +243,32 @@ fn a_session_that_the_peer_has_confirmed_does_not_yield() {
         &[Lose(0, A), ToNode(A), ToNode(A), ToSession(A), Write(1, 0, A), Deliver(1, 0, B)],
     );
     assert!(world.hosts[B].messages_to_sessions() > 0, "the request is on its way");
+    assert!(world.perform(ToNode(B)));
+    let timer = world.hosts[B].node.next_timer().map(|(_, timer)| timer);
+    let is_probe = matches!(timer, Some(NodeTimer::Peer { timer: PeerTimer::Probe, .. }));
+    assert!(is_probe, "who waits is told whether the chosen one lives: {timer:?}");
     world.run();
+    world.complete_handshake(&["chat"]);
+    use ConnectionState::{Connected, Connecting, Established};
+    for side in [A, B] {
+        assert_eq!(world.app.states(side), [Connecting, Connected, Established], "{side}");
+    }
+}
+
+/// The larger key confirms its own connection, learns of the preferred one, and confirms that, too. What it
+/// has said first arrives last, and means nothing any more.
+#[test]
+fn a_confirmation_that_comes_late_does_not_end_the_session_that_the_peer_has_moved_to() {
+    use Move::{Deliver, Write};
+    let mut world = crossed();
+    assert!(world.perform(Write(1, 0, B)), "B confirms its own");
+    let is_late = |it: &Move| matches!(it, Deliver(1, _, A) | Move::Lose(1, _));
+    while world.moves().into_iter().filter(|it| !is_late(it)).any(|it| world.perform(it)) {}
+    let id = world.hosts[A].node.session_of(world.key(B)).unwrap();
+    assert_eq!(world.link_of(A, id), 0);
+    assert!(world.perform(Deliver(1, 0, A)), "what B has said first");
+    world.run();
+    assert_eq!(world.hosts[A].node.session_of(world.key(B)), Some(id));
     world.complete_handshake(&["chat"]);
     use ConnectionState::{Connected, Connecting, Established};
     for side in [A, B] {
