@@ -177,7 +177,7 @@ impl Rules {
 
     fn hold(&mut self, holds: bool, rule: &str, id: SessionId) {
         if !holds {
-            self.broken.get_or_insert(format!("{rule}: {id}"));
+            self.broken.get_or_insert_with(|| format!("{rule}: {id}"));
         }
     }
 
@@ -231,7 +231,7 @@ impl Rules {
     fn held(&mut self, current: Option<SessionId>) {
         let mut waiting = self.agreed.iter().filter(|id| !self.ending.contains(*id));
         if !waiting.any(|id| Some(*id) != current) {
-            self.broken.get_or_insert("none waits for one that is about to come".into());
+            self.broken.get_or_insert_with(|| "none waits for one that is about to come".into());
         }
     }
 
