@@ -35,6 +35,23 @@ fn streams_that_are_prepared_meanwhile_do_not_end_the_session_that_takes_over() 
     }
 }
 
+/// The peer gives up its handshake substream once more meanwhile: that decides nothing anew.
+#[test]
+fn what_is_lost_again_meanwhile_does_not_end_the_session_that_takes_over() {
+    let mut desk = Desk::new(B, Profile::V1Go);
+    let (first, second) = (desk.accept(), desk.dial());
+    let substream = desk.agree(first);
+    desk.agree(second);
+    desk.reset(first, substream);
+    let again = desk.agree(first);
+    desk.hear();
+    desk.tell();
+    desk.prepare(first);
+    desk.reset(first, again);
+    desk.run();
+    assert_eq!(desk.current(), Some(second));
+}
+
 /// What was prepared on a session that has yielded says nothing of the one that has taken over, before
 /// that has prepared it, too: it gives way if it has no handshake substream.
 #[test]

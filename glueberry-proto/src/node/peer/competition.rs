@@ -215,6 +215,8 @@ impl Peer {
         let case = Case { preferred, agreed: agreed.direction, keeps_one_handshake, rival };
         match case.decide() {
             Verdict::Replace => self.replace(agreed.id, cx),
+            // A replacement that has begun goes on.
+            Verdict::End if self.is_successor(agreed.id) => {}
             Verdict::End => self.end_other(agreed.id, CloseReason::Superseded, cx),
             _ => self.probe(cx),
         }
@@ -319,6 +321,11 @@ impl Peer {
         {
             cx.out.close(current, CloseReason::Superseded);
         }
+    }
+
+    /// Returns whether the current session was asked to hand over to this one.
+    fn is_successor(&self, id: SessionId) -> bool {
+        matches!(self.state, State::Connected { successor: Some(successor), .. } if successor == id)
     }
 
     /// Asks the current session to hand over to another.
