@@ -430,7 +430,7 @@ fn for_each_front(unread: Option<&mut Unread>, mut is_over: impl FnMut(&mut u32)
 /// What a peer that has proven nothing may send ahead of the reader, as on QUIC.
 const BASE: usize = 64 * 1024;
 /// The window of a substream: one that nobody reads holds up no other.
-const ONE_SUBSTREAM: usize = 256 * 1024;
+pub(super) const ONE_SUBSTREAM: usize = 256 * 1024;
 /// The window that every substream begins with.
 const FIRST_WINDOW: u32 = yamux::DEFAULT_CREDIT;
 /// What yamux allocates for each frame besides its bytes.

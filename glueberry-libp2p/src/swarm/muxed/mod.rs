@@ -20,7 +20,7 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade,
 use yamux::{Connection, Mode};
 
 pub(super) use self::gate::Overflow;
-use self::gate::{Gate, Gated};
+use self::gate::{Gate, Gated, ONE_SUBSTREAM};
 use super::windows::{Registered, Windows};
 
 /// What makes connections of secured ones.
@@ -49,7 +49,7 @@ impl Yamux {
         config
             .set_max_connection_receive_window(None)
             .set_max_num_streams(both)
-            .set_max_connection_receive_window(Some(both * FIRST_WINDOW + GROWTH));
+            .set_max_connection_receive_window(Some(both * ONE_SUBSTREAM + GROWTH));
         Self { config, max_substreams: both, windows: windows.clone() }
     }
 
@@ -236,7 +236,5 @@ fn io_error(error: yamux::ConnectionError) -> io::Error {
 /// where addresses have 32 bits.
 const FEWEST: usize = 64;
 const MOST: usize = 4096;
-/// What each substream may be sent before any of it is read.
-const FIRST_WINDOW: usize = 256 * 1024;
 /// By how much the windows of all substreams together may grow on lines that are fast and long.
 const GROWTH: usize = 8 * 1024 * 1024;
