@@ -123,13 +123,13 @@ impl Shared {
 
     /// Returns whether the peer is banned.
     pub fn is_banned(&self, peer: PublicKey) -> bool {
-        self.views.is_banned(peer)
+        self.views.is_banned(peer, self.wall())
     }
 
     /// Returns whether the peer would be refused if it dialled now. The node's own answer, which
     /// comes later, is the one that counts.
     pub fn is_refused(&self, peer: PublicKey) -> bool {
-        self.views.is_refused(peer, self.now())
+        self.views.is_refused(peer, self.now(), self.wall())
     }
 
     /// Returns the first moment at which the core's instant has come, or `None` if it never does.

@@ -139,6 +139,7 @@ pub(crate) struct Known {
     pub(crate) config: Config,
     pub(crate) uptime: Duration,
     pub(crate) peers_with_stats: usize,
+    pub(crate) captured_at: SystemTime,
 }
 
 impl DebugState {
@@ -170,7 +171,7 @@ impl DebugState {
             sessions: examination.sessions,
             held_bytes: examination.held,
             peers_with_stats: known.peers_with_stats,
-            captured_at: SystemTime::now(),
+            captured_at: known.captured_at,
         }
     }
 }

@@ -16,6 +16,7 @@ use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 
 use crate::clock::Clock;
+use crate::entropy::random;
 use crate::error::{Error, ErrorCode};
 use crate::event::{Event, StateChanged};
 use crate::events::Events;
@@ -351,8 +352,7 @@ impl Context for Hand {
     }
 
     fn random(&mut self) -> u64 {
-        // Without entropy there is no node either: the system's generator has worked before.
-        getrandom::u64().unwrap_or_default()
+        random(&*self.node.shared().runtime)
     }
 
     fn state(&self, peer: PublicKey) -> ConnectionState {

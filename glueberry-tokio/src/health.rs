@@ -65,7 +65,7 @@ pub enum CheckName {
 }
 
 impl Health {
-    pub(crate) fn new(examination: Option<&Examination>, took: Duration) -> Self {
+    pub(crate) fn new(examination: Option<&Examination>, took: Duration, at: SystemTime) -> Self {
         let check = |name, result: Result<&str, String>| HealthCheck {
             name,
             is_healthy: result.is_ok(),
@@ -84,7 +84,7 @@ impl Health {
         ];
         let counts = |check: &&HealthCheck| check.name != CheckName::Connections;
         let is_healthy = checks.iter().filter(counts).all(|check| check.is_healthy);
-        Self { is_healthy, checks, at: SystemTime::now() }
+        Self { is_healthy, checks, at }
     }
 
     /// Returns the outcome of one check.

@@ -22,7 +22,7 @@
 //! The account is two or three atomic counters. They are changed once per poll of a connection's
 //! task, and once for many messages that the application takes.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -48,7 +48,7 @@ pub(crate) struct Account {
 #[derive(Debug, Default)]
 struct State {
     /// The peers that have a session, or that something is left of.
-    peers: HashMap<PeerId, Weak<PeerMemory>>,
+    peers: BTreeMap<PeerId, Weak<PeerMemory>>,
     waiters: Waiters,
 }
 

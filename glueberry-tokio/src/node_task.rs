@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_channel::oneshot;
 use glueberry_proto::book::{Revision, Unsaved};
@@ -31,7 +31,6 @@ use crate::runtime::Timer;
 use crate::session::SessionDriver;
 use crate::session_handle::SessionHandle;
 use crate::shared::Shared;
-use crate::store::wall_time;
 use crate::store_thread::StoreThread;
 use crate::transport::{PendingConnection, Transport};
 
@@ -234,7 +233,7 @@ impl<T: Transport> NodeTask<T> {
 
     fn examine(&self, now: Instant) -> Examination {
         let status = |peer| self.node.peer_status(peer).map(|status| (peer, status));
-        let wall = wall_time(SystemTime::now());
+        let wall = self.shared.wall();
         let banned = self.node.book().iter().filter(|(_, entry)| entry.is_blacklisted(wall));
         Examination {
             now,
@@ -262,7 +261,7 @@ impl<T: Transport> NodeTask<T> {
         let is_stranger =
             connection.origin == Origin::Accepted && self.node.is_stranger(connection.peer);
         // The seed is the process's, and may be drawn from again after a restored snapshot.
-        match entropy() {
+        match entropy(&*self.shared.runtime) {
             Ok(entropy) => self.node.add_entropy(now, &entropy),
             Err(error) => {
                 warn!(%error, "system has no entropy: session has that of the node's seed");
@@ -395,7 +394,7 @@ impl<T: Transport + Unpin> Future for NodeTask<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        this.node.set_wall_time(this.now(), wall_time(SystemTime::now()));
+        this.node.set_wall_time(this.now(), this.shared.wall());
         loop {
             if this.turn(cx) {
                 continue;

@@ -1,7 +1,7 @@
 //! Who reads which stream of which peer.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -24,9 +24,9 @@ pub(crate) struct Readers {
 
 #[derive(Debug, Default)]
 struct Table {
-    inboxes: HashMap<(PeerId, StreamName), Arc<Inbox>>,
+    inboxes: BTreeMap<(PeerId, StreamName), Arc<Inbox>>,
     /// Streams of all peers, but for those above.
-    of_all: HashMap<StreamName, Arc<Inbox>>,
+    of_all: BTreeMap<StreamName, Arc<Inbox>>,
     is_closed: bool,
 }
 
@@ -67,7 +67,7 @@ impl Readers {
         is_claimed
     }
 
-    fn claim_in<K>(
+    fn claim_in<K: Ord>(
         &self,
         entry: impl FnOnce(&mut Table) -> Entry<'_, K, Arc<Inbox>>,
         inbox: Arc<Inbox>,

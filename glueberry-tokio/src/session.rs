@@ -7,7 +7,6 @@ mod streams;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::Context;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use glueberry_proto::{Action, Instant, Session, StreamName, SubstreamBuffer};
@@ -233,7 +232,12 @@ impl SessionDriver {
         let streams = self.streams.iter_mut().map(|it| (it.name.as_str(), &mut it.inbound.tally));
         for (stream, tally) in streams.chain(handshake) {
             if !tally.is_empty() {
-                stats.count(peer, stream, std::mem::take(tally), (SystemTime::now(), now));
+                stats.count(
+                    peer,
+                    stream,
+                    std::mem::take(tally),
+                    (self.shared.runtime.wall_time(), now),
+                );
             }
         }
     }

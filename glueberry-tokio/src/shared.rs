@@ -7,7 +7,7 @@ use std::time::{Duration, Instant as StdInstant};
 
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
-use glueberry_proto::{Instant, PublicKey, SendLimits};
+use glueberry_proto::{Instant, PublicKey, SendLimits, WallTime};
 use libp2p_identity::PeerId;
 use multiaddr::Multiaddr;
 use tracing::{Instrument, Span};
@@ -23,6 +23,7 @@ use crate::memory::Account;
 use crate::readers::Readers;
 use crate::runtime::Runtime;
 use crate::session_handle::SessionHandle;
+use crate::store::wall_time;
 use crate::telemetry::Telemetry;
 use crate::views::PeerViews;
 
@@ -63,6 +64,11 @@ impl Shared {
     /// Returns the time on the core's clock.
     pub fn now(&self) -> Instant {
         self.clock.at(self.runtime.now())
+    }
+
+    /// Returns the time on the wall clock, as the core knows it.
+    pub(crate) fn wall(&self) -> WallTime {
+        wall_time(self.runtime.wall_time())
     }
 
     /// Runs a task of the node in the background; what it logs is the node's.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::SystemTime;
 
 use glueberry_proto::{Identity, Seed, SendLimits};
 use libp2p_identity::PeerId;
@@ -28,7 +27,7 @@ use crate::readers::Readers;
 use crate::runtime::Runtime;
 use crate::shared::Shared;
 use crate::stats::Statistics;
-use crate::store::{FileStore, Loaded, wall_time};
+use crate::store::{FileStore, Loaded};
 use crate::store_thread::{StoreThread, findings};
 use crate::telemetry::Telemetry;
 use crate::transport::Transport;
@@ -65,8 +64,8 @@ pub(crate) fn start<T: Transport + Unpin>(
     });
     let _entered = shared.span.clone().entered();
     let now = shared.now();
-    let mut machine = glueberry_proto::Node::new(now, identity, core, seed()?)?;
-    machine.set_wall_time(now, wall_time(SystemTime::now()));
+    let mut machine = glueberry_proto::Node::new(now, identity, core, seed(&*shared.runtime)?)?;
+    machine.set_wall_time(now, shared.wall());
     let (mut thread, mut troubles) = (None, Vec::new());
     if let Some((store, loaded)) = opened {
         let (book, found) = findings(loaded);
@@ -134,7 +133,7 @@ fn shared<T: Transport>(origin: Origin) -> Arc<Shared> {
     })
 }
 
-fn seed() -> Result<Seed, Error> {
-    let bytes = entropy().map_err(|error| Error::because(ErrorCode::Internal, error))?;
+fn seed(runtime: &dyn Runtime) -> Result<Seed, Error> {
+    let bytes = entropy(runtime).map_err(|error| Error::because(ErrorCode::Internal, error))?;
     Ok(Seed::from_bytes(*bytes))
 }

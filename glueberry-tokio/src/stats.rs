@@ -1,6 +1,6 @@
 //! What was exchanged with each peer, and for how long it was connected.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
@@ -143,7 +143,7 @@ impl Statistics {
         lock(&self.peers).get(peer).map(|stats| stats.up_to(now))
     }
 
-    pub(crate) fn all(&self, now: Instant) -> HashMap<PeerId, PeerStats> {
+    pub(crate) fn all(&self, now: Instant) -> BTreeMap<PeerId, PeerStats> {
         lock(&self.peers).iter().map(|(peer, stats)| (*peer, stats.up_to(now))).collect()
     }
 

@@ -1,25 +1,24 @@
 //! What is known of each peer outside of the core: one view per peer, in one table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
 use glueberry_proto::book::Ban;
 use glueberry_proto::{
     CloseCode, CloseReason, ConnectionLost, ConnectionState, DialError, Direction, Instant, Node,
-    PublicKey, StateReason,
+    PublicKey, StateReason, WallTime,
 };
 use libp2p_identity::PeerId;
 use tracing::Span;
 
 use crate::event::StateChanged;
 use crate::session_handle::SessionHandle;
-use crate::store::wall_time;
 
 /// The views of all peers. The node's task alone writes them; all others read.
 #[derive(Debug, Default)]
 pub(crate) struct PeerViews {
-    table: RwLock<HashMap<PeerId, PeerView>>,
+    table: RwLock<BTreeMap<PeerId, PeerView>>,
 }
 
 /// How far a peer is. No other place outside of the core holds any of this.
@@ -106,16 +105,16 @@ impl PeerViews {
     }
 
     /// Returns whether the peer is banned.
-    pub(crate) fn is_banned(&self, peer: PublicKey) -> bool {
+    pub(crate) fn is_banned(&self, peer: PublicKey, wall: WallTime) -> bool {
         let ban = self.read().get(&peer.into()).and_then(|view| view.ban);
-        ban.is_some_and(|ban| ban.holds_at(wall_time(SystemTime::now())))
+        ban.is_some_and(|ban| ban.holds_at(wall))
     }
 
     /// Returns whether the peer would be refused if it dialled now. The core decides; this is for
     /// transports that must know it before they agree on a protocol.
-    pub(crate) fn is_refused(&self, peer: PublicKey, now: Instant) -> bool {
+    pub(crate) fn is_refused(&self, peer: PublicKey, now: Instant, wall: WallTime) -> bool {
         let until = self.read().get(&peer.into()).and_then(|view| view.refused_until);
-        until.is_some_and(|until| now < until) || self.is_banned(peer)
+        until.is_some_and(|until| now < until) || self.is_banned(peer, wall)
     }
 
     /// Calls `read` with the last change of each peer that is not Disconnected. No change is
@@ -199,9 +198,8 @@ impl PeerViews {
     }
 
     /// Brings the bans in line with the core's book; returns the peers that were not banned before.
-    pub(crate) fn refresh_bans(&self, node: &Node) -> Vec<PublicKey> {
+    pub(crate) fn refresh_bans(&self, node: &Node, now: WallTime) -> Vec<PublicKey> {
         let banned = node.book().iter().filter_map(|(key, entry)| Some((key, entry.ban()?)));
-        let now = wall_time(SystemTime::now());
         let mut table = self.write();
         let (mut kept, mut new) = (HashSet::new(), Vec::new());
         for (key, ban) in banned {
@@ -236,11 +234,11 @@ impl PeerViews {
         drop(views);
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<PeerId, PeerView>> {
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<PeerId, PeerView>> {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<PeerId, PeerView>> {
+    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<PeerId, PeerView>> {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

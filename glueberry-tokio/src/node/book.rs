@@ -104,7 +104,7 @@ impl Node {
     /// [`PeerNotFound`](ErrorCode::PeerNotFound), [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn peer(&self, peer: PeerId) -> Result<PeerEntry, Error> {
         let key = self.shared().key_of(peer)?;
-        let wall = wall_time(SystemTime::now());
+        let wall = self.shared().wall();
         self.core(move |core, _| {
             core.book().entry(key).map(|entry| PeerEntry::new(key, entry, wall))
         })
@@ -118,7 +118,7 @@ impl Node {
     ///
     /// [`NodeStopped`](ErrorCode::NodeStopped).
     pub async fn peers(&self) -> Result<Vec<PeerEntry>, Error> {
-        let wall = wall_time(SystemTime::now());
+        let wall = self.shared().wall();
         let all = move |book: &Book| {
             book.iter().map(|(key, entry)| PeerEntry::new(key, entry, wall)).collect()
         };

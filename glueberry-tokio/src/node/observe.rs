@@ -1,6 +1,6 @@
 //! Statistics, health and debugging by a node's handle.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_channel::oneshot;
@@ -22,7 +22,7 @@ impl Node {
     }
 
     /// Returns what was exchanged with each peer.
-    pub fn all_peer_statistics(&self) -> HashMap<PeerId, PeerStats> {
+    pub fn all_peer_statistics(&self) -> BTreeMap<PeerId, PeerStats> {
         self.shared().telemetry.stats.all(self.shared().now())
     }
 
@@ -36,7 +36,7 @@ impl Node {
         let begun = self.shared().now();
         let examination = self.examine().await;
         let took = self.shared().now().duration_since(begun);
-        Health::new(examination.as_ref(), took)
+        Health::new(examination.as_ref(), took, self.shared().runtime.wall_time())
     }
 
     /// Returns a picture of the node and its peers, for people who look for a cause.
@@ -53,6 +53,7 @@ impl Node {
             config: shared.config.clone(),
             uptime: shared.now().duration_since(Instant::ZERO),
             peers_with_stats: shared.telemetry.stats.len(),
+            captured_at: shared.runtime.wall_time(),
         };
         let queues = |peer| {
             let session = shared.views.session(&peer);

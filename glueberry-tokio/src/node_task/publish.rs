@@ -1,7 +1,5 @@
 //! What the node's task publishes: views of peers, then events.
 
-use std::time::SystemTime;
-
 use glueberry_proto::{CloseReason, ConnectionEvent, ConnectionState, PublicKey, StateReason};
 use libp2p_identity::PeerId;
 use tracing::{Span, info, info_span, warn};
@@ -52,7 +50,7 @@ impl<T: Transport> NodeTask<T> {
             return;
         }
         self.bans_seen = revision;
-        for peer in self.shared.views.refresh_bans(&self.node) {
+        for peer in self.shared.views.refresh_bans(&self.node, self.shared.wall()) {
             self.transport.banned(peer.into());
         }
     }
@@ -88,7 +86,7 @@ impl<T: Transport> NodeTask<T> {
         if let Some(session) = self.node.session_of(key).and_then(|id| self.sessions.get(&id)) {
             session.1.belongs_to(&connection);
         }
-        let at = SystemTime::now();
+        let at = self.shared.runtime.wall_time();
         let changed = StateChanged { peer, state, direction, session, reason, at };
         let entered = Entered { changed, since, connection, _span: span };
         self.shared.telemetry.state_changed(entered);

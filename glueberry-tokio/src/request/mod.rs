@@ -27,6 +27,7 @@ pub use self::client::Requester;
 use self::dispatcher::Dispatcher;
 pub use self::server::{IncomingRequests, Request};
 use self::table::Table;
+use crate::entropy::random;
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::inbox::{Inbox, InboxReader};
 use crate::node::{Node, stream_name};
@@ -151,8 +152,8 @@ impl Node {
             let error = Error::because(ErrorCode::StreamTaken, Misuse::StreamTaken);
             return Err(error.on_stream(stream));
         }
-        let core =
-            Arc::new(Core { shared: shared.clone(), stream: name, table: Table::new(limits) });
+        let table = Table::new(limits, random(&*shared.runtime));
+        let core = Arc::new(Core { shared: shared.clone(), stream: name, table });
         let dispatcher = Dispatcher::new(core.clone(), events, InboxReader::new(inbox));
         shared.spawn(dispatcher.run());
         let owner = Arc::new(Owner(core));

@@ -1,7 +1,7 @@
 //! What is under way: requests of this node to peers, and of peers to this node.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 
@@ -30,13 +30,13 @@ struct State {
     /// Requests that this node has sent, by their ids.
     sent: BTreeMap<u64, Sent>,
     next_id: u64,
-    places: HashMap<PeerId, Places>,
+    places: BTreeMap<PeerId, Places>,
     /// Requests of peers that the application has or is to have. Those whose answer is not awaited any
     /// more are among them: the application may still work on them.
     served: BTreeMap<(PeerId, Ticket), Served>,
     next_ticket: Ticket,
     /// How many refusals wait for room in the queues to a peer.
-    refused: HashMap<PeerId, usize>,
+    refused: BTreeMap<PeerId, usize>,
     waiting: VecDeque<Request>,
     waiting_bytes: usize,
     reader: Option<Waker>,
@@ -76,15 +76,15 @@ struct Places {
 }
 
 impl Table {
-    pub(super) fn new(limits: RequestLimits) -> Self {
+    /// After a restart, a late response must not meet a new request: `first_id` is drawn at random.
+    pub(super) fn new(limits: RequestLimits, first_id: u64) -> Self {
         let state = State {
             sent: BTreeMap::new(),
-            // After a restart, a late response must not meet a new request.
-            next_id: getrandom::u64().unwrap_or_default(),
-            places: HashMap::new(),
+            next_id: first_id,
+            places: BTreeMap::new(),
             served: BTreeMap::new(),
             next_ticket: 0,
-            refused: HashMap::new(),
+            refused: BTreeMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             reader: None,
@@ -426,8 +426,8 @@ mod tests {
 
     #[test]
     fn peers_of_which_nothing_is_under_way_are_forgotten() {
-        let table =
-            Table::new(RequestLimits { max_in_flight: 1, max_served: 1, max_waiting_bytes: 1 });
+        let limits = RequestLimits { max_in_flight: 1, max_served: 1, max_waiting_bytes: 1 };
+        let table = Table::new(limits, 0);
         let (peer, cx) = (PeerId::random(), Context::from_waker(Waker::noop()));
         assert!(table.poll_place(&cx, peer, &mut None).is_ready());
         let mut waiting = None;
@@ -441,7 +441,7 @@ mod tests {
     #[test]
     fn a_place_that_is_not_taken_is_the_next_ones() {
         let limits = RequestLimits { max_in_flight: 1, max_served: 1, max_waiting_bytes: 1 };
-        let (table, peer) = (Table::new(limits), PeerId::random());
+        let (table, peer) = (Table::new(limits, 0), PeerId::random());
         let tasks = [(); 3].map(|()| Arc::new(Count(AtomicUsize::new(0))));
         let mut ids = [None; 3];
         let noop = Context::from_waker(Waker::noop());

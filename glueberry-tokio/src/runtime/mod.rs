@@ -22,7 +22,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 #[cfg(feature = "async-io")]
@@ -46,6 +46,21 @@ pub trait Runtime: Send + Sync + Debug + 'static {
     /// The time on the monotonic clock that this runtime's timers follow.
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    /// The time on the wall clock: events and messages carry it, and bans end by it.
+    fn wall_time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    /// Fills `bytes` with what nobody can guess. The node's keys are made of it, so only a simulation
+    /// has a reason to put anything else in place of the operating system's generator.
+    ///
+    /// # Errors
+    ///
+    /// If there is none to be had.
+    fn fill_random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        getrandom::fill(bytes).map_err(io::Error::from)
     }
 
     /// What carries QUIC on this runtime, or `None` if it has no UDP sockets.

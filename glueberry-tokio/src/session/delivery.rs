@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::task::Context;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use glueberry_proto::{Closed, Event as SessionEvent, StreamName};
@@ -75,8 +74,8 @@ impl SessionDriver {
         if !self.handshake.is_readable {
             return;
         }
-        let source =
-            Source { peer: self.handle.peer, stream: None, received_at: SystemTime::now() };
+        let received_at = self.shared.runtime.wall_time();
+        let source = Source { peer: self.handle.peer, stream: None, received_at };
         let (session, telemetry) = (&mut self.session, &self.shared.telemetry);
         let Inbound { writer, is_readable, tally } = &mut self.handshake;
         let memory = &self.handle.memory;
@@ -104,7 +103,7 @@ impl SessionDriver {
 
     fn fill_inboxes(&mut self, cx: &Context<'_>) {
         let (peer, session) = (self.handle.peer, &mut self.session);
-        let received_at = SystemTime::now();
+        let received_at = self.shared.runtime.wall_time();
         let (telemetry, memory) = (&self.shared.telemetry, &self.handle.memory);
         for stream in self.streams.iter_mut().filter(|stream| stream.inbound.is_readable) {
             let Stream { name, inbound: Inbound { writer, is_readable, tally }, span } = stream;
