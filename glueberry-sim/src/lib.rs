@@ -13,6 +13,8 @@ mod host;
 mod line;
 mod link;
 mod model;
+#[cfg(feature = "async")]
+pub mod nodes;
 mod page;
 mod plan;
 mod profiles;

@@ -33,6 +33,12 @@ impl<T> Queue<T> {
         self.heap.push(Reverse(Entry { at, tie, what }));
     }
 
+    /// Returns when the first thing is to be done.
+    #[cfg(feature = "async")]
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse(first)| first.at)
+    }
+
     /// Takes the first thing that is not later than `until`.
     pub(crate) fn pop(&mut self, until: u64) -> Option<(u64, T)> {
         let Reverse(first) = self.heap.peek()?;
