@@ -365,6 +365,10 @@ impl<T: Transport> NodeTask<T> {
         if !self.is_stopping || !self.node.is_idle() || !self.book.is_done() {
             return Poll::Pending;
         }
+        // What the last sessions have not delivered comes behind their ends.
+        if !self.sessions.is_empty() {
+            return Poll::Pending;
+        }
         let transport = &mut self.transport;
         let closing = self.closing.get_or_insert_with(|| transport.close());
         closing.as_mut().poll(cx)

@@ -1,5 +1,6 @@
 //! Programs that use the async node, run in virtual time.
 
+mod accounts;
 mod cluster;
 mod commit;
 mod disk;
