@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::{Future, pending};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use glueberry_proto::PublicKey;
 use glueberry_tokio::identity::{Keypair, PeerId};
@@ -127,6 +127,11 @@ impl Host {
     /// Returns how long the run has gone on.
     pub fn now(&self) -> Duration {
         Duration::from_micros(self.core.network.clock.now())
+    }
+
+    /// Returns the time on its wall clock. Those of hosts differ by up to 5 s.
+    pub fn wall_time(&self) -> SystemTime {
+        self.runtime.wall_time()
     }
 
     /// Waits. `tokio::time::sleep` does the same.
