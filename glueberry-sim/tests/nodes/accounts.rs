@@ -32,7 +32,12 @@ async fn sink(host: Host, got: Got) -> Result<(), ProgramError> {
     let node = builder.build_over(host.network()).await?;
     let mut messages = node.messages().ok_or("the first call gets them")?;
     let mut last = [None; 2];
-    while let Some(message) = messages.recv().await {
+    loop {
+        let Ok(message) = timeout(Duration::from_secs(60), messages.recv()).await else {
+            nothing_is_held(&node).await?;
+            continue;
+        };
+        let message = message.ok_or("the node has stopped")?;
         let number = u64::from_be_bytes(*message.data.first_chunk().ok_or("too short")?);
         let last = &mut last[usize::from(message.stream() == "two")];
         if last.replace(number).is_some_and(|last| last >= number) {
@@ -45,7 +50,15 @@ async fn sink(host: Host, got: Got) -> Result<(), ProgramError> {
             sleep(Duration::from_millis(host.random() % 2000)).await;
         }
     }
-    Ok(())
+}
+
+/// A node without sessions whose messages were all read holds nothing of its peers.
+async fn nothing_is_held(node: &Node) -> Result<(), ProgramError> {
+    let state = node.debug_state().await?;
+    match state.sessions == 0 && state.held_bytes > 0 {
+        true => Err(format!("{} bytes are held of nobody", state.held_bytes).into()),
+        false => Ok(()),
+    }
 }
 
 /// What the source was told of messages that were not delivered.
