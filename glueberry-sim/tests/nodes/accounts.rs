@@ -95,9 +95,11 @@ async fn source(host: Host, got: Got) -> Result<(), ProgramError> {
     drop(node.connect(peer.id).await);
     let mut stream = node.stream(peer.id, "two")?;
     let (mut number, mut accepted) = (0, 0);
+    // Some say all that they have at once, and leave while it is on its way.
+    let pace = [1, 100, 1000][usize::try_from(host.random() % 3)?];
     while number < MESSAGES {
         accepted += say(&host, &node, peer.id, &mut stream, &mut number).await;
-        sleep(Duration::from_millis(host.random() % 1000)).await;
+        sleep(Duration::from_millis(host.random() % pace)).await;
         if host.random().is_multiple_of(50) {
             drop(node.disconnect(peer.id).await);
             sleep(Duration::from_secs(1)).await;
