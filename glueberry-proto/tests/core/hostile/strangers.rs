@@ -390,6 +390,21 @@ fn strangers_that_were_turned_away_fill_no_table() {
     assert_eq!(crowd.arrive(friend, Origin::Accepted), Err(RefuseReason::InCooldown));
 }
 
+/// What the application has said of a peer is remembered, and counts with all that is.
+#[test]
+fn a_peer_with_a_policy_of_its_own_makes_no_room_for_a_stranger() {
+    let mut crowd = Crowd::new(|config| config.max_peers = 1);
+    let (peer, other) = (crowd.stranger(), crowd.stranger());
+    crowd.connected(peer);
+    let policy = Some(ReconnectPolicy::never());
+    crowd.node.set_reconnect_policy(crowd.now, peer, policy).unwrap();
+    assert!(crowd.node.disconnect(crowd.now, peer));
+    crowd.exchange();
+    let full = RefuseReason::LimitReached("max_peers");
+    assert_eq!(crowd.arrive(other, Origin::Accepted), Err(full));
+    assert_eq!(crowd.arrive(peer, Origin::Accepted), Err(RefuseReason::Disconnected));
+}
+
 #[test]
 fn bans_take_effect_however_many_there_are() {
     let mut crowd = Crowd::new(|config| (config.max_peers, config.max_bans) = (20, 20));

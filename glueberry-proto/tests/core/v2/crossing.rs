@@ -8,7 +8,7 @@ use glueberry_proto::{
 use proptest::prelude::*;
 
 use super::{SECOND, configs, established, v2};
-use crate::support::{BOTH, Checked, Move, World, identity, name, new_world};
+use crate::support::{BOTH, Checked, Move, World, established_world, identity, name, new_world};
 
 /// Returns the sessions of a side that were Established.
 fn established_sessions(world: &World, side: Side) -> Vec<SessionId> {
@@ -298,5 +298,27 @@ fn a_confirmed_session_takes_over_at_once() {
             assert_eq!(world.app.received(1 - side, "chat"), ["here again"]);
             assert_eq!(world.now, Instant::ZERO, "nothing waits for time");
         }
+    }
+}
+
+/// A session of an earlier profile says nothing of itself when the peer confirms another: whether it
+/// lives is found out first.
+#[test]
+fn a_confirmed_session_waits_for_one_of_an_earlier_profile_to_be_lost() {
+    for side in [A, B] {
+        let mut both = [(); 2].map(|()| mixed(&[Profile::V2, Profile::V1]));
+        both[side].profiles = vec![Profile::V1];
+        let mut world = established_world(Naming::Negotiated, both, &["chat"]);
+        let seed = Seed::from_bytes([77; 32]);
+        let node = Node::new(world.now, identity(side), v2(&["chat"]), seed).unwrap();
+        world.restart(side, node);
+        world.connect(side);
+        world.run();
+        let states = world.app.states(1 - side);
+        assert_eq!(states.last(), Some(&ConnectionState::Established));
+        world.advance(SECOND * 3);
+        let states = world.app.states(1 - side);
+        let tail = [ConnectionState::Disconnected, ConnectionState::Connected];
+        assert!(states.ends_with(&tail), "{states:?}");
     }
 }
