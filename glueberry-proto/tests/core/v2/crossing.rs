@@ -227,10 +227,9 @@ fn a_session_that_the_peer_has_not_confirmed_yields_with_the_consent() {
     );
 }
 
-/// The node asks for the session to yield, and ahead of that comes the peer's confirmation: the one that
-/// is preferred is lost there.
-#[test]
-fn a_session_that_the_peer_has_confirmed_does_not_yield() {
+/// The node of B asks its session for it to yield, and ahead of that comes the peer's confirmation: the one
+/// that is preferred is lost there, which B does not know yet.
+fn confirmed_before_it_yields() -> World {
     use Move::{Arrive, Deliver, Lose, Offer, ToNode, ToSession, Write};
     let mut world = crossed();
     let perform = |world: &mut World, moves: &[Move]| {
@@ -247,12 +246,33 @@ fn a_session_that_the_peer_has_confirmed_does_not_yield() {
     let timer = world.hosts[B].node.next_timer().map(|(_, timer)| timer);
     let is_probe = matches!(timer, Some(NodeTimer::Peer { timer: PeerTimer::Probe, .. }));
     assert!(is_probe, "who waits is told whether the chosen one lives: {timer:?}");
+    world
+}
+
+#[test]
+fn a_session_that_the_peer_has_confirmed_does_not_yield() {
+    let mut world = confirmed_before_it_yields();
     world.run();
     world.complete_handshake(&["chat"]);
     use ConnectionState::{Connected, Connecting, Established};
     for side in [A, B] {
         assert_eq!(world.app.states(side), [Connecting, Connected, Established], "{side}");
     }
+}
+
+/// Who was to take over from it waits like any other, and is not needed once it has answered.
+#[test]
+fn a_session_that_was_to_take_over_from_a_confirmed_one_is_ended_by_its_answer() {
+    let mut world = confirmed_before_it_yields();
+    let is_heard = |it: &Move| *it != Move::Lose(0, B);
+    while world.moves().into_iter().filter(is_heard).any(|it| world.perform(it)) {}
+    // The loss of its connection comes too late to be the reason.
+    world.run();
+    let closed = world.app.sides[B].session_events.iter().filter_map(|(_, event)| match event {
+        Event::Closed(closed) => Some(&closed.reason),
+        _ => None,
+    });
+    assert_eq!(closed.collect::<Vec<_>>(), [&CloseReason::Superseded]);
 }
 
 /// The larger key confirms its own connection, learns of the preferred one, and confirms that, too. What it
