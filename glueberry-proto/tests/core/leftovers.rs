@@ -7,7 +7,7 @@ use glueberry_proto::{
 };
 
 use crate::substreams::{dialled, interrupted, only, written_on_own};
-use crate::support::{BOTH, Raw, config, name};
+use crate::support::{BOTH, Raw, config, frame, name};
 
 fn is_opening(raw: &Raw) -> bool {
     raw.actions.iter().any(|action| matches!(action, Action::OpenSubstream { .. }))
@@ -193,4 +193,37 @@ fn nothing_is_left_to_be_written_on_a_half_that_was_stopped() {
         buffer.ended(&mut raw.session, raw.now, end);
         assert_eq!(buffer.chunk(&mut raw.session), None);
     }
+}
+
+/// It is read on once half of the queue is free, and not with each message that is taken.
+#[test]
+fn a_full_queue_is_read_on_when_half_of_it_is_free() {
+    let mut config = only(Profile::V1);
+    config.receive_queue = 4;
+    let mut raw = Raw::established(Naming::Negotiated, config, &["chat"]);
+    let id = raw.open_stream("chat");
+    let all: Vec<Vec<u8>> = (0..9).map(|number| raw.message(&[number])).collect();
+    raw.feed(id, &all.concat());
+    for is_read in [false, true] {
+        assert!(raw.session.poll_message(&name("chat")).is_some());
+        raw.settle();
+        let resumes = |action: &Action| matches!(action, Action::ResumeRead(of) if *of == id);
+        assert_eq!(raw.actions.iter().any(resumes), is_read);
+    }
+}
+
+/// What was not read of the handshake is dropped when that is over, and must not wait for ever.
+#[test]
+fn a_handshake_substream_that_was_paused_is_read_to_its_end() {
+    let mut config = only(Profile::V1);
+    config.max_handshake_size = 100;
+    let (mut raw, handshake) = Raw::connected(Naming::Negotiated, config);
+    let message = frame(Profile::V1, &[7; 60]);
+    raw.feed(handshake, &[&message[..]; 3].concat());
+    raw.prepare(&["chat"]);
+    raw.finalize();
+    let resumes = |action: &Action| matches!(action, Action::ResumeRead(of) if *of == handshake);
+    assert!(raw.actions.iter().any(resumes));
+    raw.end(handshake, SubstreamEnd::Finished);
+    raw.carries_messages("chat");
 }

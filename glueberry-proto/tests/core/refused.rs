@@ -97,6 +97,19 @@ fn what_is_given_back_and_not_taken_makes_a_queue_full() {
     assert_eq!(send(&mut raw, 1), Ok(()));
 }
 
+/// They are given back, and nothing else is waited for.
+#[test]
+fn a_session_that_drains_is_over_when_its_last_messages_are_refused() {
+    let mut raw = after_the_handshake(8);
+    raw.send("chat", b"one");
+    raw.session.close(raw.now);
+    raw.settle();
+    assert!(!raw.session.is_closed());
+    raw.refuse();
+    assert_eq!(raw.closed().unsent, 1);
+    assert_eq!(raw.session.take_unsent(&name("chat")), ["one"]);
+}
+
 /// Returns how long the session waits before it asks for the stream again.
 #[track_caller]
 fn retry_after(raw: &Raw) -> Duration {

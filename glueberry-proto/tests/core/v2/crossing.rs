@@ -1,14 +1,18 @@
 //! Two sessions of one pair of nodes: dials that cross, and a peer that begins anew.
 
+use bytes::BytesMut;
 use glueberry_proto::testing::pair::{A, B, Side};
 use glueberry_proto::{
-    CloseReason, Config, ConnectionState, Event, Instant, Naming, Node, NodeTimer, PeerTimer,
-    Profile, Seed, Session, SessionId,
+    CloseReason, Config, ConnectionState, Event, Instant, Naming, Node, NodeTimer, Origin,
+    PeerTimer, Profile, Seed, Session, SessionId, Suite,
 };
 use proptest::prelude::*;
 
 use super::{SECOND, configs, established, v2};
-use crate::support::{BOTH, Checked, Move, World, established_world, identity, name, new_world};
+use crate::support::{
+    BOTH, Checked, Move, World, accept, dial, established_world, exchange, identity, key, name,
+    new_world, node,
+};
 
 /// Returns the sessions of a side that were Established.
 fn established_sessions(world: &World, side: Side) -> Vec<SessionId> {
@@ -341,4 +345,33 @@ fn a_confirmed_session_waits_for_one_of_an_earlier_profile_to_be_lost() {
         let tail = [ConnectionState::Disconnected, ConnectionState::Connected];
         assert!(states.ends_with(&tail), "{states:?}");
     }
+}
+
+/// Both open a handshake substream, and the larger key goes on with the peer's: what it has said is said
+/// again there, and the key that it has shown on its own is used no second time.
+#[test]
+fn a_second_key_exchange_of_a_session_has_a_key_of_its_own() {
+    let (now, handshake) = (Instant::ZERO, Profile::V2.handshake_id());
+    let mut node = node(B, |config| {
+        config.profiles = vec![Profile::V2];
+        config.suites = vec![Suite::ChaCha20Poly1305];
+    });
+    let dialled = dial(&mut node, now, key(A));
+    let mut session = accept(&mut node, now, key(A), Origin::Dialled(dialled));
+    let openings = exchange(&mut node, now, &mut [&mut session]);
+    let [(_, own, _)] = openings[..] else { panic!("{openings:?}") };
+    session.handle_opened(now, own, Some(handshake.clone()));
+    exchange(&mut node, now, &mut [&mut session]);
+    session.send_handshake(now, "a word".into()).unwrap();
+    let [mut first, mut second] = [(); 2].map(|()| BytesMut::new());
+    session.poll_write(own, &mut first, 4096);
+    let peers = session.handle_accepted(now, Some(handshake));
+    session.poll_write(peers, &mut second, 4096);
+    for frames in [&first, &second] {
+        assert!(frames.ends_with(b"a word"));
+    }
+    // Behind the length, the type, the version, the bindings and one suite (WIRE.md §6.3).
+    let ephemeral = |frames: &BytesMut| frames[7..39].to_vec();
+    assert_eq!(first[..7], second[..7]);
+    assert_ne!(ephemeral(&first), ephemeral(&second));
 }
