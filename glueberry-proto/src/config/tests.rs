@@ -173,8 +173,7 @@ fn what_may_be_nothing_is_accepted() {
 
 #[test]
 fn a_limit_may_be_reached() {
-    let mut config = Config::default();
-    config.network = "x".repeat(1024);
+    let mut config = Config { network: "x".repeat(1024), ..Config::default() };
     (config.max_message_size, config.max_substreams) = (64 * MIB - 64, 1 << 16);
     config.max_streams = 2;
     config.streams = ["a", "b"].map(|name| StreamName::new(name).unwrap()).to_vec();
