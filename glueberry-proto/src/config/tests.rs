@@ -39,7 +39,7 @@ fn a_file_names_what_differs_from_the_defaults() {
 #[test]
 fn each_bad_field_is_named() {
     type Break = fn(&mut Config);
-    let cases: [(&str, Break); 48] = [
+    let cases: [(&str, Break); 49] = [
         ("sessions_low", |c| c.sessions_low = c.sessions_high),
         ("reconnect.initial_backoff", |c| c.reconnect.max_backoff = Duration::from_millis(1)),
         ("max_streams", |c| c.max_substreams = c.max_streams),
@@ -87,6 +87,7 @@ fn each_bad_field_is_named() {
         ("reconnect.initial_backoff", |c| c.reconnect.initial_backoff = Duration::ZERO),
         ("low_watermark", |c| c.low_watermark = usize::MAX),
         ("max_sessions", |c| c.max_sessions = 0),
+        ("network", |c| c.network = "x".repeat(1025)),
         ("streams", |c| {
             c.max_streams = 1;
             c.streams = ["a", "b"].map(|n| StreamName::new(n).unwrap()).to_vec();
@@ -167,5 +168,15 @@ fn what_may_be_nothing_is_accepted() {
     config.max_metadata_size = 0;
     config.pin_time = Duration::ZERO;
     config.reconnect = ReconnectPolicy::never();
+    assert_eq!(config.check(), Ok(()));
+}
+
+#[test]
+fn a_limit_may_be_reached() {
+    let mut config = Config { network: "x".repeat(1024), ..Config::default() };
+    (config.max_message_size, config.max_substreams) = (64 * MIB - 64, 1 << 16);
+    config.max_streams = 2;
+    config.streams = ["a", "b"].map(|name| StreamName::new(name).unwrap()).to_vec();
+    config.reconnect.initial_backoff = config.reconnect.max_backoff;
     assert_eq!(config.check(), Ok(()));
 }

@@ -207,3 +207,77 @@ fn a_substream_that_is_over_for_the_peer_makes_room_though_its_reset_waits() {
     }
     assert_eq!(control(&mut mux), "", "nothing is left to reset");
 }
+
+/// Returns the mux of an accepting side that has read these frames, with a substream 1 of the peer.
+fn told(frames: &str) -> Mux {
+    let mut mux = open(Direction::Inbound);
+    read(&mut mux, at(0), &format!("0201000100000001aa{frames}"));
+    mux
+}
+
+#[test]
+fn frames_about_what_was_not_begun_are_refused() {
+    for (frames, violation) in [
+        // DATA, OPEN with a number that was used, and with one of ours.
+        ("0201000100000001aa", Violation::BadSubstream { substream: 1 }),
+        ("0201000100000002aa", Violation::BadSubstream { substream: 2 }),
+        // RESET of one of ours that was never opened, and of one of the peer's.
+        ("050000040000000200000001", Violation::BadSubstream { substream: 2 }),
+        ("050000040000000300000001", Violation::BadSubstream { substream: 3 }),
+        // ACK of an end that was not sent.
+        ("0400000000000001", Violation::EarlyAck { substream: 1 }),
+        // WINDOW by nothing.
+        ("030000040000000100000000", Violation::BadIncrement { substream: 1, increment: 0 }),
+        // DATA, FIN and more behind it.
+        ("02020000000000010200000100000001aa", Violation::BehindEnd { substream: 1 }),
+    ] {
+        assert_eq!(told(frames).closed(), Some(Closed::Misbehaved(violation)), "{frames}");
+    }
+}
+
+/// Whatever is taken of a substream, the peer may send again on another.
+#[test]
+fn all_that_is_taken_is_given_back_to_the_connection() {
+    for how in ["released", "acknowledged", "reset"] {
+        let mut mux = open(Direction::Inbound);
+        // More than twice the connection's window, in substreams of 64 bytes.
+        for number in 0..3000_u32 {
+            let id = Id::new(2 * number + 1);
+            let header = hex::encode(id.as_u32().to_be_bytes());
+            read(&mut mux, at(0), &format!("02030040{header}{}", "aa".repeat(64)));
+            assert_eq!(mux.closed(), None, "{how} {number}");
+            if how == "released" {
+                mux.release(id, 64);
+            }
+            if how == "reset" {
+                mux.reset(id, 1);
+            } else {
+                mux.acknowledge(id);
+                mux.finish(id);
+            }
+            control(&mut mux);
+            read(&mut mux, at(0), &format!("04000000{header}"));
+        }
+    }
+}
+
+/// Who closes says nothing but that.
+#[test]
+fn behind_a_close_nothing_else_is_written() {
+    // PING, and DATA, FIN that was taken and whose substream was then reset.
+    let mut mux = told("060000080000000000000000000000070202000000000001");
+    mux.acknowledge(Id::new(1));
+    mux.reset(Id::new(1), 2);
+    mux.close(at(0), 3);
+    assert_eq!(control(&mut mux), "070000040000000000000003");
+}
+
+#[test]
+fn a_peer_that_misbehaves_after_a_close_is_not_waited_for() {
+    let mut mux = told("");
+    mux.close(at(0), 3);
+    control(&mut mux);
+    assert!(!mux.is_over());
+    read(&mut mux, at(0), "ff00000000000000");
+    assert_eq!((mux.closed(), mux.is_over()), (Some(Closed::Locally { code: 3 }), true));
+}

@@ -35,7 +35,7 @@ pub(super) struct Sender {
     retention: Option<Box<Retention>>,
     /// What v2 knows of the direction, from Established on.
     pub(super) outgoing: Option<Box<Outgoing>>,
-    /// Times in a row that no substream could be opened.
+    /// Times in a row that no substream could be opened, or that one of v2 did not last.
     failures: u32,
     /// When another substream is tried.
     retry_at: Option<Instant>,
@@ -293,6 +293,8 @@ impl Sender {
     /// many messages are in doubt, because they waited for a substream of the peer.
     pub(super) fn settle(&mut self, now: Instant) -> u64 {
         if let Some(outgoing) = &mut self.outgoing {
+            // The substream has lasted since it was written.
+            self.failures = 0;
             outgoing.forget_old(now);
             return 0;
         }

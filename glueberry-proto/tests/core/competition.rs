@@ -153,6 +153,35 @@ fn a_session_whose_handshake_substream_is_lost_gives_way_to_one_that_has_its_own
     }
 }
 
+/// Of two that wait, one on which nothing can be said comes last, however long it has waited.
+#[test]
+fn a_session_whose_handshake_substream_is_lost_does_not_take_over_before_another() {
+    let mut contest = Contest::new(A);
+    let [first, second, third] = [(); 3].map(|()| contest.accept());
+    contest.agree(first);
+    let substream = contest.agree_as(second, Profile::V1);
+    contest.agree(third);
+    assert_eq!(contest.current(), Some(first));
+    contest.reset(second, substream);
+    contest.advance(contest.node.config().probe_timeout);
+    assert_eq!(contest.current(), Some(third));
+}
+
+/// While the peer may have kept neither of two sessions, or either, an answer on one decides nothing.
+#[test]
+fn a_go_node_that_has_lost_both_handshake_substreams_may_yet_use_either_session() {
+    let mut contest = Contest::go(A);
+    let (own, theirs) = (contest.dial(), contest.accept());
+    let ours = contest.agree_as(own, Profile::V1Go);
+    let peers = contest.agree_as(theirs, Profile::V1Go);
+    assert_eq!(contest.current(), Some(own));
+    contest.reset(theirs, peers);
+    contest.reset(own, ours);
+    contest.answer(own);
+    assert_eq!(contest.current(), Some(own));
+    assert!(!contest.sessions[&theirs].is_closed());
+}
+
 #[test]
 fn a_handshake_substream_that_is_there_again_keeps_its_session() {
     let mut contest = Contest::with(A, |config| config.profiles = vec![Profile::V1Go]);

@@ -401,8 +401,10 @@ fn a_peer_that_starts_afresh_over_the_keeper_is_told_as_a_loss() {
 
 #[test]
 fn what_was_said_is_not_said_twice_if_the_exchange_comes_to_nothing() {
+    let mut config = config(&["chat"]);
+    config.max_handshake_size = 17;
     for naming in BOTH {
-        let mut world = world(naming);
+        let mut world = world_of(naming, &config);
         // B has not heard of it yet.
         world.perform(Move::Arrive(KEPT, A));
         run_link(&mut world, OTHER);
@@ -425,6 +427,9 @@ fn what_was_said_is_not_said_twice_if_the_exchange_comes_to_nothing() {
         world.run();
         assert_eq!(world.app.sides[A].handshake, ["written", "queued", "more"]);
         assert_eq!(world.app.sides[B].handshake, ["answer"]);
+        // Nor does it count twice: all of it is answered, and there is room for as much again.
+        world.send_handshake(B, b"one");
+        world.send_handshake(B, b"fourteen bytes");
     }
 }
 

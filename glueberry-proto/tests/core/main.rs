@@ -10,6 +10,7 @@ mod dials;
 mod greetings;
 mod handover;
 mod hostile;
+mod leftovers;
 mod lent;
 mod life;
 mod living;

@@ -50,6 +50,22 @@ fn changes_of_the_book_that_can_wait_have_a_timer() {
     assert_eq!(node.next_timer().map(|(at, _)| at), Some(NOW + node.config().handshake_timeout));
 }
 
+/// A book that is loaded as it was stored leaves nothing to be stored of the one before.
+#[test]
+fn a_book_that_has_nothing_to_be_stored_is_not_waited_for() {
+    let mut node = node(A, |config| config.book_flush_interval = Duration::from_secs(20));
+    node.add_peer(NOW, key(B), &[Address::new("memory")]).unwrap();
+    assert!(matches!(node.poll_action(), Some(NodeAction::SaveBook)));
+    let revision = node.book().revision();
+    node.handle_book_saved(NOW, revision);
+    let stored = node.book().clone();
+    let mut session = accept(&mut node, NOW, key(B), Origin::Accepted);
+    agree(&mut node, &mut session);
+    assert!(matches!(node.next_timer(), Some((_, NodeTimer::BookFlush))));
+    node.load_book(NOW, stored);
+    waits_for(&node, PeerTimer::Handshake, node.config().handshake_timeout);
+}
+
 #[test]
 fn each_wait_for_a_peer_has_its_name() {
     let mut node = node(A, |config| {

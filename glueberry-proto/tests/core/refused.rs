@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use glueberry_proto::{Event, Naming, Profile, SendError, SubstreamEnd};
+use glueberry_proto::{Event, Naming, Profile, SendError, SubstreamEnd, Timer};
 
 use crate::substreams::dialled;
 use crate::support::{Raw, config, name};
@@ -95,4 +95,60 @@ fn what_is_given_back_and_not_taken_makes_a_queue_full() {
     assert_eq!(raw.session.take_unsent(&name("chat")), ["one", "two", "three", "four"]);
     assert_eq!(raw.events(), [Event::Writable { stream: name("chat") }]);
     assert_eq!(send(&mut raw, 1), Ok(()));
+}
+
+/// They are given back, and nothing else is waited for.
+#[test]
+fn a_session_that_drains_is_over_when_its_last_messages_are_refused() {
+    let mut raw = after_the_handshake(8);
+    raw.send("chat", b"one");
+    raw.session.close(raw.now);
+    raw.settle();
+    assert!(!raw.session.is_closed());
+    raw.refuse();
+    assert_eq!(raw.closed().unsent, 1);
+    assert_eq!(raw.session.take_unsent(&name("chat")), ["one"]);
+}
+
+/// Returns how long the session waits before it asks for the stream again.
+#[track_caller]
+fn retry_after(raw: &Raw) -> Duration {
+    match raw.session.next_timer() {
+        Some((at, Timer::Retry(_))) => at.duration_since(raw.now),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What counts is how often it was refused in a row: one that was agreed, and messages that were given
+/// back, begin anew.
+#[test]
+fn the_refusals_of_before_do_not_count_against_the_next() {
+    let first = Duration::from_millis(100);
+    let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
+    raw.send("chat", b"one");
+    for times in [1, 2, 4] {
+        raw.refuse();
+        assert_eq!(retry_after(&raw), first * times);
+        raw.wait(first * times);
+    }
+    let agreed = raw.agree(&Profile::V1.stream_id(name("chat")));
+    assert_eq!(raw.sent(agreed), [b"one"]);
+    raw.end(agreed, SubstreamEnd::Aborted);
+    raw.send("chat", b"two");
+    raw.refuse();
+    assert_eq!(retry_after(&raw), first);
+
+    let mut raw = Raw::chat(Naming::Negotiated, Profile::V1);
+    raw.send("chat", b"one");
+    raw.events();
+    for _ in 1..10 {
+        raw.refuse();
+        raw.wait(retry_after(&raw));
+    }
+    raw.refuse();
+    assert_eq!(raw.events(), [refused(1)]);
+    raw.send("chat", b"two");
+    raw.refuse();
+    assert!(raw.events().is_empty());
+    assert_eq!(retry_after(&raw), first);
 }

@@ -139,6 +139,27 @@ fn a_calendar_that_is_set_back_ends_what_a_pin_forbids() {
     assert_eq!(last.reason, Some(StateReason::SessionEnded(refused)));
 }
 
+/// It ends all that it forbids, and not only the session that is current.
+#[test]
+fn a_pin_that_holds_again_ends_what_waits_too() {
+    let mut node = node(A, |_| {});
+    let day = |day: i64| WallTime::from_unix(day * 86_400, 0).unwrap();
+    node.set_wall_time(NOW, day(0));
+    node.add_peer(NOW, key(B), &[Address::new("memory")]).unwrap();
+    let mut book = node.book().clone();
+    assert!(book.set_v2_until(key(B), day(90), day(0)));
+    node.load_book(NOW, book);
+    node.set_wall_time(NOW, day(100));
+    let [mut first, mut second] = current_and_waiting(&mut node);
+    node.set_wall_time(NOW, day(50));
+    exchange(&mut node, NOW, &mut [&mut first, &mut second]);
+    for mut session in [first, second] {
+        let mut events = std::iter::from_fn(|| session.poll_event());
+        let Some(Event::Closed(closed)) = events.next() else { panic!("it has not ended") };
+        assert_eq!(closed.reason, CloseReason::Downgrade { offered: Some(Profile::V1) });
+    }
+}
+
 /// A dial that waits for its turn needs an address when that has come.
 #[test]
 fn a_dial_whose_last_address_is_gone_is_not_begun() {

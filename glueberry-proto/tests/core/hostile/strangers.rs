@@ -390,6 +390,55 @@ fn strangers_that_were_turned_away_fill_no_table() {
     assert_eq!(crowd.arrive(friend, Origin::Accepted), Err(RefuseReason::InCooldown));
 }
 
+/// Some places are never a stranger's, but no more than half of them.
+#[test]
+fn strangers_leave_places_for_those_that_are_known() {
+    for (reserved, left) in [(3, 5), (100, 4)] {
+        let mut crowd = Crowd::new(|config| {
+            (config.max_sessions, config.reserved_sessions) = (8, reserved);
+        });
+        let strangers: Vec<PublicKey> = (0..left).map(|_| crowd.stranger()).collect();
+        for peer in &strangers {
+            crowd.established(*peer);
+        }
+        let late = crowd.stranger();
+        let full = RefuseReason::LimitReached("max_sessions");
+        assert_eq!(crowd.arrive(late, Origin::Accepted), Err(full));
+        for _ in left..8 {
+            let friend = crowd.friend();
+            crowd.established(friend);
+        }
+        assert_eq!(crowd.count(&strangers, ConnectionState::Established), left);
+    }
+}
+
+/// It has given up its place, though its end is not reported yet.
+#[test]
+fn a_session_that_is_ending_has_nobody_else_dismissed() {
+    let mut crowd = Crowd::new(|config| config.max_pending_sessions = 2);
+    let [first, second, third] = [(); 3].map(|()| crowd.stranger());
+    let id = crowd.arrive(first, Origin::Accepted).unwrap();
+    crowd.connected(second);
+    assert!(crowd.node.disconnect(crowd.now, second));
+    crowd.arrive(third, Origin::Accepted).unwrap();
+    assert!(crowd.sessions.contains_key(&id));
+}
+
+/// What the application has said of a peer is remembered, and counts with all that is.
+#[test]
+fn a_peer_with_a_policy_of_its_own_makes_no_room_for_a_stranger() {
+    let mut crowd = Crowd::new(|config| config.max_peers = 1);
+    let (peer, other) = (crowd.stranger(), crowd.stranger());
+    crowd.connected(peer);
+    let policy = Some(ReconnectPolicy::never());
+    crowd.node.set_reconnect_policy(crowd.now, peer, policy).unwrap();
+    assert!(crowd.node.disconnect(crowd.now, peer));
+    crowd.exchange();
+    let full = RefuseReason::LimitReached("max_peers");
+    assert_eq!(crowd.arrive(other, Origin::Accepted), Err(full));
+    assert_eq!(crowd.arrive(peer, Origin::Accepted), Err(RefuseReason::Disconnected));
+}
+
 #[test]
 fn bans_take_effect_however_many_there_are() {
     let mut crowd = Crowd::new(|config| (config.max_peers, config.max_bans) = (20, 20));

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use glueberry_proto::wire::{StreamVersion, emit_proposal};
 use glueberry_proto::{
-    Action, Event, Ingest, Naming, OpenError, PeerMisbehaved, Profile, ProtocolId, ResetCode,
-    SendError, SubstreamEnd, SubstreamId, Timer,
+    Action, Event, Ingest, Instant, Naming, OpenError, Origin, PeerMisbehaved, Profile, ProtocolId,
+    ResetCode, SendError, SubstreamEnd, SubstreamId, Timer,
 };
 
 use super::{each_wire, ended_for, only};
-use crate::support::{BOTH, Raw, config, frame, name};
+use crate::support::{A, B, BOTH, Raw, accept, config, exchange, frame, key, name, node};
 
 #[test]
 fn a_malformed_name_ends_the_session() {
@@ -171,6 +171,25 @@ fn few_substreams_wait_for_their_stream_to_be_prepared() {
         raw.open_stream("chat");
         raw.finalize();
         raw.node_is_usable();
+    }
+}
+
+/// In v2 each is an instance, of which few wait behind the one that is read.
+#[test]
+fn few_instances_wait_unread_for_the_session_to_be_established() {
+    let now = Instant::ZERO;
+    let mut node = node(A, |config| {
+        (config.profiles, config.max_parked) = (vec![Profile::V2], 100);
+    });
+    let mut session = accept(&mut node, now, key(B), Origin::Accepted);
+    let _ = session.handle_accepted(now, Some(Profile::V2.handshake_id()));
+    exchange(&mut node, now, &mut [&mut session]);
+    for at in 0..10 {
+        let id = session.handle_accepted(now, Some(Profile::V2.stream_id(name("chat"))));
+        let is_reset =
+            |action| matches!(action, Action::Reset { substream, .. } if substream == id);
+        let was_reset = std::iter::from_fn(|| session.poll_action()).any(is_reset);
+        assert_eq!(was_reset, at >= 3, "{at}");
     }
 }
 

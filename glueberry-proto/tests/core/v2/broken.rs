@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use glueberry_proto::testing::pair::{A, B};
-use glueberry_proto::{CloseReason, Event, Naming, Violation};
+use glueberry_proto::{CloseReason, Event, Naming, Timer, Violation};
 
 use super::{SECOND, break_pipe, configs, established, events, stall, violation};
 use crate::support::{BOTH, Move, established_world, name, new_world};
@@ -36,6 +36,36 @@ fn what_was_lost_with_a_substream_is_sent_again_and_nothing_arrives_twice() {
         world.command(A, |session, now| session.close(now));
         world.run();
         assert_eq!(world.app.closed(A).in_doubt, 0);
+    }
+}
+
+/// How long the next substream is waited for says how often the last have broken in a row: one that has
+/// carried messages for a while ends the count.
+#[test]
+fn substreams_that_broke_long_ago_do_not_delay_the_next() {
+    let mut world = established(Naming::Negotiated);
+    for number in 1..=12 {
+        world.send(A, "chat", b"is read");
+        world.run();
+        world.advance(SECOND * 10);
+        world.send(A, "chat", b"is sent again");
+        let pipe = stall(&mut world, B);
+        break_pipe(&mut world, pipe);
+        world.run();
+        world.advance(Duration::from_millis(150));
+        assert_eq!(world.app.received(B, "chat").len(), 2 * number, "{number}");
+    }
+    // Each that breaks at once is waited for twice as long as the last.
+    world.advance(SECOND * 10);
+    for millis in [100, 200, 400] {
+        world.send(A, "chat", b"is sent again");
+        let pipe = stall(&mut world, B);
+        break_pipe(&mut world, pipe);
+        world.run();
+        let (now, timer) = (world.now, world.session(A).next_timer());
+        let Some((at, Timer::Retry(_))) = timer else { panic!("{timer:?}") };
+        assert_eq!(at.duration_since(now), Duration::from_millis(millis));
+        world.wait(at.duration_since(now));
     }
 }
 

@@ -1,14 +1,18 @@
 //! Two sessions of one pair of nodes: dials that cross, and a peer that begins anew.
 
+use bytes::BytesMut;
 use glueberry_proto::testing::pair::{A, B, Side};
 use glueberry_proto::{
-    CloseReason, Config, ConnectionState, Event, Instant, Naming, Node, NodeTimer, PeerTimer,
-    Profile, Seed, Session, SessionId,
+    CloseReason, Config, ConnectionState, Event, Instant, Naming, Node, NodeTimer, Origin,
+    PeerTimer, Profile, Seed, Session, SessionId, Suite,
 };
 use proptest::prelude::*;
 
 use super::{SECOND, configs, established, v2};
-use crate::support::{BOTH, Checked, Move, World, identity, name, new_world};
+use crate::support::{
+    BOTH, Checked, Move, World, accept, dial, established_world, exchange, identity, key, name,
+    new_world, node,
+};
 
 /// Returns the sessions of a side that were Established.
 fn established_sessions(world: &World, side: Side) -> Vec<SessionId> {
@@ -227,10 +231,9 @@ fn a_session_that_the_peer_has_not_confirmed_yields_with_the_consent() {
     );
 }
 
-/// The node asks for the session to yield, and ahead of that comes the peer's confirmation: the one that
-/// is preferred is lost there.
-#[test]
-fn a_session_that_the_peer_has_confirmed_does_not_yield() {
+/// The node of B asks its session for it to yield, and ahead of that comes the peer's confirmation: the one
+/// that is preferred is lost there, which B does not know yet.
+fn confirmed_before_it_yields() -> World {
     use Move::{Arrive, Deliver, Lose, Offer, ToNode, ToSession, Write};
     let mut world = crossed();
     let perform = |world: &mut World, moves: &[Move]| {
@@ -247,12 +250,33 @@ fn a_session_that_the_peer_has_confirmed_does_not_yield() {
     let timer = world.hosts[B].node.next_timer().map(|(_, timer)| timer);
     let is_probe = matches!(timer, Some(NodeTimer::Peer { timer: PeerTimer::Probe, .. }));
     assert!(is_probe, "who waits is told whether the chosen one lives: {timer:?}");
+    world
+}
+
+#[test]
+fn a_session_that_the_peer_has_confirmed_does_not_yield() {
+    let mut world = confirmed_before_it_yields();
     world.run();
     world.complete_handshake(&["chat"]);
     use ConnectionState::{Connected, Connecting, Established};
     for side in [A, B] {
         assert_eq!(world.app.states(side), [Connecting, Connected, Established], "{side}");
     }
+}
+
+/// Who was to take over from it waits like any other, and is not needed once it has answered.
+#[test]
+fn a_session_that_was_to_take_over_from_a_confirmed_one_is_ended_by_its_answer() {
+    let mut world = confirmed_before_it_yields();
+    let is_heard = |it: &Move| *it != Move::Lose(0, B);
+    while world.moves().into_iter().filter(is_heard).any(|it| world.perform(it)) {}
+    // The loss of its connection comes too late to be the reason.
+    world.run();
+    let closed = world.app.sides[B].session_events.iter().filter_map(|(_, event)| match event {
+        Event::Closed(closed) => Some(&closed.reason),
+        _ => None,
+    });
+    assert_eq!(closed.collect::<Vec<_>>(), [&CloseReason::Superseded]);
 }
 
 /// The larger key confirms its own connection, learns of the preferred one, and confirms that, too. What it
@@ -299,4 +323,55 @@ fn a_confirmed_session_takes_over_at_once() {
             assert_eq!(world.now, Instant::ZERO, "nothing waits for time");
         }
     }
+}
+
+/// A session of an earlier profile says nothing of itself when the peer confirms another: whether it
+/// lives is found out first.
+#[test]
+fn a_confirmed_session_waits_for_one_of_an_earlier_profile_to_be_lost() {
+    for side in [A, B] {
+        let mut both = [(); 2].map(|()| mixed(&[Profile::V2, Profile::V1]));
+        both[side].profiles = vec![Profile::V1];
+        let mut world = established_world(Naming::Negotiated, both, &["chat"]);
+        let seed = Seed::from_bytes([77; 32]);
+        let node = Node::new(world.now, identity(side), v2(&["chat"]), seed).unwrap();
+        world.restart(side, node);
+        world.connect(side);
+        world.run();
+        let states = world.app.states(1 - side);
+        assert_eq!(states.last(), Some(&ConnectionState::Established));
+        world.advance(SECOND * 3);
+        let states = world.app.states(1 - side);
+        let tail = [ConnectionState::Disconnected, ConnectionState::Connected];
+        assert!(states.ends_with(&tail), "{states:?}");
+    }
+}
+
+/// Both open a handshake substream, and the larger key goes on with the peer's: what it has said is said
+/// again there, and the key that it has shown on its own is used no second time.
+#[test]
+fn a_second_key_exchange_of_a_session_has_a_key_of_its_own() {
+    let (now, handshake) = (Instant::ZERO, Profile::V2.handshake_id());
+    let mut node = node(B, |config| {
+        config.profiles = vec![Profile::V2];
+        config.suites = vec![Suite::ChaCha20Poly1305];
+    });
+    let dialled = dial(&mut node, now, key(A));
+    let mut session = accept(&mut node, now, key(A), Origin::Dialled(dialled));
+    let openings = exchange(&mut node, now, &mut [&mut session]);
+    let [(_, own, _)] = openings[..] else { panic!("{openings:?}") };
+    session.handle_opened(now, own, Some(handshake.clone()));
+    exchange(&mut node, now, &mut [&mut session]);
+    session.send_handshake(now, "a word".into()).unwrap();
+    let [mut first, mut second] = [(); 2].map(|()| BytesMut::new());
+    session.poll_write(own, &mut first, 4096);
+    let peers = session.handle_accepted(now, Some(handshake));
+    session.poll_write(peers, &mut second, 4096);
+    for frames in [&first, &second] {
+        assert!(frames.ends_with(b"a word"));
+    }
+    // Behind the length, the type, the version, the bindings and one suite (WIRE.md §6.3).
+    let ephemeral = |frames: &BytesMut| frames[7..39].to_vec();
+    assert_eq!(first[..7], second[..7]);
+    assert_ne!(ephemeral(&first), ephemeral(&second));
 }

@@ -260,3 +260,18 @@ fn a_reflected_handshake_is_refused() {
         assert_eq!(refused, Some(Violation::BadConfirm));
     }
 }
+
+/// Nothing is to be said on a substream that the other side has opened: it is lost, and nothing else is.
+#[test]
+fn bytes_against_the_direction_of_a_substream_break_it() {
+    let mut world = established(Naming::Negotiated);
+    world.send(A, "chat", b"one");
+    world.run();
+    let pipes = world.links[0].pipes.len();
+    inject(&mut world, 0, pipes - 1, A, b"x");
+    world.send(A, "chat", b"two");
+    world.advance(SECOND);
+    assert_eq!(world.links[0].pipes.len(), pipes + 1);
+    assert_eq!(world.app.received(B, "chat"), ["one", "two"]);
+    assert!(world.session(A).is_established());
+}
