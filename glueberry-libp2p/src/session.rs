@@ -115,6 +115,11 @@ impl SwarmSession {
         self.inner.handle_event(ConnectionEvent::Accepted { protocol, substream });
     }
 
+    /// The peer has proposed protocols without end on a substream.
+    pub(crate) fn negotiation_had_no_end(&mut self) {
+        self.inner.handle_event(ConnectionEvent::EndlessNegotiation);
+    }
+
     /// What was asked for has been opened.
     pub(crate) fn opened(&mut self, opening: Opening, negotiated: Negotiated) {
         self.liveness.received();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use glueberry_proto::{Profile, ProtocolId};
 use glueberry_tokio::Config;
-use glueberry_tokio::adapter::PeerMemory;
+use glueberry_tokio::adapter::{Negotiations, PeerMemory};
 use libp2p::PeerId;
 
 use crate::upgrade::Proposal;
@@ -47,6 +47,9 @@ pub(crate) trait Lender: fmt::Debug + Send + Sync {
     /// Returns whether the peer has sent more than this side may read now: then what else it has said,
     /// answers to probes among it, is behind that.
     fn is_held_back(&self, peer: PeerId) -> bool;
+
+    /// Returns what is allowed to the negotiations of each connection that the peer has now.
+    fn negotiations(&self, peer: PeerId) -> Vec<Arc<Negotiations>>;
 }
 
 /// What is lent until this is dropped.

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::ptr::addr_eq;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use glueberry_tokio::adapter::{PeerMemory, QuicLoan, QuicWindow};
+use glueberry_tokio::adapter::{Negotiations, PeerMemory, QuicLoan, QuicWindow};
 use libp2p::PeerId;
 
 use crate::settings::{Lender, Loan};
@@ -31,7 +31,13 @@ pub(super) trait Window: Debug + Send + Sync {
 /// a substream. All that is lent is charged to the session's peer.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
-    open: Mutex<BTreeMap<PeerId, Vec<Weak<dyn Window>>>>,
+    open: Mutex<BTreeMap<PeerId, Vec<Open>>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    window: Weak<dyn Window>,
+    negotiations: Arc<Negotiations>,
 }
 
 /// The window of one connection, known to [`Windows`] for as long as this exists.
@@ -44,17 +50,23 @@ pub(super) struct Registered {
 
 impl Windows {
     /// Adds a connection that has just been made.
-    pub(super) fn add(self: &Arc<Self>, peer: PeerId, window: Arc<dyn Window>) -> Registered {
-        self.lock().entry(peer).or_default().push(Arc::downgrade(&window));
+    pub(super) fn add(
+        self: &Arc<Self>,
+        peer: PeerId,
+        window: Arc<dyn Window>,
+        negotiations: Arc<Negotiations>,
+    ) -> Registered {
+        let open = Open { window: Arc::downgrade(&window), negotiations };
+        self.lock().entry(peer).or_default().push(open);
         Registered { windows: self.clone(), peer, window }
     }
 
     fn of(&self, peer: PeerId) -> Vec<Arc<dyn Window>> {
         let open = self.lock();
-        open.get(&peer).into_iter().flatten().filter_map(Weak::upgrade).collect()
+        open.get(&peer).into_iter().flatten().filter_map(|open| open.window.upgrade()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerId, Vec<Weak<dyn Window>>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerId, Vec<Open>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -69,6 +81,9 @@ impl Lender for Windows {
         for window in self.of(peer) {
             window.established(memory);
         }
+        for negotiations in self.negotiations(peer) {
+            negotiations.established();
+        }
         let with_relay = relay.map(|relay| self.of(relay)).unwrap_or_default();
         with_relay.into_iter().map(|window| window.lend(memory)).collect()
     }
@@ -76,13 +91,18 @@ impl Lender for Windows {
     fn is_held_back(&self, peer: PeerId) -> bool {
         self.of(peer).iter().any(|window| window.is_held_back())
     }
+
+    fn negotiations(&self, peer: PeerId) -> Vec<Arc<Negotiations>> {
+        let open = self.lock();
+        open.get(&peer).into_iter().flatten().map(|open| open.negotiations.clone()).collect()
+    }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut open = self.windows.lock();
         if let Some(of_peer) = open.get_mut(&self.peer) {
-            of_peer.retain(|window| !addr_eq(window.as_ptr(), Arc::as_ptr(&self.window)));
+            of_peer.retain(|open| !addr_eq(open.window.as_ptr(), Arc::as_ptr(&self.window)));
             if of_peer.is_empty() {
                 open.remove(&self.peer);
             }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use futures_util::io::{AsyncRead, AsyncWrite};
-use glueberry_tokio::adapter::{PeerMemory, RoomWaiter};
+use glueberry_tokio::adapter::{Negotiations, PeerMemory, RoomWaiter};
 
 use super::super::windows::Window;
 use crate::settings::Loan;
@@ -20,9 +20,11 @@ use crate::settings::Loan;
 /// and not with windows, since yamux can make them no smaller. Where the account has no room either,
 /// nothing more of the connection is read until it has, or until some of what is held is read.
 ///
-/// A frame is let in whole, as yamux hands it out. If nothing else is held it always is.
+/// A frame is let in whole, as yamux hands it out. If nothing else is held it always is, unless it opens a
+/// substream and the peer is ahead of its pace.
 pub(super) struct Gate {
     max_substreams: usize,
+    negotiations: Arc<Negotiations>,
     state: Mutex<State>,
 }
 
@@ -60,7 +62,11 @@ struct Lent {
 }
 
 impl Gate {
-    pub(super) fn new(overflow: Overflow, max_substreams: usize) -> Arc<Self> {
+    pub(super) fn new(
+        overflow: Overflow,
+        max_substreams: usize,
+        negotiations: Arc<Negotiations>,
+    ) -> Arc<Self> {
         let state = State {
             overflow,
             substreams: BTreeMap::new(),
@@ -71,7 +77,7 @@ impl Gate {
             waker: None,
             room: None,
         };
-        Arc::new(Self { max_substreams, state: Mutex::new(state) })
+        Arc::new(Self { max_substreams, negotiations, state: Mutex::new(state) })
     }
 
     /// A substream has been opened, by either side.
@@ -107,9 +113,19 @@ impl Gate {
     }
 
     /// Ready if a frame may be let in, which then counts as held.
-    fn poll_admit(&self, frame: &Frame, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_admit(&self, frame: &Frame, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         if frame.opens() && !state.substreams.contains_key(&frame.substream) {
+            if self.negotiations.poll_pace(cx).is_pending() {
+                if state.overflow == Overflow::Fails {
+                    return Poll::Ready(Err(io::Error::other(
+                        "too many substreams in a short time",
+                    )));
+                }
+                state.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            state.waker = None;
             // yamux would say so and read on.
             if state.substreams.len() >= self.max_substreams {
                 return Poll::Ready(Err(io::Error::other("too many substreams")));
