@@ -72,7 +72,8 @@ scripts! {
     0 All records: creeping_record;
     0 All streams: streams_refused;
     1 All connections: silent, half_open;
-    1 All names: never_named, creeping_names, thousands_of_proposals;
+    1 All names: never_named, creeping_names, thousands_of_proposals, proposals_of_a_crowd,
+        proposals_of_strangers, few_proposals_by_hundreds;
     1 All handshake: reset_within_a_message, streams_without_a_handshake;
     1 All dials: never_answers;
     1 All streams: stream_never_answered;
