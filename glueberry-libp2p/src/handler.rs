@@ -47,6 +47,8 @@ pub struct Handler {
     negotiations: Vec<Arc<Negotiations>>,
     /// How many of them without end were reported.
     endless: u32,
+    /// How many of them on the latest connection, which is this one, were noticed.
+    begun: u64,
     /// Until when the peer must have used a connection that it has made; none once it has.
     unused: Option<Box<dyn Timer>>,
 }
@@ -89,6 +91,7 @@ impl Handler {
             unused,
             negotiations: negotiations.unwrap_or_default(),
             endless: 0,
+            begun: 0,
             peer: PublicKey::try_from(&ends.0).ok(),
             ends,
             link,
@@ -217,9 +220,16 @@ impl Handler {
         }
     }
 
-    /// Reports what the peer has proposed without end. Where there is no session to judge that, the
+    /// Takes note of what the peer has opened, which shows that it is there, and reports what it has
+    /// proposed without end. Where there is no session to judge that, the
     /// connection is of no use.
     fn look_at_negotiations(&mut self) {
+        let begun = self.negotiations.last().map_or(0, |latest| latest.begun());
+        if std::mem::replace(&mut self.begun, begun) != begun
+            && let Slot::Running(session) = &mut self.slot
+        {
+            session.peer_is_there();
+        }
         let cut_off = |all: u32, one: &Arc<Negotiations>| all.saturating_add(one.cut_off());
         let cut_off = self.negotiations.iter().fold(0, cut_off);
         while self.endless < cut_off {

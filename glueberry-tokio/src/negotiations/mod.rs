@@ -33,6 +33,7 @@ pub struct Negotiations {
 struct State {
     is_established: bool,
     under_way: usize,
+    begun: u64,
     /// How many were broken off because they had no end.
     cut_off: u32,
     /// When all that was answered has been paid for, at [`PER_ANSWER`].
@@ -51,6 +52,7 @@ impl Negotiations {
         let state = State {
             is_established: false,
             under_way: 0,
+            begun: 0,
             cut_off: 0,
             paid_at: runtime.now(),
             timer: runtime.timer(),
@@ -97,9 +99,17 @@ impl Negotiations {
 
     /// Begins another, of a substream that the peer has opened.
     pub fn begin(self: &Arc<Self>) -> Negotiation {
-        self.lock().under_way += 1;
+        let mut state = self.lock();
+        state.under_way += 1;
+        state.begun += 1;
+        drop(state);
         self.answers();
         Negotiation::of(self.clone())
+    }
+
+    /// Returns how many the peer has begun: each is a sign of life.
+    pub fn begun(&self) -> u64 {
+        self.lock().begun
     }
 
     /// Returns how many were broken off because they had no end.
