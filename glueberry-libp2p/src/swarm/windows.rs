@@ -12,6 +12,11 @@ use crate::settings::{Lender, Loan};
 
 /// What the peer of one connection may send ahead of the reader: little, until it has proven something.
 pub(super) trait Window: Debug + Send + Sync {
+    /// The peer has a session, in which so many of its substreams may wait for the end of the handshake.
+    /// A connection that can't wait itself has room for them, on the peer's account.
+    fn admitted(self: Arc<Self>, memory: &Arc<PeerMemory>, waiting: usize)
+    -> Option<Box<dyn Loan>>;
+
     /// The peer has a session that is Established, and has more from now on, on its account.
     fn established(&self, memory: &Arc<PeerMemory>);
 
@@ -72,6 +77,16 @@ impl Windows {
 }
 
 impl Lender for Windows {
+    fn admitted(
+        &self,
+        peer: PeerId,
+        memory: &Arc<PeerMemory>,
+        waiting: usize,
+    ) -> Vec<Box<dyn Loan>> {
+        let of_peer = self.of(peer).into_iter();
+        of_peer.filter_map(|window| window.admitted(memory, waiting)).collect()
+    }
+
     fn established(
         &self,
         peer: PeerId,
@@ -111,6 +126,11 @@ impl Drop for Registered {
 }
 
 impl Window for QuicWindow {
+    /// What has no room is not sent.
+    fn admitted(self: Arc<Self>, _: &Arc<PeerMemory>, _: usize) -> Option<Box<dyn Loan>> {
+        None
+    }
+
     fn established(&self, memory: &Arc<PeerMemory>) {
         self.established(memory);
     }

@@ -34,7 +34,9 @@ pub(in crate::swarm) enum Overflow {
     /// It waits until some of it is read.
     Waits,
     /// It fails. It is carried by the connection with a relay, which would have to wait too, with all
-    /// else that it carries. So it may have as much as one that is Established.
+    /// else that it carries. So it may have as much as one that is Established, and from when its peer has a
+    /// session on the peer's account what the substreams hold that wait for the end of the handshake: a
+    /// peer that is Established first may fill them.
     Fails,
 }
 
@@ -135,7 +137,7 @@ impl Gate {
         let Some(len) = frame.body() else {
             return Poll::Ready(Ok(()));
         };
-        if state.lenders.is_empty() && len > FIRST_WINDOW {
+        if !state.is_proven() && len > FIRST_WINDOW {
             return Poll::Ready(Err(io::Error::other(
                 "more was sent than the window of a substream",
             )));
@@ -146,7 +148,7 @@ impl Gate {
         }
         let cost = cost(len);
         if !state.has_room(cost) {
-            if state.overflow == Overflow::Fails && state.lenders.is_empty() {
+            if state.overflow == Overflow::Fails && !state.is_proven() {
                 return Poll::Ready(Err(io::Error::other(
                     "more was sent than before Established may be",
                 )));
@@ -198,10 +200,15 @@ impl Gate {
 }
 
 impl State {
+    /// Returns whether the peer is Established, or a session that the connection carries is.
+    fn is_proven(&self) -> bool {
+        self.is_established || (self.overflow == Overflow::Waits && !self.lenders.is_empty())
+    }
+
     /// What may be held on nobody's account.
     fn free(&self) -> usize {
         match self.overflow {
-            Overflow::Waits if self.lenders.is_empty() => BASE,
+            Overflow::Waits if !self.is_proven() => BASE,
             Overflow::Waits | Overflow::Fails => BASE + ONE_SUBSTREAM,
         }
     }
@@ -241,6 +248,18 @@ impl State {
 }
 
 impl Window for Gate {
+    fn admitted(
+        self: Arc<Self>,
+        memory: &Arc<PeerMemory>,
+        waiting: usize,
+    ) -> Option<Box<dyn Loan>> {
+        if self.lock().overflow == Overflow::Waits {
+            return None;
+        }
+        let id = Self::lend(&self, memory, waiting.saturating_mul(ONE_SUBSTREAM));
+        Some(Box::new(GateLoan { gate: self, id }))
+    }
+
     fn established(&self, memory: &Arc<PeerMemory>) {
         let mut state = self.lock();
         if std::mem::replace(&mut state.is_established, true) {
