@@ -127,8 +127,8 @@ pub(super) async fn long_datagrams_are_lost_at_the_end(stage: Stage) -> Verdict 
         );
     }
     // On a busy machine all of this may stand still for longer than an attentive node waits.
-    let mut config = Config::default();
-    config.core.reconnect = ReconnectPolicy::never();
+    let mut config = once();
+    config.lost_after = 8;
     for both in [false, true] {
         let mut a = Party::start(stage.a, config.clone(), &[STREAM]).await;
         let mut b = Party::start(stage.b, config.clone(), &[STREAM]).await;
