@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use glueberry_tokio::PublicKey;
 use glueberry_tokio::identity::PeerId;
 use glueberry_tokio::proto::Config;
-use glueberry_tokio::proto::book::{Book as PeerBook, Entry, Limits, Rejected, is_multiaddr};
+use glueberry_tokio::proto::book::{Ban, Book as PeerBook, Entry, Limits, Rejected, is_multiaddr};
 use glueberry_tokio::store::{FileStore, wall_time};
 use serde_json::{Value, json};
 
@@ -54,8 +54,8 @@ fn show(path: &Path, output: Output) -> Result<(), Failure> {
     let now = wall_time(SystemTime::now());
     for (key, entry) in book.iter() {
         let peer = PeerId::from(key);
-        let is_banned = entry.is_blacklisted(now);
-        output.say(text_of(peer, entry, is_banned), &value_of(peer, entry, is_banned));
+        let ban = entry.ban().filter(|ban| ban.holds_at(now));
+        output.say(text_of(peer, entry, ban), &value_of(peer, entry, ban));
     }
     for rejected in &rejected {
         output.say(
@@ -66,10 +66,12 @@ fn show(path: &Path, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
-fn text_of(peer: PeerId, entry: &Entry, is_banned: bool) -> String {
+fn text_of(peer: PeerId, entry: &Entry, ban: Option<Ban>) -> String {
     let mut text = peer.to_string();
-    if is_banned {
-        text.push_str("  BANNED");
+    match ban {
+        Some(Ban::Until(end)) => text.push_str(&format!("  BANNED until {end}")),
+        Some(Ban::Forever) => text.push_str("  BANNED"),
+        None => {}
     }
     for address in entry.addresses() {
         // A name in it may be any text.
@@ -81,13 +83,14 @@ fn text_of(peer: PeerId, entry: &Entry, is_banned: bool) -> String {
     text
 }
 
-fn value_of(peer: PeerId, entry: &Entry, is_banned: bool) -> Value {
+fn value_of(peer: PeerId, entry: &Entry, ban: Option<Ban>) -> Value {
     let addresses: Vec<&str> = entry.addresses().iter().map(|it| it.as_str()).collect();
     json!({
         "peer": peer.to_string(),
         "addresses": addresses,
         "metadata": entry.metadata(),
-        "banned": is_banned,
+        "banned": ban.is_some(),
+        "banned_until": ban.and_then(Ban::end).map(|end| end.to_string()),
     })
 }
 

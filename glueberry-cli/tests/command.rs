@@ -214,7 +214,9 @@ fn a_book_is_shown_checked_repaired_and_changed() {
     let shown = json_of(&folder.0, &["book", "show", "book.json"]);
     assert_eq!(shown[0]["peer"].as_str(), Some(&*peer));
     assert_eq!(shown[0]["banned"], true);
-    assert!(text(&folder.0, &["book", "show", "book.json"]).contains("BANNED"));
+    let end = shown[0]["banned_until"].as_str().unwrap();
+    let in_words = text(&folder.0, &["book", "show", "book.json"]);
+    assert!(in_words.contains(&format!("BANNED until {end}")), "{in_words}");
     assert_eq!(json_of(&folder.0, &["book", "check", "book.json"])[0]["rejected"], 0);
 
     // An entry that cannot be read.
@@ -230,6 +232,12 @@ fn a_book_is_shown_checked_repaired_and_changed() {
     assert_eq!(std::fs::read(folder.0.join("book.json.before-repair")).unwrap(), spoiled);
     assert_eq!(json_of(&folder.0, &["book", "check", "book.json"])[0]["peers"], 1);
     assert_eq!(json_of(&folder.0, &["book", "show", "book.json"])[0]["banned"], true);
+
+    // A ban without an end.
+    json_of(&folder.0, &["book", "ban", "book.json", &peer]);
+    let shown = json_of(&folder.0, &["book", "show", "book.json"]);
+    assert!(shown[0]["banned"] == true && shown[0]["banned_until"].is_null());
+    assert!(text(&folder.0, &["book", "show", "book.json"]).contains("BANNED\n"));
 
     json_of(&folder.0, &["book", "unban", "book.json", &peer]);
     let (code, error) = failure(&folder.0, &["book", "unban", "book.json", &peer]);

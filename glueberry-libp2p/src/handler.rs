@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, PublicKey, RefuseReason};
-use glueberry_tokio::adapter::{SessionDriver, Shared};
+use glueberry_tokio::adapter::{Negotiations, SessionDriver, Shared};
 use glueberry_tokio::runtime::Timer;
 use libp2p::PeerId;
 use libp2p::swarm::handler::{
@@ -43,6 +43,12 @@ pub struct Handler {
     accepts: Proposal,
     accepted_ids: Vec<ProtocolId>,
     events: VecDeque<ToBehaviour>,
+    /// Those of the peer's connections, if this side's transport has a limit for them.
+    negotiations: Vec<Arc<Negotiations>>,
+    /// How many of them without end were reported.
+    endless: u32,
+    /// How many of them on the latest connection, which is this one, were noticed.
+    begun: u64,
     /// Until when the peer must have used a connection that it has made; none once it has.
     unused: Option<Box<dyn Timer>>,
 }
@@ -80,8 +86,12 @@ impl Handler {
             timer.reset(shared.runtime().now().checked_add(shared.negotiation_timeout()));
             timer
         });
+        let negotiations = settings.lender.as_ref().map(|lender| lender.negotiations(ends.0));
         Self {
             unused,
+            negotiations: negotiations.unwrap_or_default(),
+            endless: 0,
+            begun: 0,
             peer: PublicKey::try_from(&ends.0).ok(),
             ends,
             link,
@@ -210,6 +220,29 @@ impl Handler {
         }
     }
 
+    /// Takes note of what the peer has opened, which shows that it is there, and reports what it has
+    /// proposed without end. Where there is no session to judge that, the
+    /// connection is of no use.
+    fn look_at_negotiations(&mut self) {
+        let begun = self.negotiations.last().map_or(0, |latest| latest.begun());
+        if std::mem::replace(&mut self.begun, begun) != begun
+            && let Slot::Running(session) = &mut self.slot
+        {
+            session.peer_is_there();
+        }
+        let cut_off = |all: u32, one: &Arc<Negotiations>| all.saturating_add(one.cut_off());
+        let cut_off = self.negotiations.iter().fold(0, cut_off);
+        while self.endless < cut_off {
+            match &mut self.slot {
+                Slot::Running(session) => session.negotiation_had_no_end(),
+                // Its session, or a refusal, is about to come.
+                Slot::Asked(_) => return,
+                Slot::Idle => self.events.push_back(ToBehaviour::Close),
+            }
+            self.endless += 1;
+        }
+    }
+
     fn poll_session(&mut self, cx: &mut Context<'_>) -> Option<Event> {
         let Slot::Running(session) = &mut self.slot else {
             return None;
@@ -314,6 +347,7 @@ impl ConnectionHandler for Handler {
             self.message(message);
         }
         self.poll_unused(cx);
+        self.look_at_negotiations();
         let event = match self.events.pop_front() {
             Some(event) => Some(ConnectionHandlerEvent::NotifyBehaviour(event)),
             None => self.poll_session(cx),

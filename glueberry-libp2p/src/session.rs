@@ -64,8 +64,10 @@ impl SwarmSession {
         settings: &Settings,
     ) -> Self {
         let lender = settings.lender.clone();
-        let connection =
-            SwarmConnection { peer, relay, lender, _loans: Vec::new(), wanted: VecDeque::new() };
+        let admitted =
+            |lender: &Arc<dyn Lender>| lender.admitted(peer, driver.memory(), settings.max_parked);
+        let loans = lender.as_ref().map(admitted).unwrap_or_default();
+        let connection = SwarmConnection { peer, relay, lender, loans, wanted: VecDeque::new() };
         Self {
             timer: shared.runtime().timer(),
             liveness: Liveness::new(shared.clone(), settings),
@@ -113,6 +115,16 @@ impl SwarmSession {
         self.liveness.received();
         let (protocol, substream) = self.substream(negotiated);
         self.inner.handle_event(ConnectionEvent::Accepted { protocol, substream });
+    }
+
+    /// The peer has begun to open a substream, for whatever it is. It may be a probe, which is refused.
+    pub(crate) fn peer_is_there(&self) {
+        self.liveness.received();
+    }
+
+    /// The peer has proposed protocols without end on a substream.
+    pub(crate) fn negotiation_had_no_end(&mut self) {
+        self.inner.handle_event(ConnectionEvent::EndlessNegotiation);
     }
 
     /// What was asked for has been opened.
@@ -174,6 +186,10 @@ impl SwarmSession {
                 self.inner.handle_event(ConnectionEvent::Lost(ConnectionLost::TimedOut));
                 return Pin::new(&mut self.inner).poll(cx).is_ready().then_some(Want::Over);
             }
+            if self.liveness.is_unanswered() && self.inner.connection().is_held_back() {
+                // The peer's own probes are behind what is not read. This side's show it that it is there.
+                self.liveness.probes_again();
+            }
             if self.liveness.begins_probe() {
                 let opening = Opening { session: self.id(), purpose: OpeningFor::Probe };
                 return Some(Want::Open(opening, vec![ProtocolId::Probe]));
@@ -198,7 +214,7 @@ pub(crate) struct SwarmConnection {
     /// Which relay carries it.
     relay: Option<PeerId>,
     lender: Option<Arc<dyn Lender>>,
-    _loans: Vec<Box<dyn Loan>>,
+    loans: Vec<Box<dyn Loan>>,
     wanted: VecDeque<(SubstreamId, Vec<ProtocolId>)>,
 }
 
@@ -215,7 +231,7 @@ impl Connection for SwarmConnection {
 
     fn established(&mut self, memory: &Arc<PeerMemory>) {
         if let Some(lender) = &self.lender {
-            self._loans = lender.established(self.peer, self.relay, memory);
+            self.loans.extend(lender.established(self.peer, self.relay, memory));
         }
     }
 

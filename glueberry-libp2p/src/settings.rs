@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use glueberry_proto::{Profile, ProtocolId};
 use glueberry_tokio::Config;
-use glueberry_tokio::adapter::PeerMemory;
+use glueberry_tokio::adapter::{Negotiations, PeerMemory};
 use libp2p::PeerId;
 
 use crate::upgrade::Proposal;
@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) hole_punch_wait: Duration,
     /// Connections that peers have made and not used.
     pub(crate) max_unused: usize,
+    /// Substreams that wait for the end of the handshake.
+    pub(crate) max_parked: usize,
     /// What a peer may open to begin a session.
     pub(crate) first: Proposal,
     /// The probe, which is accepted while there is no session, to tell a peer that believes in one.
@@ -34,6 +36,15 @@ pub(crate) struct Settings {
 
 /// A transport that lends peers larger windows once their sessions are Established.
 pub(crate) trait Lender: fmt::Debug + Send + Sync {
+    /// Takes note that the peer has a session, in which so many of its substreams may wait for the end of
+    /// the handshake. What is returned is kept for as long as the session lives.
+    fn admitted(
+        &self,
+        peer: PeerId,
+        memory: &Arc<PeerMemory>,
+        waiting: usize,
+    ) -> Vec<Box<dyn Loan>>;
+
     /// Takes note that a session of the peer is Established, as
     /// [`Connection::established`](glueberry_tokio::adapter::Connection::established) does, and what
     /// relay it runs over if it does. What is returned is kept for as long as the session lives.
@@ -47,6 +58,9 @@ pub(crate) trait Lender: fmt::Debug + Send + Sync {
     /// Returns whether the peer has sent more than this side may read now: then what else it has said,
     /// answers to probes among it, is behind that.
     fn is_held_back(&self, peer: PeerId) -> bool;
+
+    /// Returns what is allowed to the negotiations of each connection that the peer has now.
+    fn negotiations(&self, peer: PeerId) -> Vec<Arc<Negotiations>>;
 }
 
 /// What is lent until this is dropped.
@@ -75,6 +89,7 @@ impl Settings {
             lost_after: config.lost_after,
             hole_punch_wait,
             max_unused: core.max_pending_sessions,
+            max_parked: core.max_parked,
             first: Proposal::new(&first),
             idle: Proposal::new(first.iter().chain([&ProtocolId::Probe])),
             probe: Proposal::new(&[ProtocolId::Probe]),

@@ -65,6 +65,16 @@ impl Liveness {
         self.lock().is_lost(self.now())
     }
 
+    /// Returns whether a probe has been under way for longer than it is until the next.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.lock().is_unanswered(self.now())
+    }
+
+    /// The next probe does not wait for an answer to the one that is under way.
+    pub(crate) fn probes_again(&self) {
+        self.lock().probing = None;
+    }
+
     /// Returns whether to begin a probe now; if so, it has begun.
     pub(crate) fn begins_probe(&self) -> bool {
         self.lock().begins_probe(self.now())
@@ -72,7 +82,7 @@ impl Liveness {
 
     /// Returns when to look again.
     pub(crate) fn deadline(&self) -> Option<StdInstant> {
-        let at = self.lock().deadline();
+        let at = self.lock().deadline(self.now());
         let ask_at = self.lock_question().deadline();
         self.shared.until(ask_at.map_or(at, |ask_at| at.min(ask_at)))
     }
@@ -153,6 +163,10 @@ impl Silence {
         now >= self.lost_at()
     }
 
+    fn is_unanswered(&self, now: Instant) -> bool {
+        self.probing.is_some_and(|since| since + self.keep_alive <= now)
+    }
+
     /// Returns whether to begin a probe now, because of silence or because something is to be
     /// proven; if so, it has begun.
     fn begins_probe(&mut self, now: Instant) -> bool {
@@ -166,9 +180,10 @@ impl Silence {
     }
 
     /// Returns when to look again.
-    fn deadline(&self) -> Instant {
+    fn deadline(&self, now: Instant) -> Instant {
         match (self.probing, self.wanted) {
-            (Some(_), _) => self.lost_at(),
+            (Some(_), _) if self.is_unanswered(now) => self.lost_at(),
+            (Some(since), _) => self.lost_at().min(since + self.keep_alive),
             (None, Some(sent_at)) => {
                 (sent_at + TICK).min(self.next_probe()).max(self.not_before).min(self.lost_at())
             }
@@ -247,10 +262,11 @@ mod tests {
     fn a_silent_peer_is_probed_and_then_lost() {
         let mut silence = Silence::new(at(0), 5 * SECOND, 3);
         assert!(!silence.begins_probe(at(4)));
-        assert_eq!(silence.deadline(), at(5));
+        assert_eq!(silence.deadline(at(4)), at(5));
         assert!(silence.begins_probe(at(5)));
+        assert_eq!(silence.deadline(at(5)), at(10));
         assert!(!silence.begins_probe(at(11)), "one at a time");
-        assert_eq!(silence.deadline(), at(15));
+        assert_eq!(silence.deadline(at(11)), at(15));
         assert!(!silence.is_lost(at(14)));
         assert!(silence.is_lost(at(15)));
     }
@@ -265,6 +281,17 @@ mod tests {
         silence.answered(at(11), true);
         assert!(!silence.is_lost(at(25)));
         assert!(silence.is_lost(at(26)));
+    }
+
+    #[test]
+    fn a_probe_whose_answer_cannot_be_read_is_followed_by_others() {
+        let mut silence = Silence::new(at(0), 5 * SECOND, 3);
+        assert!(silence.begins_probe(at(5)));
+        assert!(!silence.is_unanswered(at(9)));
+        assert!(silence.is_unanswered(at(10)));
+        silence.probing = None;
+        assert!(silence.begins_probe(at(10)));
+        assert!(!silence.is_unanswered(at(14)));
     }
 
     #[test]
@@ -290,7 +317,7 @@ mod tests {
         let mut silence = Silence::new(at(0), 5 * SECOND, 3);
         assert!(silence.poll_proof(at(1)).is_pending());
         assert!(!silence.begins_probe(at(1)), "not strictly before");
-        assert_eq!(silence.deadline(), at(1) + TICK);
+        assert_eq!(silence.deadline(at(1)), at(1) + TICK);
         assert!(silence.begins_probe(at(2)));
         assert!(silence.poll_proof(at(1)).is_pending());
         silence.answered(at(3), true);

@@ -191,8 +191,8 @@ impl Substream for SwarmSubstream {
     ///
     /// Where substreams overtake each other, the end of the peer's half is the only sign that it has
     /// read all of ours, and only if it is an answer and not an end of its own: see [`ProtocolId::Stays`]. What
-    /// the peer has no end left to answer with can't be known. Then its session is about to be over,
-    /// and it closes the connection when it has what it can get.
+    /// the peer has no end left to answer with can't be known. If its session is about to be over, it closes
+    /// the connection when it has what it can get. Else this half is given up.
     fn poll_acknowledged(&mut self, _: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         let stays = match (self.writing, self.order) {
             (Writing::Closed { at }, Order::PerConnection) => {
@@ -206,7 +206,12 @@ impl Substream for SwarmSubstream {
                 return self.liveness.poll_proof(at + LINGER).map(Ok);
             }
             (Writing::Answered { at }, _) => ready!(self.liveness.poll_stays(at)),
-            (Writing::Closed { .. }, _) if self.reading_is_over => return Poll::Pending,
+            (Writing::Closed { at }, _) if self.reading_is_over => {
+                // Waited for, it would hold up the stream's next messages, and keep its place, for as long
+                // as the session lasts.
+                ready!(self.liveness.poll_proof(at + LINGER));
+                false
+            }
             // One that goes on answers when it has read all of it. Others, such as Go nodes, never do.
             (Writing::Closed { at }, _) => match ready!(self.liveness.poll_stays(at + LINGER)) {
                 true => return Poll::Pending,

@@ -8,7 +8,6 @@
 //!
 //! The first prints what the second dials. Ctrl-C or the end of input ends either.
 
-#![expect(clippy::print_stdout, reason = "an example talks to a person")]
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a driver has sockets")]
 
 #[expect(dead_code, reason = "its program is not run here")]
@@ -72,7 +71,7 @@ fn main() -> Result<()> {
     let mut program = program(&cli)?;
     let key = program.driver.endpoint().node().public_key();
     let address = program.listener.local_addr()?;
-    println!("to dial: {}@{address}", hex::encode(key.as_bytes()));
+    say(format_args!("to dial: {}@{address}", hex::encode(key.as_bytes())));
     if let Some(Peer { key, address }) = cli.dial {
         let (now, address) = (program.now(), Address::new(address.to_string()));
         program.driver.endpoint_mut().add_peer(now, key, &[address])?;
@@ -95,12 +94,12 @@ fn chat(program: &mut Program, lines: &Receiver<String>, is_over: &AtomicBool) -
                 Output::State(event) => {
                     let reason = event.reason.as_ref().map(|reason| format!(": {reason}"));
                     let reason = reason.unwrap_or_default();
-                    println!("{} is {}{reason}", short(&event.peer), event.state);
+                    say(format_args!("{} is {}{reason}", short(&event.peer), event.state));
                     let is_established = event.state == ConnectionState::Established;
                     peer = is_established.then_some(event.peer);
                 }
                 Output::Message { peer, message, .. } => {
-                    println!("{}> {}", short(&peer), String::from_utf8_lossy(&message));
+                    say(format_args!("{}> {}", short(&peer), String::from_utf8_lossy(&message)));
                 }
                 _ => {}
             }
@@ -119,14 +118,14 @@ fn chat(program: &mut Program, lines: &Receiver<String>, is_over: &AtomicBool) -
                 if let Err(error) =
                     program.driver.endpoint_mut().send(now, peer, &chat, line.into())
                 {
-                    println!("not sent: {error}");
+                    say(format_args!("not sent: {error}"));
                 }
             }
-            (Ok(_), None) => println!("nobody is here yet"),
+            (Ok(_), None) => say("nobody is here yet"),
             (Err(_), _) => {}
         }
     }
-    println!("bye");
+    say("bye");
     Ok(())
 }
 
@@ -190,4 +189,9 @@ fn private(path: &Path) -> io::Result<File> {
 
 fn short(peer: &PublicKey) -> String {
     hex::encode(peer.as_bytes()).chars().take(8).collect()
+}
+
+fn say(text: impl std::fmt::Display) {
+    // Who reads it may have enough, such as `head`.
+    writeln!(io::stdout(), "{text}").unwrap_or_default();
 }

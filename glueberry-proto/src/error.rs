@@ -150,6 +150,12 @@ pub enum PeerMisbehaved {
     /// Sent bytes that are no name at the start of a substream.
     #[error("sent a malformed substream name")]
     BadPreamble,
+    /// Proposed protocols without end, again and again.
+    #[error("proposed protocols without end on {count} substreams")]
+    EndlessNegotiations {
+        /// On how many substreams.
+        count: u32,
+    },
 }
 
 /// Why a received record was not delivered.

@@ -165,6 +165,7 @@ impl Attack {
             PeerMisbehaved::TooManyRejectedRecords { .. } => {
                 matches!(self, Self::BadRecords | Self::Reflect)
             }
+            PeerMisbehaved::EndlessNegotiations { .. } => false,
             PeerMisbehaved::TwoHandshakeProtocols => {
                 matches!(self, Self::TwoProtocols | Self::FutureProtocol)
             }

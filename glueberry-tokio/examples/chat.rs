@@ -8,6 +8,7 @@
 //! The first prints the multiaddr that the second wants. Ctrl-C, SIGTERM or the end of input ends
 //! either.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -128,7 +129,7 @@ async fn chat(node: &Node, address: Option<Multiaddr>) -> Result<()> {
 
 /// Returns what waits for Ctrl-C, or for what stops a container. Called before anything is printed: who
 /// reads that may send the signal at once, and it would end a program that does not wait for it yet.
-fn stopped() -> std::io::Result<impl Future<Output = ()>> {
+fn stopped() -> io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -164,9 +165,11 @@ fn short(peer: PeerId) -> String {
     text.chars().skip(text.len().saturating_sub(6)).collect()
 }
 
-#[expect(clippy::print_stdout, reason = "a chat talks to a person")]
 fn say(text: &str) {
-    println!("{text}");
+    // Who reads it may have enough, such as `head`.
+    if writeln!(io::stdout(), "{text}").is_err() {
+        std::process::exit(0);
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "a chat talks to a person")]

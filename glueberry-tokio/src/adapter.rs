@@ -39,6 +39,8 @@ pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
 pub use crate::memory::{PeerMemory, RoomWaiter};
 use crate::metrics::Metrics;
+#[doc(hidden)]
+pub use crate::negotiations::{Negotiation, Negotiations};
 use crate::node::Node;
 pub use crate::path::Path;
 #[cfg(feature = "quic")]

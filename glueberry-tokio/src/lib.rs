@@ -153,6 +153,7 @@ mod mailbox;
 mod memory;
 mod message;
 mod metrics;
+mod negotiations;
 mod network;
 mod node;
 mod node_task;

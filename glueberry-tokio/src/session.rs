@@ -152,7 +152,8 @@ impl SessionDriver {
         }
     }
 
-    pub(crate) const fn memory(&self) -> &Arc<PeerMemory> {
+    /// Returns what the peer makes the node hold.
+    pub const fn memory(&self) -> &Arc<PeerMemory> {
         self.held.memory()
     }
 

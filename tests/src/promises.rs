@@ -53,17 +53,25 @@ fn has_test(file: &str, name: &str) -> bool {
     let lines: Vec<&str> = source.lines().map(str::trim_start).collect();
     let signature = format!("fn {name}(");
     let starts = |line: &str| {
-        ["", "async ", "pub(super) async "]
+        ["", "async ", "pub(super) async ", "pub(in crate::hostile) async "]
             .iter()
             .any(|before| line.strip_prefix(before).is_some_and(|it| it.starts_with(&signature)))
     };
     let Some(at) = lines.iter().position(|line| starts(line)) else {
         return false;
     };
-    if file.starts_with("tests/src/scenarios/") {
+    let list = if file.starts_with("tests/src/scenarios/") {
+        Some("tests/src/scenarios/mod.rs")
+    } else if file.starts_with("tests/src/hostile/scripts/") {
+        Some("tests/src/hostile/script.rs")
+    } else {
+        None
+    };
+    if let Some(list) = list {
         // These are tests because they are in the list.
-        let list = read("tests/src/scenarios/mod.rs");
-        return list.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+        return read(list)
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|word| word == name);
     }
     let before = lines[..at].iter().rev();
     before
@@ -111,6 +119,8 @@ fn what_is_no_test_is_not_found() {
     assert!(!has_test("fuzz/targets/preamble.rs", "fuzz_greeting"));
     assert!(has_test("tests/src/scenarios/bans.rs", "ban_expires"));
     assert!(!has_test("tests/src/scenarios/faults.rs", "attentive"));
+    assert!(has_test("tests/src/hostile/scripts/names.rs", "thousands_of_proposals"));
+    assert!(!has_test("tests/src/hostile/scripts/names.rs", "propose_on"));
 }
 
 #[test]

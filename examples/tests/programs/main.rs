@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use self::running::{Folder, LONG, PROGRAMS, Running, output};
+use self::running::{Folder, LONG, PROGRAMS, Running, output, unread};
 
 #[tokio::test]
 async fn each_explains_itself() {
@@ -21,6 +21,16 @@ async fn each_explains_itself() {
     for (name, _) in PROGRAMS {
         let (is_good, text) = output(name, &folder.0, &["--help"]).await;
         assert!(is_good && text.contains("Usage"), "{name}: {text}");
+    }
+}
+
+/// As with `| head -1`, but sooner.
+#[tokio::test]
+async fn each_ends_quietly_once_nobody_reads_what_it_says() {
+    let folder = Folder::new("unread");
+    for (name, _) in PROGRAMS {
+        let said = unread(name, &folder.0).await;
+        assert!(!said.contains("panicked"), "{name}: {said}");
     }
 }
 

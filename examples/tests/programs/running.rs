@@ -26,6 +26,17 @@ fn program(name: &str) -> Command {
     Command::new(path)
 }
 
+/// Runs a program without arguments, whose output nobody reads, to its end. Returns what it complains of.
+pub(super) async fn unread(name: &str, folder: &Path) -> String {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = program(name);
+    command.current_dir(folder).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped());
+    let child = command.kill_on_drop(true).spawn().unwrap();
+    let ended = timeout(LONG, child.wait_with_output()).await.unwrap().unwrap();
+    String::from_utf8_lossy(&ended.stderr).into_owned()
+}
+
 /// A folder that is removed with the test.
 pub(super) struct Folder(pub(super) PathBuf);
 

@@ -1,5 +1,6 @@
 //! The ready-made node: a swarm with its transports and behaviours.
 
+mod answered;
 mod behaviours;
 mod bounded;
 mod listeners;

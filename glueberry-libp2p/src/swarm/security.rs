@@ -10,6 +10,8 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade,
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, noise, tls};
 
+use super::answered::Answered;
+
 /// What a TCP or relayed connection is secured with, TLS first.
 #[derive(Clone)]
 pub(super) struct Security {
@@ -17,8 +19,8 @@ pub(super) struct Security {
     noise: Option<noise::Config>,
 }
 
-/// A secured connection.
-pub(super) type Secured<C> = Either<tls::TlsStream<C>, noise::Output<C>>;
+/// A secured connection, in which a muxer is to be agreed.
+pub(super) type Secured<C> = Answered<Either<tls::TlsStream<C>, noise::Output<C>>>;
 
 type Securing<C> = Pin<Box<dyn Future<Output = io::Result<(PeerId, Secured<C>)>> + Send>>;
 
@@ -73,14 +75,14 @@ where
                         .upgrade_inbound(socket, name)
                         .await
                         .map_err(io::Error::other)?;
-                    Ok((peer, Either::Left(stream)))
+                    Ok((peer, Answered::connection(Either::Left(stream))))
                 }
                 Protocol::Noise(name) => {
                     let (peer, stream) = chosen(self.noise)?
                         .upgrade_inbound(socket, name)
                         .await
                         .map_err(io::Error::other)?;
-                    Ok((peer, Either::Right(stream)))
+                    Ok((peer, Answered::connection(Either::Right(stream))))
                 }
             }
         })
@@ -103,14 +105,14 @@ where
                         .upgrade_outbound(socket, name)
                         .await
                         .map_err(io::Error::other)?;
-                    Ok((peer, Either::Left(stream)))
+                    Ok((peer, Answered::connection(Either::Left(stream))))
                 }
                 Protocol::Noise(name) => {
                     let (peer, stream) = chosen(self.noise)?
                         .upgrade_outbound(socket, name)
                         .await
                         .map_err(io::Error::other)?;
-                    Ok((peer, Either::Right(stream)))
+                    Ok((peer, Answered::connection(Either::Right(stream))))
                 }
             }
         })

@@ -11,6 +11,7 @@ use libp2p::identity::Keypair;
 use libp2p::{PeerId, dns, relay, tcp};
 
 use super::Libp2p;
+use super::answered::Answered;
 use super::bounded::Bounded;
 use super::muxed::{Overflow, Yamux};
 use super::quic::Quic;
@@ -32,7 +33,7 @@ pub(super) fn build(
 ) -> io::Result<(Stack, Option<relay::client::Behaviour>)> {
     let bounded = |stack| Bounded::new(stack, runtime, config).boxed();
     let security = Security::new(identity, options.tls, options.noise)?;
-    let yamux = Yamux::new(substreams(config), windows);
+    let yamux = Yamux::new(substreams(config), windows, runtime);
     let mut stack: Stack = DummyTransport::new().boxed();
     if options.quic {
         let windows = Arc::clone(windows);
@@ -50,6 +51,7 @@ pub(super) fn build(
     }
     let (relayed, behaviour) = relay::client::new(identity.public().to_peer_id());
     let relayed = relayed
+        .map(|stream, _| Answered::connection(stream))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex_ext(move |peer, _| yamux.with(*peer, Overflow::Fails))
@@ -64,6 +66,7 @@ fn either(first: Stack, second: Stack) -> Stack {
 
 fn over_tcp(security: Security, yamux: Yamux) -> Stack {
     tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .map(|stream, _| Answered::connection(stream))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex_ext(move |peer, _| yamux.with(*peer, Overflow::Waits))

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
+use glueberry_libp2p::Libp2p;
 use glueberry_tokio::identity::{Keypair, PeerId};
+use glueberry_tokio::proto::Profile;
+use glueberry_tokio::{Config, ConnectionState, HANDSHAKE, Node};
 use libp2p::futures::{AsyncWriteExt, StreamExt};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, noise, relay, tcp, yamux};
 
 use crate::relays::{both_ways, circuit, establish, node, over_relays, relay_at};
-use crate::support::run_test;
+use crate::support::{eventually, run_test};
 
 #[derive(NetworkBehaviour)]
 struct Stranger {
@@ -81,6 +84,49 @@ fn who_sends_too_much_over_a_relay_holds_up_no_other() {
                 exchanged.await.expect("what others send holds nothing up");
             }
             strangers.iter().for_each(tokio::task::JoinHandle::abort);
+        }
+    });
+}
+
+const NAMES: [&str; 4] = ["one", "two", "three", "four"];
+
+async fn node_of_v1(over: Libp2p, listen: Multiaddr) -> Node {
+    let mut config = Config::default();
+    config.core.profiles = vec![Profile::V1];
+    let builder = Node::builder(Keypair::generate_ed25519()).config(config);
+    builder.listen(listen).streams(NAMES).build_over(over).await.unwrap()
+}
+
+/// In v1 one side is Established first. What it sends on its streams then waits, as much as their windows
+/// hold.
+#[test]
+fn who_is_established_first_may_fill_its_streams_over_a_relay() {
+    run_test(async {
+        let listen: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+        let (relay, _task) = relay_at(Keypair::generate_ed25519(), listen.clone()).await;
+        let mut over = over_relays();
+        over.hole_punching = false;
+        let b = node_of_v1(over.clone(), circuit(&relay)).await;
+        let a = node_of_v1(over, listen).await;
+        a.add_peer(b.peer_id(), [circuit(&relay)]).await.unwrap();
+        a.connect(b.peer_id()).await.unwrap();
+        a.send(b.peer_id(), HANDSHAKE, "hello").await.unwrap();
+        eventually(|| async { b.connection_state(a.peer_id()) == ConnectionState::Connected })
+            .await;
+        a.complete_handshake(b.peer_id(), b.public_key(), &NAMES).await.unwrap();
+        for _ in 0..25 {
+            for name in NAMES {
+                a.send(b.peer_id(), name, vec![7; 16 * 1024]).await.unwrap();
+            }
+        }
+        // As long as somebody may need to decide.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        b.complete_handshake(a.peer_id(), a.public_key(), &NAMES).await.unwrap();
+        let mut messages = b.messages().unwrap();
+        let mut count = 0;
+        while count < 25 * NAMES.len() {
+            let message = messages.recv().await.unwrap();
+            count += usize::from(!message.is_handshake());
         }
     });
 }

@@ -117,7 +117,7 @@ async fn one_stream_is_not_read(a: Node, b: Node) {
     }
 }
 
-/// What the peer answers to probes is behind what is not read.
+/// What the peer answers to probes is behind what is not read, and so are the peer's own probes.
 #[test]
 fn who_is_not_read_for_want_of_room_is_not_taken_for_silent() {
     run_test(async {
@@ -128,11 +128,12 @@ fn who_is_not_read_for_want_of_room_is_not_taken_for_silent() {
             let builder = Node::builder(Keypair::generate_ed25519()).config(config);
             builder.listen(TCP.parse().unwrap()).streams(names).build_over(over)
         };
-        let mut small = Config::default();
+        let mut attentive = Config::default();
+        (attentive.keep_alive, attentive.lost_after) = (Duration::from_millis(300), 3);
+        let mut small = attentive.clone();
         small.core.max_message_size = 64 * 1024;
         (small.core.node_memory, small.core.peer_memory) = (1, 1);
-        (small.keep_alive, small.lost_after) = (Duration::from_millis(200), 3);
-        let (a, b) = (node(Config::default()).await.unwrap(), node(small).await.unwrap());
+        let (a, b) = (node(attentive).await.unwrap(), node(small).await.unwrap());
         let mut messages = b.messages().unwrap();
         a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
         a.connect(b.peer_id()).await.unwrap();
@@ -147,7 +148,8 @@ fn who_is_not_read_for_want_of_room_is_not_taken_for_silent() {
             }
         }
         // Longer than it may be silent.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(a.connection_state(b.peer_id()), ConnectionState::Established);
         assert_eq!(b.connection_state(a.peer_id()), ConnectionState::Established);
         let reading = unread.iter_mut().map(|stream| async {
             for _ in 0..64 {

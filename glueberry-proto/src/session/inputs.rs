@@ -6,6 +6,7 @@ use super::action::{Action, Ingest, Naming, OpenError, ResetCode, SubstreamEnd};
 use super::negotiation::Progress;
 use super::substreams::{Opener, Purpose, Stage};
 use super::{Session, receive};
+use crate::error::PeerMisbehaved;
 use crate::id::SubstreamId;
 use crate::time::Instant;
 use crate::wire::ProtocolId;
@@ -74,6 +75,19 @@ impl Session {
             }
         }
         id
+    }
+
+    /// Takes note that the peer has proposed protocols without end on a substream, which the adapter has
+    /// broken off. An adapter that negotiates names sets a limit to how many it refuses.
+    ///
+    /// The session ends if that happens more than 16 times.
+    pub fn handle_endless_negotiation(&mut self, now: Instant) {
+        self.handle_timeout(now);
+        self.endless_negotiations = self.endless_negotiations.saturating_add(1);
+        let count = self.endless_negotiations;
+        if count > MAX_ENDLESS_NEGOTIATIONS {
+            self.misbehaved(PeerMisbehaved::EndlessNegotiations { count });
+        }
     }
 
     /// Takes bytes that arrived on a substream from the front of `buf`, opening records where
@@ -231,3 +245,6 @@ impl Session {
         }
     }
 }
+
+/// Negotiations without end that a peer may begin in a session.
+const MAX_ENDLESS_NEGOTIATIONS: u32 = 16;

@@ -113,6 +113,8 @@ pub struct Session {
     handshake: Handshake,
     streams: Streams,
     probe: Probe,
+    /// How often the peer has proposed protocols without end.
+    endless_negotiations: u32,
     out: Outputs,
     debts: Debts,
 }
@@ -127,6 +129,7 @@ impl Session {
             handshake: Handshake::default(),
             streams: Streams::default(),
             probe: Probe::default(),
+            endless_negotiations: 0,
             out: Outputs::default(),
             debts: Debts::new(now),
         };

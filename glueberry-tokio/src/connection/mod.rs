@@ -115,6 +115,9 @@ pub enum ConnectionEvent<S> {
         /// The substream.
         substream: S,
     },
+    /// The peer has proposed protocols without end on a substream, which was broken off. The session
+    /// ends if that happens more than a few times.
+    EndlessNegotiation,
     /// The connection is gone. What has arrived before can still be read.
     Lost(ConnectionLost),
 }

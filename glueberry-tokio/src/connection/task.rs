@@ -303,6 +303,7 @@ impl<C: Connection> ConnectionLoop<C> {
                     self.substreams.insert(id, pump);
                 }
             }
+            ConnectionEvent::EndlessNegotiation => session.handle_endless_negotiation(now),
             ConnectionEvent::Lost(why) => {
                 self.lost.get_or_insert(why);
                 // Bytes may have arrived together with the loss, behind the last look.

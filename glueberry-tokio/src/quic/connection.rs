@@ -22,6 +22,7 @@ use super::window::Window;
 use super::{NegotiateError, Negotiated, QuicAddr, propose, respond};
 use crate::connection::{Connection, ConnectionEvent};
 use crate::memory::PeerMemory;
+use crate::negotiations::Negotiations;
 use crate::path::Path;
 use crate::shared::Shared;
 
@@ -31,6 +32,7 @@ pub(super) struct QuicConnection {
     connection: Option<Open>,
     shared: Arc<Shared>,
     accepting: Accepting,
+    allowed: Arc<Negotiations>,
     acceptable: OnWake,
     negotiations: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
     /// How many of the negotiations are of substreams that the peer has opened.
@@ -78,6 +80,7 @@ impl QuicConnection {
     ) -> Self {
         Self {
             accepting: accept(connection.clone()),
+            allowed: Negotiations::new(&shared.runtime, shared.max_substreams),
             acceptable: OnWake::new(),
             connection: Some(Open {
                 window: Window::new(connection.clone(), shared.config.stream_window),
@@ -109,7 +112,7 @@ impl QuicConnection {
     }
 
     /// Returns what a negotiation means to the session. One of the peer's that failed means
-    /// nothing.
+    /// nothing, unless it would have had no end.
     fn outcome(&mut self, outcome: Outcome) -> Option<ConnectionEvent<QuicSubstream>> {
         match outcome {
             Outcome::Opened(id, Ok(Negotiated { protocol, send, recv })) => {
@@ -141,6 +144,9 @@ impl QuicConnection {
                 let substream = QuicSubstream::new(send, recv, counted);
                 Some(ConnectionEvent::Accepted { protocol, substream })
             }
+            Outcome::Accepted(Err(Some(NegotiateError::TooLong))) => {
+                Some(ConnectionEvent::EndlessNegotiation)
+            }
             Outcome::Accepted(Err(error)) => {
                 trace!(?error, "substream of the peer failed");
                 None
@@ -153,6 +159,7 @@ impl Connection for QuicConnection {
     type Substream = QuicSubstream;
 
     fn established(&mut self, memory: &Arc<PeerMemory>) {
+        self.allowed.established();
         if let Some(open) = &self.connection {
             open.window.established(memory);
         }
@@ -216,6 +223,7 @@ impl Connection for QuicConnection {
             let Some(Open { connection, .. }) = &self.connection else {
                 return Poll::Pending;
             };
+            ready!(self.allowed.poll_room(cx));
             match self.acceptable.poll(cx, |cx| self.accepting.as_mut().poll(cx)) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok((send, recv))) => {
@@ -224,7 +232,8 @@ impl Connection for QuicConnection {
                     let protocols = session.protocols().into_iter().chain(stays);
                     let protocols = protocols.map(|protocol| protocol.to_string()).collect();
                     self.answering += 1;
-                    self.negotiate(respond(send, recv, protocols), Outcome::Accepted);
+                    let answering = respond(send, recv, protocols, self.allowed.begin());
+                    self.negotiate(answering, Outcome::Accepted);
                 }
                 Poll::Ready(Err(error)) => {
                     self.is_lost = true;

@@ -18,6 +18,8 @@ use multistream_select::{
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use thiserror::Error;
 
+use crate::negotiations::Negotiation;
+
 /// A substream whose protocol both sides know.
 #[derive(Debug)]
 pub(crate) struct Negotiated {
@@ -43,7 +45,7 @@ pub(crate) async fn propose(
     if !protocols.iter().all(|name| is_protocol_name(name)) {
         return Err(NegotiateError::BadName);
     }
-    let mut halves = Halves::new(send, recv);
+    let mut halves = Halves::new(send, recv, Bound::Proposing { left: MAX_ANSWERS });
     let agreed = dialer_select_proto(&mut halves, protocols, Version::V1).await;
     match agreed.map(|(protocol, _)| protocol) {
         Ok(protocol) => Ok(halves.agreed_on(protocol.clone())),
@@ -54,7 +56,7 @@ pub(crate) async fn propose(
 }
 
 /// Answers a substream that the peer opened: the first of its proposals that is among `protocols`
-/// is taken, each other one is answered `na` at once.
+/// is taken, each other one is answered `na` at once, for as long as `negotiation` allows.
 ///
 /// A peer that proposes nothing keeps this waiting: set a deadline. An error or a drop in between
 /// ends both halves.
@@ -66,8 +68,9 @@ pub(crate) async fn respond(
     send: SendStream,
     recv: RecvStream,
     protocols: Vec<String>,
+    negotiation: Negotiation,
 ) -> Result<Negotiated, NegotiateError> {
-    let mut halves = Halves::new(send, recv);
+    let mut halves = Halves::new(send, recv, Bound::Answering(negotiation));
     let agreed = listener_select_proto(&mut halves, protocols).await;
     match agreed.map(|(protocol, _)| protocol) {
         Ok(protocol) => Ok(halves.agreed_on(protocol)),
@@ -99,7 +102,7 @@ pub(crate) enum NegotiateError {
     #[error("the peer violated multistream-select")]
     Violation(#[source] ProtocolError),
     /// The peer said more than any negotiation needs.
-    #[error("the peer's negotiation is longer than {MAX_NEGOTIATION_BYTES} bytes")]
+    #[error("the peer's negotiation has no end")]
     TooLong,
     /// A name of ours is no protocol name. Nothing of it was sent.
     #[error("a protocol name is a slash and at most {MAX_NAME_BYTES} bytes without line breaks")]
@@ -113,15 +116,23 @@ pub(crate) enum NegotiateError {
 struct Halves {
     send: SendStream,
     recv: RecvStream,
-    /// What the peer may still say.
-    budget: usize,
+    bound: Bound,
     /// The peer has finished its half.
     ended: bool,
 }
 
+/// What the peer may still say.
+enum Bound {
+    /// So many bytes, in answer to this side's proposals.
+    Proposing {
+        left: usize,
+    },
+    Answering(Negotiation),
+}
+
 impl Halves {
-    fn new(send: SendStream, recv: RecvStream) -> Self {
-        Self { send, recv, budget: MAX_NEGOTIATION_BYTES, ended: false }
+    const fn new(send: SendStream, recv: RecvStream, bound: Bound) -> Self {
+        Self { send, recv, bound, ended: false }
     }
 
     fn agreed_on(self, protocol: String) -> Negotiated {
@@ -134,7 +145,7 @@ impl Halves {
             NegotiationError::ProtocolError(ProtocolError::IoError(error)) => error,
             NegotiationError::ProtocolError(error) => return NegotiateError::Violation(error),
         };
-        if self.budget == 0 {
+        if self.bound.is_exceeded() {
             NegotiateError::TooLong
         } else if error.kind() == io::ErrorKind::UnexpectedEof {
             NegotiateError::Ended
@@ -162,18 +173,39 @@ fn stream_failure(error: io::Error) -> NegotiateError {
     }
 }
 
+impl Bound {
+    fn may_read(&mut self) -> io::Result<usize> {
+        match self {
+            Self::Proposing { left: 0 } => Err(io::ErrorKind::InvalidData.into()),
+            Self::Proposing { left } => Ok(*left),
+            Self::Answering(negotiation) => negotiation.may_read(),
+        }
+    }
+
+    const fn has_read(&mut self, count: usize) {
+        match self {
+            Self::Proposing { left } => *left = left.saturating_sub(count),
+            Self::Answering(negotiation) => negotiation.has_read(count),
+        }
+    }
+
+    const fn is_exceeded(&self) -> bool {
+        match self {
+            Self::Proposing { left } => *left == 0,
+            Self::Answering(negotiation) => negotiation.is_cut_off(),
+        }
+    }
+}
+
 impl AsyncRead for Halves {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let len = buf.len().min(self.budget);
-        if len == 0 && !buf.is_empty() {
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
+        let len = buf.len().min(self.bound.may_read()?);
         let read = ready!(self.recv.poll_read(cx, &mut buf[..len]))?;
-        self.budget -= read;
+        self.bound.has_read(read);
         self.ended |= read == 0 && len != 0;
         Poll::Ready(Ok(read))
     }
@@ -185,7 +217,11 @@ impl AsyncWrite for Halves {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
+        let count = ready!(AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf))?;
+        if let Bound::Answering(negotiation) = &mut self.bound {
+            negotiation.has_written(&buf[..count]);
+        }
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -198,6 +234,6 @@ impl AsyncWrite for Halves {
 }
 
 const MAX_NAME_BYTES: usize = 1024;
-/// One message may have 16 KiB in multistream-select; this is for all messages of one side. The
-/// longest that an honest peer says is a few hundred proposals.
-const MAX_NEGOTIATION_BYTES: usize = 64 * 1024;
+/// One message may have 16 KiB in multistream-select; this is for all answers of a peer, which are as
+/// many as this side proposes names.
+const MAX_ANSWERS: usize = 64 * 1024;

@@ -30,6 +30,7 @@ pub(super) const GO_AWAY: u8 = 3;
 /// Flags.
 pub(super) const OPENS: u16 = 1;
 pub(super) const ANSWERS: u16 = 2;
+pub(super) const RESETS: u16 = 8;
 
 impl Frames {
     pub(super) async fn dial(stage: &Stage) -> io::Result<Self> {

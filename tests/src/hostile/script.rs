@@ -70,15 +70,16 @@ macro_rules! scripts {
 scripts! {
     0 All handshake: never_completed, creeping_message;
     0 All records: creeping_record;
-    0 All streams: streams_refused;
+    0 All streams: streams_refused, ended_before_the_answer;
     1 All connections: silent, half_open;
-    1 All names: never_named, creeping_names, thousands_of_proposals;
+    1 All names: never_named, creeping_names, thousands_of_proposals, proposals_of_a_crowd,
+        proposals_of_strangers, few_proposals_by_hundreds;
     1 All handshake: reset_within_a_message, streams_without_a_handshake;
     1 All dials: never_answers;
     1 All streams: stream_never_answered;
     1 Tcp frames: rules_of_the_muxer, muxer_pings_unread, frames_of_one_byte;
     3 All connections: garbage_before_anything, flood_of_first_words, closed_in_every_state;
-    3 Tcp connections: garbage_in_noise;
+    3 Tcp connections: garbage_in_noise, proposals_before_security;
     3 All places: same_identity_again_and_again, fresh_identities, same_identity_at_once,
         victims_own_key, banned_and_back;
     3 Quic certificates: no_certificate, expired, not_yet_valid, without_identity, two_identities,
@@ -98,7 +99,8 @@ scripts! {
         large_messages_in_parts, never_reads, stopped, streams_reset;
     3 Libp2p floods: garbage_to_libp2p, pings_unread;
     3 Quic floods: keys_updated, other_parts_of_quic;
-    3 Tcp frames: frames_for_nobody, too_many_opened, frame_above_every_window, frames_of_no_kind;
+    3 Tcp frames: frames_for_nobody, too_many_opened, frame_above_every_window, frames_of_no_kind,
+        opened_and_reset, empty_frames;
     3 All dials: somebody_else, refuses_everything, hangs_up_at_once, leaves_once_agreed,
         answers_another_name;
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use futures_util::io::{AsyncRead, AsyncWrite};
-use glueberry_tokio::adapter::{PeerMemory, RoomWaiter};
+use glueberry_tokio::adapter::{Negotiations, PeerMemory, RoomWaiter};
 
 use super::super::windows::Window;
 use crate::settings::Loan;
@@ -20,9 +20,11 @@ use crate::settings::Loan;
 /// and not with windows, since yamux can make them no smaller. Where the account has no room either,
 /// nothing more of the connection is read until it has, or until some of what is held is read.
 ///
-/// A frame is let in whole, as yamux hands it out. If nothing else is held it always is.
+/// A frame is let in whole, as yamux hands it out. If nothing else is held it always is, unless it opens a
+/// substream and the peer is ahead of its pace.
 pub(super) struct Gate {
     max_substreams: usize,
+    negotiations: Arc<Negotiations>,
     state: Mutex<State>,
 }
 
@@ -32,7 +34,9 @@ pub(in crate::swarm) enum Overflow {
     /// It waits until some of it is read.
     Waits,
     /// It fails. It is carried by the connection with a relay, which would have to wait too, with all
-    /// else that it carries. So it may have as much as one that is Established.
+    /// else that it carries. So it may have as much as one that is Established, and from when its peer has a
+    /// session on the peer's account what the substreams hold that wait for the end of the handshake: a
+    /// peer that is Established first may fill them.
     Fails,
 }
 
@@ -60,7 +64,11 @@ struct Lent {
 }
 
 impl Gate {
-    pub(super) fn new(overflow: Overflow, max_substreams: usize) -> Arc<Self> {
+    pub(super) fn new(
+        overflow: Overflow,
+        max_substreams: usize,
+        negotiations: Arc<Negotiations>,
+    ) -> Arc<Self> {
         let state = State {
             overflow,
             substreams: BTreeMap::new(),
@@ -71,7 +79,7 @@ impl Gate {
             waker: None,
             room: None,
         };
-        Arc::new(Self { max_substreams, state: Mutex::new(state) })
+        Arc::new(Self { max_substreams, negotiations, state: Mutex::new(state) })
     }
 
     /// A substream has been opened, by either side.
@@ -107,9 +115,19 @@ impl Gate {
     }
 
     /// Ready if a frame may be let in, which then counts as held.
-    fn poll_admit(&self, frame: &Frame, cx: &Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_admit(&self, frame: &Frame, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         if frame.opens() && !state.substreams.contains_key(&frame.substream) {
+            if self.negotiations.poll_pace(cx).is_pending() {
+                if state.overflow == Overflow::Fails {
+                    return Poll::Ready(Err(io::Error::other(
+                        "too many substreams in a short time",
+                    )));
+                }
+                state.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            state.waker = None;
             // yamux would say so and read on.
             if state.substreams.len() >= self.max_substreams {
                 return Poll::Ready(Err(io::Error::other("too many substreams")));
@@ -119,7 +137,7 @@ impl Gate {
         let Some(len) = frame.body() else {
             return Poll::Ready(Ok(()));
         };
-        if state.lenders.is_empty() && len > FIRST_WINDOW {
+        if !state.is_proven() && len > FIRST_WINDOW {
             return Poll::Ready(Err(io::Error::other(
                 "more was sent than the window of a substream",
             )));
@@ -130,7 +148,7 @@ impl Gate {
         }
         let cost = cost(len);
         if !state.has_room(cost) {
-            if state.overflow == Overflow::Fails && state.lenders.is_empty() {
+            if state.overflow == Overflow::Fails && !state.is_proven() {
                 return Poll::Ready(Err(io::Error::other(
                     "more was sent than before Established may be",
                 )));
@@ -182,10 +200,15 @@ impl Gate {
 }
 
 impl State {
+    /// Returns whether the peer is Established, or a session that the connection carries is.
+    fn is_proven(&self) -> bool {
+        self.is_established || (self.overflow == Overflow::Waits && !self.lenders.is_empty())
+    }
+
     /// What may be held on nobody's account.
     fn free(&self) -> usize {
         match self.overflow {
-            Overflow::Waits if self.lenders.is_empty() => BASE,
+            Overflow::Waits if !self.is_proven() => BASE,
             Overflow::Waits | Overflow::Fails => BASE + ONE_SUBSTREAM,
         }
     }
@@ -225,6 +248,18 @@ impl State {
 }
 
 impl Window for Gate {
+    fn admitted(
+        self: Arc<Self>,
+        memory: &Arc<PeerMemory>,
+        waiting: usize,
+    ) -> Option<Box<dyn Loan>> {
+        if self.lock().overflow == Overflow::Waits {
+            return None;
+        }
+        let id = Self::lend(&self, memory, waiting.saturating_mul(ONE_SUBSTREAM));
+        Some(Box::new(GateLoan { gate: self, id }))
+    }
+
     fn established(&self, memory: &Arc<PeerMemory>) {
         let mut state = self.lock();
         if std::mem::replace(&mut state.is_established, true) {

@@ -11,9 +11,11 @@ use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{self, Context, Poll, Waker};
 
 use futures_util::io::{AsyncRead, AsyncWrite};
+use glueberry_tokio::adapter::Negotiations;
+use glueberry_tokio::runtime::Runtime;
 use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
@@ -21,14 +23,18 @@ use yamux::{Connection, Mode};
 
 pub(super) use self::gate::Overflow;
 use self::gate::{Gate, Gated, ONE_SUBSTREAM};
+use super::answered::Answered;
 use super::windows::{Registered, Windows};
 
 /// What makes connections of secured ones.
 #[derive(Clone, Debug)]
 pub(super) struct Yamux {
     config: yamux::Config,
+    /// Of a peer, and of both sides.
+    substreams: usize,
     max_substreams: usize,
     windows: Arc<Windows>,
+    runtime: Arc<dyn Runtime>,
 }
 
 /// The same, of a connection with a peer.
@@ -41,7 +47,7 @@ pub(super) struct WithPeer {
 
 impl Yamux {
     /// A peer and this side may have `substreams` each at a time.
-    pub(super) fn new(substreams: u32, windows: &Arc<Windows>) -> Self {
+    pub(super) fn new(substreams: u32, windows: &Arc<Windows>, runtime: &Arc<dyn Runtime>) -> Self {
         let substreams = usize::try_from(substreams).unwrap_or(usize::MAX);
         let both = substreams.saturating_mul(2).clamp(FEWEST, MOST);
         let mut config = yamux::Config::default();
@@ -50,7 +56,13 @@ impl Yamux {
             .set_max_connection_receive_window(None)
             .set_max_num_streams(both)
             .set_max_connection_receive_window(Some(both * ONE_SUBSTREAM + GROWTH));
-        Self { config, max_substreams: both, windows: windows.clone() }
+        Self {
+            config,
+            substreams,
+            max_substreams: both,
+            windows: windows.clone(),
+            runtime: runtime.clone(),
+        }
     }
 
     pub(super) fn with(self, peer: PeerId, overflow: Overflow) -> WithPeer {
@@ -63,13 +75,15 @@ impl WithPeer {
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let gate = Gate::new(self.overflow, self.yamux.max_substreams);
-        let registered = self.yamux.windows.add(self.peer, gate.clone());
+        let negotiations = Negotiations::new(&self.yamux.runtime, self.yamux.substreams);
+        let gate = Gate::new(self.overflow, self.yamux.max_substreams, negotiations.clone());
+        let registered = self.yamux.windows.add(self.peer, gate.clone(), negotiations.clone());
         let gated = Gated::new(connection, gate.clone());
         let connection = Connection::new(gated, self.yamux.config, mode);
         ready(Ok(Muxer {
             connection,
             gate,
+            negotiations,
             accepted: VecDeque::new(),
             waker: None,
             _registered: registered,
@@ -110,6 +124,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for WithPee
 pub(super) struct Muxer<C> {
     connection: Connection<Gated<C>>,
     gate: Arc<Gate>,
+    negotiations: Arc<Negotiations>,
     /// Substreams of the peer that came while something else was asked for; no more than yamux allows.
     accepted: VecDeque<Substream>,
     /// Who waits for one of them.
@@ -128,28 +143,35 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
-    type Substream = Substream;
+    type Substream = Answered<Substream>;
     type Error = io::Error;
 
-    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
-        if let Some(accepted) = self.accepted.pop_front() {
-            return Poll::Ready(Ok(accepted));
-        }
-        let polled = self.poll_accept(cx);
-        if polled.is_pending() {
-            self.waker = Some(cx.waker().clone());
-        }
-        polled
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Self::Substream>> {
+        task::ready!(self.negotiations.poll_room(cx));
+        let accepted = match self.accepted.pop_front() {
+            Some(accepted) => accepted,
+            None => match self.poll_accept(cx) {
+                Poll::Ready(accepted) => accepted?,
+                Poll::Pending => {
+                    self.waker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            },
+        };
+        Poll::Ready(Ok(Answered::by_peer(accepted, self.negotiations.begin())))
     }
 
     fn poll_outbound(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Substream>> {
+    ) -> Poll<io::Result<Self::Substream>> {
         let this = &mut *self;
         let opened = this.connection.poll_new_outbound(cx);
         opened.map(|opened| match opened {
-            Ok(stream) => Ok(Substream::new(stream, &this.gate)),
+            Ok(stream) => Ok(Answered::by_us(Substream::new(stream, &this.gate))),
             Err(error) => Err(io_error(error)),
         })
     }

@@ -23,7 +23,7 @@ use futures_util::future::{Either, select};
 use futures_util::stream::{SelectAll, StreamExt};
 use glueberry_tokio::Config;
 use glueberry_tokio::adapter::quinn::{Connecting, Endpoint, Incoming, TransportConfig, VarInt};
-use glueberry_tokio::adapter::{QuicAdmission, QuicParts, QuicWindow};
+use glueberry_tokio::adapter::{Negotiations, QuicAdmission, QuicParts, QuicWindow};
 use glueberry_tokio::runtime::Runtime;
 use libp2p::core::Endpoint as Role;
 use libp2p::core::muxing::StreamMuxerBox;
@@ -65,6 +65,8 @@ struct Upgrades {
     windows: Arc<Windows>,
     /// Of each substream.
     stream_window: u32,
+    /// Of a peer at a time.
+    substreams: usize,
     runtime: Arc<dyn Runtime>,
 }
 
@@ -73,14 +75,16 @@ impl Upgrades {
     fn begin(&self, connecting: Connecting) -> Upgrade {
         let (deadline, windows) = (self.runtime.sleep(HANDSHAKE_TIMEOUT), self.windows.clone());
         let stream_window = self.stream_window;
+        let negotiations = Negotiations::new(&self.runtime, self.substreams);
         Box::pin(async move {
             match select(connecting, deadline).await {
                 Either::Left((connection, _)) => {
                     let connection = connection.map_err(io::Error::other)?;
                     let peer = QuicParts::peer(&connection)?;
                     let window = QuicWindow::new(connection.clone(), stream_window);
-                    let registered = windows.add(peer, window.clone());
-                    Ok((peer, StreamMuxerBox::new(Muxer::new(connection, window, registered))))
+                    let registered = windows.add(peer, window.clone(), negotiations.clone());
+                    let muxer = Muxer::new(connection, window, negotiations, registered);
+                    Ok((peer, StreamMuxerBox::new(muxer)))
                 }
                 Either::Right(_) => Err(io::ErrorKind::TimedOut.into()),
             }
@@ -103,6 +107,7 @@ impl Quic {
             upgrades: Upgrades {
                 windows,
                 stream_window: config.stream_window,
+                substreams: usize::try_from(substreams).unwrap_or(usize::MAX),
                 runtime: runtime.clone(),
             },
             admission: QuicAdmission::new(config.max_incoming, runtime.clone()),

@@ -10,15 +10,17 @@ use futures_util::io::{AsyncRead, AsyncWrite};
 use glueberry_tokio::adapter::quinn::{
     Connection, ConnectionError, RecvStream, SendStream, VarInt,
 };
-use glueberry_tokio::adapter::{CountedSubstream, QuicWindow};
+use glueberry_tokio::adapter::{CountedSubstream, Negotiations, QuicWindow};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 
+use super::super::answered::Answered;
 use super::super::windows::Registered;
 
 /// A connection.
 pub(super) struct Muxer {
     connection: Connection,
     window: Arc<QuicWindow>,
+    negotiations: Arc<Negotiations>,
     _registered: Registered,
     accepting: Option<Opening>,
     opening: Option<Opening>,
@@ -32,11 +34,13 @@ impl Muxer {
     pub(super) const fn new(
         connection: Connection,
         window: Arc<QuicWindow>,
+        negotiations: Arc<Negotiations>,
         registered: Registered,
     ) -> Self {
         Self {
             connection,
             window,
+            negotiations,
             _registered: registered,
             accepting: None,
             opening: None,
@@ -50,24 +54,29 @@ impl Muxer {
 }
 
 impl StreamMuxer for Muxer {
-    type Substream = Substream;
+    type Substream = Answered<Substream>;
     type Error = io::Error;
 
-    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Substream>> {
-        let Self { connection, accepting, .. } = &mut *self;
+    fn poll_inbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Self::Substream>> {
+        let Self { connection, accepting, negotiations, .. } = &mut *self;
+        ready!(negotiations.poll_room(cx));
         let accepted = accepting.get_or_insert_with(|| {
             let connection = connection.clone();
             Box::pin(async move { connection.accept_bi().await })
         });
         let stream = ready!(accepted.as_mut().poll(cx)).map_err(io::Error::other)?;
         *accepting = None;
-        Poll::Ready(Ok(self.substream(stream)))
+        let negotiation = negotiations.begin();
+        Poll::Ready(Ok(Answered::by_peer(self.substream(stream), negotiation)))
     }
 
     fn poll_outbound(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Substream>> {
+    ) -> Poll<io::Result<Self::Substream>> {
         let Self { connection, opening, .. } = &mut *self;
         let opened = opening.get_or_insert_with(|| {
             let connection = connection.clone();
@@ -75,7 +84,7 @@ impl StreamMuxer for Muxer {
         });
         let stream = ready!(opened.as_mut().poll(cx)).map_err(io::Error::other)?;
         *opening = None;
-        Poll::Ready(Ok(self.substream(stream)))
+        Poll::Ready(Ok(Answered::by_us(self.substream(stream))))
     }
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {

@@ -57,6 +57,24 @@ fn an_unknown_name_is_refused_and_no_misbehaviour() {
 }
 
 #[test]
+fn sixteen_negotiations_without_end_are_counted_and_the_next_ends_the_session() {
+    for is_established in [false, true] {
+        let (mut raw, _) = Raw::connected(Naming::Negotiated, config(&["chat"]));
+        raw.prepare(&["chat"]);
+        if is_established {
+            raw.finalize();
+        }
+        for _ in 0..16 {
+            raw.session.handle_endless_negotiation(raw.now);
+            assert!(!raw.session.is_closed());
+        }
+        raw.session.handle_endless_negotiation(raw.now);
+        raw.session.handle_endless_negotiation(raw.now);
+        ended_for(raw, PeerMisbehaved::EndlessNegotiations { count: 17 });
+    }
+}
+
+#[test]
 fn a_protocol_that_was_not_offered_is_reset() {
     let v2 = ProtocolId::Stream { version: StreamVersion::V2, name: name("chat") };
     let unknown = Profile::V1.stream_id(name("nobody"));

@@ -12,6 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::hostile_certificates::fuzz_certificate;
 use super::{Pair, Runtime, on_every_runtime};
+use crate::negotiations::Negotiation;
 use crate::quic::{NegotiateError, Negotiated, propose, respond};
 
 #[test]
@@ -83,7 +84,7 @@ async fn outcome(
             }
             false => {
                 let (send, recv) = pair.opened().await;
-                respond(send, recv, names.to_vec()).await
+                respond(send, recv, names.to_vec(), Negotiation::alone()).await
             }
         };
         let Negotiated { protocol, mut recv, .. } = agreed.map_err(|error| discriminant(&error))?;

@@ -2,6 +2,7 @@ use futures_util::future::join;
 use quinn::{ConnectionError, VarInt};
 
 use super::*;
+use crate::negotiations::Negotiation;
 use crate::quic::{NegotiateError, Negotiated, propose, respond};
 
 on_every_runtime!(
@@ -64,7 +65,8 @@ async fn data_in_one_packet_with_the_proposal(runtime: Arc<dyn Runtime>) {
     };
     let listening = async {
         let (send, recv) = pair.opened().await;
-        let mut agreed = respond(send, recv, names(&["/a/1"])).await.unwrap();
+        let answering = respond(send, recv, names(&["/a/1"]), Negotiation::alone());
+        let mut agreed = answering.await.unwrap();
         agreed.send.write_all(b"answer").await.unwrap();
         agreed.send.finish().unwrap();
         agreed.recv.read_to_end(100).await.unwrap()
@@ -158,7 +160,7 @@ async fn losses(runtime: Arc<dyn Runtime>) {
     };
     let far = async {
         let (send, recv) = pair.opened().await;
-        respond(send, recv, names(&["/a/1"])).await.unwrap_err()
+        respond(send, recv, names(&["/a/1"]), Negotiation::alone()).await.unwrap_err()
     };
     let (_, error) = join(near, far).await;
     assert!(matches!(error, NegotiateError::Ended), "{error:?}");
@@ -180,7 +182,16 @@ async fn losses(runtime: Arc<dyn Runtime>) {
 
 async fn endless_negotiations_are_cut(runtime: Arc<dyn Runtime>) {
     let pair = Pair::new(&runtime).await;
-    let said = [&framed(HEADER)[..], &framed("/x\n").repeat(30_000)].concat();
+    for proposal in ["/x\n", "ls\n"] {
+        let said = [&framed(HEADER)[..], &framed(proposal).repeat(33)].concat();
+        let error = answering(&pair, &said).await.unwrap_err();
+        assert!(matches!(error, NegotiateError::TooLong), "{error:?}");
+    }
+    let said = [&framed(HEADER)[..], &framed("/x\n").repeat(32), &framed("/a/1\n")].concat();
+    let agreed = answering(&pair, &said).await.unwrap();
+    assert_eq!(agreed.protocol, "/a/1");
+    let long = format!("/{}\n", "x".repeat(100));
+    let said = [&framed(HEADER)[..], &framed(&long).repeat(200)].concat();
     let error = answering(&pair, &said).await.unwrap_err();
     assert!(matches!(error, NegotiateError::TooLong), "{error:?}");
 
@@ -207,7 +218,7 @@ async fn negotiate(pair: &Pair, proposals: &[&str], known: &[&str]) -> (Outcome,
     };
     let far = async {
         let (send, recv) = pair.opened().await;
-        respond(send, recv, names(known)).await
+        respond(send, recv, names(known), Negotiation::alone()).await
     };
     join(near, far).await
 }
@@ -222,7 +233,7 @@ async fn answering(pair: &Pair, said: &[u8]) -> Outcome {
     };
     let far = async {
         let (send, recv) = pair.opened().await;
-        respond(send, recv, names(&["/a/1"])).await
+        respond(send, recv, names(&["/a/1"]), Negotiation::alone()).await
     };
     join(near, far).await.1
 }

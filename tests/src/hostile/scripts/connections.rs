@@ -118,6 +118,26 @@ pub(in crate::hostile) async fn garbage_in_noise(stage: &Stage) -> String {
     NOTHING.to_owned()
 }
 
+/// Proposes one name after the other for what is to secure the connection.
+pub(in crate::hostile) async fn proposals_before_security(stage: &Stage) -> String {
+    for proposal in [proposal("/none"), proposal("ls")] {
+        let mut stream = tcp(stage).await;
+        stream.write_all(&crate::hostile::wire::proposal(MULTISTREAM)).await.expect("it is taken");
+        let proposing = async {
+            while stream.write_all(&proposal.repeat(50)).await.is_ok() {
+                tokio::task::yield_now().await;
+                if stream.read(&mut [0; 1000]).await.is_ok_and(|count| count == 0) {
+                    return;
+                }
+            }
+        };
+        // Long before the time for it is up, which is 10 s.
+        let cut_off = tokio::time::timeout(Duration::from_secs(5), proposing);
+        cut_off.await.expect("it is cut off");
+    }
+    NOTHING.to_owned()
+}
+
 /// Closes the connection at each step of its life.
 pub(in crate::hostile) async fn closed_in_every_state(stage: &Stage) -> String {
     // Authenticated; a substream without a name; a name that is not answered.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::NOTHING;
 use crate::hostile::attacker::MULTISTREAM;
-use crate::hostile::frames::{ANSWERS, DATA, Frames, GO_AWAY, OPENS, PING, WINDOW, header};
+use crate::hostile::frames::{ANSWERS, DATA, Frames, GO_AWAY, OPENS, PING, RESETS, WINDOW, header};
 use crate::hostile::stage::Stage;
 use crate::hostile::wire::proposal;
 use crate::hostile::within;
@@ -55,6 +55,39 @@ pub(in crate::hostile) async fn muxer_pings_unread(stage: &Stage) -> String {
     let mut taken = 0;
     while taken < 200 && write(&mut frames, &many).await {
         taken += 1;
+    }
+    NOTHING.to_owned()
+}
+
+/// Opens substreams and resets them, each by two frames of twelve bytes.
+pub(in crate::hostile) async fn opened_and_reset(stage: &Stage) -> String {
+    let mut frames = dial(stage).await;
+    let mut number = 1;
+    for _ in 0..40 {
+        let mut many = Vec::new();
+        for _ in 0..100 {
+            many.extend(header(WINDOW, OPENS, number, 0));
+            many.extend(header(WINDOW, RESETS, number, 0));
+            number += 2;
+        }
+        // It is read at a pace, or no more.
+        if !write(&mut frames, &many).await {
+            break;
+        }
+    }
+    NOTHING.to_owned()
+}
+
+/// Sends frames that carry nothing, on a substream and on none.
+pub(in crate::hostile) async fn empty_frames(stage: &Stage) -> String {
+    let mut frames = dial(stage).await;
+    frames.data(OPENS, 1, &proposal(MULTISTREAM)).await.expect("it is taken");
+    for frame in [header(DATA, 0, 1, 0), header(WINDOW, 0, 1, 1), header(DATA, 0, 77, 0)] {
+        let many = frame.repeat(1000);
+        let mut taken = 0;
+        while taken < 100 && write(&mut frames, &many).await {
+            taken += 1;
+        }
     }
     NOTHING.to_owned()
 }

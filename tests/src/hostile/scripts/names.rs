@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use glueberry_tokio::CloseReason;
+use glueberry_tokio::proto::PeerMisbehaved;
+use glueberry_tokio::{CloseReason, ConnectionState};
 
 use super::NOTHING;
-use crate::hostile::attacker::{HANDSHAKE, MULTISTREAM};
+use crate::hostile::attacker::{Attacker, HANDSHAKE, MULTISTREAM};
 use crate::hostile::stage::Stage;
-use crate::hostile::wire::proposal;
+use crate::hostile::wire::{Sub, proposal};
 use crate::hostile::within;
 
 /// Many strangers begin a negotiation and never say what for.
@@ -69,6 +70,88 @@ pub(in crate::hostile) async fn thousands_of_proposals(stage: &Stage) -> String 
     ended.expect_err("it would go on for ever");
     attacker.is_contained().await;
     NOTHING.to_owned()
+}
+
+/// Many peers propose names without end, each on many substreams, of which each that is broken off is
+/// followed by another.
+pub(in crate::hostile) async fn proposals_of_a_crowd(stage: &Stage) -> String {
+    let mut attackers = Vec::new();
+    for _ in 0..8 {
+        let mut attacker = stage.attacker().await;
+        let handshake = attacker.established().await;
+        attackers.push((attacker, handshake));
+    }
+    let proposing = attackers.iter().map(|(attacker, _)| propose_for_ever(attacker));
+    within("all are cut off", join_all(proposing)).await;
+    let how = PeerMisbehaved::EndlessNegotiations { count: 17 };
+    let mut reason = String::new();
+    for (attacker, _) in &mut attackers {
+        reason = attacker.is_cut_off(CloseReason::Misbehaved(how.clone())).await;
+    }
+    reason
+}
+
+/// The same, of strangers that do nothing else, and so have no session.
+pub(in crate::hostile) async fn proposals_of_strangers(stage: &Stage) -> String {
+    let mut strangers = Vec::new();
+    for _ in 0..8 {
+        strangers.push(stage.attacker().await);
+    }
+    within("all are cut off", join_all(strangers.iter().map(propose_for_ever))).await;
+    for stranger in &mut strangers {
+        stranger.is_closed().await;
+        assert_eq!(stage.node().connection_state(stranger.id), ConnectionState::Disconnected);
+    }
+    NOTHING.to_owned()
+}
+
+/// Proposes a few names on one substream after the other, and says each time that it was nothing.
+pub(in crate::hostile) async fn few_proposals_by_hundreds(stage: &Stage) -> String {
+    let mut attacker = stage.attacker().await;
+    let _handshake = attacker.established().await;
+    let proposing = (0..16).map(async |_| {
+        loop {
+            let mut sub = attacker.wire.open().await.expect("a substream");
+            sub.say(MULTISTREAM).await.expect("it is taken");
+            for _ in 0..4 {
+                sub.write(&proposal("/none").repeat(4)).await.expect("it is taken");
+            }
+            for _ in 0..17 {
+                sub.hear().await.expect("it is answered");
+            }
+            sub.reset();
+        }
+    });
+    let for_ever = tokio::time::timeout(Duration::from_secs(3), join_all(proposing)).await;
+    for_ever.expect_err("nothing of it is misbehaviour");
+    attacker.is_contained().await;
+    NOTHING.to_owned()
+}
+
+/// Proposes names on many substreams for as long as the connection lives.
+async fn propose_for_ever(attacker: &Attacker<'_>) {
+    let proposing = (0..60).map(async |_| {
+        while let Ok(mut sub) = attacker.wire.open().await {
+            drop(propose_on(&mut sub).await);
+        }
+    });
+    tokio::select! {
+        _ = join_all(proposing) => {}
+        _ = attacker.wire.closed() => {}
+    }
+}
+
+/// Proposes names until the substream is broken off.
+async fn propose_on(sub: &mut Sub) -> std::io::Result<()> {
+    let many: Vec<u8> = (0..50).flat_map(|at| proposal(&format!("/none/{at}"))).collect();
+    sub.say(MULTISTREAM).await?;
+    sub.hear().await?;
+    loop {
+        sub.write(&many).await?;
+        for _ in 0..50 {
+            sub.hear().await?;
+        }
+    }
 }
 
 pub(in crate::hostile) async fn overlong_name(stage: &Stage) -> String {

@@ -79,6 +79,55 @@ async fn churn(stage: &Stage, is_reset: bool) -> String {
     NOTHING.to_owned()
 }
 
+/// Ends its half first of each substream on which the victim has said something, and opens another.
+pub(in crate::hostile) async fn ended_before_the_answer(stage: &Stage) -> String {
+    let mut attacker = stage.attacker().await;
+    let _handshake = attacker.established().await;
+    let (mut record, mut kept) = (0, Vec::new());
+    for number in 0..70 {
+        let talking = async {
+            // Where all places are taken, one is free in time.
+            loop {
+                match talk_once(stage, &attacker, &mut record).await {
+                    Ok(sub) => return kept.push(sub),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+                }
+            }
+        };
+        let what = format!("there is a place for substream {number}");
+        tokio::select! {
+            () = within(&what, talking) => {}
+            none = attacker.wire.victims("") => panic!("it is closed: {:?}", none.err()),
+        }
+    }
+    let state = stage.node().connection_state(attacker.id);
+    assert_eq!(state, ConnectionState::Established);
+    NOTHING.to_owned()
+}
+
+/// Says something, hears something, and ends its half before the victim does.
+async fn talk_once(
+    stage: &Stage,
+    attacker: &Attacker<'_>,
+    record: &mut u8,
+) -> std::io::Result<Sub> {
+    let (mut sub, answer) = attacker.propose(NAME).await?;
+    if answer != NAME {
+        return Err(std::io::ErrorKind::ConnectionRefused.into());
+    }
+    *record += 1;
+    let said = [*record; 8];
+    sub.write(&attacker.record(*record, &said)).await?;
+    let heard = stage.victim.hears(attacker.id, &said);
+    if tokio::time::timeout(Duration::from_secs(1), heard).await.is_err() {
+        return Err(std::io::ErrorKind::TimedOut.into());
+    }
+    stage.node().send(attacker.id, STREAM, "answer").await.map_err(std::io::Error::other)?;
+    sub.read(4).await?;
+    sub.finish().await;
+    Ok(sub)
+}
+
 /// Many peers send nearly all of large messages, on every stream, and keep the rest.
 pub(in crate::hostile) async fn large_messages_in_parts(stage: &Stage) -> String {
     let mut attackers = Vec::new();

@@ -1,0 +1,171 @@
+//! What the substreams of one connection's peer may cost before it is known what they are for.
+//!
+//! | bound | of | beyond it |
+//! |---|---|---|
+//! | names refused, and bytes | one negotiation | it is broken off, and counted |
+//! | negotiations at one time | a peer that has proven nothing | more wait |
+//! | negotiations and refused names a second | the connection | more wait |
+//!
+//! To wait costs the peer time and nothing else. What is counted is told to the session, which has its
+//! own limit for it.
+
+mod meter;
+#[cfg(all(test, feature = "tokio"))]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant as StdInstant};
+
+pub use self::meter::Negotiation;
+use crate::mailbox::lock;
+use crate::runtime::{Runtime, Timer};
+
+/// The negotiations of one connection that its peer has begun.
+pub struct Negotiations {
+    runtime: Arc<dyn Runtime>,
+    /// How far ahead of its pace a peer may be.
+    ahead: Duration,
+    state: Mutex<State>,
+}
+
+struct State {
+    is_established: bool,
+    under_way: usize,
+    begun: u64,
+    /// How many were broken off because they had no end.
+    cut_off: u32,
+    /// When all that was answered has been paid for, at [`PER_ANSWER`].
+    paid_at: StdInstant,
+    /// Wakes who waits for that.
+    timer: Box<dyn Timer>,
+    /// Who waits for the end of another.
+    waker: Option<Waker>,
+}
+
+impl Negotiations {
+    /// Returns those of a connection that has just been made, on which a peer may have `substreams` at a
+    /// time.
+    pub fn new(runtime: &Arc<dyn Runtime>, substreams: usize) -> Arc<Self> {
+        let burst = substreams.saturating_mul(PER_SUBSTREAM).max(LEAST_BURST);
+        let state = State {
+            is_established: false,
+            under_way: 0,
+            begun: 0,
+            cut_off: 0,
+            paid_at: runtime.now(),
+            timer: runtime.timer(),
+            waker: None,
+        };
+        Arc::new(Self {
+            runtime: runtime.clone(),
+            ahead: PER_ANSWER.saturating_mul(u32::try_from(burst).unwrap_or(u32::MAX)),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The peer has proven something.
+    pub fn established(&self) {
+        let mut state = self.lock();
+        state.is_established = true;
+        let waker = state.waker.take();
+        drop(state);
+        wake(waker);
+    }
+
+    /// Ready if another negotiation may begin; else the task is woken.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if !state.is_established && state.under_way >= BEFORE_ESTABLISHED {
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        drop(state);
+        self.poll_pace(cx)
+    }
+
+    /// Ready unless the peer is ahead of its pace; else the task is woken. All that ask must be one task.
+    pub fn poll_pace(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let now = self.runtime.now();
+        let mut state = self.lock();
+        let ahead = state.paid_at.saturating_duration_since(now);
+        if ahead <= self.ahead {
+            return Poll::Ready(());
+        }
+        state.timer.reset(now.checked_add(ahead - self.ahead));
+        state.timer.poll(cx)
+    }
+
+    /// Begins another, of a substream that the peer has opened.
+    pub fn begin(self: &Arc<Self>) -> Negotiation {
+        let mut state = self.lock();
+        state.under_way += 1;
+        state.begun += 1;
+        drop(state);
+        self.answers();
+        Negotiation::of(self.clone())
+    }
+
+    /// Returns how many the peer has begun: each is a sign of life.
+    pub fn begun(&self) -> u64 {
+        self.lock().begun
+    }
+
+    /// Returns how many were broken off because they had no end.
+    pub fn cut_off(&self) -> u32 {
+        self.lock().cut_off
+    }
+
+    /// Something is answered, which takes its time.
+    fn answers(&self) {
+        let now = self.runtime.now();
+        let mut state = self.lock();
+        if let Some(paid_at) = state.paid_at.max(now).checked_add(PER_ANSWER) {
+            state.paid_at = paid_at;
+        }
+    }
+
+    fn has_no_end(&self) {
+        let mut state = self.lock();
+        state.cut_off = state.cut_off.saturating_add(1);
+    }
+
+    fn ended(&self) {
+        let mut state = self.lock();
+        state.under_way = state.under_way.saturating_sub(1);
+        let waker = state.waker.take();
+        drop(state);
+        wake(waker);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+impl fmt::Debug for Negotiations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Negotiations")
+            .field("under_way", &state.under_way)
+            .field("cut_off", &state.cut_off)
+            .finish_non_exhaustive()
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// What a peer is given for each substream, and for each name that is refused: 128 of them a second are
+/// more than any honest peer needs in the long run, and cost this side next to nothing.
+const PER_ANSWER: Duration = Duration::from_micros(7_812);
+/// A peer may open all its substreams at once, and propose a few names on each.
+const PER_SUBSTREAM: usize = 4;
+const LEAST_BURST: usize = 256;
+/// Negotiations at one time of a peer that has proven nothing. libp2p's own protocols and the handshake
+/// need fewer, and none of them takes longer than a round trip.
+const BEFORE_ESTABLISHED: usize = 16;
