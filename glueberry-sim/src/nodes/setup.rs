@@ -28,7 +28,7 @@ pub(super) type Running = Pin<Box<dyn Future<Output = Result<(), ProgramError>> 
 ///
 /// ```
 /// use glueberry_sim::nodes::AsyncSimulation;
-/// use glueberry_tokio::HANDSHAKE;
+/// use glueberry_tokio::{HANDSHAKE, PublicKey};
 ///
 /// let simulation = AsyncSimulation::new(|setup| {
 ///     setup.host("server", |host| async move {
@@ -36,7 +36,7 @@ pub(super) type Running = Pin<Box<dyn Future<Output = Result<(), ProgramError>> 
 ///         let mut messages = node.messages().expect("the first call gets them");
 ///         while let Some(message) = messages.recv().await {
 ///             if message.stream() == HANDSHAKE {
-///                 let key = message.peer.try_into()?;
+///                 let key = PublicKey::try_from(&message.peer)?;
 ///                 node.complete_handshake(message.peer, key, &["chat"]).await?;
 ///             } else {
 ///                 node.send(message.peer, "chat", message.data).await?;
