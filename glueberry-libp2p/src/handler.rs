@@ -222,7 +222,7 @@ impl Handler {
 
     /// Takes note of what the peer has opened, which shows that it is there, and reports what it has
     /// proposed without end. Where there is no session to judge that, the
-    /// connection is of no use.
+    /// connection is closed.
     fn look_at_negotiations(&mut self) {
         let begun = self.negotiations.last().map_or(0, |latest| latest.begun());
         if std::mem::replace(&mut self.begun, begun) != begun

@@ -36,7 +36,7 @@ pub(crate) struct Settings {
 
 /// A transport that lends peers larger windows once their sessions are Established.
 pub(crate) trait Lender: fmt::Debug + Send + Sync {
-    /// Takes note that the peer has a session, in which so many of its substreams may wait for the end of
+    /// Takes note that the peer has a session, in which `waiting` of its substreams may wait for the end of
     /// the handshake. What is returned is kept for as long as the session lives.
     fn admitted(
         &self,

@@ -12,7 +12,7 @@ use crate::settings::{Lender, Loan};
 
 /// What the peer of one connection may send ahead of the reader: little, until it has proven something.
 pub(super) trait Window: Debug + Send + Sync {
-    /// The peer has a session, in which so many of its substreams may wait for the end of the handshake.
+    /// The peer has a session, in which `waiting` of its substreams may wait for the end of the handshake.
     /// A connection that can't wait itself has room for them, on the peer's account.
     fn admitted(self: Arc<Self>, memory: &Arc<PeerMemory>, waiting: usize)
     -> Option<Box<dyn Loan>>;

@@ -24,7 +24,7 @@ struct State {
     tasks: BTreeMap<u64, Slot>,
     ready: Vec<u64>,
     last: u64,
-    /// Wakes whoever calls [`Executor::run_one`].
+    /// Wakes the caller of [`Executor::run_one`].
     driver: Option<Waker>,
     /// The thread that runs a task, and how many are in the middle of a turn.
     running: Option<(ThreadId, usize)>,

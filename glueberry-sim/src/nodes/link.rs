@@ -81,7 +81,7 @@ pub(super) struct End {
     pub(super) accepted: VecDeque<u64>,
     lost: Option<ConnectionLost>,
     is_lost: bool,
-    /// Nobody holds it any more.
+    /// Its connection was dropped.
     pub(super) is_dropped: bool,
     pub(super) waker: Option<Waker>,
     /// When the last packet of each substream that was sent from here arrives: they stay in order.
@@ -128,7 +128,7 @@ impl Link {
                 if let Some(pipe) = end.pipes.get_mut(&pipe) {
                     pipe.end = Some(how);
                 }
-                // A transport acknowledges also what nobody reads.
+                // A transport acknowledges also what is not read.
                 return (how == HalfEnd::Finished).then_some(Packet::Received(pipe));
             }
             Packet::Stop(pipe) => {
@@ -150,7 +150,7 @@ impl Link {
         None
     }
 
-    /// Returns whether nobody holds either end.
+    /// Returns whether both ends were dropped.
     pub(super) fn is_over(&self) -> bool {
         self.ends.iter().all(|end| end.is_dropped)
     }

@@ -193,7 +193,7 @@ impl State {
         end.waker.take()
     }
 
-    /// A side is held by nobody any more.
+    /// The connection of a side was dropped.
     pub(super) fn dropped(&mut self, link: u64, side: usize) {
         if let Some(found) = self.links.get_mut(&link) {
             found.ends[side].is_dropped = true;
@@ -209,7 +209,7 @@ impl State {
         let started = &mut self.hosts[host];
         (started.life, started.is_up, started.node) = (started.life + 1, true, None);
         let life = Life { host, number: started.life };
-        // Peers that still talk to the life before are told that nobody knows them.
+        // A peer that still sends to the life before gets a reset.
         for (link, side) in self.links_of(|of| of.host == host && of != life) {
             let at = now + self.rng.below(RESET_WITHIN);
             let why = ConnectionLost::Reset;

@@ -7,7 +7,7 @@ use super::Negotiations;
 
 /// Bounds what the peer may say until a name is agreed.
 ///
-/// It is told what is read, and what this side answers: those bytes are this side's own, so they are
+/// It counts what is read, and looks at what this side answers: those bytes are this side's own, so they are
 /// whole messages of multistream-select, and show what was made of the peer's.
 #[derive(Debug)]
 pub struct Negotiation {
@@ -62,7 +62,7 @@ impl Negotiation {
         self.is_cut_off
     }
 
-    /// So many bytes have been read.
+    /// Counts bytes that were read.
     pub const fn has_read(&mut self, count: usize) {
         self.read = self.read.saturating_add(count);
     }

@@ -6,7 +6,7 @@
 //! | negotiations at one time | a peer that has proven nothing | more wait |
 //! | negotiations and refused names a second | the connection | more wait |
 //!
-//! To wait costs the peer time and nothing else. What is counted is told to the session, which has its
+//! To wait costs the peer time and nothing else. What is counted is reported to the session, which has its
 //! own limit for it.
 
 mod meter;
@@ -14,6 +14,7 @@ mod meter;
 mod tests;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant as StdInstant};
@@ -27,15 +28,16 @@ pub struct Negotiations {
     runtime: Arc<dyn Runtime>,
     /// How far ahead of its pace a peer may be.
     ahead: Duration,
+    /// Read in every turn of the connection, without the lock.
+    begun: AtomicU64,
+    /// How many were broken off because they had no end.
+    cut_off: AtomicU32,
     state: Mutex<State>,
 }
 
 struct State {
     is_established: bool,
     under_way: usize,
-    begun: u64,
-    /// How many were broken off because they had no end.
-    cut_off: u32,
     /// When all that was answered has been paid for, at [`PER_ANSWER`].
     paid_at: StdInstant,
     /// Wakes who waits for that.
@@ -52,8 +54,6 @@ impl Negotiations {
         let state = State {
             is_established: false,
             under_way: 0,
-            begun: 0,
-            cut_off: 0,
             paid_at: runtime.now(),
             timer: runtime.timer(),
             waker: None,
@@ -61,6 +61,8 @@ impl Negotiations {
         Arc::new(Self {
             runtime: runtime.clone(),
             ahead: PER_ANSWER.saturating_mul(u32::try_from(burst).unwrap_or(u32::MAX)),
+            begun: AtomicU64::new(0),
+            cut_off: AtomicU32::new(0),
             state: Mutex::new(state),
         })
     }
@@ -99,22 +101,20 @@ impl Negotiations {
 
     /// Begins another, of a substream that the peer has opened.
     pub fn begin(self: &Arc<Self>) -> Negotiation {
-        let mut state = self.lock();
-        state.under_way += 1;
-        state.begun += 1;
-        drop(state);
+        self.lock().under_way += 1;
+        self.begun.fetch_add(1, Ordering::Relaxed);
         self.answers();
         Negotiation::of(self.clone())
     }
 
     /// Returns how many the peer has begun: each is a sign of life.
     pub fn begun(&self) -> u64 {
-        self.lock().begun
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Returns how many were broken off because they had no end.
     pub fn cut_off(&self) -> u32 {
-        self.lock().cut_off
+        self.cut_off.load(Ordering::Relaxed)
     }
 
     /// Something is answered, which takes its time.
@@ -127,8 +127,8 @@ impl Negotiations {
     }
 
     fn has_no_end(&self) {
-        let mut state = self.lock();
-        state.cut_off = state.cut_off.saturating_add(1);
+        // A connection lives for far fewer of them than fit.
+        self.cut_off.fetch_add(1, Ordering::Relaxed);
     }
 
     fn ended(&self) {
@@ -146,10 +146,9 @@ impl Negotiations {
 
 impl fmt::Debug for Negotiations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.lock();
         f.debug_struct("Negotiations")
-            .field("under_way", &state.under_way)
-            .field("cut_off", &state.cut_off)
+            .field("under_way", &self.lock().under_way)
+            .field("cut_off", &self.cut_off())
             .finish_non_exhaustive()
     }
 }

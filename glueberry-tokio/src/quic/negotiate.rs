@@ -123,7 +123,7 @@ struct Halves {
 
 /// What the peer may still say.
 enum Bound {
-    /// So many bytes, in answer to this side's proposals.
+    /// Bytes that are left for answers to this side's proposals.
     Proposing {
         left: usize,
     },

@@ -53,8 +53,8 @@ pub trait Runtime: Send + Sync + Debug + 'static {
         SystemTime::now()
     }
 
-    /// Fills `bytes` with what nobody can guess. The node's keys are made of it, so only a simulation
-    /// has a reason to put anything else in place of the operating system's generator.
+    /// Fills `bytes` from a cryptographically secure generator: the node's keys are made of them. The default
+    /// is the operating system's; only a simulation has a reason to use another.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@ use std::time::Duration;
 use glueberry_proto::testing::pair::{A, B};
 use glueberry_proto::{CloseReason, Instant, Naming, PeerMisbehaved};
 
-use super::{SECOND, break_pipe, configs, established, stall};
-use crate::support::{BOTH, Move, established_world, name, new_world};
+use super::{SECOND, break_pipe, configs, established, finalized_alone, stall};
+use crate::support::{BOTH, established_world, name, new_world};
 
 #[test]
 fn after_an_orderly_end_nothing_is_in_doubt() {
@@ -215,17 +215,7 @@ fn a_rejection_reaches_the_peer() {
 /// Its own consent binds no application before the peer has confirmed the session.
 #[test]
 fn a_rejection_is_possible_until_the_session_is_established() {
-    let mut world = new_world(Naming::Negotiated, configs());
-    world.connect(A);
-    // A is Connected as soon as B has agreed to its substream; B's bytes have not come.
-    while world.current_session(A).is_none_or(|session| session.profile().is_none()) {
-        let moves = world.moves();
-        let moved = moves.into_iter().any(|it| !matches!(it, Move::Write(..)) && world.perform(it));
-        assert!(moved);
-    }
-    while [Move::ToNode(A), Move::ToSession(A)].into_iter().any(|it| world.perform(it)) {}
-    world.prepare(A, &["chat"]);
-    world.finalize(A);
+    let mut world = finalized_alone();
     world.command(A, |session, now| session.reject_handshake(now, "no"));
     world.run();
     assert_eq!(world.app.closed(A).reason, CloseReason::Rejected("no".to_owned()));

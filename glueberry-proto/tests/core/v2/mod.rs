@@ -210,9 +210,8 @@ fn messages_of_a_side_that_pads_look_alike() {
     assert_eq!(world.app.received(A, "chat"), ["short"]);
 }
 
-/// Established is when this side has finalized and the peer has confirmed, in whatever order.
-#[test]
-fn the_session_is_established_when_the_peer_has_confirmed() {
+/// Makes a world in which A is Connected and has finalized the handshake, and B has not said anything.
+fn finalized_alone() -> World {
     let mut world = new_world(Naming::Negotiated, configs());
     world.connect(A);
     // A is Connected as soon as B has agreed to its substream; B's bytes have not come.
@@ -224,6 +223,13 @@ fn the_session_is_established_when_the_peer_has_confirmed() {
     while [Move::ToNode(A), Move::ToSession(A)].into_iter().any(|it| world.perform(it)) {}
     world.prepare(A, &["chat"]);
     world.finalize(A);
+    world
+}
+
+/// Established is when this side has finalized and the peer has confirmed, in whatever order.
+#[test]
+fn the_session_is_established_when_the_peer_has_confirmed() {
+    let mut world = finalized_alone();
     assert!(!world.session(A).is_established());
     let message = "too early".into();
     let refused = world.command(A, |session, now| session.send(now, &name("chat"), message));
