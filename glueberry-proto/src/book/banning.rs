@@ -105,7 +105,7 @@ impl Book {
         // A peer that has connected between its ban's end and now is none that the application knows.
         let was_bare = self.bare_bans.contains(peer);
         self.set_ban(peer, None, now);
-        if was_bare || self.entries.get(&peer).is_some_and(Entry::is_bare) {
+        if was_bare || self.entry(peer).is_some_and(Entry::is_bare) {
             self.entries.remove(&peer);
         }
     }

@@ -104,7 +104,8 @@ mod limits;
 #[derive(Clone, Debug)]
 pub struct Book {
     limits: Limits,
-    entries: BTreeMap<PublicKey, Entry>,
+    /// Boxed, because a map keeps room for half as many again.
+    entries: BTreeMap<PublicKey, Box<Entry>>,
     /// The ends of all temporary bans, in order of time. [`Book::set_ban`] keeps it equal to the bans
     /// in `entries`.
     ban_ends: BTreeSet<(WallTime, PublicKey)>,
@@ -151,12 +152,12 @@ impl Book {
 
     /// Returns a peer's entry.
     pub fn entry(&self, peer: PublicKey) -> Option<&Entry> {
-        self.entries.get(&peer)
+        self.entries.get(&peer).map(Box::as_ref)
     }
 
     /// Returns all peers, in order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (PublicKey, &Entry)> {
-        self.entries.iter().map(|(&peer, entry)| (peer, entry))
+        self.entries.iter().map(|(&peer, entry)| (peer, &**entry))
     }
 
     /// Returns the peers that are not banned at the given time, in order of their keys.
@@ -226,12 +227,12 @@ impl Book {
             let mut bare = Entry::new(entry.created_at);
             bare.ban = entry.ban;
             bare.mark_changed(now);
-            core::mem::replace(entry, bare)
+            Box::new(core::mem::replace(&mut **entry, bare))
         };
         self.note_bare(peer, now);
         self.make_room_for_bans(peer, now);
         self.mark_critical();
-        Some(removed)
+        Some(*removed)
     }
 
     /// Sets metadata of a peer. An empty value deletes its key; keys that are not named stay. If that
@@ -369,7 +370,7 @@ impl Book {
 
     fn entry_or_new(&mut self, peer: PublicKey, now: WallTime) -> &mut Entry {
         self.unused.entries.remove(&peer);
-        self.entries.entry(peer).or_insert_with(|| Entry::new(now))
+        self.entries.entry(peer).or_insert_with(|| Box::new(Entry::new(now)))
     }
 
     fn mark_critical(&mut self) {

@@ -221,6 +221,10 @@ impl Node {
 
     fn places_to_prune(&self) -> Vec<Place> {
         let config = &self.env.config;
+        // Looking at each session is not for free.
+        if self.sessions.len() <= config.sessions_high {
+            return Vec::new();
+        }
         let mut current = self.gate().places();
         current.retain(|place| place.is_current);
         let [above_high, above_low] = [config.sessions_high, config.sessions_low]

@@ -62,7 +62,7 @@ impl HandshakeQueue {
     /// Writes until `out` is `full` bytes long.
     pub(super) fn write(&mut self, framing: Framing, out: &mut BytesMut, full: usize) {
         while out.len() < full
-            && let Some(message) = self.waiting.pop_front()
+            && let Some(message) = self.pop_waiting()
         {
             framing.emit_header(message.len(), out);
             out.extend_from_slice(&message);
@@ -72,15 +72,24 @@ impl HandshakeQueue {
 
     /// Returns the next message to write, which is then unanswered.
     pub(super) fn next(&mut self) -> Option<Bytes> {
-        let message = self.waiting.pop_front()?;
+        let message = self.pop_waiting()?;
         self.unanswered.push_back(message.clone());
         Some(message)
     }
 
+    /// Leaves no room behind the last one: a session is idle for far longer than its handshake takes.
+    fn pop_waiting(&mut self) -> Option<Bytes> {
+        let message = self.waiting.pop_front();
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+        message
+    }
+
     /// The peer has what was written.
     pub(super) fn answered(&mut self) {
-        let answered: usize = self.unanswered.drain(..).map(|message| message.len()).sum();
-        self.bytes -= answered;
+        let answered = core::mem::take(&mut self.unanswered);
+        self.bytes -= answered.iter().map(Bytes::len).sum::<usize>();
     }
 
     /// The substream broke: what the peer has not answered on it is written again elsewhere.

@@ -8,7 +8,7 @@ use crate::prelude::*;
 use crate::time::{Instant, earliest};
 use crate::wire::Profile;
 
-/// The phase of a session with what exists only in that phase.
+/// The phase of a session with what exists only in that phase. How it ends is boxed: that is for moments.
 ///
 /// It only ever moves forward, except that a session that yields to another waits again.
 #[derive(Debug)]
@@ -27,11 +27,11 @@ enum Phase {
     /// Named streams carry messages.
     Established(Keys),
     /// What was queued is still sent; nothing new is accepted.
-    Draining(Keys, Drain),
+    Draining(Keys, Box<Drain>),
     /// The peer has ended the session, and what it sent before is still received: v2 only.
-    Answering(Keys, Drain),
+    Answering(Keys, Box<Drain>),
     /// The last that is said is on its way to the peer: v2 only.
-    Closing(Closing),
+    Closing(Box<Closing>),
     /// Over.
     Closed,
 }
@@ -168,8 +168,8 @@ impl State {
     }
 
     /// True if the session has sent everything, and only awaits the ends of the peer's substreams.
-    pub(super) const fn says_goodbye(&self) -> bool {
-        matches!(&self.0, Phase::Draining(_, Drain { goodbye_until: Some(_), .. }))
+    pub(super) fn says_goodbye(&self) -> bool {
+        matches!(&self.0, Phase::Draining(_, drain) if drain.goodbye_until.is_some())
     }
 
     /// Returns when draining, answering or closing is given up.
@@ -268,7 +268,8 @@ impl State {
         debug_assert!(self.is_established());
         self.change(|phase| match phase {
             Phase::Established(keys) => {
-                Phase::Draining(keys, Drain { reason, deadline, goodbye_until: None })
+                let drain = Drain { reason, deadline, goodbye_until: None };
+                Phase::Draining(keys, Box::new(drain))
             }
             other => other,
         });
@@ -276,7 +277,7 @@ impl State {
 
     /// The session that drains has sent everything: it awaits the ends of the peer's substreams
     /// until then.
-    pub(super) const fn await_goodbye(&mut self, until: Instant) {
+    pub(super) fn await_goodbye(&mut self, until: Instant) {
         if let Phase::Draining(_, drain) = &mut self.0 {
             drain.goodbye_until = Some(until);
         }
@@ -287,9 +288,13 @@ impl State {
         debug_assert!(self.carrying().is_some());
         self.change(|phase| match phase {
             Phase::Established(keys) => {
-                Phase::Answering(keys, Drain { reason, deadline, goodbye_until: None })
+                let drain = Drain { reason, deadline, goodbye_until: None };
+                Phase::Answering(keys, Box::new(drain))
             }
-            Phase::Draining(keys, drain) => Phase::Answering(keys, Drain { deadline, ..drain }),
+            Phase::Draining(keys, mut drain) => {
+                drain.deadline = deadline;
+                Phase::Answering(keys, drain)
+            }
             other => other,
         });
     }
@@ -301,11 +306,11 @@ impl State {
         awaits: Awaited,
     ) {
         debug_assert!(!self.is_ending());
-        self.0 = Phase::Closing(Closing { reason, deadline, awaits });
+        self.0 = Phase::Closing(Box::new(Closing { reason, deadline, awaits }));
     }
 
     /// Returns what a session that has said the last thing waits for.
-    pub(super) const fn awaited(&self) -> Option<Awaited> {
+    pub(super) fn awaited(&self) -> Option<Awaited> {
         match &self.0 {
             Phase::Closing(closing) => Some(closing.awaits),
             _ => None,

@@ -123,7 +123,7 @@ impl Reader<'_> {
             self.book.ban_ends.insert((end, peer));
         }
         let seen = entry.updated_at;
-        self.book.entries.insert(peer, entry);
+        self.book.entries.insert(peer, Box::new(entry));
         self.book.note_bare(peer, seen);
     }
 

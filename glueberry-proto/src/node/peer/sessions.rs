@@ -80,6 +80,10 @@ impl OtherSessions {
     pub(super) fn remove(&mut self, id: SessionId) -> Option<SessionRecord> {
         let at = self.records.iter().position(|record| record.id == id)?;
         let record = self.records.remove(at);
+        if self.records.is_empty() {
+            // Most peers have none but the current one, for as long as they are connected.
+            self.records = Vec::new();
+        }
         self.note_waiting();
         Some(record)
     }
