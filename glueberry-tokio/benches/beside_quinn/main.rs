@@ -1,7 +1,7 @@
 //! Glueberry beside raw quinn: the same bytes, transport configuration, machine and run.
 //!
 //! ```text
-//! cargo bench -p glueberry-tokio --bench beside_quinn [-- ROUNDS] [rate | trip | connect | shutdown] [size=BYTES] [way=NAME] [millis=N]
+//! cargo bench -p glueberry-tokio --bench beside_quinn [-- ROUNDS] [rate | trip | connect | shutdown | cores | idle] [size=BYTES] [way=NAME] [millis=N]
 //! ```
 //!
 //! **Rate:** sender and receiver in two threads, each on a current-thread runtime. Raw quinn sends
@@ -15,9 +15,15 @@
 //! **Round trip:** both ends in one thread, one message there and one back.
 //!
 //! **Connect:** both ends in one thread, from the dial until both sides may send: after quinn's
-//! handshake, and in Glueberry after that of the session, too, with both sides finalizing at once.
+//! handshake, and in Glueberry after that of the session, too, with both sides finalizing at once. Beside
+//! it stands quinn with a certificate of each side, which a peer that is known by its key needs.
 //!
 //! **Shutdown:** of a node with idle peers, in the same thread with them.
+//!
+//! **Cores:** all nodes on one runtime, of one thread or of two.
+//!
+//! **Idle:** resident memory and time on the processor of a process with idle peers, which are in another
+//! process; for quinn, of a server with as many idle connections.
 //!
 //! Both sides take the cipher suite that rustls prefers. It is printed, and suites that differ are
 //! an error: the cipher is most of what raw quinn does.
@@ -29,10 +35,13 @@
     reason = "a measuring program for a person, with rates in floating point"
 )]
 
+mod cores;
+mod idle;
 mod ours;
 mod raw;
 mod suite;
 
+use std::cell::RefCell;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -42,9 +51,12 @@ const SIZES: [usize; 5] = [64, 1 << 10, 16 << 10, 64 << 10, 1 << 20];
 const CHUNK: usize = 64 << 10;
 
 fn main() {
+    if idle::is_part() {
+        return;
+    }
     suite::observe();
     let rounds = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(7);
-    let parts = ["rate", "trip", "connect", "shutdown"];
+    let parts = ["rate", "trip", "connect", "shutdown", "cores", "idle"];
     let only = std::env::args().find(|arg| parts.contains(&arg.as_str()));
     let wants = |part: &str| only.as_ref().is_none_or(|only| only == part);
     if wants("rate") {
@@ -58,6 +70,17 @@ fn main() {
     }
     if wants("shutdown") {
         shutdowns(rounds);
+    }
+    if wants("cores") {
+        say("16 KiB messages: one connection on one core, two on two, and eight on two");
+        say("          layer |    one, one | two, two   | eight: farthest from their mean");
+        for layer in [None, Some(Layer::V1), Some(ours::AES)] {
+            cores::cores(rounds, layer);
+        }
+        say("");
+    }
+    if wants("idle") {
+        idle::idle();
     }
 }
 
@@ -164,20 +187,28 @@ fn round_trip(size: usize, rounds: usize) {
 
 fn connects(rounds: usize) {
     say("from the dial until both sides may send, on one core, median of each round's median");
-    say("          layer |   raw quinn |   glueberry | times");
+    say("          layer |   raw quinn |   glueberry | times | raw, mutual | times");
     let is_measured = |way: &&_| is_chosen("way=", &name(**way)) && way.1 == Calls::Single;
     let ways: Vec<_> = WAYS.iter().filter(is_measured).copied().collect();
+    let mutual = RefCell::new(Vec::new());
     let (mut raw, all) = measure(
         rounds,
         &ways,
-        || runtime().block_on(times(CONNECTS, raw::connect)),
+        || {
+            mutual.borrow_mut().push(runtime().block_on(times(CONNECTS, raw::connect_mutually)));
+            runtime().block_on(times(CONNECTS, raw::connect))
+        },
         |(layer, _)| runtime().block_on(times(CONNECTS, || ours::connect(layer))),
     );
     let of_raw = median(&mut raw);
+    let of_mutual = median(&mut mutual.into_inner());
     for mut measured in all {
         let (ours, name) = (median(&mut measured.ours), name(measured.way));
-        let times = ours / of_raw;
-        say(&format!("     {name:>10} | {of_raw:8.0} us | {ours:8.0} us | {times:.2}"));
+        let (times, times_mutual) = (ours / of_raw, ours / of_mutual);
+        say(&format!(
+            "     {name:>10} | {of_raw:8.0} us | {ours:8.0} us |  {times:.2} | {of_mutual:8.0} us |  \
+             {times_mutual:.2}"
+        ));
     }
     say("");
 }

@@ -10,7 +10,7 @@ use glueberry_tokio::{Config, ConnectionState, Messages, Node, Profile, StreamHa
 
 use crate::{CHUNK, TRIPS, median, runtime};
 
-const STREAM: &str = "bench";
+pub(crate) const STREAM: &str = "bench";
 
 /// What seals messages inside of the transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub(crate) const WAYS: [(Layer, Calls); 7] = [
     (CHACHA, Calls::Batches),
 ];
 
-async fn node(layer: Layer) -> Node {
+pub(crate) async fn node(layer: Layer) -> Node {
     let mut config = Config::default();
     match layer {
         Layer::V1 => config.core.profiles = vec![Profile::V1],
@@ -173,7 +173,7 @@ async fn count_batches(mut stream: StreamHandle, size: usize) -> usize {
 }
 
 /// Has one node dial another, and both finalize as soon as they may. Returns how long that took.
-async fn establish(a: &Node, b: &Node) -> Duration {
+pub(crate) async fn establish(a: &Node, b: &Node) -> Duration {
     a.add_peer(b.peer_id(), b.addrs()).await.unwrap();
     let mut connected = b.events_for_states([ConnectionState::Connected]);
     let start = Instant::now();

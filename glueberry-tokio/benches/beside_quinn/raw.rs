@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use glueberry_tokio::Config;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, Connection, Endpoint, RecvStream, SendStream, ServerConfig, TransportConfig,
 };
 use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 
 use crate::{CHUNK, TRIPS, median, runtime};
 
@@ -31,25 +33,58 @@ fn transport() -> Arc<TransportConfig> {
     Arc::new(transport)
 }
 
-/// Keys and certificates as quinn's own examples make them. The suites and their order are those of
-/// rustls.
-fn server() -> (Endpoint, SocketAddr, CertificateDer<'static>) {
+/// A certificate as quinn's own examples make them.
+fn certificate() -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let certificate = CertificateDer::from(made.cert);
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let mut config = ServerConfig::with_single_cert(vec![certificate.clone()], key.into()).unwrap();
+    (CertificateDer::from(made.cert), key.into())
+}
+
+fn roots(certificate: CertificateDer<'static>) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    Arc::new(roots)
+}
+
+fn endpoint_of(mut config: ServerConfig) -> (Endpoint, SocketAddr) {
     config.transport_config(transport());
     let endpoint = Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
     let address = endpoint.local_addr().unwrap();
+    (endpoint, address)
+}
+
+/// Configured as in quinn's own examples. The suites and their order are those of rustls.
+pub(crate) fn server() -> (Endpoint, SocketAddr, CertificateDer<'static>) {
+    let (certificate, key) = certificate();
+    let config = ServerConfig::with_single_cert(vec![certificate.clone()], key).unwrap();
+    let (endpoint, address) = endpoint_of(config);
     (endpoint, address, certificate)
 }
 
-fn client(certificate: CertificateDer<'static>) -> (Endpoint, ClientConfig) {
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let mut config = ClientConfig::with_root_certificates(Arc::new(roots)).unwrap();
+pub(crate) fn client(certificate: CertificateDer<'static>) -> (Endpoint, ClientConfig) {
+    let mut config = ClientConfig::with_root_certificates(roots(certificate)).unwrap();
     config.transport_config(transport());
     (Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap(), config)
+}
+
+/// A server that asks its clients for a certificate, and a client that has one.
+fn mutual() -> (Endpoint, SocketAddr, Endpoint, ClientConfig) {
+    let (certificate, key) = certificate();
+    let roots = roots(certificate.clone());
+    let verifier = WebPkiClientVerifier::builder(roots.clone()).build().unwrap();
+    let tls = rustls::ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![certificate.clone()], key.clone_key())
+        .unwrap();
+    let tls = QuicServerConfig::try_from(tls).unwrap();
+    let (server, address) = endpoint_of(ServerConfig::with_crypto(Arc::new(tls)));
+    let tls = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)
+        .unwrap();
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(transport());
+    (server, address, Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap(), config)
 }
 
 async fn dial(
@@ -115,12 +150,28 @@ fn frames(size: usize) -> Bytes {
     frames.freeze()
 }
 
+/// As in quinn's own examples, where only the server has a certificate.
 pub(crate) async fn connect() -> f64 {
     let (server, address, certificate) = server();
-    let (endpoint, config) = client(certificate);
+    let (client, config) = client(certificate);
+    handshake(&server, address, &client, config).await
+}
+
+/// With a certificate of each side, which a peer that is known by its key needs.
+pub(crate) async fn connect_mutually() -> f64 {
+    let (server, address, client, config) = mutual();
+    handshake(&server, address, &client, config).await
+}
+
+async fn handshake(
+    server: &Endpoint,
+    address: SocketAddr,
+    client: &Endpoint,
+    config: ClientConfig,
+) -> f64 {
     let start = Instant::now();
     let dialling =
-        async { endpoint.connect_with(config, address, "localhost").unwrap().await.unwrap() };
+        async { client.connect_with(config, address, "localhost").unwrap().await.unwrap() };
     let accepting = async { server.accept().await.unwrap().await.unwrap() };
     let _both = tokio::join!(dialling, accepting);
     start.elapsed().as_secs_f64() * 1e6
