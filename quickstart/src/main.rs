@@ -2,7 +2,7 @@
 //! Prints each step as it happens and ends by itself.
 //!
 //! ```text
-//! cargo run --release -p glueberry-tokio --example quickstart
+//! cargo run --release -p quickstart
 //! ```
 
 use std::io::{self, Write};
