@@ -3,6 +3,7 @@
 mod answered;
 mod behaviours;
 mod bounded;
+mod here;
 mod listeners;
 mod muxed;
 mod quic;
@@ -25,6 +26,7 @@ use libp2p::{Multiaddr, Swarm};
 use tracing::Instrument;
 
 use self::behaviours::Behaviours;
+use self::here::Placed;
 use self::listeners::Listeners;
 use self::task::OwnedSwarm;
 use self::windows::Windows;
@@ -196,7 +198,7 @@ impl Fabric for Libp2p {
         let (stack, relay) = stack::build(&self, &identity, &config, &windows, &runtime)
             .map_err(|error| Error::because(ErrorCode::InvalidConfig, error))?;
         let mut settings = Settings::new(&config, Ownership::Owned, wait);
-        settings.lender = Some(windows);
+        settings.bounds = Some(here::find);
         let (stop, stopping) = oneshot::channel();
         let (glueberry, node) =
             Behaviour::bind(parts, settings, |swarm| OwnedSwarm::new(swarm, stop))?;
@@ -206,7 +208,7 @@ impl Fabric for Libp2p {
         let in_span = span.clone();
         let swarm_config =
             SwarmConfig::with_executor(move |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
-                executor.spawn(Box::pin(task.instrument(in_span.clone())));
+                executor.spawn(Box::pin(Placed::new(task).instrument(in_span.clone())));
             })
             .with_idle_connection_timeout(self.idle_timeout);
         let peer = identity.public().to_peer_id();

@@ -5,6 +5,7 @@
 mod counted;
 mod crowded_relay;
 mod gates;
+mod own_connection;
 mod parts;
 #[cfg(unix)]
 mod programs;
