@@ -40,7 +40,7 @@ use crate::mailbox::lock;
 pub use crate::memory::{PeerMemory, RoomWaiter};
 use crate::metrics::Metrics;
 #[doc(hidden)]
-pub use crate::negotiations::{Negotiation, Negotiations};
+pub use crate::negotiations::{AtATime, Negotiation, Negotiations};
 use crate::node::Node;
 pub use crate::path::Path;
 #[cfg(feature = "quic")]

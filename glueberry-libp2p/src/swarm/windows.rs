@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::ptr::addr_eq;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use glueberry_tokio::adapter::{Negotiations, PeerMemory, QuicLoan, QuicWindow};
+use glueberry_tokio::adapter::{AtATime, Negotiations, PeerMemory, QuicLoan, QuicWindow};
 use libp2p::PeerId;
 
 use crate::settings::{Bounds, Loan};
@@ -130,6 +130,14 @@ impl Window for QuicWindow {
 
 impl Loan for QuicLoan {}
 
+/// Returns how many negotiations of a peer may be under way that may have so many substreams.
+pub(super) const fn at_a_time(substreams: usize) -> AtATime {
+    AtATime { before_established: BEFORE_ESTABLISHED, established: substreams }
+}
+
+/// libp2p's own protocols and the handshake need fewer, and none of them takes longer than a round trip.
+const BEFORE_ESTABLISHED: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use glueberry_tokio::runtime::{Runtime, TokioRuntime};
@@ -166,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_is_held_back_by_its_connection_and_by_its_relay() {
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::current().unwrap());
-        let negotiations = || Negotiations::new(&runtime, 64);
+        let negotiations = || Negotiations::new(&runtime, at_a_time(64));
         let windows = Arc::<Windows>::default();
         let (peer, relay) = (PeerId::random(), PeerId::random());
         let read = windows.add(peer, Arc::new(Reading(true)), negotiations());

@@ -25,7 +25,7 @@ pub(super) use self::gate::Overflow;
 use self::gate::{Gate, Gated, ONE_SUBSTREAM};
 use super::answered::Answered;
 use super::here;
-use super::windows::{Registered, Windows};
+use super::windows::{Registered, Windows, at_a_time};
 
 /// What makes connections of secured ones.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl WithPeer {
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let negotiations = Negotiations::new(&self.yamux.runtime, self.yamux.substreams);
+        let negotiations = Negotiations::new(&self.yamux.runtime, at_a_time(self.yamux.substreams));
         let gate = Gate::new(self.overflow, self.yamux.max_substreams, negotiations.clone());
         let registered = self.yamux.windows.add(self.peer, gate.clone(), negotiations.clone());
         let gated = Gated::new(connection, gate.clone());

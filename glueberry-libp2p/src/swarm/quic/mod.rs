@@ -35,7 +35,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use self::listener::{Happened, Listener};
 use self::muxer::Muxer;
-use super::windows::Windows;
+use super::windows::{Windows, at_a_time};
 
 /// A connection that is under way, and who is at its other end.
 type Upgrade = Pin<Box<dyn Future<Output = io::Result<(PeerId, StreamMuxerBox)>> + Send>>;
@@ -75,7 +75,7 @@ impl Upgrades {
     fn begin(&self, connecting: Connecting) -> Upgrade {
         let (deadline, windows) = (self.runtime.sleep(HANDSHAKE_TIMEOUT), self.windows.clone());
         let stream_window = self.stream_window;
-        let negotiations = Negotiations::new(&self.runtime, self.substreams);
+        let negotiations = Negotiations::new(&self.runtime, at_a_time(self.substreams));
         Box::pin(async move {
             match select(connecting, deadline).await {
                 Either::Left((connection, _)) => {
