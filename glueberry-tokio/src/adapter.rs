@@ -39,8 +39,9 @@ pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
 pub use crate::memory::{PeerMemory, RoomWaiter};
 use crate::metrics::Metrics;
-#[doc(hidden)]
 pub use crate::negotiations::{AtATime, Negotiation, Negotiations};
+#[doc(hidden)]
+pub use crate::network::Network;
 use crate::node::Node;
 pub use crate::path::Path;
 #[cfg(feature = "quic")]

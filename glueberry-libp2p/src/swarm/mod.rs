@@ -6,6 +6,7 @@ mod bounded;
 mod here;
 mod listeners;
 mod muxed;
+mod observed;
 mod quic;
 mod security;
 mod stack;
@@ -203,7 +204,7 @@ impl Fabric for Libp2p {
         let (glueberry, node) =
             Behaviour::bind(parts, settings, |swarm| OwnedSwarm::new(swarm, stop))?;
         let (executor, span) = (runtime.clone(), glueberry.span());
-        let behaviours = Behaviours::new(&self, &identity, &config, glueberry, relay)
+        let behaviours = Behaviours::new(&self, &identity, &config, glueberry, relay, &runtime)
             .map_err(|error| Error::because(ErrorCode::ListenFailed, error))?;
         let in_span = span.clone();
         let swarm_config =

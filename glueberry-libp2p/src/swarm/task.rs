@@ -15,6 +15,8 @@ use libp2p::swarm::SwarmEvent;
 use libp2p::{PeerId, Swarm, dcutr};
 use tracing::{debug, warn};
 
+#[cfg(feature = "kad")]
+use super::behaviours::Kademlia;
 use super::behaviours::{Behaviours, BehavioursEvent};
 use super::listeners::Listeners;
 use crate::transport::SwarmTransport;
@@ -152,13 +154,22 @@ fn kademlia(swarm: &mut Swarm<Behaviours>, event: BehavioursEvent) {
             if let Some(kademlia) = behaviours.kademlia.as_mut()
                 && info.protocols.iter().any(|it| kademlia.protocol_names().contains(it))
             {
-                for address in info.listen_addrs {
+                // It keeps all that a peer says, and tells each time.
+                let room = MOST_ADDRESSES.saturating_sub(addresses_of(kademlia, peer_id));
+                for address in info.listen_addrs.into_iter().take(room) {
                     kademlia.add_address(&peer_id, address);
                 }
             }
         }
-        BehavioursEvent::Kademlia(kad::Event::RoutingUpdated { peer, addresses, .. }) => {
-            for address in addresses.into_vec() {
+        BehavioursEvent::Kademlia(kad::Event::RoutingUpdated {
+            peer,
+            is_new_peer,
+            addresses,
+            ..
+        }) => {
+            // The new one is the last.
+            let known = if is_new_peer { 0 } else { addresses.len().saturating_sub(1) };
+            for address in addresses.into_vec().into_iter().skip(known) {
                 behaviours.glueberry.peer_discovered(peer, address);
             }
         }
@@ -166,5 +177,18 @@ fn kademlia(swarm: &mut Swarm<Behaviours>, event: BehavioursEvent) {
     }
 }
 
+/// Returns how many addresses of a peer Kademlia knows.
+#[cfg(feature = "kad")]
+fn addresses_of(kademlia: &mut Kademlia, peer: PeerId) -> usize {
+    let Some(bucket) = kademlia.kbucket(peer) else {
+        return 0;
+    };
+    let mut entries = bucket.iter();
+    entries.find(|it| *it.node.key.preimage() == peer).map_or(0, |it| it.node.value.len())
+}
+
+/// Addresses of a peer that Kademlia is told.
+#[cfg(feature = "kad")]
+const MOST_ADDRESSES: usize = 16;
 /// Time for connections to close.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
