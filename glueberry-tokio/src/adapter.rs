@@ -124,6 +124,11 @@ impl Shared {
         drop(self.mailbox.put(NodeCommand::DialFailed(dial, error)));
     }
 
+    /// Returns the account of a peer: a stranger's, if nothing of it is held yet.
+    pub fn memory_of(&self, peer: PeerId) -> Arc<PeerMemory> {
+        self.memory.of(peer, true)
+    }
+
     /// Returns whether the peer is banned.
     pub fn is_banned(&self, peer: PublicKey) -> bool {
         self.views.is_banned(peer, self.wall())

@@ -3,6 +3,7 @@
 mod answered;
 mod behaviours;
 mod bounded;
+mod circuits;
 mod here;
 mod listeners;
 mod muxed;
@@ -27,6 +28,7 @@ use libp2p::{Multiaddr, Swarm};
 use tracing::Instrument;
 
 use self::behaviours::Behaviours;
+use self::circuits::Circuits;
 use self::here::Placed;
 use self::listeners::Listeners;
 use self::task::OwnedSwarm;
@@ -200,6 +202,7 @@ impl Fabric for Libp2p {
             .map_err(|error| Error::because(ErrorCode::InvalidConfig, error))?;
         let mut settings = Settings::new(&config, Ownership::Owned, wait);
         settings.bounds = Some(here::find);
+        let circuits = Circuits::new(windows);
         let (stop, stopping) = oneshot::channel();
         let (glueberry, node) =
             Behaviour::bind(parts, settings, |swarm| OwnedSwarm::new(swarm, stop))?;
@@ -216,7 +219,7 @@ impl Fabric for Libp2p {
         let mut swarm = Swarm::new(stack, behaviours, peer, swarm_config);
         self.external_addresses.into_iter().for_each(|it| swarm.add_external_address(it));
         let listeners = Listeners::start(&mut swarm, &addresses, &*runtime).await?;
-        let task = task::run(swarm, listeners, stopping, Arc::clone(&runtime));
+        let task = task::run(swarm, listeners, circuits, stopping, Arc::clone(&runtime));
         runtime.spawn(Box::pin(task.instrument(span)));
         Ok(node)
     }

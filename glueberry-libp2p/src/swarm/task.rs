@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 #[cfg(feature = "kad")]
 use super::behaviours::Kademlia;
 use super::behaviours::{Behaviours, BehavioursEvent};
+use super::circuits::Circuits;
 use super::listeners::Listeners;
 use crate::transport::SwarmTransport;
 
@@ -70,6 +71,7 @@ impl Transport for OwnedSwarm {
 pub(super) async fn run(
     mut swarm: Swarm<Behaviours>,
     mut listeners: Listeners,
+    mut circuits: Circuits,
     mut stop: oneshot::Receiver<oneshot::Sender<()>>,
     runtime: Arc<dyn Runtime>,
 ) {
@@ -91,6 +93,7 @@ pub(super) async fn run(
         match event {
             Some(event) => {
                 listeners.handle(&swarm, &event, runtime.now());
+                circuits.handle(&event, |peer| swarm.behaviour().glueberry.memory_of(peer));
                 handle(&mut swarm, event);
             }
             None => listeners.retry(&mut swarm, runtime.now()),

@@ -59,6 +59,11 @@ impl Windows {
         Arc::new(Registered { windows: self.clone(), peer, window, negotiations })
     }
 
+    /// Has room for one substream more on all connections of a peer, for as long as the result exists.
+    pub(super) fn lend(&self, peer: PeerId, memory: &Arc<PeerMemory>) -> Vec<Box<dyn Loan>> {
+        self.of(peer).into_iter().map(|window| window.lend(memory)).collect()
+    }
+
     fn of(&self, peer: PeerId) -> Vec<Arc<dyn Window>> {
         let open = self.lock();
         open.get(&peer).into_iter().flatten().filter_map(Weak::upgrade).collect()
@@ -66,12 +71,6 @@ impl Windows {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerId, Vec<Weak<dyn Window>>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Registered {
-    fn with_relay(&self, relay: Option<PeerId>) -> Vec<Arc<dyn Window>> {
-        relay.map(|relay| self.windows.of(relay)).unwrap_or_default()
     }
 }
 
@@ -83,12 +82,12 @@ impl Bounds for Registered {
     fn established(&self, relay: Option<PeerId>, memory: &Arc<PeerMemory>) -> Vec<Box<dyn Loan>> {
         self.window.established(memory);
         self.negotiations.established();
-        self.with_relay(relay).into_iter().map(|window| window.lend(memory)).collect()
+        relay.map(|relay| self.windows.lend(relay, memory)).unwrap_or_default()
     }
 
     fn is_held_back(&self, relay: Option<PeerId>) -> bool {
-        self.window.is_held_back()
-            || self.with_relay(relay).iter().any(|window| window.is_held_back())
+        let with_relay = relay.map(|relay| self.windows.of(relay)).unwrap_or_default();
+        self.window.is_held_back() || with_relay.iter().any(|window| window.is_held_back())
     }
 
     fn negotiations(&self) -> &Negotiations {

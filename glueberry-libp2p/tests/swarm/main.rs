@@ -9,6 +9,7 @@ mod own_connection;
 mod parts;
 #[cfg(unix)]
 mod programs;
+mod relay_server;
 mod relays;
 mod shared;
 mod strangers;
