@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use futures_util::stream::StreamExt;
-use glueberry_proto::{Address, DialId};
+use glueberry_proto::{Address, DialId, printable};
 use glueberry_tokio::adapter::Transport;
 use glueberry_tokio::runtime::Runtime;
 use libp2p::swarm::SwarmEvent;
@@ -127,12 +127,14 @@ pub(super) fn handle(swarm: &mut Swarm<Behaviours>, event: SwarmEvent<Behaviours
             remote_peer_id,
             result: Err(error),
         })) => {
-            debug!(peer = %remote_peer_id, %error, "no direct connection");
+            debug!(peer = %remote_peer_id, error = printable(error), "no direct connection");
             swarm.behaviour_mut().glueberry.hole_punch_failed(remote_peer_id);
         }
-        SwarmEvent::ListenerError { error, .. } => warn!(%error, "listener failed"),
+        SwarmEvent::ListenerError { error, .. } => {
+            warn!(error = printable(error), "listener failed")
+        }
         SwarmEvent::IncomingConnectionError { error, .. } => {
-            debug!(%error, "incoming connection failed");
+            debug!(error = printable(error), "incoming connection failed");
         }
         #[cfg(feature = "mdns")]
         SwarmEvent::Behaviour(BehavioursEvent::Mdns(libp2p::mdns::Event::Discovered(found))) => {
