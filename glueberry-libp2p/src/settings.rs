@@ -32,8 +32,11 @@ pub(crate) struct Settings {
     pub(crate) handshakes: Vec<ProtocolId>,
     /// Finds what bounds the peer of the connection that the task that runs carries, if this side's
     /// transport bounds any: not in the task's first turn, after which it is woken.
-    pub(crate) bounds: Option<fn() -> Option<Arc<dyn Bounds>>>,
+    pub(crate) bounds: Option<FindBounds>,
 }
+
+/// How a task finds the bounds of the connection that it carries.
+pub(crate) type FindBounds = fn() -> Option<Arc<dyn Bounds>>;
 
 /// What the peer of one connection may have this side do and hold: little, until it has proven something.
 pub(crate) trait Bounds: fmt::Debug + Send + Sync {

@@ -17,8 +17,10 @@ use crate::settings::Loan;
 pub(super) struct Circuits {
     windows: Arc<Windows>,
     /// From whom to whom, and what is lent for each of them.
-    open: BTreeMap<(PeerId, PeerId), Vec<Vec<Box<dyn Loan>>>>,
+    open: BTreeMap<(PeerId, PeerId), Vec<Loans>>,
 }
+
+type Loans = Vec<Box<dyn Loan>>;
 
 impl Circuits {
     pub(super) const fn new(windows: Arc<Windows>) -> Self {

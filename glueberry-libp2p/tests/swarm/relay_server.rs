@@ -42,9 +42,9 @@ fn client(window: u32) -> (Swarm<Client>, Control) {
 }
 
 /// Is reached over the relay until it is told to stop, when it reads nothing more; answers with what it reads.
-fn reached(relay: Multiaddr) -> (PeerId, mpsc::Sender<()>) {
-    let (ready, is_ready) = mpsc::channel();
-    let (stop, stopped) = mpsc::channel::<()>();
+fn reached(relay: Multiaddr) -> (PeerId, mpsc::SyncSender<()>) {
+    let (ready, is_ready) = mpsc::sync_channel(1);
+    let (stop, stopped) = mpsc::sync_channel::<()>(1);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -55,7 +55,7 @@ fn reached(relay: Multiaddr) -> (PeerId, mpsc::Sender<()>) {
                 tokio::select! {
                     event = swarm.select_next_some() => {
                         if let SwarmEvent::NewListenAddr { .. } = event {
-                            ready.send(*swarm.local_peer_id()).ok();
+                            ready.try_send(*swarm.local_peer_id()).ok();
                         }
                     }
                     Some((_, mut stream)) = incoming.next() => {
