@@ -1,4 +1,3 @@
-use futures_util::FutureExt;
 use futures_util::io::{AsyncReadExt, AsyncWriteExt};
 use futures_util::stream::StreamExt;
 use glueberry_tokio::runtime::TokioRuntime;
@@ -165,6 +164,8 @@ fn a_network_has_few_new_addresses_at_once() {
 #[cfg(feature = "kad")]
 #[tokio::test]
 async fn few_addresses_of_a_peer_are_told_to_kademlia_and_each_once() {
+    use futures_util::FutureExt;
+
     const KADEMLIA: StreamProtocol = StreamProtocol::new("/test/kad/1.0.0");
     let (mut swarm, node, address) =
         victim(&Libp2p { kademlia: Some(KADEMLIA), ..options() }).await;
