@@ -124,6 +124,12 @@ impl Behaviour {
         self.shared.listener_restored(address);
     }
 
+    /// Returns the account of a peer that need not have a session.
+    #[cfg(feature = "node")]
+    pub(crate) fn memory_of(&self, peer: PeerId) -> Arc<glueberry_tokio::adapter::PeerMemory> {
+        self.shared.memory_of(peer)
+    }
+
     /// A peer was found at an address.
     #[cfg(any(feature = "kad", feature = "mdns"))]
     pub(crate) fn peer_discovered(&self, peer: PeerId, address: Multiaddr) {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use glueberry_proto::{ConnectionLost, OpenError, ProtocolId, PublicKey, RefuseReason};
-use glueberry_tokio::adapter::{Negotiations, SessionDriver, Shared};
+use glueberry_tokio::adapter::{SessionDriver, Shared};
 use glueberry_tokio::runtime::Timer;
 use libp2p::PeerId;
 use libp2p::swarm::handler::{
@@ -21,8 +21,8 @@ use tracing::{debug, trace};
 
 use crate::link::{Link, PendingLink, ToHandler};
 use crate::remains;
-use crate::session::{Opening, OpeningFor, SwarmSession, Want};
-use crate::settings::{Ownership, Settings};
+use crate::session::{Carrier, Opening, OpeningFor, SwarmSession, Want};
+use crate::settings::{Bounds, Ownership, Settings};
 use crate::substream::Order;
 use crate::upgrade::{Negotiated, Proposal};
 
@@ -32,8 +32,8 @@ use crate::upgrade::{Negotiated, Proposal};
 pub struct Handler {
     /// The peer's key, or none if it has an identity that Glueberry has no use for.
     peer: Option<PublicKey>,
-    /// Who it is, and which relay leads to it.
-    ends: (PeerId, Option<PeerId>),
+    /// Which relay leads to it.
+    relay: Option<PeerId>,
     link: Arc<Link>,
     shared: Arc<Shared>,
     settings: Arc<Settings>,
@@ -43,11 +43,11 @@ pub struct Handler {
     accepts: Proposal,
     accepted_ids: Vec<ProtocolId>,
     events: VecDeque<ToBehaviour>,
-    /// Those of the peer's connections, if this side's transport has a limit for them.
-    negotiations: Vec<Arc<Negotiations>>,
-    /// How many of them without end were reported.
+    /// What bounds the peer on this connection, if this side's transport does.
+    bounds: Option<Arc<dyn Bounds>>,
+    /// How many of its negotiations without end were reported.
     endless: u32,
-    /// How many of them on the latest connection, which is this one, were noticed.
+    /// How many that it has begun were noticed.
     begun: u64,
     /// Until when the peer must have used a connection that it has made; none once it has.
     unused: Option<Box<dyn Timer>>,
@@ -74,7 +74,7 @@ type Event = ConnectionHandlerEvent<Proposal, Opening, ToBehaviour>;
 
 impl Handler {
     pub(crate) fn new(
-        ends: (PeerId, Option<PeerId>),
+        (peer, relay): (PeerId, Option<PeerId>),
         link: Arc<Link>,
         shared: Arc<Shared>,
         settings: Arc<Settings>,
@@ -86,14 +86,13 @@ impl Handler {
             timer.reset(shared.runtime().now().checked_add(shared.negotiation_timeout()));
             timer
         });
-        let negotiations = settings.lender.as_ref().map(|lender| lender.negotiations(ends.0));
         Self {
             unused,
-            negotiations: negotiations.unwrap_or_default(),
+            bounds: None,
             endless: 0,
             begun: 0,
-            peer: PublicKey::try_from(&ends.0).ok(),
-            ends,
+            peer: PublicKey::try_from(&peer).ok(),
+            relay,
             link,
             shared,
             settings,
@@ -180,8 +179,8 @@ impl Handler {
     }
 
     fn accept(&mut self, driver: SessionDriver) {
-        let mut session =
-            SwarmSession::new(driver, self.shared.clone(), self.order, self.ends, &self.settings);
+        let carrier = Carrier { order: self.order, relay: self.relay, bounds: self.bounds.clone() };
+        let mut session = SwarmSession::new(driver, self.shared.clone(), carrier, &self.settings);
         match std::mem::replace(&mut self.slot, Slot::Idle) {
             Slot::Asked(waiting) => waiting.into_iter().for_each(|one| session.accepted(one)),
             Slot::Idle => {}
@@ -224,14 +223,15 @@ impl Handler {
     /// proposed without end. Where there is no session to judge that, the
     /// connection is closed.
     fn look_at_negotiations(&mut self) {
-        let begun = self.negotiations.last().map_or(0, |latest| latest.begun());
+        let Some(bounds) = &self.bounds else {
+            return;
+        };
+        let (begun, cut_off) = (bounds.negotiations().begun(), bounds.negotiations().cut_off());
         if std::mem::replace(&mut self.begun, begun) != begun
             && let Slot::Running(session) = &mut self.slot
         {
             session.peer_is_there();
         }
-        let cut_off = |all: u32, one: &Arc<Negotiations>| all.saturating_add(one.cut_off());
-        let cut_off = self.negotiations.iter().fold(0, cut_off);
         while self.endless < cut_off {
             match &mut self.slot {
                 Slot::Running(session) => session.negotiation_had_no_end(),
@@ -343,6 +343,12 @@ impl ConnectionHandler for Handler {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let (None, Some(find)) = (&self.bounds, self.settings.bounds) {
+            self.bounds = find();
+            if self.bounds.is_none() {
+                return Poll::Pending;
+            }
+        }
         for message in self.link.mailbox.take(cx) {
             self.message(message);
         }

@@ -13,7 +13,7 @@ use glueberry_tokio::adapter::{
 use glueberry_tokio::runtime::Timer;
 use libp2p::PeerId;
 
-use crate::settings::{Lender, Loan, Settings};
+use crate::settings::{Bounds, Loan, Settings};
 use crate::silence::Liveness;
 use crate::substream::{Order, SwarmSubstream};
 use crate::upgrade::Negotiated;
@@ -25,6 +25,15 @@ pub(crate) struct SwarmSession {
     order: Order,
     liveness: Liveness,
     timer: Box<dyn Timer>,
+}
+
+/// What a session has to know of its connection.
+pub(crate) struct Carrier {
+    pub(crate) order: Order,
+    /// Which relay carries it.
+    pub(crate) relay: Option<PeerId>,
+    /// What bounds the peer, if this side's transport does.
+    pub(crate) bounds: Option<Arc<dyn Bounds>>,
 }
 
 /// What a session wants of its handler.
@@ -59,15 +68,14 @@ impl SwarmSession {
     pub(crate) fn new(
         driver: SessionDriver,
         shared: Arc<Shared>,
-        order: Order,
-        (peer, relay): (PeerId, Option<PeerId>),
+        carrier: Carrier,
         settings: &Settings,
     ) -> Self {
-        let lender = settings.lender.clone();
+        let Carrier { order, relay, bounds } = carrier;
         let admitted =
-            |lender: &Arc<dyn Lender>| lender.admitted(peer, driver.memory(), settings.max_parked);
-        let loans = lender.as_ref().map(admitted).unwrap_or_default();
-        let connection = SwarmConnection { peer, relay, lender, loans, wanted: VecDeque::new() };
+            |bounds: &Arc<dyn Bounds>| bounds.admitted(driver.memory(), settings.max_parked);
+        let loans = bounds.as_ref().and_then(admitted).into_iter().collect();
+        let connection = SwarmConnection { relay, bounds, loans, wanted: VecDeque::new() };
         Self {
             timer: shared.runtime().timer(),
             liveness: Liveness::new(shared.clone(), settings),
@@ -210,17 +218,16 @@ impl SwarmSession {
 /// connection would be polled, and asks the swarm for what is wanted here.
 #[derive(Debug)]
 pub(crate) struct SwarmConnection {
-    peer: PeerId,
     /// Which relay carries it.
     relay: Option<PeerId>,
-    lender: Option<Arc<dyn Lender>>,
+    bounds: Option<Arc<dyn Bounds>>,
     loans: Vec<Box<dyn Loan>>,
     wanted: VecDeque<(SubstreamId, Vec<ProtocolId>)>,
 }
 
 impl SwarmConnection {
     fn is_held_back(&self) -> bool {
-        self.lender.as_ref().is_some_and(|lender| lender.is_held_back(self.peer))
+        self.bounds.as_ref().is_some_and(|bounds| bounds.is_held_back(self.relay))
     }
 }
 
@@ -230,8 +237,8 @@ impl Connection for SwarmConnection {
     const OUTLIVES_SESSION: bool = true;
 
     fn established(&mut self, memory: &Arc<PeerMemory>) {
-        if let Some(lender) = &self.lender {
-            self.loans.extend(lender.established(self.peer, self.relay, memory));
+        if let Some(bounds) = &self.bounds {
+            self.loans.extend(bounds.established(self.relay, memory));
         }
     }
 

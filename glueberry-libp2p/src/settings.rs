@@ -30,37 +30,31 @@ pub(crate) struct Settings {
     /// Both.
     pub(crate) idle: Proposal,
     pub(crate) handshakes: Vec<ProtocolId>,
-    /// What has peers send little until they have proven something, if this side's transport does.
-    pub(crate) lender: Option<Arc<dyn Lender>>,
+    /// Finds what bounds the peer of the connection that the task that runs carries, if this side's
+    /// transport bounds any: not in the task's first turn, after which it is woken.
+    pub(crate) bounds: Option<FindBounds>,
 }
 
-/// A transport that lends peers larger windows once their sessions are Established.
-pub(crate) trait Lender: fmt::Debug + Send + Sync {
+/// How a task finds the bounds of the connection that it carries.
+pub(crate) type FindBounds = fn() -> Option<Arc<dyn Bounds>>;
+
+/// What the peer of one connection may have this side do and hold: little, until it has proven something.
+pub(crate) trait Bounds: fmt::Debug + Send + Sync {
     /// Takes note that the peer has a session, in which `waiting` of its substreams may wait for the end of
     /// the handshake. What is returned is kept for as long as the session lives.
-    fn admitted(
-        &self,
-        peer: PeerId,
-        memory: &Arc<PeerMemory>,
-        waiting: usize,
-    ) -> Vec<Box<dyn Loan>>;
+    fn admitted(&self, memory: &Arc<PeerMemory>, waiting: usize) -> Option<Box<dyn Loan>>;
 
-    /// Takes note that a session of the peer is Established, as
+    /// Takes note that the session is Established, as
     /// [`Connection::established`](glueberry_tokio::adapter::Connection::established) does, and what
     /// relay it runs over if it does. What is returned is kept for as long as the session lives.
-    fn established(
-        &self,
-        peer: PeerId,
-        relay: Option<PeerId>,
-        memory: &Arc<PeerMemory>,
-    ) -> Vec<Box<dyn Loan>>;
+    fn established(&self, relay: Option<PeerId>, memory: &Arc<PeerMemory>) -> Vec<Box<dyn Loan>>;
 
-    /// Returns whether the peer has sent more than this side may read now: then what else it has said,
-    /// answers to probes among it, is behind that.
-    fn is_held_back(&self, peer: PeerId) -> bool;
+    /// Returns whether the peer, or the relay that leads to it, has sent more than this side may read now:
+    /// then what else the peer has said, answers to probes among it, is behind that.
+    fn is_held_back(&self, relay: Option<PeerId>) -> bool;
 
-    /// Returns what is allowed to the negotiations of each connection that the peer has now.
-    fn negotiations(&self, peer: PeerId) -> Vec<Arc<Negotiations>>;
+    /// Returns what is allowed to its negotiations.
+    fn negotiations(&self) -> &Negotiations;
 }
 
 /// What is lent until this is dropped.
@@ -94,7 +88,7 @@ impl Settings {
             idle: Proposal::new(first.iter().chain([&ProtocolId::Probe])),
             probe: Proposal::new(&[ProtocolId::Probe]),
             handshakes,
-            lender: None,
+            bounds: None,
         }
     }
 }

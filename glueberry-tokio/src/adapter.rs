@@ -39,8 +39,9 @@ pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
 pub use crate::memory::{PeerMemory, RoomWaiter};
 use crate::metrics::Metrics;
+pub use crate::negotiations::{AtATime, Negotiation, Negotiations};
 #[doc(hidden)]
-pub use crate::negotiations::{Negotiation, Negotiations};
+pub use crate::network::Network;
 use crate::node::Node;
 pub use crate::path::Path;
 #[cfg(feature = "quic")]
@@ -121,6 +122,11 @@ impl Shared {
     /// Reports a dial that failed.
     pub fn dial_failed(&self, dial: DialId, error: DialError) {
         drop(self.mailbox.put(NodeCommand::DialFailed(dial, error)));
+    }
+
+    /// Returns the account of a peer: a stranger's, if nothing of it is held yet.
+    pub fn memory_of(&self, peer: PeerId) -> Arc<PeerMemory> {
+        self.memory.of(peer, true)
     }
 
     /// Returns whether the peer is banned.

@@ -4,14 +4,17 @@ use std::net::IpAddr;
 
 /// A network that is usually in one hand: an IPv4 /24 or an IPv6 /56.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Network {
+#[expect(clippy::exhaustive_enums, reason = "for the crates of this project")]
+pub enum Network {
+    /// The first bytes of its addresses.
     V4([u8; 3]),
+    /// The same.
     V6([u8; 7]),
 }
 
 impl Network {
     /// Returns `None` for the loopback, on which every peer of this machine is.
-    pub(crate) fn of(address: IpAddr) -> Option<Self> {
+    pub fn of(address: IpAddr) -> Option<Self> {
         match address.to_canonical() {
             address if address.is_loopback() => None,
             IpAddr::V4(address) => address.octets().first_chunk().copied().map(Self::V4),

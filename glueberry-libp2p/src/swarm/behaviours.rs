@@ -1,8 +1,10 @@
 //! The behaviours of a ready-made node.
 
 use std::io;
+use std::sync::Arc;
 
 use glueberry_tokio::Config;
+use glueberry_tokio::runtime::Runtime;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
@@ -10,6 +12,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, autonat, dcutr, identify, ping, relay, upnp};
 
 use super::Libp2p;
+use super::observed::Observed;
 use crate::Behaviour;
 
 /// Glueberry and what brings peers together.
@@ -17,7 +20,7 @@ use crate::Behaviour;
 pub(super) struct Behaviours {
     limits: connection_limits::Behaviour,
     pub(super) glueberry: Behaviour,
-    identify: Toggle<identify::Behaviour>,
+    identify: Toggle<Observed>,
     ping: Toggle<ping::Behaviour>,
     relay: Toggle<relay::client::Behaviour>,
     relay_server: Toggle<relay::Behaviour>,
@@ -41,14 +44,16 @@ impl Behaviours {
         config: &Config,
         glueberry: Behaviour,
         relay: Option<relay::client::Behaviour>,
+        runtime: &Arc<dyn Runtime>,
     ) -> io::Result<Self> {
         let peer = identity.public().to_peer_id();
         let identify = identify::Config::new(PROTOCOL.to_owned(), identity.public())
             .with_agent_version(AGENT.to_owned());
+        let identified = |config| Observed::new(identify::Behaviour::new(config), runtime.clone());
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits(config)),
             glueberry,
-            identify: options.identify.then(|| identify::Behaviour::new(identify)).into(),
+            identify: options.identify.then(|| identified(identify)).into(),
             ping: options.ping.then(ping::Behaviour::default).into(),
             relay: relay.into(),
             relay_server: options.relay_server.then(|| relay_server(peer)).into(),
@@ -98,6 +103,7 @@ const AGENT: &str = concat!("glueberry-libp2p/", env!("CARGO_PKG_VERSION"));
 #[cfg(test)]
 mod tests {
     use glueberry_tokio::Node;
+    use glueberry_tokio::runtime::TokioRuntime;
 
     use super::*;
     use crate::Behaviour;
@@ -109,8 +115,10 @@ mod tests {
             let identity = Keypair::generate_ed25519();
             let (glueberry, _node) = Behaviour::new(Node::builder(identity.clone())).unwrap();
             let options = Libp2p { upnp, ..Libp2p::default() };
+            let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::current().unwrap());
+            let config = Config::default();
             let behaviours =
-                Behaviours::new(&options, &identity, &Config::default(), glueberry, None).unwrap();
+                Behaviours::new(&options, &identity, &config, glueberry, None, &runtime).unwrap();
             assert_eq!(behaviours.upnp.is_enabled(), upnp);
         }
     }

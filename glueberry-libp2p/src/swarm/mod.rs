@@ -3,8 +3,11 @@
 mod answered;
 mod behaviours;
 mod bounded;
+mod circuits;
+mod here;
 mod listeners;
 mod muxed;
+mod observed;
 mod quic;
 mod security;
 mod stack;
@@ -25,6 +28,8 @@ use libp2p::{Multiaddr, Swarm};
 use tracing::Instrument;
 
 use self::behaviours::Behaviours;
+use self::circuits::Circuits;
+use self::here::Placed;
 use self::listeners::Listeners;
 use self::task::OwnedSwarm;
 use self::windows::Windows;
@@ -196,24 +201,25 @@ impl Fabric for Libp2p {
         let (stack, relay) = stack::build(&self, &identity, &config, &windows, &runtime)
             .map_err(|error| Error::because(ErrorCode::InvalidConfig, error))?;
         let mut settings = Settings::new(&config, Ownership::Owned, wait);
-        settings.lender = Some(windows);
+        settings.bounds = Some(here::find);
+        let circuits = Circuits::new(windows);
         let (stop, stopping) = oneshot::channel();
         let (glueberry, node) =
             Behaviour::bind(parts, settings, |swarm| OwnedSwarm::new(swarm, stop))?;
         let (executor, span) = (runtime.clone(), glueberry.span());
-        let behaviours = Behaviours::new(&self, &identity, &config, glueberry, relay)
+        let behaviours = Behaviours::new(&self, &identity, &config, glueberry, relay, &runtime)
             .map_err(|error| Error::because(ErrorCode::ListenFailed, error))?;
         let in_span = span.clone();
         let swarm_config =
             SwarmConfig::with_executor(move |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
-                executor.spawn(Box::pin(task.instrument(in_span.clone())));
+                executor.spawn(Box::pin(Placed::new(task).instrument(in_span.clone())));
             })
             .with_idle_connection_timeout(self.idle_timeout);
         let peer = identity.public().to_peer_id();
         let mut swarm = Swarm::new(stack, behaviours, peer, swarm_config);
         self.external_addresses.into_iter().for_each(|it| swarm.add_external_address(it));
         let listeners = Listeners::start(&mut swarm, &addresses, &*runtime).await?;
-        let task = task::run(swarm, listeners, stopping, Arc::clone(&runtime));
+        let task = task::run(swarm, listeners, circuits, stopping, Arc::clone(&runtime));
         runtime.spawn(Box::pin(task.instrument(span)));
         Ok(node)
     }

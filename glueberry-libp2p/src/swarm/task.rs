@@ -8,14 +8,17 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use futures_util::stream::StreamExt;
-use glueberry_proto::{Address, DialId};
+use glueberry_proto::{Address, DialId, printable};
 use glueberry_tokio::adapter::Transport;
 use glueberry_tokio::runtime::Runtime;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{PeerId, Swarm, dcutr};
 use tracing::{debug, warn};
 
+#[cfg(feature = "kad")]
+use super::behaviours::Kademlia;
 use super::behaviours::{Behaviours, BehavioursEvent};
+use super::circuits::Circuits;
 use super::listeners::Listeners;
 use crate::transport::SwarmTransport;
 
@@ -68,6 +71,7 @@ impl Transport for OwnedSwarm {
 pub(super) async fn run(
     mut swarm: Swarm<Behaviours>,
     mut listeners: Listeners,
+    mut circuits: Circuits,
     mut stop: oneshot::Receiver<oneshot::Sender<()>>,
     runtime: Arc<dyn Runtime>,
 ) {
@@ -89,6 +93,7 @@ pub(super) async fn run(
         match event {
             Some(event) => {
                 listeners.handle(&swarm, &event, runtime.now());
+                circuits.handle(&event, |peer| swarm.behaviour().glueberry.memory_of(peer));
                 handle(&mut swarm, event);
             }
             None => listeners.retry(&mut swarm, runtime.now()),
@@ -122,12 +127,14 @@ pub(super) fn handle(swarm: &mut Swarm<Behaviours>, event: SwarmEvent<Behaviours
             remote_peer_id,
             result: Err(error),
         })) => {
-            debug!(peer = %remote_peer_id, %error, "no direct connection");
+            debug!(peer = %remote_peer_id, error = printable(error), "no direct connection");
             swarm.behaviour_mut().glueberry.hole_punch_failed(remote_peer_id);
         }
-        SwarmEvent::ListenerError { error, .. } => warn!(%error, "listener failed"),
+        SwarmEvent::ListenerError { error, .. } => {
+            warn!(error = printable(error), "listener failed")
+        }
         SwarmEvent::IncomingConnectionError { error, .. } => {
-            debug!(%error, "incoming connection failed");
+            debug!(error = printable(error), "incoming connection failed");
         }
         #[cfg(feature = "mdns")]
         SwarmEvent::Behaviour(BehavioursEvent::Mdns(libp2p::mdns::Event::Discovered(found))) => {
@@ -152,13 +159,22 @@ fn kademlia(swarm: &mut Swarm<Behaviours>, event: BehavioursEvent) {
             if let Some(kademlia) = behaviours.kademlia.as_mut()
                 && info.protocols.iter().any(|it| kademlia.protocol_names().contains(it))
             {
-                for address in info.listen_addrs {
+                // It keeps all that a peer says, and tells each time.
+                let room = MOST_ADDRESSES.saturating_sub(addresses_of(kademlia, peer_id));
+                for address in info.listen_addrs.into_iter().take(room) {
                     kademlia.add_address(&peer_id, address);
                 }
             }
         }
-        BehavioursEvent::Kademlia(kad::Event::RoutingUpdated { peer, addresses, .. }) => {
-            for address in addresses.into_vec() {
+        BehavioursEvent::Kademlia(kad::Event::RoutingUpdated {
+            peer,
+            is_new_peer,
+            addresses,
+            ..
+        }) => {
+            // The new one is the last.
+            let known = if is_new_peer { 0 } else { addresses.len().saturating_sub(1) };
+            for address in addresses.into_vec().into_iter().skip(known) {
                 behaviours.glueberry.peer_discovered(peer, address);
             }
         }
@@ -166,5 +182,18 @@ fn kademlia(swarm: &mut Swarm<Behaviours>, event: BehavioursEvent) {
     }
 }
 
+/// Returns how many addresses of a peer Kademlia knows.
+#[cfg(feature = "kad")]
+fn addresses_of(kademlia: &mut Kademlia, peer: PeerId) -> usize {
+    let Some(bucket) = kademlia.kbucket(peer) else {
+        return 0;
+    };
+    let mut entries = bucket.iter();
+    entries.find(|it| *it.node.key.preimage() == peer).map_or(0, |it| it.node.value.len())
+}
+
+/// Addresses of a peer that Kademlia is told.
+#[cfg(feature = "kad")]
+const MOST_ADDRESSES: usize = 16;
 /// Time for connections to close.
 const CLOSE_TIME: Duration = Duration::from_secs(1);

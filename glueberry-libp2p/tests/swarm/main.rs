@@ -5,9 +5,11 @@
 mod counted;
 mod crowded_relay;
 mod gates;
+mod own_connection;
 mod parts;
 #[cfg(unix)]
 mod programs;
+mod relay_server;
 mod relays;
 mod shared;
 mod strangers;

@@ -14,7 +14,7 @@ use libp2p::futures::future::join_all;
 
 use crate::support::{STREAM, run_test};
 
-const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+pub(crate) const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 pub(crate) const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 
 pub(crate) async fn node(listen: &str) -> Node {

@@ -106,7 +106,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Violation> {
     Ok(*first)
 }
 
-/// How many control frames may still come: some at once, and some more in every second.
+/// How many control frames, or changes of keys, may still come: some at once, and some more in every second.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     /// In millionths.
@@ -116,9 +116,12 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
+    /// What a peer may send at once.
+    pub(crate) const OF_PEER: u64 = 64;
+
     /// What a peer may send.
     pub(crate) const fn of_peer(now: Instant) -> Self {
-        Self::new(64, now)
+        Self::new(Self::OF_PEER, now)
     }
 
     /// What this side may send, so that no second has more of them than 16.

@@ -104,6 +104,11 @@ impl Reader {
         }
     }
 
+    /// Returns how many epochs of few records the peer has ended since the last call.
+    pub(crate) const fn take_short_epochs(&mut self) -> u32 {
+        self.opener.take_short_epochs()
+    }
+
     /// True if it has ended cleanly.
     pub(crate) fn is_closed(&self) -> bool {
         self.phase == Phase::Closed

@@ -9,6 +9,7 @@ use core::time::Duration;
 use bytes::{BufMut, BytesMut};
 use zeroize::Zeroizing;
 
+use super::control::Bucket;
 use super::padding::Padding;
 use super::schedule::{derive, expand};
 use super::suite::Suite;
@@ -76,6 +77,8 @@ impl Epoch {
 pub(crate) struct Opener {
     cipher: Cipher,
     epoch: Epoch,
+    /// How many epochs have ended early since that was asked for.
+    short: u32,
 }
 
 /// A record that was opened.
@@ -89,7 +92,13 @@ pub(crate) struct Opened {
 impl Opener {
     pub(crate) fn new(cipher: Cipher, secret: &SharedKey) -> Self {
         let epoch = Epoch::new(&cipher, secret);
-        Self { cipher, epoch }
+        Self { cipher, epoch, short: 0 }
+    }
+
+    /// Returns how many epochs of few records the peer has ended since the last call: each costs as much
+    /// as many records (WIRE.md §8.2).
+    pub(crate) const fn take_short_epochs(&mut self) -> u32 {
+        core::mem::replace(&mut self.short, 0)
     }
 
     /// Returns the length of the record that `input` begins with, its length prefix included; `None`
@@ -144,6 +153,11 @@ impl Opener {
             return Err(Violation::EpochLimit);
         }
         if is_last {
+            self.short += u32::from(self.epoch.counter < SHORT_EPOCH);
+            // More than may come in any time, however it is counted.
+            if u64::from(self.short) > Bucket::OF_PEER {
+                return Err(Violation::Rate);
+            }
             self.epoch = self.epoch.following(&self.cipher);
         }
         let slice = 1..text.len();
@@ -405,6 +419,8 @@ const OPEN: u8 = 3;
 const LAST: u8 = 0x80;
 
 const MAX_RECORDS: u64 = 1 << 16;
+/// Records of an epoch that may end as often as its sender likes.
+const SHORT_EPOCH: u64 = 1 << 10;
 const MAX_BLOCKS: u64 = 1 << 26;
 /// Of the longest record.
 const MOST_BLOCKS: u64 = 1040;

@@ -112,6 +112,11 @@ impl StreamRoot {
     pub(crate) const fn secret(&self) -> &SharedKey {
         &self.0
     }
+
+    #[cfg(test)]
+    pub(crate) const fn from_secret(secret: SharedKey) -> Self {
+        Self(secret)
+    }
 }
 
 const PROTOCOL: &[u8] = b"glueberry/2";

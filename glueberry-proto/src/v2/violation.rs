@@ -45,8 +45,8 @@ pub enum Violation {
     /// The number of a message is not allowed.
     #[error("number of a message is not allowed")]
     Number,
-    /// Too many control frames.
-    #[error("too many control frames")]
+    /// Too many control frames, or changes of keys.
+    #[error("too many control frames or changes of keys")]
     Rate,
     /// Too many bytes that are dropped.
     #[error("too many handshake messages after the handshake")]

@@ -3,7 +3,7 @@
 //! | bound | of | beyond it |
 //! |---|---|---|
 //! | names refused, and bytes | one negotiation | it is broken off, and counted |
-//! | negotiations at one time | a peer that has proven nothing | more wait |
+//! | negotiations at one time | the connection, fewer of a peer that has proven nothing | more wait |
 //! | negotiations and refused names a second | the connection | more wait |
 //!
 //! To wait costs the peer time and nothing else. What is counted is reported to the session, which has its
@@ -26,6 +26,8 @@ use crate::runtime::{Runtime, Timer};
 /// The negotiations of one connection that its peer has begun.
 pub struct Negotiations {
     runtime: Arc<dyn Runtime>,
+    /// How many may be under way at a time.
+    at_a_time: AtATime,
     /// How far ahead of its pace a peer may be.
     ahead: Duration,
     /// Read in every turn of the connection, without the lock.
@@ -33,6 +35,19 @@ pub struct Negotiations {
     /// How many were broken off because they had no end.
     cut_off: AtomicU32,
     state: Mutex<State>,
+}
+
+/// How many negotiations may be under way.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "two numbers that must not be mistaken for each other"
+)]
+pub struct AtATime {
+    /// Of a peer that has proven nothing.
+    pub before_established: usize,
+    /// Of one whose session is Established: as many as it may have substreams.
+    pub established: usize,
 }
 
 struct State {
@@ -47,10 +62,9 @@ struct State {
 }
 
 impl Negotiations {
-    /// Returns those of a connection that has just been made, on which a peer may have `substreams` at a
-    /// time.
-    pub fn new(runtime: &Arc<dyn Runtime>, substreams: usize) -> Arc<Self> {
-        let burst = substreams.saturating_mul(PER_SUBSTREAM).max(LEAST_BURST);
+    /// Returns those of a connection that has just been made.
+    pub fn new(runtime: &Arc<dyn Runtime>, at_a_time: AtATime) -> Arc<Self> {
+        let burst = at_a_time.established.saturating_mul(PER_SUBSTREAM).max(LEAST_BURST);
         let state = State {
             is_established: false,
             under_way: 0,
@@ -60,6 +74,7 @@ impl Negotiations {
         };
         Arc::new(Self {
             runtime: runtime.clone(),
+            at_a_time,
             ahead: PER_ANSWER.saturating_mul(u32::try_from(burst).unwrap_or(u32::MAX)),
             begun: AtomicU64::new(0),
             cut_off: AtomicU32::new(0),
@@ -79,7 +94,11 @@ impl Negotiations {
     /// Ready if another negotiation may begin; else the task is woken.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if !state.is_established && state.under_way >= BEFORE_ESTABLISHED {
+        let most = match state.is_established {
+            true => self.at_a_time.established,
+            false => self.at_a_time.before_established,
+        };
+        if state.under_way >= most {
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -165,6 +184,3 @@ const PER_ANSWER: Duration = Duration::from_micros(7_812);
 /// A peer may open all its substreams at once, and propose a few names on each.
 const PER_SUBSTREAM: usize = 4;
 const LEAST_BURST: usize = 256;
-/// Negotiations at one time of a peer that has proven nothing. libp2p's own protocols and the handshake
-/// need fewer, and none of them takes longer than a round trip.
-const BEFORE_ESTABLISHED: usize = 16;

@@ -6,7 +6,7 @@ use crate::runtime::TokioRuntime;
 
 fn negotiations(substreams: usize) -> Arc<Negotiations> {
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::current().expect("a runtime"));
-    Negotiations::new(&runtime, substreams)
+    Negotiations::new(&runtime, AtATime { before_established: 16, established: substreams })
 }
 
 fn message(text: &str) -> Vec<u8> {
@@ -90,6 +90,10 @@ async fn before_established_few_are_under_way() {
     under_way.push(negotiations.begin());
     assert!(!has_room(&negotiations));
     negotiations.established();
+    assert!(has_room(&negotiations));
+    under_way.extend((16..64).map(|_| negotiations.begin()));
+    assert!(!has_room(&negotiations), "as many as it may have substreams");
+    under_way.pop();
     assert!(has_room(&negotiations));
 }
 

@@ -22,7 +22,7 @@ use super::window::Window;
 use super::{NegotiateError, Negotiated, QuicAddr, propose, respond};
 use crate::connection::{Connection, ConnectionEvent};
 use crate::memory::PeerMemory;
-use crate::negotiations::Negotiations;
+use crate::negotiations::{AtATime, Negotiations};
 use crate::path::Path;
 use crate::shared::Shared;
 
@@ -35,8 +35,6 @@ pub(super) struct QuicConnection {
     allowed: Arc<Negotiations>,
     acceptable: OnWake,
     negotiations: FuturesUnordered<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
-    /// How many of the negotiations are of substreams that the peer has opened.
-    answering: usize,
     is_lost: bool,
 }
 
@@ -78,9 +76,14 @@ impl QuicConnection {
         closing: Closing,
         shared: Arc<Shared>,
     ) -> Self {
+        // What is answered depends on what waits already: see `Config::max_parked`.
+        let at_a_time = AtATime {
+            before_established: shared.config.core.max_parked,
+            established: shared.max_substreams,
+        };
         Self {
             accepting: accept(connection.clone()),
-            allowed: Negotiations::new(&shared.runtime, shared.max_substreams),
+            allowed: Negotiations::new(&shared.runtime, at_a_time),
             acceptable: OnWake::new(),
             connection: Some(Open {
                 window: Window::new(connection.clone(), shared.config.stream_window),
@@ -88,7 +91,6 @@ impl QuicConnection {
                 connection,
                 closing,
             }),
-            answering: 0,
             shared,
             negotiations: FuturesUnordered::new(),
             is_lost: false,
@@ -206,18 +208,11 @@ impl Connection for QuicConnection {
             while !self.negotiations.is_empty()
                 && let Poll::Ready(Some(outcome)) = self.negotiations.poll_next_unpin(cx)
             {
-                self.answering -= usize::from(matches!(outcome, Outcome::Accepted(_)));
                 if let Some(event) = self.outcome(outcome) {
                     return Poll::Ready(event);
                 }
             }
-            // What is answered depends on what waits already: see `Config::max_parked`.
-            let most = match session.is_established() {
-                true => self.shared.max_substreams,
-                false => self.shared.config.core.max_parked,
-            };
-            let is_busy = self.answering >= most;
-            if self.is_lost || is_busy || self.negotiations.len() >= self.shared.max_substreams {
+            if self.is_lost {
                 return Poll::Pending;
             }
             let Some(Open { connection, .. }) = &self.connection else {
@@ -231,7 +226,6 @@ impl Connection for QuicConnection {
                     let stays = session.is_established().then_some(ProtocolId::Stays);
                     let protocols = session.protocols().into_iter().chain(stays);
                     let protocols = protocols.map(|protocol| protocol.to_string()).collect();
-                    self.answering += 1;
                     let answering = respond(send, recv, protocols, self.allowed.begin());
                     self.negotiate(answering, Outcome::Accepted);
                 }

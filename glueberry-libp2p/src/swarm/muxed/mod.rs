@@ -24,7 +24,8 @@ use yamux::{Connection, Mode};
 pub(super) use self::gate::Overflow;
 use self::gate::{Gate, Gated, ONE_SUBSTREAM};
 use super::answered::Answered;
-use super::windows::{Registered, Windows};
+use super::here;
+use super::windows::{Registered, Windows, at_a_time};
 
 /// What makes connections of secured ones.
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ impl WithPeer {
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
-        let negotiations = Negotiations::new(&self.yamux.runtime, self.yamux.substreams);
+        let negotiations = Negotiations::new(&self.yamux.runtime, at_a_time(self.yamux.substreams));
         let gate = Gate::new(self.overflow, self.yamux.max_substreams, negotiations.clone());
         let registered = self.yamux.windows.add(self.peer, gate.clone(), negotiations.clone());
         let gated = Gated::new(connection, gate.clone());
@@ -86,7 +87,7 @@ impl WithPeer {
             negotiations,
             accepted: VecDeque::new(),
             waker: None,
-            _registered: registered,
+            registered,
         }))
     }
 }
@@ -129,7 +130,7 @@ pub(super) struct Muxer<C> {
     accepted: VecDeque<Substream>,
     /// Who waits for one of them.
     waker: Option<Waker>,
-    _registered: Registered,
+    registered: Arc<Registered>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
@@ -178,6 +179,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
 
     /// yamux makes progress only where it is asked for substreams.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+        here::put(&self.registered, cx);
         loop {
             match self.poll_accept(cx) {
                 Poll::Ready(Ok(accepted)) => self.accepted.push_back(accepted),

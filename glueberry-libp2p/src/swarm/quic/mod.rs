@@ -21,6 +21,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use futures_util::stream::{SelectAll, StreamExt};
+use glueberry_proto::printable;
 use glueberry_tokio::Config;
 use glueberry_tokio::adapter::quinn::{Connecting, Endpoint, Incoming, TransportConfig, VarInt};
 use glueberry_tokio::adapter::{Negotiations, QuicAdmission, QuicParts, QuicWindow};
@@ -32,10 +33,11 @@ use libp2p::core::transport::{
 };
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
+use tracing::debug;
 
 use self::listener::{Happened, Listener};
 use self::muxer::Muxer;
-use super::windows::Windows;
+use super::windows::{Windows, at_a_time};
 
 /// A connection that is under way, and who is at its other end.
 type Upgrade = Pin<Box<dyn Future<Output = io::Result<(PeerId, StreamMuxerBox)>> + Send>>;
@@ -75,7 +77,7 @@ impl Upgrades {
     fn begin(&self, connecting: Connecting) -> Upgrade {
         let (deadline, windows) = (self.runtime.sleep(HANDSHAKE_TIMEOUT), self.windows.clone());
         let stream_window = self.stream_window;
-        let negotiations = Negotiations::new(&self.runtime, self.substreams);
+        let negotiations = Negotiations::new(&self.runtime, at_a_time(self.substreams));
         Box::pin(async move {
             match select(connecting, deadline).await {
                 Either::Left((connection, _)) => {
@@ -176,24 +178,22 @@ impl Quic {
     }
 
     /// Begins a handshake that comes in, unless whoever has punched a hole for it gets it, or it is not
-    /// admitted.
-    fn incoming(&mut self, incoming: Incoming) -> io::Result<Option<Upgrade>> {
+    /// admitted, or its first packet does not open.
+    fn incoming(&mut self, incoming: Incoming) -> Option<Upgrade> {
         let from = incoming.remote_address();
         self.punched.retain(|_, waiting| !waiting.is_canceled());
         if let Some(waiting) = self.punched.remove(&from) {
-            let upgrade = self.upgrades.begin(incoming.accept().map_err(io::Error::other)?);
+            let upgrade = self.upgrades.begin(accept(incoming)?);
             // An error means that it has just stopped waiting.
-            return Ok(waiting.send(upgrade).err());
+            return waiting.send(upgrade).err();
         }
-        let Some(incoming) = self.admission.judge(incoming) else {
-            return Ok(None);
-        };
-        let upgrade = self.upgrades.begin(incoming.accept().map_err(io::Error::other)?);
+        let incoming = self.admission.judge(incoming)?;
+        let upgrade = self.upgrades.begin(accept(incoming)?);
         let placed = self.admission.place(from.ip(), upgrade);
-        Ok(Some(Box::pin(async move {
+        Some(Box::pin(async move {
             let gave_way = || Err(io::Error::other("gave way to a newer handshake"));
             placed.await.unwrap_or_else(gave_way)
-        })))
+        }))
     }
 }
 
@@ -269,23 +269,28 @@ impl Transport for Quic {
                 Happened::Event(event) => return Poll::Ready(event),
             };
             let from = incoming.remote_address();
-            match self.incoming(incoming) {
-                Ok(None) => {}
-                Ok(Some(upgrade)) => {
-                    return Poll::Ready(TransportEvent::Incoming {
-                        listener_id,
-                        upgrade,
-                        local_addr: QuicParts::address(local),
-                        send_back_addr: QuicParts::address(from),
-                    });
-                }
-                Err(error) => {
-                    return Poll::Ready(TransportEvent::ListenerError { listener_id, error });
-                }
+            if let Some(upgrade) = self.incoming(incoming) {
+                return Poll::Ready(TransportEvent::Incoming {
+                    listener_id,
+                    upgrade,
+                    local_addr: QuicParts::address(local),
+                    send_back_addr: QuicParts::address(from),
+                });
             }
         }
         Poll::Pending
     }
+}
+
+/// Begins a handshake. If that fails, the first packet is to blame, which anybody can send: not the
+/// listener, each of whose failures would be reported.
+fn accept(incoming: Incoming) -> Option<Connecting> {
+    let remote = incoming.remote_address();
+    let accepted = incoming.accept();
+    let failed = |error: &_| {
+        debug!(%remote, error = printable(error), "incoming connection failed");
+    };
+    accepted.inspect_err(failed).ok()
 }
 
 fn transport(config: &Config, substreams: u32) -> TransportConfig {

@@ -14,6 +14,7 @@ use glueberry_tokio::adapter::{CountedSubstream, Negotiations, QuicWindow};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 
 use super::super::answered::Answered;
+use super::super::here;
 use super::super::windows::Registered;
 
 /// A connection.
@@ -21,7 +22,7 @@ pub(super) struct Muxer {
     connection: Connection,
     window: Arc<QuicWindow>,
     negotiations: Arc<Negotiations>,
-    _registered: Registered,
+    registered: Arc<Registered>,
     accepting: Option<Opening>,
     opening: Option<Opening>,
     closing: Option<Pin<Box<dyn Future<Output = ConnectionError> + Send>>>,
@@ -35,13 +36,13 @@ impl Muxer {
         connection: Connection,
         window: Arc<QuicWindow>,
         negotiations: Arc<Negotiations>,
-        registered: Registered,
+        registered: Arc<Registered>,
     ) -> Self {
         Self {
             connection,
             window,
             negotiations,
-            _registered: registered,
+            registered,
             accepting: None,
             opening: None,
             closing: None,
@@ -87,7 +88,8 @@ impl StreamMuxer for Muxer {
         Poll::Ready(Ok(Answered::by_us(self.substream(stream))))
     }
 
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+        here::put(&self.registered, cx);
         // Its address does not change: migration is off.
         Poll::Pending
     }

@@ -94,3 +94,21 @@ async fn what_is_no_address_of_quic_is_left_to_others() {
         assert!(matches!(dialled, Err(TransportError::MultiaddrNotSupported(_))), "{text}");
     }
 }
+
+/// Anybody can send one, from whichever address it likes: no event and no line in the log for each.
+#[tokio::test]
+async fn a_first_packet_that_does_not_open_is_no_failure_of_the_listener() {
+    let mut here = Party::new("/ip4/127.0.0.1/udp/0/quic-v1").await;
+    let mut there = Party::new("/ip4/127.0.0.1/udp/0/quic-v1").await;
+    let hole = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to = QuicParts::address(hole.local_addr().unwrap());
+    let dialled = tokio::spawn(there.dial(&to, Role::Dialer, PortUse::Reuse));
+    let mut datagram = vec![0; 2048];
+    let len = hole.recv(&mut datagram).await.unwrap();
+    datagram[len - 1] ^= 1;
+    let (to, _) = QuicParts::parse(&here.address).unwrap();
+    hole.send_to(&datagram[..len], to).await.unwrap();
+    let event = tokio::time::timeout(Duration::from_millis(500), next(&mut here.transport)).await;
+    assert!(event.is_err(), "{event:?}");
+    dialled.abort();
+}

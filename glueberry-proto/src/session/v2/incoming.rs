@@ -13,7 +13,7 @@ use crate::session::inbox::Inbox;
 use crate::session::lent::Lent;
 use crate::session::receive::admits;
 use crate::time::Instant;
-use crate::v2::control::Received;
+use crate::v2::control::{Bucket, Received};
 use crate::v2::instance::Preamble;
 use crate::v2::order::{Next, Order, Verdict};
 use crate::v2::reader::{Progress, ReadError, Reader, Sink};
@@ -32,12 +32,16 @@ pub(in crate::session) struct Incoming {
     /// Of the instance that is read.
     reader: Option<Box<Reader>>,
     received: Received,
+    /// How often the peer may still change keys early.
+    short_epochs: Bucket,
 }
 
 impl Incoming {
     pub(in crate::session) fn new(root: StreamRoot, cipher: Cipher, session: [u8; 8]) -> Self {
         let (order, received) = (Order::default(), Received::default());
-        Self { root, cipher, session, order, reader: None, received }
+        // It is full, whenever that was.
+        let short_epochs = Bucket::of_peer(Instant::ZERO);
+        Self { root, cipher, session, order, reader: None, received, short_epochs }
     }
 
     pub(in crate::session) const fn received(&self) -> Received {
@@ -92,6 +96,9 @@ impl Incoming {
         if sink.lost > 0 {
             let (stream, messages) = (name.clone(), sink.lost);
             lent.out.emit(Event::MessagesLost { stream, messages });
+        }
+        if !(0..reader.take_short_epochs()).all(|_| self.short_epochs.take(lent.now)) {
+            return Err(violation(Violation::Rate));
         }
         let progress = progress.map_err(|error| match error {
             ReadError::TooLarge { announced, limit } => {

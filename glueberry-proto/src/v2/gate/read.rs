@@ -154,6 +154,9 @@ impl Gate {
                 return Ok(Step::More { missing });
             }
             let opened = agreed.opener.open(&mut buf[..len])?;
+            if agreed.opener.take_short_epochs() > 0 && !self.from_peer.take(now) {
+                return Err(Violation::Rate);
+            }
             if opened.kind != Kind::Data {
                 return Err(Violation::BadRecord);
             }

@@ -1,5 +1,7 @@
 //! The gate: every frame in every state, and two gates with each other in every order.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
@@ -9,7 +11,7 @@ use crate::v2::agreement::Binding;
 use crate::v2::control::{Abandon, Close};
 use crate::v2::frame::{self, FrameType, MAX_APP};
 use crate::v2::gate::{Gate, Messages, Step};
-use crate::v2::record::Sealer;
+use crate::v2::record::{Kind, Sealer};
 use crate::v2::{Role, Suite, Violation};
 use crate::wire::StreamName;
 
@@ -172,6 +174,31 @@ fn control_frames_are_limited() {
         assert_eq!(hostile.frame(FrameType::Reserved(0x90), b""), Ok(Step::Read));
     }
     assert_eq!(hostile.frame(FrameType::Reserved(0x90), b""), Err(Violation::Rate));
+}
+
+/// To change keys costs as much as to open many records.
+#[test]
+fn changes_of_keys_are_limited() {
+    let mut hostile = Hostile::at(Role::Initiator, State::Sealed);
+    let mut sealed_at = Instant::ZERO;
+    let mut change = |hostile: &mut Hostile| {
+        let mut out = BytesMut::new();
+        // The second record of an epoch is its last, if it is old.
+        for _ in 0..2 {
+            sealed_at = sealed_at + Duration::from_secs(600);
+            let sealer = hostile.sealer.as_mut().unwrap();
+            sealer.write(&mut out, sealed_at).put_record(Kind::Data, b"");
+        }
+        hostile.feed(&out)
+    };
+    for _ in 0..64 {
+        assert_eq!(change(&mut hostile), Ok(Step::More { missing: 1 }));
+    }
+    hostile.now = hostile.now + Duration::from_secs(1);
+    for _ in 0..16 {
+        assert_eq!(change(&mut hostile), Ok(Step::More { missing: 1 }));
+    }
+    assert_eq!(change(&mut hostile), Err(Violation::Rate));
 }
 
 #[test]

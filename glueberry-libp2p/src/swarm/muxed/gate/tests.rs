@@ -4,6 +4,7 @@ use futures_util::io::{AsyncRead, Cursor};
 use glueberry_tokio::runtime::{Runtime, TokioRuntime};
 
 use super::*;
+use crate::swarm::windows::at_a_time;
 
 const LEN: usize = 16 * 1024;
 const ACK: u16 = 2;
@@ -19,7 +20,7 @@ fn gate(overflow: Overflow, max_substreams: usize) -> Arc<Gate> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let _inside = runtime.enter();
     let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::current().unwrap());
-    Gate::new(overflow, max_substreams, Negotiations::new(&runtime, 64))
+    Gate::new(overflow, max_substreams, Negotiations::new(&runtime, at_a_time(64)))
 }
 
 /// A connection on which all of this has come.
@@ -67,7 +68,7 @@ fn what_is_not_read_is_bounded_over_all_substreams() {
 async fn substreams_are_let_in_at_a_pace() {
     for overflow in [Overflow::Waits, Overflow::Fails] {
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::current().unwrap());
-        let negotiations = Negotiations::new(&runtime, 64);
+        let negotiations = Negotiations::new(&runtime, at_a_time(64));
         let gate = Gate::new(overflow, 100, negotiations.clone());
         let frames = [frame(1, SYN, 1, &[]), frame(0, 0, 1, b"first"), frame(1, SYN, 3, &[])];
         let mut connection = gated(&gate, &frames);

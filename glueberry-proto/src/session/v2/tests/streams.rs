@@ -3,12 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use serde_json::Value;
 
 use super::tested::Tested;
 use super::{bytes, list, run_handshake, text};
+use crate::crypto::{RustCrypto, SharedKey};
 use crate::session::Event;
-use crate::{Action, Profile, ResetCode, StreamName, SubstreamBuffer, SubstreamId};
+use crate::session::v2::incoming::Incoming;
+use crate::v2::instance::{InstanceWriter, Last, Open};
+use crate::v2::record::{Cipher, Kind};
+use crate::v2::schedule::StreamRoot;
+use crate::v2::{Padding, Suite, Violation};
+use crate::{Action, Instant, Profile, ResetCode, StreamName, SubstreamBuffer, SubstreamId};
 
 /// Runs what happens to the substreams of a stream.
 fn run_stream(case: &Value, handshakes: &[Value]) -> bool {
@@ -139,4 +146,49 @@ fn streams() {
     }
     assert!(failed.is_empty(), "{failed:?}");
     assert!(run >= 150, "{run} of {}", cases.len());
+}
+
+/// To change keys costs as much as to open many records, and a record that carries nothing fills no queue.
+#[test]
+fn changes_of_keys_are_limited() {
+    let handshakes = vectors!("handshakes");
+    let mut tested = run_handshake(&handshakes[0], "i").unwrap();
+    let name = StreamName::new("chat").unwrap();
+    let secret = || SharedKey::from_bytes(&[7; 32]).unwrap();
+    let cipher = Cipher {
+        aead: std::sync::Arc::new(RustCrypto),
+        suite: Suite::ChaCha20Poly1305,
+        padding: Padding::None,
+    };
+    let incoming = Incoming::new(StreamRoot::from_secret(secret()), cipher.clone(), [1; 8]);
+    tested.session.streams.get_mut(&name).unwrap().incoming = Some(Box::new(incoming));
+    let mut root = StreamRoot::from_secret(secret());
+    let mut changes = |tested: &mut Tested, instance: u32, count: usize| {
+        let last = if instance == 0 { Last::None } else { Last::Broken };
+        let open = Open { instance, first: 0, last };
+        let mut writer = InstanceWriter::new(cipher.clone(), &root.next_instance(), [1; 8], open);
+        let (mut out, mut sealed_at) = (BytesMut::new(), Instant::ZERO);
+        writer.write(&mut out, sealed_at).finish();
+        for _ in 1..2 * count {
+            // The second record of an epoch is its last, if it is old; the one that opens is the first.
+            sealed_at = sealed_at + Duration::from_secs(600);
+            writer.write(&mut out, sealed_at).put_record(Kind::Data, b"");
+        }
+        let id =
+            tested.session.handle_accepted(tested.now, Some(Profile::V2.stream_id(name.clone())));
+        tested.buffers.insert(id, SubstreamBuffer::new(id));
+        tested.settle();
+        tested.feed(id, &out);
+        if tested.ended().is_none() {
+            tested.end(id, &Value::from("reset"));
+        }
+    };
+    changes(&mut tested, 0, 40);
+    changes(&mut tested, 1, 24);
+    assert_eq!(tested.ended(), None);
+    tested.now = tested.now + Duration::from_secs(1);
+    changes(&mut tested, 2, 16);
+    assert_eq!(tested.ended(), None);
+    changes(&mut tested, 3, 1);
+    assert_eq!(tested.ended(), Some(Violation::Rate.close_code()));
 }
