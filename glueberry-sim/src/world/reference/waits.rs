@@ -170,8 +170,9 @@ impl Sessions<'_> {
                 !pipe.is_answered && is_alive
             })
         });
-        let is_over = end.session.as_ref().is_none_or(|one| one.is_closed());
-        let first = end.unanswered.first().filter(|_| !is_over && end.state == EndState::Open);
+        // In v2 one that has said the last thing gives up no substream any more.
+        let session = end.session.as_ref().filter(|_| end.state == EndState::Open)?;
+        let first = end.unanswered.first().filter(|_| !session.protocols().is_empty());
         first.map(|at| pipes[*at].opened_at + self.run.plan.limits.negotiation_timeout)
     }
 }
