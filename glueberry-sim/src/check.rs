@@ -73,6 +73,7 @@ invariants! {
     Blame "Who keeps to the protocol is not said to have broken it.",
     AdversaryBlamed "Who breaks the protocol is found out.",
     RefusedForReason "A connection is refused only for a reason that holds.",
+    Admitted "No connection is admitted that is to be refused.",
     Passing "No peer stays in a passing state beyond its time.",
     Converges "After the last fault every wanted pair becomes Established in time.",
     Released "After the last fault everything that an application has to say is accepted in time.",

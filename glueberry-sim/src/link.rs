@@ -112,6 +112,33 @@ pub(crate) struct End {
     pub(crate) taken_back: (u64, usize),
     /// Wakes in a row that changed nothing.
     pub(crate) idle_wakes: u32,
+    pub(crate) still: Still,
+}
+
+/// What stands still at an end since when it does, as it was found from time to time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Still {
+    /// Of each stream on which messages wait and that no substream carries: how many were proposed.
+    pub(crate) queued: [Option<Found>; MAX_STREAMS],
+    /// The substream that is not read, though nothing waits for the application.
+    pub(crate) unread: [Option<Found>; MAX_STREAMS],
+}
+
+/// Something that is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// What changes with whatever is done about it.
+    pub(crate) counts: [u64; 3],
+    pub(crate) since: u64,
+}
+
+impl Found {
+    /// Takes note of how something is found now; returns for how long it is so.
+    pub(crate) fn again(found: &mut Option<Self>, counts: Option<[u64; 3]>, now: u64) -> u64 {
+        let before = found.filter(|one| Some(one.counts) == counts);
+        *found = before.or_else(|| counts.map(|counts| Self { counts, since: now }));
+        found.map_or(0, |one| now - one.since)
+    }
 }
 
 /// How far an end is.
@@ -310,6 +337,7 @@ impl End {
             speaks_v2: false,
             taken_back: (0, 0),
             idle_wakes: 0,
+            still: Still::default(),
         }
     }
 

@@ -205,14 +205,22 @@ impl Substreams {
         }
     }
 
-    /// Forgets a substream of which both halves have ended.
+    /// Forgets a substream of which both halves have ended. A refusal need not be acknowledged: a peer
+    /// that has read it may reset its half.
     pub(super) fn forget_if_over(&mut self, id: SubstreamId) {
-        let over = self
-            .get(id)
-            .is_some_and(|substream| substream.read_ended && substream.write == WriteHalf::Ended);
-        if over {
+        let is_over = self.get(id).is_some_and(|substream| match substream.write {
+            WriteHalf::Ended => substream.read_ended,
+            WriteHalf::Finished => substream.read_ended && self.is_refused(id, substream),
+            WriteHalf::Open | WriteHalf::Finishing => false,
+        });
+        if is_over {
             self.forget(id);
         }
+    }
+
+    /// True if a substream of the peer was refused, and only its end is awaited.
+    fn is_refused(&self, id: SubstreamId, substream: &Substream) -> bool {
+        matches!(substream.stage, Stage::Discarding { .. }) && self.deadlines.contains_key(&id)
     }
 
     /// Returns whether the substream was known.
@@ -250,6 +258,7 @@ impl Substreams {
                 substream.write = WriteHalf::Finished;
             }
         }
+        self.forget_if_over(id);
     }
 
     /// Reads on, on all substreams of named streams.

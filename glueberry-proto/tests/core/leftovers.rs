@@ -55,6 +55,30 @@ fn a_refused_substream_has_its_whole_time_to_end() {
     assert!(raw.was_reset(id, ResetCode::Refused));
 }
 
+/// A peer that has read that it is refused may reset its half, and acknowledges nothing then.
+#[test]
+fn a_refused_substream_that_the_peer_has_left_holds_no_place() {
+    for is_written_first in [true, false] {
+        let mut config = config(&["chat"]);
+        (config.max_streams, config.max_substreams) = (1, 2);
+        let (mut raw, _) = Raw::connected(Naming::Preamble, config);
+        for _ in 0..10 {
+            let id = raw.accept(None);
+            assert!(!raw.was_reset(id, ResetCode::LimitReached));
+            raw.feed(id, b"\x10/ipfs/ping/1.0.0");
+            assert!(raw.was_finished(id));
+            if is_written_first {
+                raw.written(id);
+                raw.end(id, SubstreamEnd::Reset);
+            } else {
+                raw.end(id, SubstreamEnd::Reset);
+                assert!(!raw.written(id).is_empty(), "it is told all the same");
+            }
+        }
+        assert!(raw.session.next_timer().is_none());
+    }
+}
+
 /// Only a peer that ends its half in order has said all that it has to say.
 #[test]
 fn a_handshake_substream_that_is_reset_does_not_end_the_peers_handshake() {

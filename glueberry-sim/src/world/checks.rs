@@ -23,7 +23,7 @@ use ConnectionState::{Connected, Connecting, Cooldown, Disconnected, Established
 /// What is true about a pair before a connection is reported, on which a refusal may rest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grounds {
-    is_ours: bool,
+    pub(super) is_ours: bool,
     /// The end of a session is on its way to the node, which still counts it.
     has_pending: bool,
     /// The peer says that it has the node's own key.
@@ -33,7 +33,7 @@ pub(super) struct Grounds {
     known_sessions: usize,
     /// The peer is a stranger to the node.
     is_stranger: bool,
-    sessions_of_pair: usize,
+    pub(super) sessions_of_pair: usize,
 }
 
 /// What looks whether nodes do as they should: it changes nothing but what it expects.

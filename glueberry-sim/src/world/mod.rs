@@ -316,6 +316,7 @@ impl World {
         for link in self.net.live() {
             for side in [0, 1] {
                 self.sessions().check_rooms(link, side);
+                self.sessions().check_still(link, side);
             }
         }
         let every = (self.run.plan.calm_from / 100).max(SCAN);

@@ -162,6 +162,7 @@ impl Nodes<'_> {
         match admission {
             Admission::Accept(session) => {
                 let id = session.id();
+                self.checker().check_admitted(host, other, (before, expected));
                 let is_new = self.hosts[host].links.insert(id, (link, side)).is_none();
                 self.run.checks.hold(Invariant::OneId, (self.run.now, host), is_new, || {
                     (format!("{id} is in use"), "it was given to another session".into())

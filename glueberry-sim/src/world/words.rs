@@ -3,6 +3,8 @@
 use super::app::Application;
 use super::handshake::MORE;
 use crate::check::Invariant;
+use crate::link::Link;
+use crate::rng::usize_of;
 use crate::wake::{Side, Wake};
 
 impl Application<'_> {
@@ -30,6 +32,29 @@ impl Application<'_> {
     pub(super) fn is_unwanted(&mut self, host: usize) -> bool {
         let rejects = self.run.plan.hosts[host].talk.rejects;
         rejects > 0 && !self.run.is_calm && self.hosts[host].rng.chance(rejects)
+    }
+
+    /// Returns how many of the handshake messages that a side has said may be unsent: none that the peer
+    /// has heard, on a connection that nothing has happened to.
+    pub(super) fn most_unsent_words(&self, link: usize, side: Side) -> usize {
+        let state = &self.net.links[link];
+        let [end, other] = [&state.ends[side], &state.ends[1 - side]];
+        // Some were perhaps said on another session first, and carried over.
+        let is_alone = |of: &Link| {
+            of.ends.iter().zip(of.ends.iter().rev()).all(|(own, theirs)| {
+                let is_own = own.host == end.host && own.life == end.life;
+                !(is_own && theirs.host == other.host && own.progress.was_granted)
+            })
+        };
+        let mut others = self.net.links.iter().enumerate().filter(|(at, _)| *at != link);
+        if !others.all(|(_, of)| is_alone(of)) {
+            return end.progress.handshakes_sent
+                + CARRIED
+                + 2 * self.run.plan.hosts[end.host].talk.more;
+        }
+        let is_touched = state.is_touched && state.drain.is_none();
+        let heard = if is_touched { 0 } else { other.progress.heard_which.count_ones() };
+        end.progress.handshakes_sent.saturating_sub(usize_of(heard.into()))
     }
 
     /// There are handshake messages to be taken: at once, or in the application's own time.
@@ -76,3 +101,5 @@ impl Application<'_> {
 
 /// The word and its number.
 const HEAD: usize = 3;
+/// Handshake messages that may have come from another session of the same peer.
+const CARRIED: usize = 16;

@@ -3,6 +3,7 @@
 //! and what became of messages. After every event the core must agree with it.
 
 mod accounts;
+mod admission;
 mod deadlines;
 mod dialling;
 mod endings;
@@ -10,6 +11,7 @@ mod pruning;
 mod rivals;
 mod rooms;
 mod status;
+mod still;
 mod waits;
 
 pub(super) use self::deadlines::Storing;

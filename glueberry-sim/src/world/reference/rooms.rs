@@ -109,7 +109,9 @@ impl Sessions<'_> {
     /// session waits for no time.
     fn idle_queue(&self, link: usize, side: Side) -> Option<usize> {
         let state = &self.net.links[link];
-        let session = state.ends[side].session.as_ref().filter(|_| state.line.is_none())?;
+        // Word of what broke may be held up.
+        let is_reached = state.line.is_none() && state.blocked_since.is_none();
+        let session = state.ends[side].session.as_ref().filter(|_| is_reached)?;
         let is_way = |pipe: &Pipe| {
             let half = &pipe.halves[1 - side];
             // What was ended is acknowledged first.

@@ -4,7 +4,9 @@ use glueberry_proto::{Instant, Naming, Profile, SubstreamId, Timer};
 
 use super::super::session::Sessions;
 use crate::check::Invariant;
-use crate::link::{EndState, Link, Stage};
+use crate::generate::SECOND;
+use crate::link::{EndState, Link, Pipe, Stage};
+use crate::plan::ANSWER;
 use crate::wake::Side;
 
 impl Sessions<'_> {
@@ -14,14 +16,11 @@ impl Sessions<'_> {
         let Some(session) = &end.session else {
             return;
         };
-        if !matches!(session.profile(), None | Some(Profile::V1 | Profile::V1Go)) {
-            return;
-        }
         let timer = session.next_timer();
         let at = (self.run.now, end.host);
         let last = self.run.now;
         // What a paused host has missed is made up for when it goes on.
-        let is_paused = self.hosts[end.host].paused_until > last;
+        let is_paused = self.hosts[end.host].paused_until >= last;
         if let Some((due, timer)) = &timer {
             let holds = self.has_cause(link, side, due.as_micros(), timer);
             self.run.checks.hold(Invariant::Cause, at, holds, || {
@@ -56,7 +55,11 @@ impl Sessions<'_> {
                 let at = self.run.streams.iter().position(|one| one == stream);
                 let session = end.session.as_ref();
                 let has_any = session.is_some_and(|session| session.queued(stream).0 > 0);
-                let longest = at.map_or(0, |at| self.longest_retry(link, end.lanes[at].attempts));
+                let longest = match profile {
+                    // There one that is agreed, and breaks, counts as well.
+                    Some(Profile::V2) => limits.negotiation_timeout,
+                    _ => at.map_or(0, |at| self.longest_retry(link, end.lanes[at].attempts)),
+                };
                 has_any && due <= self.run.now + longest
             }
             Timer::Settle(stream) => {
@@ -65,13 +68,27 @@ impl Sessions<'_> {
                 let written = written.map(|(_, at)| at);
                 let broke = end.broke.map(|(at, _)| at);
                 let from = written.max(broke).filter(|_| written.is_some());
-                let is_in_time = from.is_some_and(|from| due <= from + limits.more.settle_time);
+                // What v2 has written is looked at each time that the oldest of it may be forgotten.
+                let times = if profile == Some(Profile::V2) { 2 } else { 1 };
+                let most = times * limits.more.settle_time;
+                let is_in_time = from.is_some_and(|from| due <= from + most);
                 let is_honest = !self.run.is_adversary(state.ends[1 - side].host);
-                profile == Some(Profile::V1Go) && (is_in_time || !is_honest)
+                profile != Some(Profile::V1) && (is_in_time || !is_honest)
             }
+            Timer::Instance(stream) => {
+                let at = self.run.streams.iter().position(|one| one == stream);
+                let has_come = |pipe: &Pipe| pipe.opener != side && pipe.stream == at;
+                let has_any = state.pipes.iter().any(has_come);
+                profile == Some(Profile::V2) && has_any && due <= self.run.now + PATIENCE
+            }
+            Timer::Control => profile == Some(Profile::V2) && due <= self.run.now + SECOND,
             Timer::HandshakeLost => {
                 let is_over = end.progress.is_established || end.progress.is_finalized;
                 !is_over && due <= soon
+            }
+            // In v2 what the peer says at the end is awaited, too.
+            Timer::Drain if profile == Some(Profile::V2) => {
+                due <= self.run.now + limits.drain_timeout.max(ANSWER)
             }
             Timer::Drain => due <= self.run.now + limits.drain_timeout,
             _ => false,
@@ -153,8 +170,12 @@ impl Sessions<'_> {
                 !pipe.is_answered && is_alive
             })
         });
-        let is_over = end.session.as_ref().is_none_or(|one| one.is_closed());
-        let first = end.unanswered.first().filter(|_| !is_over && end.state == EndState::Open);
+        // In v2 one that has said the last thing gives up no substream any more.
+        let session = end.session.as_ref().filter(|_| end.state == EndState::Open)?;
+        let first = end.unanswered.first().filter(|_| !session.protocols().is_empty());
         first.map(|at| pipes[*at].opened_at + self.run.plan.limits.negotiation_timeout)
     }
 }
+
+/// How long an instance of v2 waits for an earlier one.
+pub(super) const PATIENCE: u64 = 10 * SECOND;
