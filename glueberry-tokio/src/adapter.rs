@@ -39,6 +39,7 @@ pub use crate::mailbox::Mailbox;
 use crate::mailbox::lock;
 pub use crate::memory::{PeerMemory, RoomWaiter};
 use crate::metrics::Metrics;
+#[doc(hidden)]
 pub use crate::negotiations::{AtATime, Negotiation, Negotiations};
 #[doc(hidden)]
 pub use crate::network::Network;

@@ -1,8 +1,8 @@
 //! What handles of a node, its task, its sessions and its transport share.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant as StdInstant};
 
 use futures_channel::oneshot;
@@ -18,7 +18,7 @@ use crate::command::NodeCommand;
 use crate::config::{Config, Delivery};
 use crate::error::{Error, ErrorCode, Misuse};
 use crate::greet::greetings::Greetings;
-use crate::mailbox::{Mailbox, lock};
+use crate::mailbox::Mailbox;
 use crate::memory::Account;
 use crate::readers::Readers;
 use crate::runtime::Runtime;
@@ -34,8 +34,6 @@ pub struct Shared {
     pub(crate) node: PeerId,
     pub(crate) mailbox: Mailbox<NodeCommand>,
     pub(crate) views: Arc<PeerViews>,
-    /// The key that was checked last: who adds a peer most often dials it next.
-    pub(crate) last_key: Mutex<Option<(PeerId, PublicKey)>>,
     pub(crate) readers: Readers,
     /// If the node holds the handshakes itself.
     pub(crate) greetings: Option<Arc<Greetings>>,
@@ -44,7 +42,7 @@ pub struct Shared {
     /// How many sessions have ended and left something unread.
     pub(crate) remains: AtomicUsize,
     /// Where the node listens.
-    pub(crate) addrs: Mutex<Vec<Multiaddr>>,
+    pub(crate) addrs: std::sync::Mutex<Vec<Multiaddr>>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) config: Config,
     pub(crate) delivery: Delivery,
@@ -101,17 +99,11 @@ impl Shared {
 
     /// Returns the key that a peer's id contains. That of a peer that is known is not checked again.
     pub(crate) fn key_of(&self, peer: PeerId) -> Result<PublicKey, Error> {
-        if let Some(key) = self.views.key(&peer) {
-            return Ok(key);
-        }
-        let last = *lock(&self.last_key);
-        if let Some((_, key)) = last.filter(|(last, _)| *last == peer) {
-            return Ok(key);
-        }
-        let key = PublicKey::try_from(&peer)
-            .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error).of_peer(peer))?;
-        *lock(&self.last_key) = Some((peer, key));
-        Ok(key)
+        let checked = || {
+            PublicKey::try_from(&peer)
+                .map_err(|error| Error::because(ErrorCode::InvalidPublicKey, error).of_peer(peer))
+        };
+        self.views.key(&peer).map_or_else(checked, Ok)
     }
 
     /// Returns the session of a peer that is current.

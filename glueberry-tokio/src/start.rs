@@ -1,8 +1,8 @@
 //! How a node starts: what it shares, its book, and its task.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex};
 
 use glueberry_proto::{Identity, Seed, SendLimits};
 use libp2p_identity::PeerId;
@@ -112,7 +112,6 @@ fn shared<T: Transport>(origin: Origin) -> Arc<Shared> {
         node,
         mailbox: Mailbox::new(),
         views,
-        last_key: Mutex::default(),
         readers: Readers::new(inbox, handshake),
         greetings,
         remains: AtomicUsize::new(0),

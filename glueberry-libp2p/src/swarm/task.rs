@@ -192,7 +192,7 @@ fn addresses_of(kademlia: &mut Kademlia, peer: PeerId) -> usize {
     entries.find(|it| *it.node.key.preimage() == peer).map_or(0, |it| it.node.value.len())
 }
 
-/// Addresses of a peer that Kademlia is told.
+/// Addresses of a peer that go to Kademlia.
 #[cfg(feature = "kad")]
 const MOST_ADDRESSES: usize = 16;
 /// Time for connections to close.

@@ -129,7 +129,7 @@ impl Window for QuicWindow {
 
 impl Loan for QuicLoan {}
 
-/// Returns how many negotiations of a peer may be under way that may have so many substreams.
+/// Returns how many negotiations may be under way, of a peer that may have this number of substreams.
 pub(super) const fn at_a_time(substreams: usize) -> AtATime {
     AtATime { before_established: BEFORE_ESTABLISHED, established: substreams }
 }

@@ -41,7 +41,7 @@ fn client(window: u32) -> (Swarm<Client>, Control) {
     (swarm, control)
 }
 
-/// Is reached over the relay until it is told to stop, when it reads nothing more; answers with what it reads.
+/// Is reached over the relay and answers with what it reads; reads nothing more once `stop` says so.
 fn reached(relay: Multiaddr) -> (PeerId, mpsc::SyncSender<()>) {
     let (ready, is_ready) = mpsc::sync_channel(1);
     let (stop, stopped) = mpsc::sync_channel::<()>(1);

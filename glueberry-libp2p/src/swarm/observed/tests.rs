@@ -62,7 +62,7 @@ async fn write(mut stream: Stream, message: &[u8]) {
     drop(stream.read_to_end(&mut Vec::new()).await);
 }
 
-/// Says what it likes to the victim so many times.
+/// Sends `times` messages of identify to the victim, each with the fields that `what` returns.
 async fn says(to: Multiaddr, times: u16, what: impl Fn(u16) -> Vec<(u8, Vec<u8>)>) {
     let keys = Keypair::generate_ed25519();
     let mut swarm = SwarmBuilder::with_existing_identity(keys.clone())
